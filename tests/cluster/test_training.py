@@ -23,12 +23,13 @@ from neuron_opsd.errors import TryAgainError
 from neuron_opsd.methods.distillation import NeuronOPSD
 from neuron_opsd.progress import Silent
 from neuron_opsd.runs import teams
+from neuron_opsd.runs.adapters import Training
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.courses import HERE, Course, Job
 from neuron_opsd.runs.elsewhere import machines_for
 from neuron_opsd.runs.metrics import read_metrics
 from neuron_opsd.runs.teams import team_course
-from neuron_opsd.runs.training import Training, train_adapter
+from neuron_opsd.runs.training import train_adapter
 from neuron_opsd.stages.looking import guard_questions
 from neuron_opsd.stages.training import Earlier
 from neuron_opsd.storage.run_directory import RunDirectory

@@ -46,9 +46,11 @@ from neuron_opsd.results.comparison import (
     ComparisonData,
     Place,
 )
+from neuron_opsd.runs import training as running
+from neuron_opsd.runs.adapters import Training
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.inputs import run_settings
-from neuron_opsd.runs.training import Training, train_adapter
+from neuron_opsd.runs.training import train_adapter
 from neuron_opsd.stages.rollouts import PromptedQuestion
 from neuron_opsd.stages.training import Objective
 from neuron_opsd.storage.codecs import json_codec
@@ -487,7 +489,7 @@ def fail(
             raise TrainingError("step 3: the gradient's norm is nan")
         return train_adapter(run, model, training, examples, objective, guarded)
 
-    monkeypatch.setattr(filling, "train_adapter", failing)
+    monkeypatch.setattr(running, "train_adapter", failing)
 
 
 def test_a_method_that_fails_is_named_and_the_others_go_on(

@@ -33,10 +33,11 @@ from neuron_opsd.models.roles import Learner, Sampling
 from neuron_opsd.models.weights.finite import first_not_finite
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import StepMetrics
+from neuron_opsd.runs.adapters import Training
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.inputs import run_settings
 from neuron_opsd.runs.metrics import append_metrics, read_metrics
-from neuron_opsd.runs.training import Training, train_adapter
+from neuron_opsd.runs.training import train_adapter
 from neuron_opsd.stages.beliefs import token_divergences
 from neuron_opsd.stages.capture import capture_neurons
 from neuron_opsd.stages.policy_gradient import Rewards

@@ -30,9 +30,10 @@ from neuron_opsd.models.roles import Learner, Sampling
 from neuron_opsd.models.room import Room, attempt, in_halves
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import Completion, StepMetrics
+from neuron_opsd.runs.adapters import Training
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.kept_room import ROOM, SPLITS, keep_room
-from neuron_opsd.runs.training import Training, train_adapter
+from neuron_opsd.runs.training import train_adapter
 from neuron_opsd.stages.capture import capture_neurons
 from neuron_opsd.stages.policy_gradient import Rewards, certainties
 from neuron_opsd.stages.splitting import Split, Splits

@@ -20,10 +20,10 @@ from neuron_opsd.models.roles import Learner
 from neuron_opsd.processes.stopping import STOPPING
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import StepMetrics
-from neuron_opsd.runs.adapters import CANDIDATES
+from neuron_opsd.runs.adapters import CANDIDATES, Training
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.metrics import read_metrics
-from neuron_opsd.runs.training import Training, train_adapter
+from neuron_opsd.runs.training import train_adapter
 from neuron_opsd.stages.looking import guard_questions
 from neuron_opsd.stages.training import Batch, Objective, RolloutGroups
 from neuron_opsd.storage.run_directory import RunDirectory

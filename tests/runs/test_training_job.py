@@ -24,6 +24,7 @@ from neuron_opsd.models.load import load_model
 from neuron_opsd.pipeline import Prepared
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import Completion, Rollout, StepMetrics
+from neuron_opsd.runs.adapters import Training
 from neuron_opsd.runs.checkpoints import end_checkpoints
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.metrics import (
@@ -32,12 +33,7 @@ from neuron_opsd.runs.metrics import (
     hash_metrics,
     read_metrics,
 )
-from neuron_opsd.runs.training import (
-    Training,
-    examples_for,
-    train_adapter,
-    trained_model,
-)
+from neuron_opsd.runs.training import examples_for, train_adapter, trained_model
 from neuron_opsd.stages.teaching import DemonstrationPool
 from neuron_opsd.storage.integrity import CARD, proof_of
 from neuron_opsd.storage.run_directory import RunDirectory

@@ -28,10 +28,11 @@ from neuron_opsd.processes.process_group import ProcessGroup
 from neuron_opsd.processes.stopping import STOPPING, stoppable
 from neuron_opsd.progress import Silent
 from neuron_opsd.runs import ranked
+from neuron_opsd.runs.adapters import Training
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.courses import HERE, Trainer
 from neuron_opsd.runs.machines import ThisMachine
-from neuron_opsd.runs.training import Training, train_adapter
+from neuron_opsd.runs.training import train_adapter
 from neuron_opsd.stages.looking import guard_questions
 from neuron_opsd.storage.run_directory import RunDirectory
 from ranked_training import PATIENCE

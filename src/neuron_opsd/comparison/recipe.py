@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from neuron_opsd.comparison.variants import NAME, Variant, config_of, parse_variant
+from neuron_opsd.comparison.variants import (
+    NAME,
+    NAME_TEXT,
+    Variant,
+    config_of,
+    parse_variant,
+)
 from neuron_opsd.config import Config, tables
 from neuron_opsd.config.recipes import Recipe
 from neuron_opsd.errors import ConfigError
@@ -38,9 +44,7 @@ def variant_in(name: str, table: Any, shared: Config) -> Variant:
     """Read one method of a recipe."""
     if not NAME.fullmatch(name):
         raise ConfigError(
-            f"{tables.shortened(name)} cannot name a method; a name begins with a "
-            "letter or digit and has at most 32 letters, digits, dots, dashes and "
-            "underscores"
+            f"{tables.shortened(name)} cannot name a method; a name {NAME_TEXT}"
         )
     if not isinstance(table, Mapping):
         raise ConfigError(

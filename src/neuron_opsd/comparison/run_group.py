@@ -22,6 +22,7 @@ from neuron_opsd.records import Question, StepMetrics
 from neuron_opsd.records.scores import TestResult
 from neuron_opsd.results.comparison import BASE
 from neuron_opsd.results.run import PROMPTED
+from neuron_opsd.runs.adapters import Training
 from neuron_opsd.runs.checkpoints import end_checkpoints
 from neuron_opsd.runs.context import RunContext, TestSet
 from neuron_opsd.runs.inputs import settings_in
@@ -29,12 +30,7 @@ from neuron_opsd.runs.kept_room import keep_room
 from neuron_opsd.runs.machines import load_again
 from neuron_opsd.runs.prepare import PoolOutputs, prepare_run
 from neuron_opsd.runs.testing import BEFORE, answer_prompted, answer_tests, compared
-from neuron_opsd.runs.training import (
-    Training,
-    examples_for,
-    guarded_by,
-    train_adapter,
-)
+from neuron_opsd.runs.training import train_prepared
 from neuron_opsd.storage.codecs import ROLLOUTS, json_codec, record_codec
 from neuron_opsd.storage.folders import METHOD_FOLDERS
 from neuron_opsd.storage.manifest import value_text
@@ -257,9 +253,7 @@ def train_variant(group: RunGroup, variant: Variant, start: StartModel) -> CellR
         model = start.get()
         prepared = prepared_for(group, model, run, folder)
         method = method_for(variant, config, group.targets)
-        examples = examples_for(method, prepared)
-        guarded = guarded_by(run, prepared, examples)
-        metrics = train_adapter(run, model, training, examples, method, guarded)
+        metrics = train_prepared(run, model, training, prepared, method)
         model.release()  # what training kept of it makes room
         labels = {step: label_after(variant.name, step) for step in adapters}
         tests = {

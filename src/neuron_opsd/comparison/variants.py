@@ -19,6 +19,11 @@ from neuron_opsd.runs.resolution import SOURCE, for_model, replaced_text, settle
 from neuron_opsd.storage.output_paths import check_names
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
+NAME_TEXT: Final = (
+    "begins with a letter or digit and has at most 32 letters, digits, dots, dashes "
+    "and underscores"
+)
+"""What a name is like, as messages put it."""
 
 OWN_SECTIONS: Final = (
     "neurons",
@@ -62,8 +67,7 @@ def parse_variant(text: str) -> Variant:
     if not equals or not NAME.fullmatch(name.strip()):
         raise ConfigError(
             f"{text!r} names no method to compare; write one of {', '.join(METHODS)}, "
-            "or NAME=METHOD:section.field=value,..., where NAME begins with a letter "
-            "or digit and has at most 32 letters, digits, dots, dashes and underscores"
+            f"or NAME=METHOD:section.field=value,..., where NAME {NAME_TEXT}"
         )
     table: dict[str, Any] = {}
     for assignment in filter(None, tail.split(",")) if colon else ():

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Logprobs: TypeAlias = NDArray[np.float64]
 
@@ -22,7 +22,7 @@ def kl_divergence(p: Logprobs, q: Logprobs) -> float:
     return float((np.exp(p[given]) * (p[given] - q[given])).sum())
 
 
-def jensen_shannon(p: Sequence[float], q: Sequence[float]) -> float:
+def jensen_shannon(p: ArrayLike, q: ArrayLike) -> float:
     """Return the Jensen-Shannon divergence of two distributions, in nats.
 
     It is between 0, where they are equal, and ln 2, where they share no answer.

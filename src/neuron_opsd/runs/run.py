@@ -22,6 +22,7 @@ from neuron_opsd.pipeline import Prepared, centred
 from neuron_opsd.progress import Progress
 from neuron_opsd.records.scores import TestResult
 from neuron_opsd.results.run import PROMPTED, ReportData
+from neuron_opsd.runs.adapters import Training
 from neuron_opsd.runs.cases import answer_cases, build_cases
 from neuron_opsd.runs.context import RunContext, TestSet, remarks, resolve
 from neuron_opsd.runs.elsewhere import machines_for
@@ -41,13 +42,7 @@ from neuron_opsd.runs.prepare import RUN_OUTPUTS, prepare_run
 from neuron_opsd.runs.reporting import build_report, finish
 from neuron_opsd.runs.resolution import for_model, method_remarks, with_method
 from neuron_opsd.runs.testing import BEFORE, answer_prompted, answer_tests
-from neuron_opsd.runs.training import (
-    Training,
-    examples_for,
-    guarded_by,
-    train_adapter,
-    trained_model,
-)
+from neuron_opsd.runs.training import train_prepared, trained_model
 from neuron_opsd.storage.codecs import text_codec
 from neuron_opsd.storage.folders import check_folder
 from neuron_opsd.storage.run_directory import RunDirectory
@@ -136,9 +131,7 @@ def improve(
         }
 
     main, method = Training("distillation"), method_of(run.config)
-    examples = examples_for(method, prepared)
-    guarded = guarded_by(run, prepared, examples)
-    metrics = train_adapter(run, model, main, examples, method, guarded)
+    metrics = train_prepared(run, model, main, prepared, method)
 
     model.release()  # what training kept of it makes room
     trained = trained_model(run, model, main.adapter)
@@ -166,8 +159,6 @@ def form_only(
     """
     method = METHODS[FORM_ONLY](run.config)
     training = Training(FORM_ONLY, f"controls/{FORM_ONLY}")
-    examples = examples_for(method, prepared)
-    guarded = guarded_by(run, prepared, examples)
-    train_adapter(run, model, training, examples, method, guarded)
+    train_prepared(run, model, training, prepared, method)
     trained = trained_model(run, model, training.adapter)
     return answer_tests(run, trained, tests, FORM_ONLY, [training.adapter])

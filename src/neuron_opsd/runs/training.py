@@ -14,9 +14,7 @@ from neuron_opsd.pipeline import Prepared
 from neuron_opsd.processes.stopping import STOPPING
 from neuron_opsd.records import StepMetrics, TrainingExample
 from neuron_opsd.runs.adapters import (
-    Training as Training,
-)
-from neuron_opsd.runs.adapters import (
+    Training,
     drop_all_but,
     drop_candidates,
     keep_after_step,
@@ -49,6 +47,20 @@ from neuron_opsd.storage.manifest import json_sha256
 RANKS: Final = "ranks"
 """The fact of a manifest that says how many processes take the steps of a training,
 where it is not one."""
+
+
+def train_prepared(
+    run: RunContext,
+    model: LanguageModel,
+    training: Training,
+    prepared: Prepared,
+    method: Method,
+) -> tuple[StepMetrics, ...]:
+    """Train a method on what was prepared for it, as `train_adapter` does."""
+    examples = examples_for(method, prepared)
+    trained = {example.question_id for example in examples}
+    guarded = guard_questions(prepared.library.questions, trained, run.config)
+    return train_adapter(run, model, training, examples, method, guarded)
 
 
 def train_adapter(
@@ -199,14 +211,6 @@ def examples_for(method: Method, prepared: Prepared) -> Sequence[TrainingExample
 
     answers = PoolAnswers(texts, prepared.library.excluded)
     return method.examples(prepared.examples, answers)
-
-
-def guarded_by(
-    run: RunContext, prepared: Prepared, examples: Sequence[TrainingExample]
-) -> tuple[PromptedQuestion, ...]:
-    """Return the questions of the pool that the guard asks the student."""
-    trained = {example.question_id for example in examples}
-    return guard_questions(prepared.library.questions, trained, run.config)
 
 
 def sources_of(
