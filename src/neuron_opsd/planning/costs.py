@@ -20,12 +20,12 @@ from neuron_opsd.methods import (
 )
 from neuron_opsd.models.roles import ModelFacts
 from neuron_opsd.planning import workload
-from neuron_opsd.planning.cost import Cost as Cost
-from neuron_opsd.planning.cost import Plan as Plan
-from neuron_opsd.planning.cost import StagePlan as StagePlan
-from neuron_opsd.planning.cost import writes_elsewhere as writes_elsewhere
 from neuron_opsd.planning.passes import looking_up, passes, reading_samples, scored
 from neuron_opsd.planning.passes import reading_off as reading_off
+from neuron_opsd.planning.plan import Cost as Cost
+from neuron_opsd.planning.plan import Plan as Plan
+from neuron_opsd.planning.plan import StagePlan as StagePlan
+from neuron_opsd.planning.plan import writes_elsewhere as writes_elsewhere
 from neuron_opsd.planning.workload import Held, QuestionTokens, Rates, Work, Writing
 from neuron_opsd.stages.teaching import shown_draws
 

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from torch import Tensor  # slow to import, and the command line asks for its rank
 
 
+def share_of(count: int, rank: int, size: int) -> slice:
+    """Return one of `size` shares of so many, none larger than another by over one."""
+    start, end = (part * count // size for part in (rank, rank + 1))
+    return slice(start, end)
+
+
 class LostRankError(TryAgainError):
     """Another rank has ended, or has said nothing for too long."""
 

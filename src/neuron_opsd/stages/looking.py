@@ -23,7 +23,7 @@ from neuron_opsd.method.readings import UNREAD, Answers, reading_of, repetition
 from neuron_opsd.models.decoding.choices import ChoiceScores, choice_logprobs, entropy
 from neuron_opsd.models.roles import Answerer, Learner
 from neuron_opsd.models.room import in_halves
-from neuron_opsd.processes.ranks import Ranks
+from neuron_opsd.processes.ranks import Ranks, share_of
 from neuron_opsd.records import Completion, Look, Pair, Question, StepMetrics
 from neuron_opsd.seeds import derive_seed, generator
 from neuron_opsd.stages.rollouts import (
@@ -113,11 +113,8 @@ class Looks:
         ranks: Ranks,
     ) -> None:
         """Take the questions, of which this rank has a share."""
-        start, end = (
-            part * len(asked) // ranks.size for part in (ranks.rank, ranks.rank + 1)
-        )
         self.learner = learner
-        self.asked = asked[start:end]
+        self.asked = asked[share_of(len(asked), ranks.rank, ranks.size)]
         self.config = config
         self.ranks = ranks
         self.labels = labels_for(asked)

@@ -20,7 +20,7 @@ from neuron_opsd.errors import NotFiniteError, TrainingError, questions_text
 from neuron_opsd.method.readings import repetition
 from neuron_opsd.method.schedule import batch_at, learning_rate_at
 from neuron_opsd.models.roles import Learner
-from neuron_opsd.processes.ranks import ALONE, Ranks
+from neuron_opsd.processes.ranks import ALONE, Ranks, share_of
 from neuron_opsd.records import Completion, StepMetrics, TrainingExample
 from neuron_opsd.seeds import derive_seed
 from neuron_opsd.stages.engine_gap import checked_gap
@@ -50,8 +50,8 @@ class Batch:
 
     def share(self, rank: int, size: int) -> Batch:
         """Return one of `size` shares, none larger than another by more than one."""
-        start, end = (part * len(self.examples) // size for part in (rank, rank + 1))
-        return Batch(self.examples[start:end], self.step, self.first + start)
+        own = share_of(len(self.examples), rank, size)
+        return Batch(self.examples[own], self.step, self.first + own.start)
 
 
 MAX_SKIPPED: Final = 3
