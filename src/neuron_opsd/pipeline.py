@@ -252,6 +252,8 @@ def answers_to_show(
     votes: Mapping[str, Vote],
 ) -> dict[str, str]:
     """Return what demonstrations would show; say how many questions show nothing."""
+    if work.config.shows_given:
+        return {question.id: question.given for question in pool}
     found = teaching.shown_answers(rollouts, votes, work.config)
     questions = {question.id: question for question in pool}
     short = teaching.demonstrable(model, questions, found, work.config)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 from neuron_opsd.config import PromptsConfig
@@ -44,7 +45,10 @@ def student_prompt(question: Question, config: PromptsConfig) -> Prompt:
 
 
 def teacher_prompt(
-    question: Question, demonstrations: Sequence[Shown], config: PromptsConfig
+    question: Question,
+    demonstrations: Sequence[Shown],
+    config: PromptsConfig,
+    given: str = "",
 ) -> Prompt:
     """Return the prompt of a question with demonstrations before it.
 
@@ -52,8 +56,17 @@ def teacher_prompt(
         question: PromptedQuestion last, exactly as the student is asked.
         demonstrations: Shown in this order; none leaves the student's prompt.
         config: `form` must be resolved.
+        given: Told the teacher after the question, a blank line between them, as TRL's
+            SDFT does by default.
     """
-    return render(demonstrations, question, config, thinking=config.teacher_thinking)
+    thinking = config.teacher_thinking
+    if not given:
+        return render(demonstrations, question, config, thinking=thinking)
+    *before, last = question.messages
+    told = f"{with_choices(last.content, question, config)}\n\n{given}"
+    whole = replace(question, messages=(*before, Message(last.role, told)), choices=())
+    bare = config.model_copy(update={"instruction": ""})
+    return render(demonstrations, whole, bare, thinking=thinking)
 
 
 def render(

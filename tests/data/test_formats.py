@@ -20,6 +20,12 @@ Read: TypeAlias = Callable[..., QuestionFile]
 WORDS = ["ice", "tin", "gold", "lead"]
 
 PUBLIC: dict[str, tuple[Row, str, tuple[str, ...], str]] = {
+    "edu_feedback": (
+        {"id": 0, "input": "Good thesis. ", "label": "Without Explanation"},
+        "Good thesis.",
+        ("Without Explanation", "With Explanation"),
+        "Without Explanation",
+    ),
     "arc": (
         {
             "id": "Mercury_7175875",
@@ -334,7 +340,8 @@ def plain(choices: Sequence[str], answer: object, **others: object) -> Row:
 
 
 def test_every_public_set_has_a_row() -> None:
-    assert set(PUBLIC) == set(BY_NAME)
+    # Rows of TRL, which are only read by name, stand in test_sample_logs.py.
+    assert set(PUBLIC) == set(BY_NAME) - {"trl"}
 
 
 @pytest.mark.parametrize("chosen", ["auto", "named"])
@@ -352,10 +359,14 @@ def test_a_public_set_is_read_as_published(read: Read, name: str, chosen: str) -
 @pytest.mark.parametrize("name", PUBLIC)
 def test_a_pool_is_the_same_without_its_answers(read: Read, name: str) -> None:
     row = PUBLIC[name][0]
-    if name == "boolq":
-        with pytest.raises(DataError, match="'passage' may belong to the question"):
+    refused = {
+        "boolq": "'passage' may belong to the question",
+        "edu_feedback": "has neither a prompt nor a question",
+    }
+    if name in refused:
+        with pytest.raises(DataError, match=refused[name]):
             read(row, labelled=False)
-    settings = {"format": name} if name == "boolq" else {}
+    settings = {"format": name} if name in refused else {}
     with_answers = read(row, labelled=False, **settings)
     assert not with_answers.gold.answer_of
     stripped = {key: row[key] for key in row if key not in ANSWER_COLUMNS}

@@ -120,11 +120,12 @@ def set_up(
     check(comparison)
     warn = cache(progress.warn)  # says the same thing once, as tests are read often
     inputs = {}
+    showing = [config_of(variant, config) for variant in comparison.variants]
     for source, file in comparison.sources.items():
         tests = {source: comparison.tests[source], **comparison.tests}
-        inputs[source] = read_inputs(file, tests, in_domain(config, source), warn)
-    for variant in comparison.variants:
-        own = config_of(variant, config)
+        own = in_domain(config, source)
+        inputs[source] = read_inputs(file, tests, own, warn, showing)
+    for variant, own in zip(comparison.variants, showing, strict=True):
         check_steps(variant, own, comparison.shown_steps)
     check_resolved(comparison.variants, config, progress.warn)
     tokenizer = load_tokenizer(config.model)

@@ -20,7 +20,7 @@ from neuron_opsd.config.sections import (
     RolloutsConfig,
     TeacherCheckConfig,
 )
-from neuron_opsd.method.contexts import CONTEXT_RULES, ContextsConfig
+from neuron_opsd.method.contexts import CONTEXT_RULES, GIVEN, ContextsConfig
 from neuron_opsd.method.contexts.search import Signal
 from neuron_opsd.method.selection import (
     SELECTION_RULES,
@@ -101,7 +101,13 @@ class Config(Section):
     @property
     def tests_prompted(self) -> bool:
         """Whether the untrained model is tested with demonstrations in its prompt."""
-        return self.evaluation.prompted and self.contexts.num_demonstrations > 0
+        shown = self.contexts.num_demonstrations > 0 and not self.shows_given
+        return self.evaluation.prompted and shown
+
+    @property
+    def shows_given(self) -> bool:
+        """Whether the teacher sees what is given with a question, and nothing found."""
+        return self.contexts.rule == GIVEN and self.contexts.num_demonstrations > 0
 
     @property
     def selection_rule(self) -> SelectionRule:
@@ -116,7 +122,7 @@ class Config(Section):
     @property
     def context_signals(self) -> frozenset[Signal]:
         """What must be known of questions to find the demonstrations, if any."""
-        if not self.contexts.num_demonstrations:
+        if not self.contexts.num_demonstrations or self.shows_given:
             return frozenset()
         return CONTEXT_RULES[self.contexts.rule].reads
 

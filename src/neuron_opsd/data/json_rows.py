@@ -8,13 +8,19 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import chain
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from neuron_opsd.config import QuestionsConfig
 from neuron_opsd.data.byte_streams import Line, Pieces, lines_of
+from neuron_opsd.data.json_text import (
+    STRICT,
+    TextAhead,
+    checked_object,
+    not_json,
+    unusable,
+)
 from neuron_opsd.data.rows import (
     BadRowError,
     FileRow,
@@ -22,7 +28,6 @@ from neuron_opsd.data.rows import (
     kind_of,
     long_row,
     not_utf8,
-    refuse_columns,
     refuse_deep_json,
 )
 from neuron_opsd.errors import DataError
@@ -90,59 +95,18 @@ def parse_json(text: str) -> Any:
         raise unusable(error) from None
 
 
-def unusable(error: Exception) -> BadRowError:
-    """Return what is wrong with JSON that Python cannot hold."""
-    if isinstance(error, BadRowError):
-        return error
-    deep = isinstance(error, RecursionError)
-    why = "nested too deep" if deep else "a number has too many digits"
-    return BadRowError(f"not usable JSON ({why})")
-
-
-def checked_object(values: Any, config: QuestionsConfig) -> Values:
-    """Return a row's values."""
-    if not isinstance(values, dict):
-        raise BadRowError(f"not a JSON object but {kind_of(values)}")
-    refuse_columns(len(values), config)
-    return values
-
-
-def unique_keys(pairs: Sequence[tuple[str, Any]]) -> Values:
-    """Make an object of its pairs, refusing a name that appears twice."""
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        counts = Counter(name for name, _ in pairs)
-        twice = next(name for name, count in counts.items() if count > 1)
-        raise BadRowError(f"{twice!r} appears twice in one JSON object")
-    return values
-
-
-def refuse_constant(name: str) -> NoReturn:
-    """Refuse what Python's JSON reader allows and JSON does not."""
-    raise BadRowError(f"not JSON ({name} is not a JSON number)")
-
-
-STRICT: Final = json.JSONDecoder(
-    object_pairs_hook=unique_keys, parse_constant=refuse_constant
+INSPECT_LOG: Final = re.compile(
+    rb'\s*\{\s*"version"\s*:\s*\d{1,3}\s*,\s*"status"\s*:\s*"'
 )
-LENIENT: Final = json.JSONDecoder(parse_int=str, parse_float=str)
-"""Finds where a value ends that cannot be used."""
-NEAR: Final = 16
-"""Characters from the end of what was read so far in which an error may only mean that
-there is more to come."""
-BLANK: Final = re.compile(r"[ \t\r\n]*")
-
-
-def not_json(error: json.JSONDecodeError, where: str = "") -> str:
-    """Say where a text stops being JSON."""
-    what = error.msg[0].lower() + error.msg[1:].removesuffix(" delimiter")
-    hint = "; is the file UTF-16? save it as UTF-8" if "\0" in error.doc else ""
-    return f"not JSON ({what} after {where or f'column {error.colno - 1}'}){hint}"
+"""How inspect's logs begin. They are one object, whose `samples` may be of any size."""
 
 
 def read_json(pieces: Pieces, config: QuestionsConfig) -> Iterator[FileRow]:
     """Yield the objects of a JSON array; a file of JSON lines is read as such."""
     head = next((piece for piece in pieces if piece.strip()), b"")
+    if INSPECT_LOG.match(head.removeprefix(codecs.BOM_UTF8)):
+        yield from read_samples(TextAhead(chain([head], pieces), config))
+        return
     if head.lstrip().startswith(b"{"):
         kept: list[bytes] = []
         again = keeping(chain([head], pieces), kept)
@@ -183,7 +147,32 @@ def refuse_object(text: TextAhead) -> None:
         )
 
 
+def read_samples(text: TextAhead) -> Iterator[FileRow]:
+    """Yield the samples of a log of inspect, whose other parts are passed over."""
+    try:
+        text.skip("{")
+        while True:
+            name, _ = text.value()
+            text.skip(":")
+            if name == "samples" and text.next() == "[":
+                yield from items_of(text, "sample")
+            elif isinstance(passed := text.value()[0], BadRowError):
+                raise passed
+            if text.stopped or text.next() == "}":
+                return
+            text.skip(",")
+    except BadRowError as error:
+        yield FileRow("the log", error)
+
+
 def read_items(text: TextAhead) -> Iterator[FileRow]:
+    """Yield the items of an array, which is all that a file holds."""
+    yield from items_of(text, "item")
+    if text.next():
+        yield FileRow("the end", text.lacks("the end"))
+
+
+def items_of(text: TextAhead, what: str) -> Iterator[FileRow]:
     """Yield the items of an array.
 
     What is no JSON ends it, since nobody can tell where the next item begins.
@@ -192,134 +181,12 @@ def read_items(text: TextAhead) -> Iterator[FileRow]:
     number = 1
     try:
         while number > 1 or text.next() != "]":
-            yield FileRow(f"item {number}", text.item())
+            yield FileRow(f"{what} {number}", text.item())
             number += 1
             if text.next() == "]":
                 break
             text.skip(",")
         text.skip("]")
-        if text.next():
-            raise text.lacks("the end")
     except BadRowError as error:
-        yield FileRow(f"item {number}", error)
-
-
-class TextAhead:
-    """The text of a JSON file, of which only what is being read is held."""
-
-    def __init__(self, pieces: Pieces, config: QuestionsConfig) -> None:
-        self.pieces = pieces
-        self.config = config
-        self.decoder = codecs.getincrementaldecoder("utf-8")()
-        self.text = ""
-        self.place = 0
-        """In the text, of what comes next."""
-        self.line, self.column = 1, 0
-        """Where the text begins in the file."""
-
-    def more(self) -> bool:
-        """Drop what was read, and hold twice as much of the rest, if there is any."""
-        self.line, self.column = self.position(self.place)
-        rest = self.text[self.place :]
-        fresh: list[str] = []
-        while sum(map(len, fresh)) <= len(rest) and (piece := next(self.pieces, b"")):
-            fresh.append(self.decoded(piece))
-        if not fresh:
-            fresh.append(self.decoded(b"", final=True))
-        self.text, self.place = rest + "".join(fresh), 0
-        return len(self.text) > len(rest)
-
-    def decoded(self, piece: bytes, *, final: bool = False) -> str:
-        """Return the text of some bytes."""
-        try:
-            return self.decoder.decode(piece, final)
-        except UnicodeDecodeError as error:
-            held, _ = self.position(len(self.text))
-            line = held + error.object.count(b"\n", 0, error.start)
-            raise DataError(f"line {line}: {not_utf8(error)}") from None
-
-    def next(self) -> str:
-        """Return the next character that is not blank, nothing at the end."""
-        while True:
-            blank = BLANK.match(self.text, self.place)
-            self.place = blank.end() if blank is not None else self.place
-            if self.place < len(self.text):
-                return self.text[self.place]
-            if not self.more():
-                return ""
-
-    def skip(self, mark: str) -> None:
-        """Go behind a mark that must come next."""
-        if self.next() != mark:
-            raise self.lacks(repr(mark))
-        self.place += 1
-
-    def item(self) -> Values | BadRowError:
-        """Return the object that comes next, or why it cannot be used."""
-        found, raw = self.value()
-        if isinstance(found, BadRowError):
-            return found
-        if len(raw) > self.config.max_row_bytes:
-            return long_row(len(raw), self.config)
-        try:
-            refuse_deep_json(raw, self.config)
-            return checked_object(found, self.config)
-        except BadRowError as error:
-            return error
-
-    def value(self) -> tuple[Any, str]:
-        """Return the value that comes next, or what is wrong with it, and its text."""
-        self.next()
-        found, end = self.whole()
-        raw = self.text[self.place : end]
-        self.place = end
-        return found, raw
-
-    def whole(self) -> tuple[Any, int]:
-        """Return the value that comes next, and where it ends in the text."""
-        while True:
-            try:
-                found, end = self.scan()
-                # More digits may come.
-                is_open = end == len(self.text) and not isinstance(found, dict | list)
-                if not is_open or not self.more():
-                    return found, end
-            except json.JSONDecodeError as error:
-                near = error.pos > len(self.text) - NEAR
-                may_be_cut = near or error.msg.startswith("Unterminated")
-                if not (may_be_cut and self.more()):
-                    raise BadRowError(not_json(error, self.where(error.pos))) from None
-            if len(self.text) > self.config.max_row_bytes:
-                raise long_row(len(self.text), self.config, "; is a text not closed?")
-
-    def scan(self) -> tuple[Any, int]:
-        """Return the value that comes next, and where it ends."""
-        try:
-            return STRICT.raw_decode(self.text, self.place)
-        except json.JSONDecodeError:
-            raise
-        except RecursionError as error:
-            raise unusable(error) from None
-        except ValueError as error:
-            try:
-                return unusable(error), LENIENT.raw_decode(self.text, self.place)[1]
-            except RecursionError as deep:
-                raise unusable(deep) from None
-
-    def lacks(self, what: str) -> BadRowError:
-        """Return what is wrong where something else must come next."""
-        return BadRowError(
-            f"not JSON (expecting {what} after {self.where(self.place)})"
-        )
-
-    def where(self, place: int) -> str:
-        """Name a place in the file."""
-        line, column = self.position(place)
-        return f"column {column} of line {line}"
-
-    def position(self, place: int) -> tuple[int, int]:
-        """Return the line and column in the file of a place in the text."""
-        breaks = self.text.count("\n", 0, place)
-        if not breaks:
-            return self.line, self.column + place
-        return self.line + breaks, place - self.text.rfind("\n", 0, place) - 1
+        text.stop()
+        yield FileRow(f"{what} {number}", error)

@@ -96,6 +96,11 @@ def reader_of(path: Path, otherwise: str = "") -> tuple[str, Reader]:
     ending = "".join(path.suffixes[-1:]) or "no ending"
     near = get_close_matches(ending, READERS, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
+    if ending == ".eval":
+        hint = (
+            "; a log of inspect is read as JSON: write it so with `inspect log convert "
+            "LOG --to json --output-dir DIR`"
+        )
     raise DataError(
         f"{path} has {ending}, which is no format of question files; allowed are "
         f"{', '.join(READERS)}, or the id of a Hugging Face dataset{hint}"

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 from neuron_opsd.config import QuestionsConfig
 from neuron_opsd.data.formats import public_sets, unused_columns
-from neuron_opsd.data.formats.cells import Cells, How, Item, cells_of
+from neuron_opsd.data.formats.cells import GIVEN, Cells, How, Item, cells_of
 from neuron_opsd.data.formats.columns import read_answers
-from neuron_opsd.data.formats.fields import parse_id
+from neuron_opsd.data.formats.fields import parse_given, parse_id
 from neuron_opsd.data.formats.plain import read_exact, read_plain
 from neuron_opsd.data.rows import BadRowError, FileRow
 from neuron_opsd.records import Question
@@ -38,7 +38,9 @@ def parse_row(row: FileRow, number: int, stem: str, reading: Reading) -> Parsed:
     """Return what one row says."""
     if isinstance(row.values, BadRowError):
         raise row.values
-    item, public = item_of(row, reading)
+    cells = cells_of(row.values)
+    given = parse_given(cells.values.get(GIVEN), cells.name(GIVEN))
+    item, public = item_of(cells.without(GIVEN), reading)
     unused_columns.refuse_picture(item.messages)
     question = Question(
         parse_id(item.id, f"{stem}-{number}"),
@@ -46,16 +48,15 @@ def parse_row(row: FileRow, number: int, stem: str, reading: Reading) -> Parsed:
         item.choices,
         question_label=item.question_label,
         answer_label=item.answer_label,
+        given=given,
     )
     return Parsed(number, row.place, item, question, public)
 
 
 def item_of(
-    row: FileRow, reading: Reading
+    cells: Cells, reading: Reading
 ) -> tuple[Item, public_sets.PublicSet | None]:
     """Return what a row says, and of which set it is."""
-    assert not isinstance(row.values, BadRowError)
-    cells = cells_of(row.values)
     if reading.format == public_sets.PLAIN:
         return with_answers(read_exact(cells, labelled=reading.labelled), reading), None
     public = public_sets.BY_NAME.get(reading.format)

@@ -19,6 +19,7 @@ from neuron_opsd.data.formats.fields import RepeatedChoiceError, refuse_repeated
 from neuron_opsd.data.formats.gold import gold_texts
 from neuron_opsd.data.formats.notes import FileNotes
 from neuron_opsd.data.formats.public_sets import PLAIN, PublicSet, format_of
+from neuron_opsd.data.formats.sample_logs import SampleLogs
 from neuron_opsd.data.question_files import (
     DATASET_ID,
     READERS,
@@ -114,8 +115,8 @@ def is_dataset(source: str | Path) -> bool:
 
 def parse_table(table: Table, reading: Reading) -> QuestionFile:
     """Return a table's questions."""
-    found = Found(table.name, reading)
-    for number, row in enumerate(table.rows, 1):
+    found, logs = Found(table.name, reading), SampleLogs()
+    for number, row in enumerate(logs.rows(table.rows), 1):
         found.take(row, number, table.stem)
     if not found.num_rows:
         raise DataError(f"{table.name} holds no questions")
@@ -133,7 +134,10 @@ def parse_table(table: Table, reading: Reading) -> QuestionFile:
             {name: texts[1:] for name, texts in golds.items() if texts[1:]},
         ),
         table.hash(),
-        found.notes.lines(table.name, public, evidence, found.dropped),
+        (
+            *logs.lines(table.name),
+            *found.notes.lines(table.name, public, evidence, found.dropped),
+        ),
         found.place_of,
         public.reader if public is not None else "",
     )
@@ -263,5 +267,6 @@ def question_table(question: Question, gold: GoldAnswers) -> dict[str, Any]:
     labels = {
         "question_label": question.question_label,
         "answer_label": question.answer_label,
+        "privileged_context": question.given,
     }
     return table | {name: label for name, label in labels.items() if label}

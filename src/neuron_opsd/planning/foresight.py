@@ -18,6 +18,7 @@ from neuron_opsd.models.roles import Tokenizer
 from neuron_opsd.planning import memory
 from neuron_opsd.planning.fitting import Fit, Lengths, fit
 from neuron_opsd.progress import Progress
+from neuron_opsd.records import Prompt
 from neuron_opsd.runs.context import resolve
 from neuron_opsd.runs.inputs import read_inputs
 from neuron_opsd.runs.model_checks import check_questions
@@ -129,7 +130,10 @@ def counted_lengths(
     answer = max(longest_answer(tokenizer, a, resolved) for a in asked)
     number = config.contexts.num_demonstrations
     demonstrations = sum(sizes[-number:]) if number else 0
-    if config.contexts.content == "full":
+    if config.shows_given:
+        given = (Prompt(text=question.given) for question in inputs.pool)
+        demonstrations = max(len(tokenizer.encode(text)) for text in given)
+    elif config.contexts.content == "full":
         demonstrations += number * answer
     limits = [config.contexts.max_tokens, tokenizer.facts.max_positions - answer]
     shown = min([sizes[-1] + demonstrations, *(most for most in limits if most > 0)])

@@ -166,6 +166,8 @@ def make_examples(trial: Trial, sample: Sample) -> list[TrainingExample]:
     config = trial.config
     ids = [a.question.id for a in sample.asked]
     texts = [shown_text(c, config) for c in sample.completions]
+    if config.shows_given:
+        texts = [a.question.given for a in sample.asked]
     library = DemonstrationPool(
         questions={a.question.id: a.question for a in sample.asked},
         answers=dict(zip(ids, texts, strict=True)),

@@ -68,6 +68,8 @@ class Question:
     """Word before it in the plain form, where its set has one of its own."""
     answer_label: str = ""
     """The same before its answer."""
+    given: str = ""
+    """What its file gives the teacher to see with it (`contexts.rule=given`)."""
 
     @property
     def text(self) -> str:

@@ -37,6 +37,13 @@ SPANS: Mapping[str, str] = {
     "answer": " Only the tokens of the final answer after the reasoning count.",
 }
 
+GIVEN_NOTE = (
+    "The teacher saw what the pool's column privileged_context gives with each "
+    "question, after it; no demonstration was searched. Whether those texts hold "
+    "answers is for whoever wrote them to say: if they do, this training was not "
+    "without labels."
+)
+
 TEACHERS: Mapping[str, str] = {
     "ema": "follows the student slowly",
     "frozen": "stays the untrained model",
@@ -115,6 +122,8 @@ def demonstrations_note(data: ReportData) -> str:
     count = contexts.num_demonstrations
     if not (count and data.reads_contexts):
         return "No demonstrations were shown in training."
+    if data.config.shows_given:
+        return GIVEN_NOTE
     source = "whole pool" if contexts.source == "pool" else "selected questions"
     rule = CONTEXT_RULES[contexts.rule]
     return (

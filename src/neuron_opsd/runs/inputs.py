@@ -6,7 +6,7 @@ import hashlib
 import os
 import platform
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -19,7 +19,8 @@ from neuron_opsd.config.tables import flatten
 from neuron_opsd.data.formats.public_sets import check_targets
 from neuron_opsd.data.overlap import check_overlap
 from neuron_opsd.data.questions import QuestionFile, read_questions
-from neuron_opsd.errors import ConfigError, DataError
+from neuron_opsd.errors import ConfigError, DataError, listing
+from neuron_opsd.methods import needs_contexts
 from neuron_opsd.models.weights.precision import compute_of, device_of
 from neuron_opsd.records import Question
 from neuron_opsd.runs.context import TestSet
@@ -89,10 +90,12 @@ def read_inputs(
     tests: Mapping[str, str],
     config: Config,
     warn: Callable[[str], None] = ignore,
+    showing: Sequence[Config] = (),
 ) -> Inputs:
     """Read the pool and the test sets.
 
-    The pool's gold answers, if its file has any, are not looked at.
+    The pool's gold answers, if its file has any, are not looked at. `showing` are the
+    settings of all methods, where there are several.
 
     Raises:
         ConfigError: If a name cannot be a test set's.
@@ -104,6 +107,7 @@ def read_inputs(
     asked = read_pool(pool, config)
     for note in asked.notes:
         warn(note)
+    check_given(pool, asked.questions, showing or [config], warn)
     check_size(pool, len(asked.questions), config.contexts.num_demonstrations)
     sets = read_tests(tests, in_domain, config, warn)
     remarks = check_overlap(
@@ -116,6 +120,35 @@ def read_inputs(
     hashes = {"pool": questions_hash(asked.questions)}
     hashes |= {test.name: test_hash(test) for test in sets}
     return Inputs(asked.questions, sets, hashes, {POOL: pool, **tests})
+
+
+def check_given(
+    pool: str,
+    questions: Sequence[Question],
+    showing: Sequence[Config],
+    warn: Callable[[str], None],
+) -> None:
+    """Make sure that what is given with questions is shown, or say that it is not.
+
+    Raises:
+        DataError: If it is to be shown and a question comes without.
+    """
+    shown = [own for own in showing if own.shows_given and needs_contexts(own)]
+    lacking = [question.id for question in questions if not question.given]
+    if shown and lacking:
+        raise DataError(
+            f"{pool}: contexts.rule is given, but {len(lacking):,} of "
+            f"{len(questions):,} questions have no privileged_context, {lacking[0]} "
+            "first; fill the column, leave them out, or choose another rule"
+        )
+    if not shown and len(lacking) < len(questions):
+        rules = listing(sorted({own.contexts.rule for own in showing}))
+        warn(
+            f"{pool}: its column privileged_context is not shown to any teacher, as "
+            f"contexts.rule is {rules} and the method is "
+            f"{listing(sorted({own.method for own in showing}))}; set "
+            "contexts.rule=given to show it instead of demonstrations"
+        )
 
 
 def read_pool(source: str, config: Config, name: str = POOL) -> QuestionFile:
@@ -156,6 +189,8 @@ def read_tests(
         )
         for note in found.notes:
             warn(note)
+        if any(question.given for question in found.questions):
+            warn(f"{source}: its column privileged_context is not shown in tests")
         check_gold(name, source, found, config.answers, warn)
         sets.append(TestSet(name, found.questions, found.gold, name == in_domain))
     return tuple(sets)
@@ -197,6 +232,8 @@ def questions_hash(questions: tuple[Question, ...]) -> str:
         labels = question.question_label, question.answer_label
         if any(labels):
             asked = (*asked, labels)
+        if question.given:
+            asked = (*asked, question.given)
         digest.update(repr(asked).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 

@@ -64,7 +64,7 @@ def check_sets(
     if first:
         more = [f"and {hidden} more"] if hidden else []
         raise DataError("\n".join([*lines_of(first, sources, config), *more]))
-    if POOL in sets and config.contexts.num_demonstrations:
+    if POOL in sets and config.contexts.num_demonstrations and not config.shows_given:
         check_shown(model, sets, config)
 
 
@@ -187,14 +187,17 @@ def long_teachers(
     """Yield questions that the student can hold and the teacher cannot.
 
     Demonstrations that do not fit are left out, so what must fit is the question alone,
-    as the teacher is asked it. That differs only where its switch of reasoning does.
+    as the teacher is asked it, with what was given with it.
     """
-    prompts = [teacher_prompt(one.question, (), config.prompts) for one in asked]
-    other = [
-        (one, prompt)
-        for one, prompt in zip(asked, prompts, strict=True)
-        if prompt != one.prompt
-    ]
+    other = []
+    for one in asked:
+        given = one.question.given if config.shows_given else ""
+        prompt = teacher_prompt(one.question, (), config.prompts, given)
+        if problem := model.refusal(prompt):
+            who = f"{whose(one)} as the teacher is asked it"
+            yield Problem(POOL, one.question.id, f"{who}: {problem}")
+        elif prompt != one.prompt:
+            other.append((one, prompt))
     lengths = encoded(
         model,
         [prompt for _, prompt in other],

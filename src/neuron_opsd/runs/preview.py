@@ -17,7 +17,7 @@ from neuron_opsd.pipeline import Prepared, centred, prepare
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import Question
 from neuron_opsd.runs.context import remarks, resolve
-from neuron_opsd.runs.inputs import POOL, read_pool
+from neuron_opsd.runs.inputs import POOL, check_given, read_pool
 from neuron_opsd.runs.model_checks import check_sets
 from neuron_opsd.runs.resolution import for_model, with_method
 from neuron_opsd.stages.rollouts import ask, reading_of
@@ -64,6 +64,7 @@ def preview(
     questions = read_pool(pool, config)
     for note in questions.notes:
         progress.warn(note)
+    check_given(pool, questions.questions, [config], progress.warn)
     chosen = find_question(questions.questions, question_id, pool)
     others = [q for q in questions.questions if q.id != chosen.id]
     some = [chosen, *others[: NUM_NEIGHBOURS - 1]]

@@ -8,7 +8,12 @@ from typing import Any, Final
 from neuron_opsd.config import Config, tables
 from neuron_opsd.config.tables import Table, toml_value
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.method.contexts import CONTEXT_RULES, SHOWN_ANSWERS, ContextRule
+from neuron_opsd.method.contexts import (
+    CONTEXT_RULES,
+    GIVEN,
+    SHOWN_ANSWERS,
+    ContextRule,
+)
 from neuron_opsd.method.contexts.search import OF_NEURONS
 from neuron_opsd.method.selection import SELECTION_RULES, SelectionRule
 from neuron_opsd.methods import METHODS, method_named, method_of, needs_medoids
@@ -19,6 +24,7 @@ SOURCE: Final = "source"
 """The value of `preset` that takes what a method's source trains with."""
 
 NOTHING: Final[Table] = {}
+ONE_GIVEN: Final[Table] = {"contexts": {"num_demonstrations": 1}}
 
 
 def settled(
@@ -43,14 +49,31 @@ def settled(
     chosen = tables.merge(config.model_dump(exclude_unset=True), own)
     asked = tables.config_from_table(chosen)
     method = method_named(asked.method)
-    below = tables.merge(method.settings, budget)
+    given = ONE_GIVEN if asked.contexts.rule == GIVEN else NOTHING
+    below = tables.merge(tables.merge(given, method.settings), budget)
     if asked.preset == SOURCE:
         below = tables.merge(below, method.preset.table(asked))
     found = tables.config_from_table(tables.merge(below, chosen))
     check_engine(found)
     check_quantization(found)
     check_selection(found)
+    check_given(found)
     return found
+
+
+def check_given(config: Config) -> None:
+    """Refuse to show several of what each question has one of.
+
+    Raises:
+        ConfigError: If the settings ask for it.
+    """
+    number = config.contexts.num_demonstrations
+    if config.contexts.rule == GIVEN and number > 1:
+        raise ConfigError(
+            f"contexts.rule is {GIVEN}, which shows the teacher what is given with "
+            f"each question and nothing else, but contexts.num_demonstrations is "
+            f"{number}; leave it out"
+        )
 
 
 def check_selection(config: Config) -> None:

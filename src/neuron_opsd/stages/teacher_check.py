@@ -70,7 +70,20 @@ def check_teacher(
         pool_answer=pool_answer,
         pool_answer_share=pool_share,
     )
-    return with_findings(check, config.teacher_check)
+    return with_findings(check, limits_of(config))
+
+
+def limits_of(config: Config) -> TeacherCheckConfig:
+    """Return what a teacher must hold to.
+
+    One that is told something about each question may know better than the vote, and
+    answers otherwise when it is told something about another.
+    """
+    if not config.shows_given:
+        return config.teacher_check
+    return config.teacher_check.model_copy(
+        update={"max_agreement_loss": 1.0, "min_stability": 0.0}
+    )
 
 
 def top_answer(answers: Sequence[str], same: Same) -> tuple[str, float]:

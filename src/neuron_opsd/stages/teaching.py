@@ -9,7 +9,7 @@ from typing import TypeVar
 from neuron_opsd.answers import reasoning
 from neuron_opsd.config import Config, ContextsConfig
 from neuron_opsd.errors import DataError
-from neuron_opsd.method.contexts import SHOWN_ANSWERS, find_demonstrations
+from neuron_opsd.method.contexts import GIVEN, SHOWN_ANSWERS, find_demonstrations
 from neuron_opsd.method.contexts.search import Known, Search
 from neuron_opsd.models.roles import Tokenizer
 from neuron_opsd.prompts import student_prompt, teacher_prompt
@@ -201,9 +201,11 @@ def build_contexts(
         DataError: If there are fewer demonstrations to choose from than asked for.
     """
     count, answers = config.contexts.num_demonstrations, library.answers
-    check_enough(questions.ids, library, count)
+    rule = rule or config.contexts.rule
+    if rule != GIVEN:
+        check_enough(questions.ids, library, count)
     search = Search(questions, library.known, count, library.excluded, config.seed)
-    found = find_demonstrations(rule or config.contexts.rule, search)
+    found = find_demonstrations(rule, search)
     return tuple(
         TeacherContext(
             name,
@@ -224,7 +226,13 @@ def context_prompt(
     library: DemonstrationPool,
     config: Config,
 ) -> Prompt:
-    """Return the prompt of a question with its demonstrations before it."""
+    """Return the prompt of a question with its demonstrations before it.
+
+    What was given with the question comes after it.
+    """
+    if config.shows_given:
+        given = "\n\n".join(d.answer for d in demonstrations)
+        return teacher_prompt(question, (), config.prompts, given)
     shown = [(library.questions[d.question_id], d.answer) for d in demonstrations]
     return teacher_prompt(question, shown, config.prompts)
 

@@ -35,6 +35,8 @@ ANSWERS: Final = (
 INDICES: Final = ("answerindex", "answeridx", "correctindex", "correctidx", "goldindex")
 """Answers by their place among the choices."""
 LABELS: Final = ("questionlabel", "answerlabel")
+GIVEN: Final = "privilegedcontext"
+"""TRL's name of what a teacher alone is told beside a question."""
 
 GROUP: Final = re.compile(
     r"(|options?|opt|choices?|op|answer)([a-z])|"
@@ -114,6 +116,15 @@ class Cells:
     def has(self, *keys: str) -> bool:
         """Say whether all of these columns exist, filled or not."""
         return all(map(self.written.__contains__, keys))
+
+    def without(self, key: str) -> Cells:
+        """Return the same cells without a column."""
+        if key not in self.written:
+            return self
+        return Cells(
+            {one: value for one, value in self.values.items() if one != key},
+            {one: name for one, name in self.written.items() if one != key},
+        )
 
     def name(self, key: str) -> str:
         """Return a column's name as the file has it."""

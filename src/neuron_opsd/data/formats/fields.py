@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from neuron_opsd.data.formats.cells import Cells, How, RawAnswer, is_blank
-from neuron_opsd.data.json_rows import STRICT, refuse_constant
+from neuron_opsd.data.json_text import STRICT, refuse_constant
 from neuron_opsd.data.rows import BadRowError, kind_of, shorten
 from neuron_opsd.records import Message, Role
 
@@ -76,7 +76,8 @@ def parse_conversation(messages: Sequence[Any], what: str) -> tuple[Message, ...
     if turns[-1].role != "user":
         raise BadRowError(
             f"the last message of {what} is from {turns[-1].role}, not from user; "
-            "leave it out, and write a gold answer into the column answer"
+            "leave it out, and write a gold answer into the column answer; if it is "
+            "one itself, say --format trl"
         )
     late = [n for n, turn in enumerate(turns, 1) if turn.role == "system" and n > 1]
     if late:
@@ -292,3 +293,20 @@ def identity(cells: Cells) -> Any:
     """Return a row's id under the names that public sets have for it."""
     keys = ("id", "questionid", "uniqueid", "recordid")
     return next((cells.get(k) for k in keys if not is_blank(cells.get(k))), None)
+
+
+def parse_given(value: Any, what: str) -> str:
+    """Return the text that a teacher is given; of messages, what they say, as in TRL.
+
+    Empty where there is none.
+    """
+    found = structure(value)
+    if is_blank(found):
+        return ""
+    if isinstance(found, list):
+        said = [
+            parse_message(message, number, what).content
+            for number, message in enumerate(found, 1)
+        ]
+        return "\n".join(said)
+    return checked_text(value, what).strip()

@@ -197,6 +197,19 @@ SETS: Final = (
         note=r"; its answers are the contents of the last \boxed{}",
         reader="latex",
     ),
+    PublicSet(
+        *("edu_feedback", "Edu-Feedback", ("input",)),
+        *(set_readers.read_edu_feedback, "MIT, of the repository NeuFS"),
+        fits=lambda cells: cells.get("label") in set_readers.EXPLAINS,
+        by_answer=True,
+        note="; what is asked about a comment is yours to say (prompts.instruction)",
+    ),
+    PublicSet(
+        *("trl", "rows of TRL with an answer", (), set_readers.read_trl),
+        "that of the set",
+        fits=lambda _: False,  # what a model wrote may stand there as well
+        note="; the assistant's last turn, or the completion, is the answer",
+    ),
 )
 """In the order in which they are tried; the first that fits a row reads it."""
 

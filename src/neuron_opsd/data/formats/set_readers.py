@@ -40,6 +40,8 @@ COPA_ASKS: Final = {
     "cause": "What was the cause of this?",
     "effect": "What happened as a result?",
 }
+EXPLAINS: Final = ("Without Explanation", "With Explanation")
+"""The labels of Edu-Feedback."""
 PADDING: Final = "N/A"
 """What early versions of MMLU-Pro fill missing options with."""
 FULL: Final = 10
@@ -307,3 +309,37 @@ def read_verl(cells: Cells) -> Item:
     truth = rule.get("ground_truth") if isinstance(rule, Mapping) else None
     answers = () if is_blank(truth) else (RawAnswer("reward_model", truth),)
     return Item(turns, answers=answers)
+
+
+def read_trl(cells: Cells) -> Item:
+    """Read TRL's rows whose last turn is the assistant's, or a completion of its own.
+
+    That turn is the answer; it is no part of what is asked.
+    """
+    key = "messages" if cells.has("messages") else "completion"
+    answer = structure(need(cells, key))
+    turns, name = answer, cells.name(key)
+    if key == "completion":
+        prompt = structure(need(cells, "prompt"))
+        turns = [{"role": "user", "content": prompt}]
+        turns = prompt if isinstance(prompt, list) else turns
+    if isinstance(answer, list):
+        *before, last = answer or [{}]
+        turns = before if key == "messages" else turns
+        answer = last.get("content") if isinstance(last, Mapping) else None
+    return Item(
+        parse_conversation(turns, cells.name("prompt") if name != "messages" else name),
+        answers=() if is_blank(answer) else (RawAnswer(name, answer),),
+        id=identity(cells),
+    )
+
+
+def read_edu_feedback(cells: Cells) -> Item:
+    """Read Edu-Feedback: a comment, and whether it explains its judgement."""
+    return Item(
+        asked(text_of(cells, "input")),
+        EXPLAINS,
+        answers=answer_in(cells, "label", "text"),
+        id=identity(cells),
+        question_label="Comment",
+    )

@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
 from neuron_opsd.method.contexts import drawn
-from neuron_opsd.method.contexts.search import OF_NEURONS, Found, Search, Signal
+from neuron_opsd.method.contexts.search import (
+    OF_NEURONS,
+    Found,
+    Neighbour,
+    Search,
+    Signal,
+)
 from neuron_opsd.section import NotNegative, OneOf, Section
 
 
@@ -57,6 +63,10 @@ def farthest(search: Search) -> Found:
     from neuron_opsd.method.contexts import overlap
 
     return overlap.farthest(search)
+
+
+GIVEN: Final = "given"
+"""The rule that finds nothing: each question comes with what its teacher sees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +142,9 @@ def find_demonstrations(rule: str, search: Search) -> Found:
     """
     if not search.count:
         return dict.fromkeys(search.questions.ids, ())
+    if rule == GIVEN:
+        said = "given with the question"
+        return {name: (Neighbour(name, None, said),) for name in search.questions.ids}
     for known in (search.questions, search.pool):
         lacking = [one for one in CONTEXT_RULES[rule].reads if known.lacks(one)]
         if lacking:
@@ -186,12 +199,15 @@ SHOWN_ANSWERS: Final[dict[str, ShownAnswer]] = {
 class ContextsConfig(Section):
     """Which demonstrations the teacher sees."""
 
-    rule: Annotated[str, OneOf(CONTEXT_RULES)] = "nearest"
-    """Which other questions a demonstration is made of."""
+    rule: Annotated[str, OneOf(CONTEXT_RULES, (GIVEN,))] = "nearest"
+    """Which other questions a demonstration is made of; or `given`: none, but what the
+    column `privileged_context` of each question holds, put after the question as TRL
+    does."""
     source: Literal["pool", "selected"] = "pool"
     """Where demonstrations come from: the whole pool, or the selected questions."""
     num_demonstrations: NotNegative = 10
-    """Demonstrations per question; 0 leaves the teacher without a context."""
+    """Demonstrations per question; 0 leaves the teacher without a context. With
+    `rule=given` it is 1."""
     answer: Annotated[str, OneOf(SHOWN_ANSWERS)] = "first"
     """Which own answer a demonstration shows. Its neurons are the question's."""
     content: Literal["final", "full"] = "final"

@@ -1,0 +1,116 @@
+"""The questions in what judges logged: lm-eval's `--log_samples`, inspect's samples.
+
+Each question stands there as often as it was sampled or filtered, and is read once.
+What a model answered is not looked at.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from typing import Any, Final
+
+from neuron_opsd.data.formats.cells import ANSWERS, IDS, INDICES, squash
+from neuron_opsd.data.rows import BadRowError, FileRow, Values
+
+RESPONSES: Final = ("resps", "filtered_resps")
+"""One of which stands beside the `doc` of lm-eval."""
+INSPECT: Final = frozenset({"id", "epoch", "input", "target"})
+KEPT: Final = ("role", "content")
+"""What of a message of inspect is asked."""
+
+
+@dataclass(slots=True)
+class SampleLogs:
+    """Takes rows of logs for those of their questions; other rows stay as they are."""
+
+    found: dict[str, None] = field(default_factory=dict)
+    """Names of the tools whose rows were met."""
+    num_repeated: int = 0
+    """Rows that were passed over, as their question was read before."""
+    seen: dict[str, bytes] = field(default_factory=dict)
+    """By the number of a question in its log, a hash of it."""
+
+    def rows(self, rows: Iterable[FileRow]) -> Iterator[FileRow]:
+        """Yield rows of questions."""
+        for row in rows:
+            values = row.values
+            if isinstance(values, BadRowError):
+                yield row
+            elif is_lm_eval(values):
+                number = values.get("doc_id")
+                yield from self.fresh(row, "lm-eval", number, lm_eval(values))
+            elif values.keys() >= INSPECT:
+                yield from self.fresh(row, "inspect", values["id"], inspect(values))
+            else:
+                yield row
+
+    def fresh(
+        self, row: FileRow, tool: str, number: Any, question: Values
+    ) -> Iterator[FileRow]:
+        """Yield the question of a row, unless it was read before.
+
+        Another question under the same number is yielded, and refused for its id.
+        """
+        self.found[tool] = None
+        name = json.dumps(number, default=str)
+        text = json.dumps(question, sort_keys=True, default=str)
+        digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        if number is not None and self.seen.get(name) == digest:
+            self.num_repeated += 1
+            return
+        self.seen.setdefault(name, digest)
+        yield replace(row, values=question)
+
+    def lines(self, name: str) -> tuple[str, ...]:
+        """Return what is worth a line about how a file was read."""
+        if not self.found:
+            return ()
+        repeated = f"; {self.num_repeated:,} rows repeat one" * bool(self.num_repeated)
+        tools = " and ".join(self.found)
+        return (f"{name}: read the questions of a log of {tools}{repeated}",)
+
+
+def is_lm_eval(values: Values) -> bool:
+    """Say whether a row is a sample that lm-eval logged."""
+    answered = any(name in values for name in RESPONSES)
+    return answered and isinstance(values.get("doc"), Mapping)
+
+
+def lm_eval(values: Values) -> Values:
+    """Return the row of the data set that lm-eval asked.
+
+    Where it has no answer of its own, the target is taken; where it has no id, its
+    number.
+    """
+    doc = dict(values["doc"])
+    names = {squash(name) for name in doc}
+    if names.isdisjoint(IDS) and values.get("doc_id") is not None:
+        doc["id"] = values["doc_id"]
+    if names.isdisjoint({*ANSWERS, *INDICES}) and "target" in values:
+        doc["target"] = values["target"]
+    return doc
+
+
+def inspect(values: Values) -> Values:
+    """Return the question of a sample that inspect logged."""
+    asked, target = values["input"], values["target"]
+    if isinstance(asked, list):
+        asked = [without_rest(message) for message in asked]
+    if isinstance(target, list) and len(target) == 1:
+        (target,) = target
+    question = {"id": values["id"], "prompt": asked}
+    if values.get("choices"):
+        question["choices"] = values["choices"]
+    if target:
+        question["answer"] = target
+    return question
+
+
+def without_rest(message: Any) -> Any:
+    """Return a message without what inspect keeps besides who says what."""
+    if not isinstance(message, Mapping):
+        return message
+    return {key: value for key, value in message.items() if key in KEPT}
