@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from neuron_opsd.config.tables import load_config as load_config
     from neuron_opsd.data.questions import read_questions as read_questions
     from neuron_opsd.errors import NeuronOpsdError as NeuronOpsdError
+    from neuron_opsd.judging.calls import judge as judge
     from neuron_opsd.library import analyse as analyse
     from neuron_opsd.library import compare as compare
     from neuron_opsd.library import evaluate as evaluate
@@ -53,6 +54,7 @@ _HOMES = {
     "config.tables": "load_config",
     "data.questions": "read_questions",
     "errors": "NeuronOpsdError",
+    "judging.calls": "judge",
     "library": "analyse compare evaluate extract_neurons foresee plan preview run",
     "methods": "add_method",
     "models.load": "load_model",
