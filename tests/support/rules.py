@@ -34,6 +34,7 @@ LAYERS: tuple[set[str], ...] = (
     {"comparison"},
     {"analysis"},
     {"probing"},
+    {"exporting"},
     {"library", "steps"},
     {"cli"},
 )
@@ -91,6 +92,7 @@ DOORS = {
     "models.roles",
     "models.room",
     "models.weights.finite",
+    "models.weights.merging",
     "models.weights.precision",
     "models.weights.shards",
 }
