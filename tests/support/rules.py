@@ -85,6 +85,7 @@ DOORS = {
     "models.config_file",
     "models.decoding.choices",
     "models.gguf",
+    "models.gguf.writing",
     "models.library_errors",
     "models.load",
     "models.outline",

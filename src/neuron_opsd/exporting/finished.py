@@ -50,6 +50,27 @@ class FinishedRun:
         """Whether all weights were trained, so that there is no adapter."""
         return not (self.adapter / ADAPTER_SETTINGS).exists()
 
+    @property
+    def model(self) -> ModelConfig:
+        """Settings that load tokenizer and chat template of what was trained."""
+        if not self.is_whole_model:
+            return self.base
+        whole = {"name": str(self.adapter), "quantization": "none"}
+        return self.base.model_copy(update=whole)
+
+
+def need_adapter(run: FinishedRun, instead: str) -> None:
+    """Refuse a run that trained all weights where an adapter is wanted.
+
+    Raises:
+        ConfigError: Naming the target to take instead.
+    """
+    if run.is_whole_model:
+        raise ConfigError(
+            f"{run.folder} trained all weights (distill.tuning is full), so there is "
+            f"no adapter; take --to {instead}"
+        )
+
 
 def finished_run(folder: Path, base: str = "") -> FinishedRun:
     """Read a run that has ended, and prove its report and what it trained.

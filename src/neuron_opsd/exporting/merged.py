@@ -49,7 +49,7 @@ def weights_of(run: FinishedRun, request: Request) -> MergedWeights:
 def write_model(weights: MergedWeights, folder: Path, progress: Progress) -> None:
     """Write weights and all that belongs to them, file by file as the base has them."""
     specs = {path: weights.specs(path) for path in weights.source.weight_files()}
-    total = sum(one.num_bytes for some in specs.values() for one in some.values())
+    total = weights.num_bytes
     with progress.stage("merge", total, "bytes") as done:
         for path, some in specs.items():
             write_tensors(folder / path.name, some, weights.tensors(path), done)

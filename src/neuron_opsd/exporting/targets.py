@@ -41,6 +41,21 @@ _ALL: Final = (
         module="merged",
         next_step="Load {out} as any model folder: transformers, vLLM, SGLang, TGI.",
     ),
+    ExportTarget(
+        name="gguf",
+        summary="the merged model as one GGUF file, for llama.cpp and what is built "
+        "on it",
+        module="gguf_model",
+        next_step="Serve it with `llama-server --model {out}/model.gguf`; "
+        "`llama-quantize {out}/model.gguf small.gguf Q4_K_M` makes it smaller.",
+    ),
+    ExportTarget(
+        name="gguf-lora",
+        summary="the adapter alone as GGUF, to be used beside the base's own file",
+        module="gguf_adapter",
+        next_step="Serve it with `llama-server --model BASE.gguf --lora "
+        "{out}/adapter.gguf`, where BASE.gguf is a GGUF file of the base.",
+    ),
 )
 
 TARGETS: Final[Mapping[str, ExportTarget]] = {target.name: target for target in _ALL}

@@ -107,6 +107,12 @@ class MergedWeights:
     arrival: Arrival = field(default_factory=Arrival)
     """Filled as tensors are read."""
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all tensors."""
+        found = (self.specs(file) for file in self.source.weight_files())
+        return sum(spec.num_bytes for some in found for spec in some.values())
+
     def specs(self, file: Path) -> dict[str, Spec]:
         """Return what a file's tensors will be."""
         return {
