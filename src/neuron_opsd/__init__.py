@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from neuron_opsd.data.questions import read_questions as read_questions
     from neuron_opsd.data.splitting import split as split
     from neuron_opsd.errors import NeuronOpsdError as NeuronOpsdError
+    from neuron_opsd.exporting.export import export as export
     from neuron_opsd.judging.calls import judge as judge
     from neuron_opsd.library import analyse as analyse
     from neuron_opsd.library import compare as compare
@@ -57,6 +58,7 @@ _HOMES = {
     "data.splitting": "split",
     "errors": "NeuronOpsdError",
     "judging.calls": "judge",
+    "exporting.export": "export",
     "library": "analyse compare evaluate extract_neurons foresee plan preview run",
     "methods": "add_method",
     "models.load": "load_model",

@@ -19,7 +19,16 @@ from cyclopts.exceptions import MissingArgumentError
 from rich.console import Console
 
 from neuron_opsd import errors
-from neuron_opsd.cli import compare, inspect, neurons, planning, probe, run, split
+from neuron_opsd.cli import (
+    compare,
+    export,
+    inspect,
+    neurons,
+    planning,
+    probe,
+    run,
+    split,
+)
 from neuron_opsd.cli.environment import COMMAND_LINE
 from neuron_opsd.cli.terminal import PROGRAM, complain, open_streams
 from neuron_opsd.cli.usage_errors import explain_mistake
@@ -60,6 +69,7 @@ COMMANDS: Final[Mapping[Callable[..., int | None], str]] = {
     neurons.neurons: "--model MODEL --completions outputs.jsonl --out neurons.parquet",
     inspect.status: "runs/first",
     inspect.report: "runs/first",
+    export.export: "runs/first --to merged --out first-merged",
     planning.config: "--set method=lmsi > settings.toml",
     planning.doctor: "",
 }
