@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ from neuron_opsd.method.contexts.search import jaccard_distance
 from neuron_opsd.method.enrichment import strata_of
 from neuron_opsd.models.load import load_model
 from neuron_opsd.progress import Silent
-from neuron_opsd.records import NeuronSet, Rollout
-from neuron_opsd.stages.capture import capture_neurons
+from neuron_opsd.records import NeuronSet, Prompt, Rollout
+from neuron_opsd.stages.capture import capture_answers, capture_neurons
 from neuron_opsd.storage.codecs import CONTEXTS, NEURONS, ROLLOUTS, SELECTION
 from reference import trace
 from tiny import NUM_LAYERS, NUM_NEURONS
@@ -188,7 +188,7 @@ def pairs(made: Charted, names: list[str]) -> list[Any]:
     rows = {row["id"]: row["question"] for row in pool_rows("choices")}
     return [
         (
-            model.encode_rendered(f"Question: {rows[name]}\nAnswer:", "x")[0],
+            model.encode(Prompt(f"Question: {rows[name]}\nAnswer:")),
             rollouts[name].completion.token_ids,
         )
         for name in names
@@ -325,7 +325,7 @@ def test_what_was_read_is_not_read_again_and_the_page_is_the_same(
     chunk = out / "atlas" / "run" / "trained" / "00001.parquet"
     chunk.unlink()
     calls: list[int] = []
-    read = reading.capture_answers
+    read = capture_answers
 
     def counted(model: Any, answered: Any, config: Any) -> Any:
         calls.append(len(answered))
@@ -475,8 +475,3 @@ def test_the_command_takes_what_the_pages_show(
     assert atlas["with_texts"]
     assert not atlas["with_model"]
     assert atlas["beside"]["name"] == "run"
-
-
-def test_equal_requests_differ_from_none() -> None:
-    assert AtlasRequest() == replace(AtlasRequest())
-    assert AtlasRequest(read_model=True) != AtlasRequest()

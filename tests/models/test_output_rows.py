@@ -56,7 +56,9 @@ def test_an_adapter_changes_the_row(tiny_llama: Path, tmp_path: Path) -> None:
     (own,) = output_weights(trained, [(0, 3)], 4)
     down = trained.weight_of(trained.mlps[0].down_proj)()[:, 3]
     exact = trained.head().weight.float() @ down
-    assert own.favoured[0] == (int(exact.argmax()), pytest.approx(float(exact.max())))
+    token, weight = own.favoured[0]
+    assert token == int(exact.argmax())
+    assert weight == pytest.approx(float(exact.max()))
     assert own != plain
 
 

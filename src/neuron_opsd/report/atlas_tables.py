@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from neuron_opsd.report.tables import (
@@ -16,6 +16,12 @@ from neuron_opsd.report.tables import (
 from neuron_opsd.report.wording import number, percent, signed
 from neuron_opsd.results import atlas
 
+SHORT: Final[Mapping[str, str]] = {
+    atlas.POOL: "pool",
+    atlas.SELECTED: "selected",
+    atlas.DEMONSTRATIONS: "demonstrations",
+}
+"""What each group is called where there is little room."""
 LEAST_Q: Final = 1e-4
 """Below which a share of chance finds is not written out."""
 
