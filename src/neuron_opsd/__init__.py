@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from neuron_opsd.analysis.atlas.making import AtlasRequest as AtlasRequest
     from neuron_opsd.config import Config as Config
     from neuron_opsd.config.recipes import read_recipe as read_recipe
     from neuron_opsd.config.tables import load_config as load_config
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "analysis.atlas.making": "AtlasRequest",
     "config": "Config",
     "config.recipes": "read_recipe",
     "config.tables": "load_config",
