@@ -19,6 +19,7 @@ from neuron_opsd.config.tables import flatten_table, toml_value
 from neuron_opsd.methods import METHODS, Method, Oracle
 from neuron_opsd.runs.resolution import settled
 from neuron_opsd.section import MOST, OneOf
+from schemas import schema_pages
 
 HERE = Path(__file__).parent
 REFERENCE = HERE / "reference"
@@ -43,6 +44,14 @@ COMMANDS_HEAD = """\
 
 COMMANDS_FOOT = """
 What a command ends with: [exit statuses](exit-statuses.md).
+
+## JSON output
+
+With `--json` a command prints one JSON document on stdout and nothing else there. What
+holds of it is a JSON schema in the folder `schemas/` beside this page, one for each
+command, such as [run.json](schemas/run.json). A field that is listed as required stays;
+others may be added, so a reader should pass over names that it does not know. Numbers
+that do not exist are null.
 
 ## Environment
 
@@ -343,6 +352,7 @@ def pages() -> dict[Path, str]:
         REFERENCE / "methods.md": methods_page(),
         REFERENCE / "cli.md": commands_page(),
         REFERENCE / "exit-statuses.md": statuses_page(),
+        **{REFERENCE / "schemas" / name: text for name, text in schema_pages().items()},
     }
 
 
@@ -351,6 +361,7 @@ def main() -> int:
     status = 0
     for path, text in pages().items():
         if "--check" not in sys.argv:
+            path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
             print(f"wrote {path}")
         elif not path.exists() or path.read_text(encoding="utf-8") != text:
