@@ -15,6 +15,7 @@ from typing_extensions import TypedDict
 
 from neuron_opsd.comparison.forecast import Forecast
 from neuron_opsd.config import Config
+from neuron_opsd.data.splitting import SplitData
 from neuron_opsd.planning.doctor import Check
 from neuron_opsd.planning.foresight import Foresight
 from neuron_opsd.planning.plan import Plan
@@ -133,6 +134,8 @@ class AnalysisDocument:
     report: str
     json: str
     csv: str
+    atlases: Mapping[str, str]
+    """Page of the neurons of a run, by the run's name."""
 
 
 @dataclass(frozen=True)
@@ -208,6 +211,7 @@ DOCUMENTS: Final[Mapping[str, Any]] = {
     "analyse": AnalysisDocument,
     "fetch": FetchDocument,
     "probe": ProbeDocument | PlanDocument,
+    "split": SplitData,
     "preview": Preview,
     "read": ReadDocument,
     "plan": PlanDocument | Foresight,
