@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, TypedDict, Unpack
 
 from neuron_opsd.analysis import analyse as analysis
+from neuron_opsd.analysis.atlas.making import FILES_ALONE, AtlasRequest
 from neuron_opsd.comparison import compare as comparing
 from neuron_opsd.comparison import forecast as forecasting
 from neuron_opsd.comparison.comparison import Comparison
@@ -216,27 +217,25 @@ def analyse(
     answers: Sequence[str] = (),
     progress: Progress = QUIET,
     command: str = "",
+    atlas: AtlasRequest = FILES_ALONE,
 ) -> AnalysisData:
     """Say what the neuron counts of runs have to do with being right.
 
     Args:
         runs: Run directories, told apart by their folders' names.
-        out: Folder for `analysis.json`, `analysis.csv` and `analysis.html`.
+        out: Folder for `analysis.html` and its files, and `atlas/` with a page a run.
         answers: Files of the pools with the column answer: `NAME=FILE` for the run of
             that name, or `FILE` for all.
         progress: Called with every run.
         command: How the analysis was called, for its page.
+        atlas: What the pages of single neurons show.
 
     Raises:
         NeuronOpsdError: For anything that the user can mend.
     """
-    request = analysis.AnalysisRequest(
-        tuple(map(Path, listed(runs))),
-        Path(out),
-        tuple(map(str, listed(answers))),
-        command,
-    )
-    return analysis.analyse(request, progress)
+    folders, files = map(Path, listed(runs)), map(str, listed(answers))
+    given = tuple(folders), Path(out), tuple(files), command, atlas
+    return analysis.analyse(analysis.AnalysisRequest(*given), progress)
 
 
 def plan(

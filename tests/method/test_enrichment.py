@@ -98,9 +98,7 @@ def test_the_bound_is_never_below_the_chance(
         ([(200, 40, 180), (274, 56, 250)], 70),
     ],
 )
-def test_the_bound_is_not_far_above_the_chance(
-    some: list[Stratum], count: int
-) -> None:
+def test_the_bound_is_not_far_above_the_chance(some: list[Stratum], count: int) -> None:
     known = chances(some)
     exact = 2 * min(sum(known[count:]), sum(known[: count + 1]))
     _, bound = bound_of(some, count)

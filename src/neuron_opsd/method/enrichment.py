@@ -43,9 +43,7 @@ class Enrichment:
         return np.asarray(self.q <= FALSE_SHARE)
 
 
-def tally(
-    sets: Sequence[NeuronIds], members: BoolArray, num_neurons: int
-) -> IntArray:
+def tally(sets: Sequence[NeuronIds], members: BoolArray, num_neurons: int) -> IntArray:
     """Return how many sets of each group hold each neuron.
 
     Args:
@@ -58,7 +56,7 @@ def tally(
     """
     found = np.zeros((len(members), num_neurons), dtype=np.int64)
     for row, group in zip(found, members, strict=True):
-        own = [sets[place] for place in np.flatnonzero(group)]
+        own = [one for one, inside in zip(sets, group, strict=True) if inside]
         if own:
             row += np.bincount(np.concatenate(own), minlength=num_neurons)
     return found
