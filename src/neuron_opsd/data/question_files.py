@@ -183,9 +183,18 @@ def open_dataset(name: str, config: QuestionsConfig, *, allow_download: bool) ->
         if not allow_download and isinstance(error, FileNotFoundError):
             raise DataError(not_cached(name)) from None
         raise DataError(
-            f"cannot read the dataset {name}: {first_line(error)}"
+            f"cannot read the dataset {name}: {why_not(error, path, split)}"
         ) from None
     return table_of(name, path, records, config)
+
+
+def why_not(error: Exception, path: str, split: str) -> str:
+    """Say in a line why a dataset cannot be read."""
+    said = first_line(error)
+    if "Config name is missing" not in said:
+        return said
+    listed = " ".join(str(error).splitlines()[1:2])
+    return f"{said} {listed}; name one, as in {path}:CONFIGURATION:{split}"
 
 
 def split_name(name: str) -> tuple[str, str | None, str]:
