@@ -183,6 +183,7 @@ def tensor_shapes(config: Any) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
         network: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
         empty = network(config)
+        empty.tie_weights()  # not every version ties them when they are made
     return {name: tuple(one.shape) for name, one in empty.named_parameters()}
 
 
