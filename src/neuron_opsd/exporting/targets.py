@@ -42,6 +42,20 @@ _ALL: Final = (
         next_step="Load {out} as any model folder: transformers, vLLM, SGLang, TGI.",
     ),
     ExportTarget(
+        name="lm-eval",
+        summary="the test sets as tasks of lm-eval, answers read as by the run",
+        module="lm_eval",
+        next_step="Run them with `lm_eval --include_path {out}`; lm-eval and "
+        "neuron-opsd must be in one environment (pip install lm-eval).",
+    ),
+    ExportTarget(
+        name="inspect",
+        summary="the test sets as tasks of inspect, answers read as by the run",
+        module="inspect_ai",
+        next_step="Run them with `inspect eval {out}/tasks.py`; inspect-ai and "
+        "neuron-opsd must be in one environment (pip install inspect-ai).",
+    ),
+    ExportTarget(
         name="gguf",
         summary="the merged model as one GGUF file, for llama.cpp and what is built "
         "on it",
