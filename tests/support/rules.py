@@ -92,6 +92,7 @@ DOORS = {
     "models.remembering",
     "models.roles",
     "models.room",
+    "models.vllm.adapters",
     "models.weights.finite",
     "models.weights.merging",
     "models.weights.precision",
