@@ -95,6 +95,7 @@ DOORS = {
     "models.remembering",
     "models.roles",
     "models.room",
+    "models.vllm.adapters",
     "models.weights.finite",
     "models.weights.merging",
     "models.weights.precision",

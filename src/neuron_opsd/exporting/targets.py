@@ -70,6 +70,26 @@ _ALL: Final = (
         next_step="Serve it with `llama-server --model BASE.gguf --lora "
         "{out}/adapter.gguf`, where BASE.gguf is a GGUF file of the base.",
     ),
+    ExportTarget(
+        name="vllm",
+        summary="the adapter with the `vllm serve` line that loads it, or a whole "
+        "model with its line",
+        module="vllm_server",
+        next_step="Serve it with `sh {out}/serve.sh`.",
+    ),
+    ExportTarget(
+        name="ollama",
+        summary="a Modelfile with template, stops and parameters, and its GGUF file",
+        module="ollama",
+        next_step="Change into {out}.",
+    ),
+    ExportTarget(
+        name="trl",
+        summary="what the teacher was shown, as rows for TRL's SDFTTrainer; needs "
+        "--pool",
+        module="trl_rows",
+        next_step="Train with `python {out}/train.py`, where trl 1.16 is installed.",
+    ),
 )
 
 TARGETS: Final[Mapping[str, ExportTarget]] = {target.name: target for target in _ALL}
