@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import neuron_opsd
+from contents import entry, sections
 from generate import settings_page
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import flatten
@@ -102,6 +103,17 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
             found.add(page)
             waiting += [page.parent / link.partition("#")[0] for link in links(page)]
     assert {page.resolve() for page in PAGES} <= found
+
+
+def test_the_list_of_pages_has_every_page_once() -> None:
+    listed = sections((DOCS / "README.md").read_text(encoding="utf-8"))
+    pages = [DOCS / one.page for entries in listed.values() for one in entries]
+    assert sorted([DOCS / "README.md", *pages]) == sorted(DOCS.rglob("*.md"))
+
+
+def test_a_line_of_another_form_is_not_left_out_of_the_list() -> None:
+    with pytest.raises(ValueError, match="what it is about"):
+        entry("- [A page](page.md), which is about something")
 
 
 @every_page
