@@ -71,11 +71,11 @@ else `neuron-opsd` under `XDG_CACHE_HOME`, else `~/.cache/neuron-opsd` |
 
 def commands_page() -> str:
     """Return the reference of all commands as Markdown, from the parser itself."""
-    title, _, body = build_app().generate_docs().partition("\n")
+    body = build_app().generate_docs().partition("\n")[2]
     before, _, after = body.partition("## Table of Contents\n")
     commands = after[after.index("**Commands**") :]
     text = (before + commands).strip()
-    return f"{title}\n\n{COMMANDS_HEAD}{text}\n{COMMANDS_FOOT}"
+    return f"# Commands\n\n{COMMANDS_HEAD}{text}\n{COMMANDS_FOOT}"
 
 
 def settings_page(settings: type[BaseModel] = Config) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass
@@ -86,12 +87,12 @@ def kind_of(name: str) -> str:
     return next((kind for kind, homes in KINDS.items() if home in homes), COMMANDS)
 
 
-def place_of(name: str) -> tuple[int, str, int]:
-    """Return what orders names: Algorithm 1 first, then where they are defined."""
+def place_of(name: str) -> tuple[int, bool, str, int]:
+    """Return what orders names: Algorithm 1, then the library, then other modules."""
     thing = getattr(neuron_opsd, name)
     use = PROGRAM.read_text(encoding="utf-8").find(f"no.{name}(")
-    defined = inspect.getsourcelines(thing)[1]
-    return (use if use >= 0 else UNUSED), thing.__module__, defined
+    home, line = thing.__module__, inspect.getsourcelines(thing)[1]
+    return (use if use >= 0 else UNUSED), not home.endswith(".library"), home, line
 
 
 def keywords_of(thing: Any) -> Any:
@@ -136,7 +137,12 @@ def outline(source: str) -> str:
     first, *others = node.body
     kept = [(node.lineno, first.end_lineno)]
     if isinstance(node, ast.ClassDef):
-        fields = (part for part in others if isinstance(part, ast.AnnAssign | ast.Expr))
-        kept += [(part.lineno, part.end_lineno) for part in fields]
+        kept += [
+            (part.lineno, part.end_lineno)
+            for part in others
+            if isinstance(part, ast.AnnAssign | ast.Expr)
+        ]
     lines = text.splitlines()
-    return "\n".join("\n".join(lines[start - 1 : end]) for start, end in kept)
+    head, *fields = ("\n".join(lines[start - 1 : end]) for start, end in kept)
+    shown = "\n\n".join([head, "\n".join(fields)] if fields else [head])
+    return re.sub(r"  # noqa.*", "", shown)

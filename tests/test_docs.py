@@ -25,6 +25,7 @@ from neuron_opsd.data.formats.cells import (
     squash,
 )
 from neuron_opsd.data.formats.public_sets import SETS
+from pictures import PICTURES
 from places import DOCS, PACKAGE, ROOT
 
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
@@ -156,11 +157,13 @@ def test_the_readme_begins_with_the_two_commands_and_is_short() -> None:
     assert not re.search(r"^\|", text, re.M)
 
 
-def test_pictures_are_small() -> None:
+def test_pictures_come_from_the_script_are_shown_and_small() -> None:
+    shown = {(page.parent / link).resolve() for page in PAGES for link in links(page)}
     pictures = list((DOCS / "images").iterdir())
-    assert pictures
+    assert {picture.name for picture in pictures} == set(PICTURES)
     for picture in pictures:
-        assert picture.stat().st_size < 300_000, picture
+        assert picture.stat().st_size < 200_000, picture
+        assert picture.resolve() in shown
 
 
 def test_functions_that_the_page_of_the_method_names_exist() -> None:

@@ -16,7 +16,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 import neuron_opsd
-from browser import find_browser, open_browser
+from browser import Browser, find_browser, open_browser
 from contents import sections
 from places import DOCS, ROOT
 
@@ -52,6 +52,11 @@ SEARCH = """(async () => {
   return "nothing was found";
 })()"""
 """Types a word into the search, and gives what the page lists for it."""
+COPIED = """[...document.querySelectorAll("pre code")].map(block => {
+  block.setAttribute("data-md-copying", "");
+  return block.innerText.trim();
+})"""
+"""Gives what the button beside each block of code copies, as the theme reads it."""
 AWAITED = {"awaitPromise": True, "returnByValue": True}
 
 
@@ -172,21 +177,35 @@ def test_pages_are_there_for_readers_of_markdown(site: Path) -> None:
         assert text.strip() in whole
 
 
-def test_the_search_works_from_a_folder_without_network(
-    site: Path, tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     program = find_browser()
     if program is None:
         pytest.skip("there is no Chromium to open the site in")
-    with open_browser(program, tmp_path) as browser:
-        seen = browser.look_at(site / "index.html")
-        assert seen.requests
-        found = browser.ask("Runtime.evaluate", expression=SEARCH, **AWAITED)["result"]
-        asked = [
-            event["params"]["request"]["url"]
-            for event in browser.events
-            if event["method"] == "Network.requestWillBeSent"
-        ]
+    with open_browser(program, tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+def test_the_search_works_from_a_folder_without_network(
+    site: Path, browser: Browser
+) -> None:
+    assert browser.look_at(site / "index.html").requests
+    found = browser.ask("Runtime.evaluate", expression=SEARCH, **AWAITED)["result"]
+    asked = [
+        event["params"]["request"]["url"]
+        for event in browser.events
+        if event["method"] == "Network.requestWillBeSent"
+    ]
     assert "keep_fraction" in found["value"]
     assert "Settings" in found["value"]
     assert all(address.startswith(("file:", "data:")) for address in asked), asked
+
+
+def test_commands_are_copied_without_prompt_and_output(
+    site: Path, browser: Browser
+) -> None:
+    browser.look_at(site / "tutorial.html")
+    reply = browser.ask("Runtime.evaluate", expression=COPIED, returnByValue=True)
+    copied = reply["result"]["value"]
+    assert "neuron-opsd fetch demo" in copied
+    assert "neuron-opsd status runs/science" in copied

@@ -1,9 +1,9 @@
 """Improve a language model in one domain from unlabelled questions alone.
 
 The commands are functions here: `run`, `compare`, `evaluate`, `analyse`, `plan`,
-`foresee`, `preview`. So is each step of the method, in the order of Algorithm 1; what
-they do one after the other is written out in `examples/algorithm1.py`. A name is
-imported when it is first used, so that `import neuron_opsd` costs nothing.
+`foresee`, `preview`, `split`. So is each step of the method, in the order of Algorithm
+1; what they do one after the other is written out in `examples/algorithm1.py`. A name
+is imported when it is first used, so that `import neuron_opsd` costs nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from neuron_opsd.config.recipes import read_recipe as read_recipe
     from neuron_opsd.config.tables import load_config as load_config
     from neuron_opsd.data.questions import read_questions as read_questions
+    from neuron_opsd.data.splitting import split as split
     from neuron_opsd.errors import NeuronOpsdError as NeuronOpsdError
+    from neuron_opsd.judging.calls import judge as judge
     from neuron_opsd.library import analyse as analyse
     from neuron_opsd.library import compare as compare
     from neuron_opsd.library import evaluate as evaluate
@@ -52,7 +54,9 @@ _HOMES = {
     "config.recipes": "read_recipe",
     "config.tables": "load_config",
     "data.questions": "read_questions",
+    "data.splitting": "split",
     "errors": "NeuronOpsdError",
+    "judging.calls": "judge",
     "library": "analyse compare evaluate extract_neurons foresee plan preview run",
     "methods": "add_method",
     "models.load": "load_model",

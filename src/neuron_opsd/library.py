@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, TypedDict, Unpack
 
 from neuron_opsd.analysis import analyse as analysis
+from neuron_opsd.analysis.atlas.making import NUM_READ, AtlasRequest
 from neuron_opsd.comparison import compare as comparing
 from neuron_opsd.comparison import forecast as forecasting
 from neuron_opsd.comparison.comparison import Comparison
@@ -60,6 +61,23 @@ class Choices(TypedDict, total=False):
     """How the comparison was called, for its page."""
     recipe: Recipe
     """Methods, and choices below all others here; its settings are given apart."""
+
+
+class AtlasChoices(TypedDict, total=False):
+    """What the pages about single neurons show besides what the runs' files tell."""
+
+    pools: Sequence[str]
+    """Files of the pools, with or without answers, named as `answers` are."""
+    against: Place | None
+    """A run that stands beside each."""
+    neurons: Sequence[str]
+    """Neurons that are shown in any case, each as `LAYER:NEURON`, both from 0."""
+    read_model: bool
+    """Whether the model is loaded for tokens, output rows and sets after training."""
+    model: str
+    """Where the runs' model is, if it was moved."""
+    num_read: int
+    """Questions whose sets are read again under base and trained model, at most."""
 
 
 def run(
@@ -216,16 +234,19 @@ def analyse(
     answers: Sequence[str] = (),
     progress: Progress = QUIET,
     command: str = "",
+    **atlas: Unpack[AtlasChoices],
 ) -> AnalysisData:
     """Say what the neuron counts of runs have to do with being right.
 
     Args:
         runs: Run directories, told apart by their folders' names.
-        out: Folder for `analysis.json`, `analysis.csv` and `analysis.html`.
+        out: Folder for `analysis.json`, `analysis.csv`, `analysis.html`, and a page of
+            single neurons for each run in `atlas/`.
         answers: Files of the pools with the column answer: `NAME=FILE` for the run of
             that name, or `FILE` for all.
         progress: Called with every run.
         command: How the analysis was called, for its page.
+        atlas: What the pages of single neurons show.
 
     Raises:
         NeuronOpsdError: For anything that the user can mend.
@@ -235,8 +256,22 @@ def analyse(
         Path(out),
         tuple(map(str, listed(answers))),
         command,
+        atlas_request(atlas),
     )
     return analysis.analyse(request, progress)
+
+
+def atlas_request(choices: AtlasChoices) -> AtlasRequest:
+    """Return what pages of single neurons show."""
+    against = choices.get("against")
+    return AtlasRequest(
+        pools=tuple(map(str, listed(choices.get("pools", ())))),
+        against=None if against is None else Path(against),
+        neurons=tuple(map(str, listed(choices.get("neurons", ())))),
+        read_model=choices.get("read_model", False),
+        model=str(choices.get("model", "")),
+        num_read=choices.get("num_read", NUM_READ),
+    )
 
 
 def plan(

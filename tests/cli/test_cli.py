@@ -642,7 +642,7 @@ def test_every_command_has_a_help_page(capsys: pytest.CaptureFixture[str]) -> No
     assert main(["--help"]) == 0
     listed = capsys.readouterr().out
     commands = (
-        "run demo evaluate fetch preview plan neurons status report config doctor"
+        "run demo evaluate fetch split preview plan neurons status report config doctor"
     )
     for command in commands.split():
         assert f" {command} " in listed
@@ -653,7 +653,7 @@ def test_every_command_has_a_help_page(capsys: pytest.CaptureFixture[str]) -> No
 @pytest.mark.parametrize(
     "command",
     [
-        *("run", "evaluate", "compare", "analyse", "fetch", "preview", "read"),
+        *("run", "evaluate", "compare", "analyse", "fetch", "preview", "read", "split"),
         *("plan", "neurons", "status", "report"),
     ],
 )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from neuron_opsd.analysis import inputs
+from neuron_opsd.analysis.atlas.making import AtlasRequest
+from neuron_opsd.analysis.atlas.writing import AtlasWriter
 from neuron_opsd.analysis.cases import Findings, sharing_measures, show_cases
 from neuron_opsd.analysis.columns import (
     judge,
@@ -58,6 +60,8 @@ class AnalysisRequest:
     """Files with the pools' gold answers, as `assign_answers` reads them."""
     command: str = ""
     """How it was called, for the page."""
+    atlas: AtlasRequest = field(default_factory=AtlasRequest)
+    """What the pages about single neurons show."""
 
 
 def analyse(request: AnalysisRequest, progress: Progress) -> AnalysisData:
@@ -69,6 +73,8 @@ def analyse(request: AnalysisRequest, progress: Progress) -> AnalysisData:
     check_out(request.out, folders)
     check_places(request.out)
     sources = inputs.assign_answers(request.answers, tuple(folders))
+    atlases = AtlasWriter(request.atlas, request.command, request.out, progress)
+    atlases.begin(tuple(folders))
     runs, found, drawn = [], [], []
     with progress.stage("analysis", len(folders), "runs") as done:
         for name, folder in folders.items():
@@ -78,6 +84,7 @@ def analyse(request: AnalysisRequest, progress: Progress) -> AnalysisData:
             runs.append(run)
             found.append(analysis)
             drawn.append(measures)
+            atlases.add(findings, folder)
             done(1)
     data = AnalysisData(
         title=title_of(tuple(folders)),
@@ -88,6 +95,7 @@ def analyse(request: AnalysisRequest, progress: Progress) -> AnalysisData:
         command=request.command,
         versions=installed_versions(),
         data_hashes={f"{run.name}, pool": run.pool_hash for run in runs},
+        atlases=atlases.pages,
     )
     write_analysis(data, request.out)
     return data

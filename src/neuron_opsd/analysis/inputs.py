@@ -81,11 +81,12 @@ class LabelledPool:
 
 
 def assign_answers(
-    specs: Sequence[str], names: Sequence[str]
+    specs: Sequence[str], names: Sequence[str], flag: str = "--answers"
 ) -> Mapping[str, str | None]:
     """Return for every run the file with its pool's answers, `None` without one.
 
-    ``NAME=FILE`` is for one run, ``FILE`` for all that have none of their own.
+    ``NAME=FILE`` is for one run, ``FILE`` for all that have none of their own. `flag`
+    is what the files were named with.
     """
     own: dict[str, str] = {}
     shared: list[str] = []
@@ -96,18 +97,18 @@ def assign_answers(
             continue
         if name not in names or not file:
             raise ConfigError(
-                f"--answers is {spec!r}, but it must be NAME=FILE with the name of a "
+                f"{flag} is {spec!r}, but it must be NAME=FILE with the name of a "
                 f"run, here {', '.join(names)}; or FILE alone for all runs"
             )
         if name in own:
             raise ConfigError(
-                f"--answers names {name!r} twice, for {own[name]} and {file}; give "
+                f"{flag} names {name!r} twice, for {own[name]} and {file}; give "
                 "each run one file"
             )
         own[name] = file
     if len(shared) > 1:
         raise ConfigError(
-            f"--answers gives {len(shared)} files without a name, {shared[0]} and "
+            f"{flag} gives {len(shared)} files without a name, {shared[0]} and "
             f"{shared[1]}; write NAME=FILE, NAME being that of a run's folder"
         )
     rest = shared[0] if shared else None

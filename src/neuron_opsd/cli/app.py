@@ -19,7 +19,7 @@ from cyclopts.exceptions import MissingArgumentError
 from rich.console import Console
 
 from neuron_opsd import errors
-from neuron_opsd.cli import compare, inspect, neurons, planning, probe, run
+from neuron_opsd.cli import compare, inspect, neurons, planning, probe, run, split
 from neuron_opsd.cli.environment import COMMAND_LINE
 from neuron_opsd.cli.terminal import PROGRAM, complain, open_streams
 from neuron_opsd.cli.usage_errors import explain_mistake
@@ -53,6 +53,7 @@ COMMANDS: Final[Mapping[Callable[..., int | None], str]] = {
     neurons.analyse: "runs/first --answers labelled.jsonl --out runs/first-analysis",
     run.fetch: "demo",
     probe.probe: f"{POOL} --out runs/probed",
+    split.split: "labelled.csv --out questions",
     planning.preview: POOL,
     inspect.read: "outputs.jsonl --set answers.reader=number",
     planning.plan: f"{POOL} {TEST}",

@@ -41,6 +41,35 @@ class NeuronFlags:
 NO_FLAGS = NeuronFlags()
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Atlas:
+    """What the pages of single neurons show besides what the runs' files tell."""
+
+    pool: Annotated[tuple[str, ...], options.several("--pool")] = ()
+    """The pool's file, whose answers, if it has any, are not read; named as --answers
+    is. For the texts of questions, and needed by --read-model."""
+    against: Path | None = None
+    """A run of the same model and neuron settings to put beside each."""
+    neurons: Annotated[tuple[str, ...], options.several("--neurons")] = ()
+    """Neurons to show in any case, each as LAYER:NEURON, both from 0."""
+    read_model: options.Flag = False
+    """Load the run's model for what its files do not hold: the tokens that the shown
+    neurons pushed and favour, and how sets moved through training. Resumes."""
+    model: str = ""
+    """Where the runs' model is, if it was moved."""
+    num_read: int = 256
+    """Questions whose sets are read again under base and trained model, at most."""
+
+    def choices(self) -> dict[str, Any]:
+        """Return them as the library names them."""
+        found = asdict(self)
+        return {"pools": found.pop("pool"), **found}
+
+
+DEFAULT_ATLAS = Atlas()
+
+
 def neurons(
     *,
     completions: Path,
@@ -73,22 +102,26 @@ def analyse(
     *,
     out: Path,
     answers: Annotated[tuple[str, ...], options.several("--answers")] = (),
+    atlas: Atlas = DEFAULT_ATLAS,
     output: options.Output = options.DEFAULT_OUTPUT,
 ) -> None:
     """Say what the neuron count of a run's questions tells, beside its rivals.
 
     Reads what `neuron-opsd run` made of its pool, or a method of `neuron-opsd compare`,
-    and changes nothing there. Runs are told apart by the names of their folders.
+    and changes nothing there. Runs are told apart by the names of their folders. A page
+    for each run, in atlas/, shows which layers and neurons its questions share.
 
     Args:
         runs: Folders of one or more runs, or of methods in a comparison, as in
             runs/compared/blocks/law/seed-0/base/methods/neuron-opsd.
-        out: Folder for analysis.json, analysis.csv and analysis.html.
+        out: Folder for analysis.json, analysis.csv, analysis.html and atlas/.
         answers: The pool's file with its column answer, NAME=FILE for the run of that
             name or FILE for all; without it nothing is said about right and wrong.
+        atlas: What the pages of single neurons show.
     """
     with options.opened(output) as terminal:
-        data = no.analyse(runs, out, answers, terminal, COMMAND_LINE.get())
+        command = COMMAND_LINE.get()
+        data = no.analyse(runs, out, answers, terminal, command, **atlas.choices())
         show_analysis(terminal, data, out, as_json=output.json)
 
 
@@ -96,6 +129,9 @@ def show_analysis(
     terminal: Terminal, data: AnalysisData, out: Path, *, as_json: bool
 ) -> None:
     """Show the correlations, the outcome in a few sentences and where the page is."""
+    from urllib.parse import unquote
+
+    from neuron_opsd.analysis.atlas.writing import FOLDER as ATLAS
     from neuron_opsd.analysis.files import CSV, JSON, PAGE
     from neuron_opsd.report.analysis_page import outcome
     from neuron_opsd.report.analysis_tables import GIVEN, UNLABELLED, correlation_rows
@@ -110,6 +146,10 @@ def show_analysis(
                 "report": str((out / PAGE).resolve()),
                 "json": str((out / JSON).resolve()),
                 "csv": str((out / CSV).resolve()),
+                "atlases": {
+                    name: str((out / ATLAS / unquote(page)).resolve())
+                    for name, page in data.atlases.items()
+                },
             }
         )
         return
@@ -126,3 +166,5 @@ def show_analysis(
     terminal.show(outcome(data))
     terminal.show()
     terminal.show(f"report: {out / PAGE}")
+    for page in data.atlases.values():
+        terminal.show(f"neurons: {out / ATLAS / unquote(page)}")

@@ -122,26 +122,55 @@ def fetch(
         terminal.show(f"sets:      {', '.join(questions)}")
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - one argument per flag
     *,
-    out: Path,
+    out: Path | None = None,
     tests: options.Tests = (),
     adapter: Path | None = None,
+    completions: Annotated[
+        tuple[str, ...], options.several("--completions", "--completion")
+    ] = (),
+    against: str | None = None,
+    confidence: str = "",
     settings: options.Settings = options.DEFAULT_SETTINGS,
     output: options.Output = options.DEFAULT_OUTPUT,
 ) -> None:
-    """Test a model, with or without an adapter.
+    """Test a model, with or without an adapter; or score samples made elsewhere.
+
+    With `--completions` no model is loaded: files of vLLM, of OpenAI-like servers, of
+    lm-eval (`--log_samples`), of inspect or with columns of one's own are scored, with
+    intervals, calibration and paired differences.
 
     Args:
-        out: JSON file for the metrics of every test set.
-        tests: Test sets with answers, NAME=FILE each; at least one.
+        out: JSON file for the metrics of every test set; of samples, also a page.
+        tests: Test sets with answers, NAME=FILE each; at least one, and for samples
+            one, or none if they carry their own questions and answers.
         adapter: Folder of an adapter to test with the model.
+        completions: Files of samples, NAME=FILE or FILE each; all are compared with
+            the first.
+        against: File of samples that all others are compared with.
+        confidence: Column with the confidence that a sample states; `confidence` and
+            the like are found without.
     """
+    if completions or against is not None:
+        from neuron_opsd.cli.judging import judge_files, refuse_model
+
+        refuse_model(settings, adapter)
+        files = (*(() if against is None else (against,)), *completions)
+        judge_files(files, tests, out, confidence, settings, output)
+        return
+    if out is None:
+        raise ConfigError("--out is missing; name a JSON file for the metrics")
+    if confidence:
+        raise ConfigError(
+            f"--confidence is {confidence!r}, but it is a column of --completions, "
+            "which are missing; give them, or leave it out"
+        )
     options.keep_settings_file(out, settings)
     config = options.resolve_with_model(settings)
-    files = options.need_tests(tests)
+    test_files = options.need_tests(tests)
     with options.opened(output, config) as terminal:
-        results = no.evaluate(files, config, adapter, out, terminal)
+        results = no.evaluate(test_files, config, adapter, out, terminal)
         if output.json:
             terminal.show_json(results)
         else:

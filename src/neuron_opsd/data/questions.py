@@ -8,10 +8,10 @@ they are not looked at.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from neuron_opsd.config import QuestionsConfig
 from neuron_opsd.data.formats.choice_gold import Evidence, evidence_of
@@ -51,6 +51,11 @@ class QuestionFile:
     reader: str = ""
     """The `answers.reader` that the free answers of its set need; empty for any."""
 
+    @property
+    def gold_ids(self) -> Set[str]:
+        """Ids of the questions that came with an answer."""
+        return self.gold.answer_of.keys()
+
 
 def read_questions(
     source: str | Path,
@@ -83,11 +88,17 @@ def read_questions(
     """
     config = QuestionsConfig() if config is None else config
     reading = Reading(format_of(config.format, name), config, labelled)
-    if is_dataset(source):
-        table = open_dataset(str(source), config, allow_download=allow_download)
-    else:
-        table = open_table(Path(source), config)
+    table = open_source(source, config, allow_download=allow_download)
     return parse_table(table, reading)
+
+
+def open_source(
+    source: str | Path, config: QuestionsConfig, *, allow_download: bool
+) -> Table:
+    """Return the rows of a file or a dataset, to be read as they are asked for."""
+    if is_dataset(source):
+        return open_dataset(str(source), config, allow_download=allow_download)
+    return open_table(Path(source), config)
 
 
 def is_dataset(source: str | Path) -> bool:
@@ -207,10 +218,30 @@ def refuse_mixed(name: str, first_of: Mapping[str, str]) -> None:
         )
 
 
+NO_ANSWERS: Final = GoldAnswers({})
+
+
+def conflicting(file: QuestionFile) -> list[str]:
+    """Return the ids of questions that stood before with another answer."""
+    first: dict[tuple[object, ...], str] = {}
+    found = []
+    for question in file.questions:
+        if question.id not in file.gold.answer_of:
+            continue
+        asked = question.messages, frozenset(question.choices)
+        answer = file.gold.answer_of[question.id]
+        if first.setdefault(asked, answer) != answer:
+            found.append(question.id)
+    return found
+
+
 def write_questions(
-    path: Path, questions: Sequence[Question], gold: GoldAnswers
+    path: Path, questions: Sequence[Question], gold: GoldAnswers = NO_ANSWERS
 ) -> None:
-    """Write questions and their gold answers as JSON lines that read back the same."""
+    """Write questions, with their gold answers, as JSON lines that read back the same.
+
+    Without gold answers they are a pool.
+    """
     tables = (question_table(question, gold) for question in questions)
     lines = [json.dumps(table, ensure_ascii=False) + "\n" for table in tables]
     write_atomic(path, "".join(lines).encode())

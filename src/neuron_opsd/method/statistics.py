@@ -5,6 +5,7 @@ Axes: Q questions, R bootstrap resamples, M measures.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeAlias, TypeVar
 
@@ -95,6 +96,40 @@ def bootstrap_p_values(values: FloatArray, draws: FloatArray) -> list[float]:
     p_values = np.minimum(1.0, 2.0 * (1.0 + far) / (num_known + 1.0))
     unknown = np.isnan(values) | (num_known == 0)
     return [float(p) for p in np.where(unknown, np.nan, p_values)]
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Return the exact p-value of two models being right equally often.
+
+    Questions on which both are right, or both wrong, say nothing. Of the others, each
+    goes to either model with probability one half: a two-sided binomial test.
+
+    Args:
+        only_first: Questions that the first model alone answers correctly.
+        only_second: The same of the second.
+
+    Returns:
+        A number in (0, 1]; 1 where there is no such question. One below the least
+        positive double is 0.
+
+    Source: McNemar 1947, in its exact form.
+    """
+    if min(only_first, only_second) < 0:
+        raise ValueError(f"counts cannot be negative: {only_first}, {only_second}")
+    count, fewer = only_first + only_second, min(only_first, only_second)
+    if 2 * fewer == count:
+        return 1.0
+    at = (
+        math.lgamma(count + 1) - math.lgamma(fewer + 1) - math.lgamma(count - fewer + 1)
+    )
+    term = total = 1.0
+    # Downwards from the count at hand, each probability is a ratio to the one above.
+    for value in range(fewer, 0, -1):
+        term *= value / (count - value + 1)
+        total += term
+        if term < 1e-18 * total:
+            break
+    return min(1.0, 2.0 * total * math.exp(at - count * math.log(2.0)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -25,6 +25,8 @@ from neuron_opsd.models.held import Held
 from neuron_opsd.models.hf import HFModel as HFModel
 from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.models.network import loader_of
+from neuron_opsd.models.output_rows import Weights as Weights
+from neuron_opsd.models.output_rows import output_weights as output_weights
 from neuron_opsd.models.probing import tried
 from neuron_opsd.models.remote import RemoteModel as RemoteModel
 from neuron_opsd.models.roles import LanguageModel

@@ -52,6 +52,8 @@ def environment(*, autoescape: bool = True) -> Environment:
             "said": said,
             "share_bar": share_bar,
             "size": wording.size,
+            "tail": wording.tail,
+            "token": wording.token,
         }
     )
     return made

@@ -25,6 +25,12 @@ from neuron_opsd.report.charts.plot import (
     axis_over,
     share_axis,
 )
+from neuron_opsd.report.charts.reliability import (
+    Curve,
+    bins_in_words,
+    draw_reliability,
+    drawable,
+)
 from neuron_opsd.report.measures import CHARTED, in_words
 from neuron_opsd.report.run_outcome import ordered
 from neuron_opsd.report.wording import number, one_line, percent
@@ -77,51 +83,17 @@ def reliability_diagram(
     name: str, before: Sequence[Bin], after: Sequence[Bin]
 ) -> Markup:
     """Draw accuracy against vote share, the size of a mark growing with its bin."""
-    curves = {"before": drawable(before), "after": drawable(after)}
-    if not any(curves.values()):
+    curves = (Curve("before", "before", before), Curve("after", "after", after))
+    if not any(map(drawable, (before, after))):
         return Markup("")
-    plot = Plot(share_axis("rollouts that agree"), share_axis("answered right"))
-    return plot.figure(
+    return draw_reliability(
         f"Reliability on {one_line(name, 40)}",
         "Share answered right against the share of rollouts that agree, before and "
         "after training; on the dashed diagonal the two are equal. "
         f"Before: {bins_in_words(before)}. After: {bins_in_words(after)}.",
-        plot.line([(0, 0), (1, 1)], "diagonal"),
-        *(plot.curve(bin_dots(bins, role), role) for role, bins in curves.items()),
+        curves,
         key=svg.BEFORE_AND_AFTER,
     )
-
-
-def drawable(bins: Sequence[Bin]) -> list[Bin]:
-    """Return the bins that hold questions."""
-    return [
-        one
-        for one in bins
-        if one.num_questions > 0 and math.isfinite(one.confidence + one.accuracy)
-    ]
-
-
-def bins_in_words(bins: Sequence[Bin]) -> str:
-    """Say what a calibration curve shows."""
-    said = [
-        f"{percent(one.accuracy, 0)} right where {percent(one.confidence, 0)} agree"
-        for one in drawable(bins)
-    ]
-    return ", ".join(said) or "nothing measured"
-
-
-def bin_dots(bins: Sequence[Bin], role: str) -> list[Dot]:
-    """Return one mark for each bin, its area growing with its questions."""
-    most = max((one.num_questions for one in bins), default=1)
-    return [
-        Dot(
-            (one.confidence, one.accuracy),
-            f"{role}: {percent(one.accuracy)} right where {percent(one.confidence)} "
-            f"agree, {one.num_questions} questions",
-            2.5 + 6.5 * math.sqrt(one.num_questions / most),
-        )
-        for one in bins
-    ]
 
 
 def agreement_histogram(

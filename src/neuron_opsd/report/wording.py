@@ -24,6 +24,13 @@ NO_MATTER = "no difference that matters"
 ROUNDING = 1e-9
 """How far below the least difference that matters one still counts as that."""
 
+UNSEEN_MARKS = {
+    " ": "\N{OPEN BOX}",
+    "\n": "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}",
+    "\t": "\N{RIGHTWARDS ARROW TO BAR}",
+}
+"""What stands for a space, a line break and a tab where they must be seen."""
+
 # Joiners shape ordinary words of several scripts and emoji; they can hide nothing.
 HARMLESS = frozenset("\n\t\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}")
 UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
@@ -59,6 +66,26 @@ def one_line(text: str, limit: int = 0) -> str:
 def is_measured(value: float | None) -> bool:
     """Say whether there is a number to write."""
     return value is not None and math.isfinite(value)
+
+
+def token(text: str, limit: int = 40) -> str:
+    """Write a token so that its spaces and line breaks are seen.
+
+    Example:
+        >>> token(" the")
+        '\N{OPEN BOX}the'
+    """
+    for unseen, mark in UNSEEN_MARKS.items():
+        text = text.replace(unseen, mark)
+    return one_line(text, limit) or "(nothing)"
+
+
+def tail(text: str, limit: int) -> str:
+    """Return the end of a text on one line, with an ellipsis where it was cut."""
+    line = one_line(text)
+    if len(line) > limit:
+        line = "\N{HORIZONTAL ELLIPSIS}" + line[1 - limit :].lstrip()
+    return line
 
 
 def metric_text(value: float | None) -> str:

@@ -199,3 +199,6 @@ class AnalysisData(Brief):
     versions: Mapping[str, str] = field(default_factory=dict)
     data_hashes: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 of what each run's pool asks, by the run's name."""
+    atlases: Mapping[str, str] = field(default_factory=dict)
+    """Pages about single neurons in the folder `atlas`, by the run's name, as links
+    spell them."""

@@ -97,10 +97,7 @@ def score_question(
     answers = [rollout.answer for rollout in rollouts]
     vote = tally(question_id, answers, reader.same)
     read = [answer for answer in answers if answer is not None]
-    correct = {
-        answer: any(reader.same(answer, right) for right in (gold, *aliases))
-        for answer in set(read)
-    }
+    correct = right_answers(read, (gold, *aliases), reader)
     counts = Counter(gold if correct[answer] else answer for answer in read)
     majority = vote.pseudo_label
     return QuestionScore(
@@ -116,6 +113,16 @@ def score_question(
         gold_answer=gold,
         answers=tuple(counts.items()),
     )
+
+
+def right_answers(
+    answers: Iterable[str], right: Sequence[str], reader: Reader
+) -> dict[str, bool]:
+    """Say of each answer whether it is one of the right ones, all normalised."""
+    return {
+        answer: any(reader.same(answer, one) for one in right)
+        for answer in set(answers)
+    }
 
 
 def summarise(

@@ -1,0 +1,1 @@
+"""Which neurons questions share: the atlas of a run."""

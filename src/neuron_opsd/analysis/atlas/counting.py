@@ -1,0 +1,224 @@
+"""How many questions of each group hold each neuron, counted in one pass over the sets.
+
+Memory holds counts, not sets: some tens of numbers for each neuron of the model.
+
+Axes: Q questions of the pool, in its order; B strata, R draws, F neurons of all layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+
+from neuron_opsd.analysis.cases import Findings
+from neuron_opsd.errors import DataError
+from neuron_opsd.method.enrichment import (
+    Enrichment,
+    IntArray,
+    draw_alike,
+    enrichment,
+    strata_of,
+    tally,
+)
+from neuron_opsd.method.statistics import BoolArray, FloatArray
+from neuron_opsd.records import NeuronSet
+from neuron_opsd.results.atlas import DEMONSTRATIONS, POOL, SELECTED
+from neuron_opsd.seeds import generator
+from neuron_opsd.storage.codecs import groups as in_groups
+
+MOST_STRATA: Final = 10
+"""Groups of answers of about the same length, at most."""
+NUM_DRAWS: Final = 10
+"""Draws of as many questions as a group has, to see what chance finds."""
+SETS_AT_ONCE: Final = 512
+"""Sets that are counted together, which bounds memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How many neurons a model has, and how they are numbered."""
+
+    num_layers: int
+    num_neurons: int
+    """Of one layer."""
+
+    @property
+    def size(self) -> int:
+        """F: neurons of all layers."""
+        return self.num_layers * self.num_neurons
+
+    def place(self, neuron_id: int) -> tuple[int, int]:
+        """Return the layer of a neuron, and its place there."""
+        layer, neuron = divmod(int(neuron_id), self.num_neurons)
+        return layer, neuron
+
+    def by_layer(self, counts: IntArray | BoolArray) -> IntArray:
+        """Add up numbers ``(F,)`` over the neurons of each layer."""
+        grid = counts.reshape(self.num_layers, self.num_neurons)
+        return np.asarray(grid.sum(axis=1, dtype=np.int64))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Members:
+    """Which questions of the pool are in which group."""
+
+    groups: Mapping[str, BoolArray]
+    """By name, ``(Q,)``; without the pool itself, and without groups of none."""
+    lengths: IntArray
+    """``(Q,)`` tokens whose neurons were read."""
+    strata: IntArray
+    """``(Q,)`` numbers of groups of about the same length."""
+    draws: Mapping[str, BoolArray]
+    """By group, ``(R, Q)`` draws of as many questions of the same lengths."""
+
+    def of(self, name: str) -> BoolArray:
+        """Return who is in a group, the pool included."""
+        return (
+            np.ones_like(self.strata, np.bool_) if name == POOL else (self.groups[name])
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The pool, and the groups that have questions."""
+        return POOL, *self.groups
+
+    def by_stratum(self, group: BoolArray) -> IntArray:
+        """Return how many questions of a group each stratum has, ``(B,)``."""
+        return np.bincount(self.strata[group], minlength=int(self.strata.max()) + 1)
+
+
+def members_of(found: Findings) -> Members:
+    """Find who is selected, and who is shown as a demonstration."""
+    ids = found.columns.ids
+    shown = {
+        one.question_id
+        for context in found.run.contexts
+        for one in context.demonstrations
+    }
+    groups = {
+        SELECTED: found.columns.selected,
+        DEMONSTRATIONS: np.array([name in shown for name in ids]),
+    }
+    groups = {name: group for name, group in groups.items() if group.any()}
+    lengths = np.array([one.num_tokens for one in found.run.neurons], dtype=np.int64)
+    strata = strata_of(lengths.astype(np.float64), MOST_STRATA)
+    draws = {}
+    for name, group in groups.items():
+        rng = generator(0, "atlas", name, found.run.pool_hash)
+        drawn = [draw_alike(group, strata, rng) for _ in range(NUM_DRAWS)]
+        draws[name] = np.array(drawn)
+    return Members(groups, lengths, strata, draws)
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """What was counted of a run's pool."""
+
+    shape: Shape
+    members: Members
+    holders: IntArray
+    """``(B, F)`` questions of each stratum of the pool."""
+    groups: Mapping[str, IntArray]
+    """By group but the pool, ``(F,)``."""
+    draws: Mapping[str, IntArray]
+    """By group, ``(R, F)``."""
+    scores: FloatArray
+    """``(F,)`` sum of the scores of all questions that hold a neuron, in logits."""
+    sizes: IntArray
+    """``(Q,)`` neurons that each question holds."""
+
+    @cached_property
+    def pool(self) -> IntArray:
+        """``(F,)`` questions of the pool."""
+        return np.asarray(self.holders.sum(axis=0))
+
+    def of(self, name: str) -> IntArray:
+        """Return how many questions of a group hold each neuron, ``(F,)``."""
+        return self.pool if name == POOL else self.groups[name]
+
+    def size_of(self, name: str) -> int:
+        """Return how many questions a group has."""
+        return int(self.members.of(name).sum())
+
+    def enriched(self, name: str, counts: IntArray | None = None) -> Enrichment:
+        """Compare a group, or a draw that stands for it, with chance given length."""
+        group = self.members.of(name)
+        return enrichment(
+            self.groups[name] if counts is None else counts,
+            self.holders,
+            self.members.by_stratum(self.members.of(POOL)),
+            self.members.by_stratum(group),
+        )
+
+    @cached_property
+    def enrichments(self) -> Mapping[str, Enrichment]:
+        """The comparison of every group but the pool, by its name."""
+        return {name: self.enriched(name) for name in self.groups}
+
+
+def count_pool(found: Findings, shape: Shape) -> Counts:
+    """Count over a run's pool.
+
+    Raises:
+        DataError: If the sets name neurons that the model does not have.
+    """
+    members = members_of(found)
+    strata = range(int(members.strata.max()) + 1)
+    names = tuple(members.groups)
+    rows = [
+        *(members.strata == stratum for stratum in strata),
+        *(members.groups[name] for name in names),
+        *(draw for name in names for draw in members.draws[name]),
+    ]
+    membership = np.array(rows)
+    counts = np.zeros((len(rows), shape.size), dtype=np.int64)
+    scores = np.zeros(shape.size)
+    sizes = []
+    for places, block in blocks(found.run.neurons):
+        sets = [one.neuron_ids for one in block]
+        check_ids(found.run.name, block, shape)
+        counts += tally(sets, membership[:, places], shape.size)
+        weights = np.concatenate([one.scores for one in block])
+        scores += np.bincount(np.concatenate(sets), weights, minlength=shape.size)
+        sizes += [len(one) for one in sets]
+    first = len(strata)
+    after = first + len(names)
+    return Counts(
+        shape=shape,
+        members=members,
+        holders=counts[:first],
+        groups=dict(zip(names, counts[first:after], strict=True)),
+        draws={
+            name: counts[after + i * NUM_DRAWS : after + (i + 1) * NUM_DRAWS]
+            for i, name in enumerate(names)
+        },
+        scores=scores,
+        sizes=np.array(sizes, dtype=np.int64),
+    )
+
+
+def blocks(
+    neurons: Iterable[NeuronSet],
+) -> Iterator[tuple[slice, Sequence[NeuronSet]]]:
+    """Yield some sets at a time, with their places in the pool."""
+    start = 0
+    for block in in_groups(neurons, SETS_AT_ONCE):
+        yield slice(start, start + len(block)), block
+        start += len(block)
+
+
+def check_ids(name: str, block: Sequence[NeuronSet], shape: Shape) -> None:
+    """Refuse sets of a larger model."""
+    highest = max(
+        (int(one.neuron_ids[-1]) for one in block if len(one.neuron_ids)), default=0
+    )
+    if highest >= shape.size:
+        raise DataError(
+            f"run {name} holds neuron {highest:,}, but its model has "
+            f"{shape.num_layers} layers of {shape.num_neurons:,} neurons; the model "
+            "is not the one that the run was started with, so name that with --model"
+        )

@@ -1,0 +1,144 @@
+"""The atlas of a run, put together: from its files, from its model, beside another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from neuron_opsd.analysis.atlas.beside import check_alike, put_beside
+from neuron_opsd.analysis.atlas.cards import asked_ids, choose, make_cards
+from neuron_opsd.analysis.atlas.counting import count_pool
+from neuron_opsd.analysis.atlas.layers import group_rows, layer_rows
+from neuron_opsd.analysis.atlas.movement import (
+    drawn_ids,
+    measure_movement,
+    rates_of,
+)
+from neuron_opsd.analysis.atlas.reading import (
+    Reader,
+    read_again,
+    with_output,
+    with_tokens,
+)
+from neuron_opsd.analysis.atlas.source import Source
+from neuron_opsd.errors import ConfigError
+from neuron_opsd.progress import Progress
+from neuron_opsd.results.atlas import AtlasData, NeuronCard
+from neuron_opsd.storage.manifest import installed_versions
+
+NUM_READ: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class AtlasRequest:
+    """What an atlas shows besides what the run's files tell."""
+
+    pools: tuple[str, ...] = ()
+    """Files of the pools, with or without answers, as `assign_answers` reads them."""
+    against: Path | None = None
+    """A run that stands beside each."""
+    neurons: tuple[str, ...] = ()
+    """Neurons that have a section in any case, each as ``LAYER:NEURON`` from 0."""
+    read_model: bool = False
+    """Whether the run's model is loaded for what the files do not hold."""
+    model: str = ""
+    """Where the runs' model is, if it was moved."""
+    num_read: int = NUM_READ
+    """Questions whose sets are read again under base and trained model, at most."""
+
+    def check(self) -> None:
+        """Refuse what cannot be.
+
+        Raises:
+            ConfigError: If the number of questions is too small.
+        """
+        if self.num_read < 2:
+            raise ConfigError(
+                f"--num-read is {self.num_read}, but sets are compared of 2 questions "
+                "or more"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """How an atlas was asked for, and where it may keep what it computes."""
+
+    command: str
+    folder: Path
+    progress: Progress
+
+
+def make_atlas(
+    source: Source, other: Source | None, request: AtlasRequest, called: Called
+) -> AtlasData:
+    """Make the atlas of one run.
+
+    Raises:
+        NeuronOpsdError: For anything that the user can mend.
+    """
+    if other is not None:
+        check_alike(source.run, other.run)
+    asked = asked_ids(request.neurons, source.shape)
+    counts = count_pool(source.found, source.shape)
+    cards = make_cards(source.found, counts, source.texts, choose(counts, asked))
+    config = source.run.config
+    data = AtlasData(
+        title=f"Neurons of {source.run.name}",
+        run=source.run.name,
+        model=source.run.model,
+        num_layers=source.shape.num_layers,
+        num_neurons=source.shape.num_neurons,
+        num_tested=int((counts.pool > 0).sum()),
+        num_strata=len(counts.holders),
+        value=config.neurons.value,
+        selection_rule=config.selection.rule,
+        contexts_rule=config.contexts.rule,
+        groups=group_rows(counts),
+        layers=layer_rows(counts),
+        cards=cards,
+        with_texts=bool(source.texts),
+        with_model=request.read_model,
+        command=called.command,
+        versions=installed_versions(),
+        data_hashes=hashes_of(source),
+    )
+    if other is not None:
+        beside, cards = put_beside(source, counts, other, cards)
+        data = replace(data, beside=beside, cards=cards)
+    return with_model(data, source, request, called) if request.read_model else data
+
+
+def with_model(
+    data: AtlasData, source: Source, request: AtlasRequest, called: Called
+) -> AtlasData:
+    """Add what only the model can tell."""
+    reader = Reader.of(source, called.folder, called.progress)
+    cards = with_output(reader.model, data.cards)
+    if not source.texts:
+        called.progress.warn(
+            f"{source.run.name}: without its questions nothing can be read again, so "
+            "no tokens and no sets after training are shown; name the file with "
+            "--pool, or --answers"
+        )
+        return replace(
+            data, cards=tuple(cards), why_not_moved="no questions were given"
+        )
+    cards = with_tokens(reader, cards)
+    ids = drawn_ids(source, request.num_read)
+    base, trained, reason = read_again(reader, ids)
+    if reason:
+        return replace(data, cards=tuple(cards), why_not_moved=reason)
+    movement = measure_movement(source, base, trained)
+    moved: tuple[NeuronCard, ...] = tuple(
+        replace(card, trained=rates_of(source.shape, card, movement)) for card in cards
+    )
+    return replace(data, cards=moved, moved=movement.told)
+
+
+def hashes_of(source: Source) -> Mapping[str, str]:
+    """Return the hashes of what the atlas is made from."""
+    found = {"pool": source.run.pool_hash}
+    found["neuron sets"] = source.hash_of(source.place.neurons)
+    return found

@@ -1,0 +1,188 @@
+"""What only the model can tell of a run's neurons: tokens, and sets after training.
+
+Nothing is written into the run. What takes passes is done in chunks beside the page,
+each kept as soon as it is done, and made again where what it is from changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Final, TypeVar
+
+from neuron_opsd.analysis.atlas.source import (
+    ADAPTER,
+    Source,
+    check_readable,
+    why_not_trained,
+)
+from neuron_opsd.config.tables import flatten
+from neuron_opsd.models.load import HFModel, Weights, load_model, output_weights
+from neuron_opsd.progress import Progress
+from neuron_opsd.records import Completion, NeuronSet
+from neuron_opsd.results.atlas import NeuronCard, OutputRow, PushedToken, TokenWeight
+from neuron_opsd.runs.fingerprint import model_fingerprint
+from neuron_opsd.stages.capture import capture_answers
+from neuron_opsd.stages.neuron_tokens import TokenPushes, Watched, watch_tokens
+from neuron_opsd.stages.rollouts import PromptedQuestion, ask
+from neuron_opsd.storage.caching import InChunks
+from neuron_opsd.storage.chunks import Chunks, Joined, Plan
+from neuron_opsd.storage.codecs import NEURONS, Codec, records_codec
+from neuron_opsd.storage.manifest import json_sha256
+from neuron_opsd.storage.stored_rollouts import Answered, Chosen
+
+R = TypeVar("R")
+Item = TypeVar("Item")
+
+NUM_TOKENS: Final = 8
+"""Tokens at either end of an output row, and pushed ones, that are shown."""
+PUSHES: Final = records_codec("tokens.json", TokenPushes)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reader:
+    """A run's model, and where what it tells is kept."""
+
+    source: Source
+    model: HFModel
+    folder: Path
+    progress: Progress
+
+    @classmethod
+    def of(cls, source: Source, folder: Path, progress: Progress) -> Reader:
+        """Load the model of a run.
+
+        Raises:
+            ConfigError: If the run's neurons are of another model.
+            DataError: If the model is not the one that the run was started with.
+            ModelError: If it cannot be loaded.
+        """
+        check_readable(source)
+        model = load_model(source.config.model)
+        model.room.told = progress.warn
+        return cls(source, model, folder, progress)
+
+    def kept(
+        self,
+        codec: Codec[Sequence[R]],
+        items: Sequence[Item],
+        compute: Callable[[Sequence[Item]], Sequence[R]],
+        made_from: Mapping[str, str],
+    ) -> Sequence[R]:
+        """Return a list that is computed chunk by chunk, unless it is kept already."""
+        chunks = InChunks(items, self.source.config.rollouts.block_size)
+        name = codec.file_name.partition(".")[0]
+        plan = Plan(len(items), chunks.size, {**self.inputs(), **made_from})
+        parts = Chunks(self.folder / name, codec, plan, self.progress.warn)
+        with self.progress.stage(f"atlas: {name}", len(items), "answers") as done:
+            for number, chunk in enumerate(chunks):
+                start = perf_counter()
+                if not parts.has(number):
+                    parts.keep(number, compute(chunk), start)
+                done(len(chunk))
+        return Joined(parts, range(len(chunks)))
+
+    def inputs(self) -> dict[str, str]:
+        """Return the hashes of what all that is read depends on."""
+        return {
+            "model": model_fingerprint(self.source.config.model),
+            "rollouts": self.source.hash_of("rollouts"),
+            "settings": json_sha256(flatten(self.source.config)),
+        }
+
+    def answered(self, ids: Sequence[str]) -> Answered[PromptedQuestion, Completion]:
+        """Return questions as they were asked, beside the answers that were read."""
+        source = self.source
+        asked = ask([source.texts[name] for name in ids], source.config)
+        captured = source.found.columns.captured
+        return Answered(asked, ids, Chosen(source.run.rollouts, captured))
+
+
+def with_output(model: HFModel, cards: Sequence[NeuronCard]) -> list[NeuronCard]:
+    """Return neurons with the tokens that their output rows favour and oppose."""
+    places = [(card.layer, card.neuron) for card in cards]
+    found = output_weights(model, places, NUM_TOKENS)
+
+    def words(weights: Weights) -> tuple[TokenWeight, ...]:
+        return tuple(TokenWeight(model.token_text(t), weight) for t, weight in weights)
+
+    return [
+        replace(card, output=OutputRow(words(one.favoured), words(one.opposed)))
+        for card, one in zip(cards, found, strict=True)
+    ]
+
+
+def with_tokens(reader: Reader, cards: Sequence[NeuronCard]) -> list[NeuronCard]:
+    """Return neurons with the tokens that they pushed in their questions."""
+    width = reader.source.shape.num_neurons
+    wanted: dict[str, list[int]] = {}
+    for card in cards:
+        for one in card.questions:
+            own = wanted.setdefault(one.question_id, [])
+            own.append(card.layer * width + card.neuron)
+    names = [name for name in reader.source.found.columns.ids if name in wanted]
+    answered = reader.answered(names)
+
+    def watch(chunk: Sequence[int]) -> list[TokenPushes]:
+        some = answered[chunk[0] : chunk[-1] + 1]
+        watched = [
+            Watched(asked, completion, tuple(wanted[asked.question.id]))
+            for asked, completion in some
+        ]
+        return watch_tokens(reader.model, watched, reader.source.config)
+
+    made_from = {"watched": json_sha256([[name, wanted[name]] for name in names])}
+    found = reader.kept(PUSHES, range(len(names)), watch, made_from)
+    tokens: dict[int, list[PushedToken]] = {}
+    for own_tokens in found:
+        for push in own_tokens.pushes:
+            tokens.setdefault(push.neuron_id, []).append(
+                PushedToken(
+                    question_id=own_tokens.question_id,
+                    before=reader.model.decode(push.before),
+                    token=reader.model.token_text(push.token),
+                    score=push.score,
+                )
+            )
+    return [
+        replace(card, tokens=most(tokens.get(card.layer * width + card.neuron, [])))
+        for card in cards
+    ]
+
+
+def most(tokens: Sequence[PushedToken]) -> tuple[PushedToken, ...]:
+    """Return the tokens that were pushed most."""
+    return tuple(sorted(tokens, key=lambda one: -one.score)[:NUM_TOKENS])
+
+
+def read_again(
+    reader: Reader, ids: Sequence[str]
+) -> tuple[Sequence[NeuronSet], Sequence[NeuronSet], str]:
+    """Read the sets of some questions' answers again, under base and trained model.
+
+    Returns:
+        The sets under either, and why there are none if there are not.
+    """
+    source = reader.source
+    if reason := why_not_trained(source):
+        return (), (), reason
+    answered = reader.answered(ids)
+    asked = {"questions": json_sha256(list(ids))}
+
+    def capture(model: HFModel) -> Callable[[Sequence[int]], list[NeuronSet]]:
+        def read(chunk: Sequence[int]) -> list[NeuronSet]:
+            some = list(answered[chunk[0] : chunk[-1] + 1])
+            return capture_answers(model, some, source.config)
+
+        return read
+
+    places = range(len(ids))
+    own = NEURONS.at("base.parquet")
+    base = reader.kept(own, places, capture(reader.model), asked)
+    trained_model = load_model(source.config.model, source.adapter, base=reader.model)
+    adapter = {ADAPTER: source.hash_of(source.place.own(ADAPTER))}
+    own = NEURONS.at("trained.parquet")
+    trained = reader.kept(own, places, capture(trained_model), {**asked, **adapter})
+    return base, trained, ""

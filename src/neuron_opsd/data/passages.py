@@ -1,0 +1,108 @@
+"""Which questions share a passage: a long run of words that some of them have alike.
+
+Every text leaves a few hashes of its runs of words, so that two texts with a run of
+`passage_words` words in common leave one in common. Nothing else is held of a text.
+
+Source: winnowing, Schleimer et al. 2003.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Final
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from neuron_opsd.data.overlap import words_of
+
+FEW_ROWS: Final = 20
+LARGE_SHARE: Final = 0.1
+"""Of all rows. A text in more of them, and in more than `FEW_ROWS`, is an instruction
+that they begin or end with."""
+MULTIPLIER: Final = 0x9E3779B97F4A7C15
+
+
+@dataclass(frozen=True, slots=True)
+class Passages:
+    """What some texts share."""
+
+    pairs: NDArray[np.int64]
+    """``(P, 2)`` rows that share a passage; whoever shares one is joined by a chain."""
+    in_most: int = 0
+    """Rows that share a text which is in too many of them to be a passage."""
+    example: int = 0
+    """One of those rows."""
+
+
+def shared_passages(texts: Iterable[str], passage_words: int) -> Passages:
+    """Find the texts that have a run of so many words in common, at least 2.
+
+    Of shorter runs those of three quarters of the length may be found too.
+    """
+    hashes, rows, count = array("Q"), array("q"), 0
+    numbers: dict[str, int] = {}
+    for row, text in enumerate(texts):
+        count = row + 1
+        for one in fingerprints(text, passage_words, numbers).tolist():
+            hashes.append(one)
+            rows.append(row)
+    keys = np.frombuffer(hashes, np.uint64) if hashes else np.empty(0, np.uint64)
+    places = np.frombuffer(rows, np.int64) if rows else np.empty(0, np.int64)
+    return paired(keys, places, max(FEW_ROWS, int(LARGE_SHARE * count)))
+
+
+def fingerprints(
+    text: str, passage_words: int, numbers: dict[str, int]
+) -> NDArray[np.uint64]:
+    """Return different hashes of runs of a text's words, none of a shorter text.
+
+    `numbers` are the words' own hashes, which are added to.
+    """
+    words = words_of(text)
+    if len(words) < passage_words:
+        return np.empty(0, np.uint64)
+    run = max(1, passage_words * 3 // 4)
+    values = np.array([number_of(word, numbers) for word in words], np.uint64)
+    steps = np.full(run, MULTIPLIER, np.uint64).cumprod()
+    runs = (sliding_window_view(values, run) * steps).sum(axis=1, dtype=np.uint64)
+    runs ^= runs >> np.uint64(29)  # low bits alone would follow the last words
+    return np.unique(sliding_window_view(runs, passage_words - run + 1).min(axis=1))
+
+
+def number_of(word: str, numbers: dict[str, int]) -> int:
+    """Return a word's hash, the same in every process."""
+    found = numbers.get(word)
+    if found is None:
+        digest = blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        found = numbers[word] = int.from_bytes(digest, "big")
+    return found
+
+
+def paired(hashes: NDArray[np.uint64], rows: NDArray[np.int64], most: int) -> Passages:
+    """Join the rows of every hash, unless these are more than `most`."""
+    order = np.argsort(hashes, kind="stable")
+    hashes, rows = hashes[order], rows[order]
+    pairs: list[NDArray[np.int64]] = [np.empty((0, 2), np.int64)]
+    in_most = example = 0
+    for start, end in spans(hashes):
+        if end - start > most:
+            if end - start > in_most:
+                in_most, example = end - start, int(rows[start])
+        else:
+            pairs.append(np.stack([rows[start : end - 1], rows[start + 1 : end]], 1))
+    return Passages(np.unique(np.concatenate(pairs), axis=0), in_most, example)
+
+
+def spans(hashes: NDArray[np.uint64]) -> Iterator[tuple[int, int]]:
+    """Yield where equal hashes begin and end that stand there more than once."""
+    if not hashes.size:
+        return
+    starts = np.flatnonzero(np.r_[True, hashes[1:] != hashes[:-1]])
+    ends = np.r_[starts[1:], hashes.size]
+    several = ends - starts > 1
+    yield from zip(starts[several].tolist(), ends[several].tolist(), strict=True)

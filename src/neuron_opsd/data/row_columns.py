@@ -1,0 +1,128 @@
+"""Columns of a file's rows by which they are kept, grouped or told apart.
+
+A column within another is named with a dot: ``details.level``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from neuron_opsd.data.formats.cells import is_blank, tidy
+from neuron_opsd.data.formats.fields import structure
+from neuron_opsd.data.rows import BadRowError, FileRow, Table, Values, shorten
+from neuron_opsd.errors import ConfigError, DataError, listing
+
+MOST_VALUES: Final = 1000
+"""Different values of a column that are counted to name some of them."""
+ABSENT: Final = object()
+
+
+@dataclass(slots=True)
+class RowColumns:
+    """Reads some columns of a table's rows while somebody else reads the questions."""
+
+    kept: Mapping[str, Sequence[str]]
+    """Column to the values of which a row must have one; other rows are passed over."""
+    named: Sequence[str]
+    """Columns whose values are remembered."""
+    values_at: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Where a row stands to its values of `named`, empty where there is none."""
+    num_passed: int = 0
+    """Rows that were passed over."""
+    found: dict[str, Counter[str]] = field(default_factory=dict)
+    """Column of `kept` to the values that rows have."""
+
+    def of(self, table: Table) -> Table:
+        """Return a table's rows without those that are not kept."""
+        return replace(table, rows=self.rows(table))
+
+    def rows(self, table: Table) -> Iterator[FileRow]:
+        """Yield the rows that are kept.
+
+        Raises:
+            DataError: If there were rows, and none was kept.
+        """
+        num_kept = 0
+        for row in table.rows:
+            if not isinstance(row.values, BadRowError):
+                if not self.keeps(row.values):
+                    self.num_passed += 1
+                    continue
+                row = self.noted(row, row.values)
+            num_kept += 1
+            yield row
+        if self.num_passed and not num_kept:
+            raise DataError(f"{table.name} has no row with {self.wanted()}")
+
+    def keeps(self, values: Values) -> bool:
+        """Say whether a row has the values that are wanted; count those that it has."""
+        keeps = True
+        for column, wanted in self.kept.items():
+            value = text_of(value_in(values, column))
+            counts = self.found.setdefault(column, Counter())
+            if value in counts or len(counts) < MOST_VALUES:
+                counts[value] += 1
+            keeps &= value in wanted
+        return keeps
+
+    def noted(self, row: FileRow, values: Values) -> FileRow:
+        """Return a row whose values are remembered, or what is wrong with it."""
+        found = [value_in(values, column) for column in self.named]
+        if ABSENT in found:
+            column = self.named[found.index(ABSENT)]
+            names = listing([repr(name) for name in values], 12)
+            return FileRow(
+                row.place, BadRowError(f"has no column {column!r}; it has {names}")
+            )
+        self.values_at[row.place] = tuple(map(text_of, found))
+        return row
+
+    def wanted(self) -> str:
+        """Say which values were wanted, and which there are."""
+        parts = []
+        for column, wanted in self.kept.items():
+            counts = self.found[column]
+            there = [f"{shorten(v)} ({n:,})" for v, n in counts.most_common(8)]
+            parts.append(
+                f"{column} {' or '.join(map(shorten, wanted))} (there are "
+                f"{listing(there, 8)})"
+            )
+        return ", and ".join(parts)
+
+
+def value_in(values: Values, column: str) -> Any:
+    """Return a row's value in a column, or in one within it; `ABSENT` for none."""
+    if column in values:
+        return values[column]
+    head, dot, rest = column.partition(".")
+    inner = structure(values.get(head)) if dot else None
+    return value_in(inner, rest) if isinstance(inner, Mapping) else ABSENT
+
+
+def text_of(value: Any) -> str:
+    """Return a value as text, by which it is compared; empty for none."""
+    if value is ABSENT or is_blank(value):
+        return ""
+    value = tidy(value)
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, sort_keys=True, default=str, ensure_ascii=False)
+
+
+def parse_kept(specs: Sequence[str], flag: str) -> dict[str, tuple[str, ...]]:
+    """Read ``column=value,value``; a column named twice may have any of its values."""
+    kept: dict[str, tuple[str, ...]] = {}
+    for spec in specs:
+        column, equals, values = spec.partition("=")
+        if not equals or not column.strip() or not values.strip():
+            raise ConfigError(
+                f"{flag} is {spec!r}, but it must be COLUMN=VALUE or "
+                "COLUMN=VALUE,VALUE, for example details.level=L1,L2"
+            )
+        wanted = tuple(value.strip() for value in values.split(","))
+        kept[column.strip()] = (*kept.get(column.strip(), ()), *wanted)
+    return kept

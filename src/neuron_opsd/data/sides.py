@@ -1,0 +1,156 @@
+"""On which side of a split a question falls: in the pool, or in the test.
+
+The side hangs on a hash of the first row of its group, so rows that are added at the
+end move no others, except where a new one joins two groups or is nearly equal to one of
+the test, which then goes into the pool.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuron_opsd.data.overlap import TestTexts, words_of
+from neuron_opsd.data.passages import Passages, shared_passages
+from neuron_opsd.records import Question
+from neuron_opsd.seeds import derive_seed
+
+PURPOSE: Final = "split"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How questions are divided."""
+
+    seed: int
+    test_share: float
+    """Of the groups, in (0, 1); the share of questions comes near it."""
+    passage_words: int
+    """Words in a row that make a passage; 0 looks for none."""
+    max_overlap: float
+    """Share of a question's runs of words above which another is nearly equal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """The two sides, and why they are not just drawn."""
+
+    in_test: NDArray[np.bool_]
+    """``(Q,)``."""
+    group_of: NDArray[np.int64]
+    """``(Q,)`` the first row of each one's group."""
+    passages: Passages
+    near: int = 0
+    """Questions that went into the pool as they nearly equal one there."""
+    unlabelled: int = 0
+    """Questions that went into the pool as they, or one of their group, lack an answer.
+    """
+    unsure: int = 0
+    """Questions of the pool that were not compared with all that resemble them."""
+
+
+def divide(
+    questions: Sequence[Question],
+    groups: Sequence[str],
+    labelled: Iterable[str],
+    rule: Rule,
+) -> Sides:
+    """Divide questions into pool and test.
+
+    Args:
+        questions: All of them, in the order of their file.
+        groups: For each what its group is called; empty where it has none.
+        labelled: Ids of those that have an answer.
+        rule: How.
+    """
+    passages = Passages(np.empty((0, 2), np.int64))
+    if rule.passage_words:
+        passages = shared_passages((q.text for q in questions), rule.passage_words)
+    keys = [key_of(*pair) for pair in zip(questions, groups, strict=True)]
+    group_of = joined([*same_key(keys), *passages.pairs.tolist()], len(keys))
+    drawn = {first: is_drawn(keys[first], rule) for first in set(group_of.tolist())}
+    in_test = np.array([drawn[first] for first in group_of.tolist()], bool)
+    lacking = without_answer(questions, labelled, group_of) & in_test
+    in_test &= ~lacking
+    near, unsure = settle_near(questions, group_of, in_test, rule.max_overlap)
+    unlabelled = int(lacking.sum())
+    return Sides(in_test, group_of, passages, near, unlabelled, unsure)
+
+
+def key_of(question: Question, group: str) -> str:
+    """Return what decides a question's side: its group, else its words."""
+    return f"group {group}" if group else f"text {' '.join(words_of(question.text))}"
+
+
+def same_key(keys: Sequence[str]) -> list[tuple[int, int]]:
+    """Return pairs of rows that have one key, each with the first that has it."""
+    first: dict[bytes, int] = {}
+    pairs = []
+    for row, key in enumerate(keys):
+        digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16)
+        before = first.setdefault(digest.digest(), row)
+        if before != row:
+            pairs.append((before, row))
+    return pairs
+
+
+def joined(pairs: Iterable[Sequence[int]], count: int) -> NDArray[np.int64]:
+    """Return for each of some rows the first that it is joined to, maybe itself."""
+    above = list(range(count))
+
+    def top(row: int) -> int:
+        while above[row] != row:
+            above[row] = row = above[above[row]]
+        return row
+
+    for one, other in pairs:
+        first, last = sorted((top(one), top(other)))
+        above[last] = first
+    return np.array([top(row) for row in range(count)], np.int64)
+
+
+def is_drawn(key: str, rule: Rule) -> bool:
+    """Say whether a group falls into the test by the hash of its key."""
+    return derive_seed(rule.seed, PURPOSE, key) < rule.test_share * 2**63
+
+
+def without_answer(
+    questions: Sequence[Question], labelled: Iterable[str], group_of: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Say of which questions somebody in their group lacks an answer."""
+    known = set(labelled)
+    lacks = np.array([question.id not in known for question in questions], bool)
+    return np.isin(group_of, group_of[lacks])
+
+
+def settle_near(
+    questions: Sequence[Question],
+    group_of: NDArray[np.int64],
+    in_test: NDArray[np.bool_],
+    max_overlap: float,
+) -> tuple[int, int]:
+    """Move groups out of the test until nothing in it nearly equals one of the pool.
+
+    It is measured as a run measures it before it begins, so that no run is refused.
+
+    Returns:
+        How many questions moved, and how many of the pool were not compared with all.
+    """
+    row_of = {question.id: row for row, question in enumerate(questions)}
+    tests = {"": [questions[row] for row in np.flatnonzero(in_test).tolist()]}
+    index = TestTexts(tests, max_overlap)
+    moved = unsure = 0
+    fresh = np.flatnonzero(~in_test)
+    while fresh.size:
+        unsure += sum(not index.look(row, questions[row]) for row in fresh.tolist())
+        found = [row_of[name] for _, name, _ in index.found()]
+        leaving = np.isin(group_of, group_of[found]) & in_test
+        in_test &= ~leaving
+        fresh = np.flatnonzero(leaving)
+        moved += fresh.size
+    return moved, unsure

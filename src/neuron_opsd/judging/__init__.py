@@ -1,0 +1,1 @@
+"""Scoring samples that were made elsewhere: `evaluate --completions`."""

@@ -1,0 +1,181 @@
+"""The questions that samples are scored against: a test set, or the file's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from neuron_opsd.answers.readers import Reader, readers_for
+from neuron_opsd.config import Config
+from neuron_opsd.data.formats.cells import (
+    ANSWERS,
+    CHOICES,
+    GROUP,
+    IDS,
+    INDICES,
+    PROMPTS,
+    QUESTIONS,
+    squash,
+)
+from neuron_opsd.data.formats.public_sets import PLAIN, check_targets, format_of
+from neuron_opsd.data.question_rows import Reading
+from neuron_opsd.data.questions import QuestionFile, parse_table, read_questions
+from neuron_opsd.data.rows import BadRowError, FileRow, Problems, Table, Values
+from neuron_opsd.errors import DataError
+from neuron_opsd.judging.matching import Matcher, squeezed
+from neuron_opsd.judging.opening import open_samples
+from neuron_opsd.judging.reading import asked_rows
+from neuron_opsd.judging.samples import Shape
+from neuron_opsd.prompts import resolve_prompts
+from neuron_opsd.records import GoldAnswers, Question
+from neuron_opsd.runs.gold_checks import check_gold
+
+OWN: Final = "samples"
+"""Name of a test set that is the file's own questions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The questions of a judgement, with what reads and finds them."""
+
+    name: str
+    questions: tuple[Question, ...]
+    gold: GoldAnswers
+    readers: Mapping[str, Reader]
+    matcher: Matcher
+    sha256: str = ""
+
+
+def read_asked(
+    tests: Mapping[str, str],
+    files: Mapping[str, Path],
+    config: Config,
+    warn: Callable[[str], None],
+) -> Asked:
+    """Read the test set, or without one the questions that the first file carries.
+
+    Raises:
+        DataError: If there are none, or their gold answers cannot be used.
+    """
+    check_targets(config.questions.format, tuple(tests))
+    if tests:
+        ((name, source),) = tests.items()
+        found = read_questions(
+            source,
+            allow_download=config.model.allow_download,
+            config=config.questions,
+            name=name,
+        )
+    else:
+        name, source = OWN, str(next(iter(files.values())))
+        found = own_questions([*files.values()], config)
+    for note in found.notes:
+        warn(note)
+    check_gold(name, source, found, config.answers, warn)
+    prompts = resolve_prompts(config.prompts, has_chat_template=True, constrained=False)
+    return Asked(
+        name,
+        found.questions,
+        found.gold,
+        readers_for(found.questions, config.answers, prompts.list_choices),
+        Matcher({one.id: one for one in found.questions}, prompts),
+        found.sha256,
+    )
+
+
+def own_questions(files: list[Path], config: Config) -> QuestionFile:
+    """Return the questions that files of samples carry, each once."""
+    shape = next((shape for _, shape, _ in asked_rows(files[0], config)), None)
+    if shape is None:
+        refuse_bad_rows(files[0], config)
+        raise DataError(f"{files[0]} holds no samples")
+    try:
+        return parsed(files, shape.asked, config, exact=shape.exact)
+    except DataError as error:
+        if shape.asked_otherwise is None:
+            raise DataError(without_test(str(error), shape)) from None
+    return parsed(files, shape.asked_otherwise, config, exact=True)
+
+
+def without_test(error: str, shape: Shape) -> str:
+    """Say that a test set is missing, where a file carries no questions of its own."""
+    return (
+        f"{error}\nWithout --test, samples must carry their own question and answer "
+        f"(this file is read as {shape.name}); give the test set with --test NAME=FILE"
+    )
+
+
+def refuse_bad_rows(path: Path, config: Config) -> None:
+    """Raise what is wrong with the rows of a file none of which can be read."""
+    problems = Problems(str(path))
+    for number, row in enumerate(open_samples(path, config.questions).rows, 1):
+        if isinstance(row.values, BadRowError):
+            problems.add(number, row.place, row.values)
+    problems.tell()
+
+
+def parsed(
+    files: list[Path],
+    asked: Callable[[Values], Values],
+    config: Config,
+    *,
+    exact: bool,
+) -> QuestionFile:
+    """Return the questions of files as a file of questions is read."""
+    setting = config.questions.format
+    form = PLAIN if exact else format_of(setting, OWN)
+    rows = own_rows(files, asked, config)
+    table = Table(str(files[0]), files[0].stem, rows, str)
+    return parse_table(table, Reading(form, config.questions, labelled=True))
+
+
+def own_rows(
+    files: list[Path], asked: Callable[[Values], Values], config: Config
+) -> Iterator[FileRow]:
+    """Yield what is asked, once for each question; a later row must not differ."""
+    known: dict[str, tuple[int, str]] = {}
+    for path in files:
+        for row, _, sample in asked_rows(path, config):
+            identity = sample.key or squeezed(sample.asks)
+            found = of_row(row, asked)
+            if isinstance(found, BadRowError):
+                yield FileRow(row.place, found)
+                continue
+            digest = hash(repr(deciding(found)))
+            first, place = known.setdefault(identity, (digest, f"{path}, {row.place}"))
+            if place == f"{path}, {row.place}":
+                named = {"id": sample.key} if sample.key else {}
+                yield FileRow(row.place, {**without_ids(found), **named})
+            elif first != digest:
+                yield FileRow(row.place, differs(identity, place))
+
+
+def deciding(values: Values) -> list[tuple[str, Any]]:
+    """Return the columns that say what is asked and what is right, in one order."""
+    known = (*QUESTIONS, *PROMPTS, *CHOICES, *ANSWERS, *INDICES)
+    pairs = [(squash(name), value) for name, value in values.items()]
+    return sorted(p for p in pairs if p[0] in known or GROUP.fullmatch(p[0]))
+
+
+def without_ids(values: Values) -> Values:
+    """Return the columns that are no ids; a sample's own id takes their place."""
+    return {n: v for n, v in values.items() if squash(n) not in IDS}
+
+
+def of_row(row: FileRow, asked: Callable[[Values], Values]) -> Any:
+    """Return what a row asks, or why that is not known."""
+    assert not isinstance(row.values, BadRowError)
+    try:
+        return asked(row.values)
+    except BadRowError as error:
+        return error
+
+
+def differs(identity: str, place: str) -> BadRowError:
+    """Return what is wrong with a row that asks under an id what another does not."""
+    return BadRowError(
+        f"is of the question {identity[:40]!r}, but asks, or calls right, something "
+        f"else than {place}; give different questions different ids"
+    )

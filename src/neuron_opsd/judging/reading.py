@@ -1,0 +1,274 @@
+"""From a file of samples to answers: each read by its question's reader.
+
+A file is gone through row by row and no completion is held, so its size does not
+matter: what stays of a sample is its answer and a few numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Final
+
+from neuron_opsd.answers.confidences import Stated, read_confidence
+from neuron_opsd.answers.readers import Reader
+from neuron_opsd.answers.reasoning import all_marks, final_part
+from neuron_opsd.config import Config
+from neuron_opsd.data.rows import BadRowError, FileRow, Problems, Values, shorten
+from neuron_opsd.errors import DataError
+from neuron_opsd.judging.findings import Findings
+from neuron_opsd.judging.logs import shape_of
+from neuron_opsd.judging.matching import Matcher, most_likely
+from neuron_opsd.judging.opening import open_samples
+from neuron_opsd.judging.samples import Sample, Shape
+from neuron_opsd.records import Question
+
+LONG: Final = 200
+"""Characters from which two completions that are alike are hardly drawn twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What stays of one sample."""
+
+    place: str
+    """Where it stands in its file."""
+    answer: str | None
+    finished: bool | None
+    num_tokens: int | None
+    stated: Stated | None
+    """Its confidence; `None` where there is none that can be read."""
+    likelihood: float | None
+    """The share of its choice in the likelihood of all."""
+    verdict: float | None
+    """What the file itself scored it."""
+
+
+@dataclass
+class Answers:
+    """What was read of a file."""
+
+    name: str
+    """Of the file."""
+    of: dict[str, list[Answered]] = field(default_factory=dict)
+    """By the question's id."""
+    findings: Findings = field(default_factory=Findings)
+    shapes: dict[str, None] = field(default_factory=dict)
+    """Names of the shapes of its rows."""
+    sha256: str = ""
+
+    @property
+    def num_samples(self) -> int:
+        """How many samples belong to a question."""
+        return sum(map(len, self.of.values()))
+
+
+def read_answers(
+    path: Path,
+    matcher: Matcher,
+    readers: Mapping[str, Reader],
+    config: Config,
+    confidence: str = "",
+) -> Answers:
+    """Read the answers of a file of samples to some questions.
+
+    Args:
+        path: The file.
+        matcher: Finds the question of each sample.
+        readers: Question id to reader.
+        config: Bounds of the file, and marks of reasoning.
+        confidence: Name of the column with stated confidences, ``doc.sure`` for one
+            within another; a usual name where it is empty.
+
+    Raises:
+        DataError: For all bad rows at once, with file and line; or if the file is
+            empty, or none of its samples is of any of the questions.
+    """
+    table = open_samples(path, config.questions)
+    found = Collector(Answers(table.name), matcher, readers, config, confidence)
+    problems = Problems(table.name)
+    number = 0
+    for number, row in enumerate(table.rows, 1):
+        try:
+            for sample in found.samples(row):
+                found.take(sample, row.place)
+        except BadRowError as error:
+            problems.add(number, row.place, error)
+    problems.tell()
+    found.refuse_nothing(number)
+    found.answers.sha256 = table.hash()
+    return found.answers
+
+
+@dataclass
+class Collector:
+    """Takes one sample after another."""
+
+    answers: Answers
+    matcher: Matcher
+    readers: Mapping[str, Reader]
+    config: Config
+    confidence: str = ""
+    filter: str | None = None
+    """Of lm-eval's filters the one whose rows count."""
+    seen: dict[tuple[str, int], tuple[bytes, str]] = field(default_factory=dict)
+    """By question and number of a sample: a hash of its text, and where it stands."""
+    texts: set[tuple[str, bytes]] = field(default_factory=set)
+    """Question and hash of every long completion."""
+    strangers: list[str] = field(default_factory=list)
+    """Ids or questions of the first samples that belong nowhere."""
+
+    def samples(self, row: FileRow) -> list[Sample]:
+        """Return the samples of a row."""
+        values = values_of(row)
+        shape = shape_of(values)
+        self.answers.shapes.setdefault(shape.name)
+        if "filter" in values and shape.name.startswith("lm-eval"):
+            name = str(values["filter"])
+            self.filter = self.filter or name
+            if name != self.filter:
+                self.answers.findings.add("other filters", f"{row.place}: {name}")
+                return []
+        samples = shape.read(values)
+        return with_confidence(samples, values, self.confidence)
+
+    def take(self, sample: Sample, place: str) -> None:
+        """Read the answer of a sample, or count why there is none."""
+        tell = self.answers.findings.add
+        question, how = self.matcher.find(sample)
+        said = shorten(sample.key or sample.asks)
+        if question is None:
+            tell("unmatched", f"{place}: {said}")
+            self.strangers.append(said)
+            del self.strangers[3:]
+            return
+        if how == "text" and sample.key:
+            tell("by text", f"{place}: {said}")
+        if sample.failed:
+            tell("failed", f"{place}, {question.id}: {sample.failed}")
+        elif not self.is_repeated(sample, question, place):
+            own = self.answers.of.setdefault(question.id, [])
+            own.append(self.answered(sample, question, place))
+
+    def is_repeated(self, sample: Sample, question: Question, place: str) -> bool:
+        """Say whether a sample was there already; count what looks like it.
+
+        Raises:
+            BadRowError: If another sample has its number.
+        """
+        digest = digest_of(sample)
+        if sample.number is not None:
+            key = question.id, sample.number
+            first, where = self.seen.setdefault(key, (digest, place))
+            if where != place and first != digest:
+                raise BadRowError(
+                    f"is sample {sample.number} of {shorten(question.id)}, as {where} "
+                    "is with another completion; number the samples of a question"
+                )
+            if where != place:
+                self.answers.findings.add("repeated", f"{place}, as {where}")
+                return True
+        if len(sample.text or "") >= LONG:
+            if (question.id, digest) in self.texts:
+                self.answers.findings.add("alike", f"{place}, {question.id}")
+            self.texts.add((question.id, digest))
+        return False
+
+    def answered(self, sample: Sample, question: Question, place: str) -> Answered:
+        """Return what stays of a sample."""
+        answer, likelihood = None, None
+        if sample.alternatives:
+            answer, likelihood = most_likely(sample.alternatives, question)
+        else:
+            marks = all_marks(
+                self.config.model.reasoning_start, self.config.model.reasoning_end
+            )
+            final = final_part(sample.text or "", marks=marks)
+            cut = sample.finished is False
+            reading = self.readers[question.id].read(final, question, finished=not cut)
+            answer = reading.answer
+            if answer is None:
+                where = f"{place}, {question.id}: {reading.why}"
+                self.answers.findings.add("unread", where)
+        stated = read_confidence(sample.confidence)
+        if stated is None and sample.confidence is not None:
+            where = f"{place}: {shorten(sample.confidence)}"
+            self.answers.findings.add("unread confidence", where)
+        return Answered(
+            place,
+            answer,
+            sample.finished,
+            sample.num_tokens,
+            stated,
+            likelihood,
+            sample.verdict,
+        )
+
+    def refuse_nothing(self, num_rows: int) -> None:
+        """Refuse a file of which nothing can be scored."""
+        name = self.answers.name
+        if not num_rows:
+            raise DataError(f"{name} holds no samples")
+        if not self.answers.of and self.strangers:
+            known = ", ".join(shorten(one) for one in list(self.matcher.questions)[:3])
+            raise DataError(
+                f"{name}: none of its samples is of a question of the test set; it "
+                f"holds for example {', '.join(self.strangers)}, the test set {known}; "
+                "give samples the ids of the test set, or the question"
+            )
+        of = self.answers.of.values()
+        unread = "unread confidence" in self.answers.findings.counts
+        stated = any(one.stated is not None for own in of for one in own)
+        if self.confidence and not stated and not unread:
+            raise DataError(
+                f"{name} has no column {self.confidence!r} with confidences; name "
+                "another, or leave --confidence out"
+            )
+        if not self.answers.of:
+            first = self.answers.findings.first.get("failed", ["no row"])[0]
+            raise DataError(f"{name} holds no sample that could be scored: {first}")
+
+
+def with_confidence(samples: list[Sample], values: Values, column: str) -> list[Sample]:
+    """Return the samples of a row with what a column states: one, or one for each."""
+    if not column:
+        return samples
+    found: Any = values
+    for part in (column,) if column in values else column.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    each = found if isinstance(found, list) else [found] * len(samples)
+    if len(each) != len(samples):
+        raise BadRowError(
+            f"{column} holds {len(each)} confidences for {len(samples)} samples"
+        )
+    pairs = zip(samples, each, strict=True)
+    return [replace(sample, confidence=stated) for sample, stated in pairs]
+
+
+def digest_of(sample: Sample) -> bytes:
+    """Return a short hash of what a model wrote or was asked the likelihood of."""
+    text = sample.text if sample.text is not None else repr(sample.alternatives)
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).digest()
+
+
+def values_of(row: FileRow) -> Values:
+    """Return the values of a row that could be read."""
+    if isinstance(row.values, BadRowError):
+        raise row.values
+    return row.values
+
+
+def asked_rows(path: Path, config: Config) -> Iterator[tuple[FileRow, Shape, Sample]]:
+    """Yield each row that can be read with its shape and the first of its samples.
+
+    Bad rows are passed over; reading the answers names them.
+    """
+    for row in open_samples(path, config.questions).rows:
+        try:
+            values = values_of(row)
+            shape = shape_of(values)
+            yield row, shape, shape.read(values)[0]
+        except BadRowError:
+            continue

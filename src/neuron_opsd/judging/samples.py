@@ -1,0 +1,306 @@
+"""One row of a file of samples, whatever wrote it: plain columns, OpenAI's, vLLM's.
+
+A row holds one sample of one question, or several. What its columns mean is found by a
+table of shapes; those of lm-eval and inspect stand in `logs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeAlias
+
+from neuron_opsd.data.formats.cells import IDS, PROMPTS, QUESTIONS, is_missing, squash
+from neuron_opsd.data.rows import BadRowError, Values, kind_of, shorten
+
+KEYS: Final = (*("questionid", "customid", "requestid", "docid"), *IDS)
+"""Names of the question's id, squashed, in the order in which they are looked for."""
+COMPLETIONS: Final = (
+    *("completion", "completions", "response", "responses", "generation"),
+    *("generations", "generatedtext", "output", "outputs", "prediction"),
+    *("predictions", "modeloutput", "modelresponse", "samples", "text"),
+)
+NUMBERS: Final = ("index", "sampleindex", "sampleid", "sample", "rollout", "epoch")
+"""Names of a sample's own number among those of its question."""
+CONFIDENCES: Final = (
+    *("confidence", "confidences", "statedconfidence", "verbalizedconfidence"),
+    *("verbalisedconfidence", "certainty"),
+)
+ENDS: Final = ("finishreason", "stopreason", "finished")
+TOKENS: Final = ("numtokens", "completiontokens", "outputtokens", "tokenids")
+VERDICTS: Final = ("iscorrect", "exactmatch", "acc")
+OF_SAMPLES: Final = frozenset((*NUMBERS, *CONFIDENCES, *ENDS, *TOKENS, *VERDICTS))
+"""Columns that say nothing of what was asked, nor does the completion's."""
+CUT: Final = frozenset({"length", "maxtokens", "modellength", "maxlength", "false"})
+"""Reasons, squashed, for which a completion ends before its own end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """One of several texts of which a model gave the likelihood."""
+
+    context: str
+    continuation: str
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One completion of one question."""
+
+    key: str = ""
+    """The id that the file gives the question; empty where it gives none."""
+    asks: str = ""
+    """What is asked, as the file has it; empty where it does not say."""
+    number: int | None = None
+    """Its own number among the samples of its question."""
+    text: str | None = None
+    """The completion; `None` where the request failed, or there are likelihoods."""
+    finished: bool | None = None
+    """Whether it came to its end; `None` where the file does not say."""
+    num_tokens: int | None = None
+    confidence: Any = None
+    """As the file has it."""
+    alternatives: tuple[Alternative, ...] = ()
+    """What a model was asked the likelihood of; empty where it wrote."""
+    verdict: float | None = None
+    """What the file itself scored it, in [0, 1]."""
+    failed: str = ""
+    """Why there is no completion."""
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The filled columns of a row by squashed name."""
+
+    values: Mapping[str, Any]
+    names: Mapping[str, str]
+    """Squashed name to the name in the file."""
+
+    def first(self, keys: Sequence[str]) -> Any:
+        """Return the first value that there is; `None` without one."""
+        return next((self.values[key] for key in keys if key in self.values), None)
+
+
+def columns_of(values: Values) -> Columns:
+    """Return a row's filled columns."""
+    filled = {squash(name): value for name, value in values.items()}
+    names = {squash(name): name for name in values}
+    kept = {key: value for key, value in filled.items() if not is_missing(value)}
+    return Columns(kept, names)
+
+
+Read: TypeAlias = Callable[[Values], list[Sample]]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How the rows of one kind of file are read."""
+
+    name: str
+    fits: Callable[[Values], bool]
+    read: Read
+    asked: Callable[[Values], Values]
+    """What a row asks and what is right, in the columns of a file of questions."""
+    exact: bool = False
+    """Whether these are the product's own columns, with a choice's text as answer."""
+    asked_otherwise: Callable[[Values], Values] | None = None
+    """What is tried, in the product's own columns, where the first has no question."""
+
+
+def read_plain(values: Values) -> list[Sample]:
+    """Return the samples of a row with columns of its own."""
+    columns = columns_of(values)
+    found = columns.first(COMPLETIONS)
+    if found is None:
+        names = ", ".join(map(repr, list(values)[:8]))
+        raise BadRowError(
+            f"has no completion; its columns are {names}: name the one that the model "
+            "wrote completion"
+        )
+    whole = replace(
+        identity(columns),
+        number=number_of(columns.first(NUMBERS)),
+        finished=ended(columns.first(ENDS)),
+        num_tokens=count_of(columns.first(TOKENS)),
+        confidence=columns.first(CONFIDENCES),
+        verdict=verdict_of(columns.first(VERDICTS)),
+    )
+    if not is_several(found):
+        return [replace(whole, text=text_of(found, "completion"))]
+    stated = whole.confidence
+    spread = isinstance(stated, list) and len(stated) == len(found)
+    return [
+        replace(
+            merged(whole, one),
+            number=place,
+            confidence=stated[place] if spread else stated,
+        )
+        for place, one in enumerate(found)
+    ]
+
+
+def is_several(found: Any) -> bool:
+    """Say whether a value is a list of completions, and not one conversation."""
+    if not isinstance(found, list):
+        return False
+    return not all(isinstance(one, Mapping) and "role" in one for one in found)
+
+
+def merged(whole: Sample, one: Any) -> Sample:
+    """Return one of several completions of a row: a text, or an object of vLLM's."""
+    if not isinstance(one, Mapping):
+        return replace(whole, text=text_of(one, "completion"))
+    columns = columns_of(one)
+    said = columns.first(("message", "text", "content", *COMPLETIONS))
+    return replace(
+        whole,
+        text=text_of(said, "completion"),
+        finished=ended(columns.first(ENDS)),
+        num_tokens=count_of(columns.first(TOKENS)),
+    )
+
+
+def identity(columns: Columns) -> Sample:
+    """Return which question a row is about."""
+    key = columns.first(KEYS)
+    asks = columns.first((*QUESTIONS, *PROMPTS))
+    return Sample(key="" if key is None else plain_key(key), asks=asked_text(asks))
+
+
+def plain_key(key: Any) -> str:
+    """Return an id as text; a whole number is taken for its digits."""
+    if isinstance(key, float) and key.is_integer():
+        key = int(key)
+    if isinstance(key, bool) or not isinstance(key, str | int):
+        raise BadRowError(f"its id is {kind_of(key)}, but it must be text or a number")
+    return str(key)
+
+
+def asked_text(found: Any) -> str:
+    """Return what a question, a prompt or a conversation asks, empty where nothing."""
+    if isinstance(found, str):
+        return found
+    if isinstance(found, list):
+        turns = [one for one in found if isinstance(one, Mapping)]
+        asked = [one for one in turns if one.get("role") == "user"]
+        return text_of(asked[-1], "prompt") if asked else ""
+    return ""
+
+
+def text_of(found: Any, what: str) -> str:
+    """Return the text of a completion, a message, or a conversation's last message.
+
+    Of a message in parts those of kind text count, so that reasoning which a server
+    took apart is left out.
+    """
+    if isinstance(found, str):
+        return found
+    if isinstance(found, Mapping) and "content" in found:
+        return "" if found["content"] is None else text_of(found["content"], what)
+    if isinstance(found, list) and found:
+        parts = [one for one in found if isinstance(one, Mapping)]
+        if len(parts) == len(found) and all("role" in one for one in parts):
+            return text_of(parts[-1], what)
+        if len(parts) == len(found) and all("type" in one for one in parts):
+            texts = [one.get("text") for one in parts if one["type"] == "text"]
+            return "\n".join(one for one in texts if isinstance(one, str))
+    if isinstance(found, list) and not found:
+        return ""
+    raise BadRowError(f"{what} must be text, not {shorten(found)}")
+
+
+def number_of(value: Any) -> int | None:
+    """Return a sample's own number, if the column holds one."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        return int(value)
+    return value if isinstance(value, int) else None
+
+
+def count_of(value: Any) -> int | None:
+    """Return a number of tokens, given as such or as the tokens."""
+    if isinstance(value, list):
+        return len(value)
+    found = number_of(value)
+    return found if found is not None and found >= 0 else None
+
+
+def ended(value: Any) -> bool | None:
+    """Say whether a completion came to its end; `None` where nobody says."""
+    if isinstance(value, bool):
+        return value
+    return squash(value) not in CUT if isinstance(value, str) else None
+
+
+def verdict_of(value: Any) -> float | None:
+    """Return what a file scored a sample, if it is a share."""
+    if isinstance(value, str):
+        value = {"c": 1.0, "i": 0.0, "p": 0.5, "n": 0.0}.get(value.strip().lower())
+    if isinstance(value, bool | int | float) and 0.0 <= float(value) <= 1.0:
+        return float(value)
+    return None
+
+
+def without_samples(values: Values) -> Values:
+    """Return the columns of a row that may say what is asked."""
+    columns = columns_of(values)
+    written = next((key for key in COMPLETIONS if key in columns.values), "")
+    return {
+        name: value
+        for name, value in values.items()
+        if squash(name) not in OF_SAMPLES and squash(name) != written
+    }
+
+
+def is_server_reply(values: Values) -> bool:
+    """Say whether a row is a reply of an OpenAI-compatible server, or holds one."""
+    found = body_of(values)
+    choices = found.get("choices") if isinstance(found, Mapping) else None
+    is_batch = "custom_id" in values and {"response", "error"} & values.keys()
+    return bool(is_batch) or (
+        isinstance(choices, list) and bool(choices) and all(map(is_reply, choices))
+    )
+
+
+def is_reply(choice: Any) -> bool:
+    """Say whether an item is one of a server's completions, and no choice of a set."""
+    if not isinstance(choice, Mapping):
+        return False
+    return "message" in choice or {"text", "finish_reason"} <= choice.keys()
+
+
+def body_of(values: Values) -> Any:
+    """Return the reply within a row of a batch, or the row."""
+    response = values.get("response")
+    if isinstance(response, Mapping):
+        return response.get("body", response)
+    return values
+
+
+def read_server_reply(values: Values) -> list[Sample]:
+    """Return the samples of a server's reply; a request that failed has none."""
+    whole = identity(columns_of(values))
+    body = body_of(values)
+    choices = body.get("choices") if isinstance(body, Mapping) else None
+    if not isinstance(choices, list) or not choices:
+        error = values.get("error") or body
+        return [replace(whole, failed=f"the server replied {shorten(error)}")]
+    several = len(choices) > 1
+    usage = body.get("usage") or {}
+    tokens = count_of(usage.get("completion_tokens")) if not several else None
+    return [
+        replace(
+            merged(whole, choice),
+            number=place if several else number_of(values.get("sample")),
+            num_tokens=tokens,
+        )
+        for place, choice in enumerate(choices)
+    ]
+
+
+PLAIN: Final = Shape("plain", lambda _: True, read_plain, without_samples)
+SERVER: Final = Shape("OpenAI", is_server_reply, read_server_reply, without_samples)

@@ -1,0 +1,181 @@
+"""Answers meet gold: scores of questions, and verdicts on single samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from neuron_opsd.config import Config
+from neuron_opsd.judging.confidences import Judged
+from neuron_opsd.judging.findings import Findings
+from neuron_opsd.judging.questions import Asked
+from neuron_opsd.judging.reading import Answered, Answers
+from neuron_opsd.method.calibration import METRICS, columns_of, measure
+from neuron_opsd.method.resampling import resample
+from neuron_opsd.progress import Progress
+from neuron_opsd.records import Question
+from neuron_opsd.records import StoredSummary as Summary
+from neuron_opsd.records.scores import Interval, QuestionScore
+from neuron_opsd.seeds import generator
+from neuron_opsd.stages.scoring import right_answers, score_rollouts
+from neuron_opsd.storage.caching import MEMORY, Workspace
+from neuron_opsd.storage.verdicts import num_unsettled, settle_equality
+
+NO_NUMBER = float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A file's questions and samples with verdicts."""
+
+    scores: tuple[QuestionScore, ...]
+    judged: Mapping[str, Sequence[Judged]]
+    """Question id to its samples."""
+    num_unsettled: int
+    unknown: frozenset[str]
+    """Measures that the file says nothing about."""
+
+
+def score(answers: Answers, asked: Asked, config: Config, progress: Progress) -> Scored:
+    """Score the answers of a file, and count what is missing in it."""
+    questions = [one for one in asked.questions if one.id in answers.of]
+    told = {one.id: list(summaries(one, answers.of[one.id])) for one in questions}
+
+    def scored(some: Sequence[Question]) -> tuple[QuestionScore, ...]:
+        given = (summary for one in some for summary in told[one.id])
+        return score_rollouts(some, given, asked.gold, asked.readers)
+
+    work = Workspace(config, MEMORY, progress)
+    verdicts = settle_equality(work, answers.name, questions, scored)
+    scores = scored(questions)
+    unknown = unknown_measures(answers)
+    if "mean_length" in unknown:
+        scores = tuple(replace(one, mean_length=NO_NUMBER) for one in scores)
+    judged = {
+        question.id: judged_samples(question, answers.of[question.id], one, asked)
+        for question, one in zip(questions, scores, strict=True)
+    }
+    count_missing(answers, asked)
+    count_disagreements(judged, answers.findings)
+    return Scored(scores, judged, num_unsettled(verdicts), unknown)
+
+
+def summaries(question: Question, own: Sequence[Answered]) -> Iterator[Summary]:
+    """Yield the samples of a question as rollouts without their texts."""
+    for place, one in enumerate(own):
+        yield Summary(
+            question.id,
+            index=place,
+            temperature=1.0,  # all are samples, also one that was drawn greedily
+            answer=one.answer,
+            num_tokens=one.num_tokens or 0,
+            finished=one.finished is not False,
+            is_closed=True,
+            logprob=NO_NUMBER,
+            entropy=NO_NUMBER,
+            row=place,
+        )
+
+
+def unknown_measures(answers: Answers) -> frozenset[str]:
+    """Return the measures that some sample of a file says nothing about."""
+    samples = [one for own in answers.of.values() for one in own]
+    unknown = {
+        "truncation": all(one.finished is None for one in samples),
+        "mean_length": any(one.num_tokens is None for one in samples),
+    }
+    return frozenset(name for name, is_unknown in unknown.items() if is_unknown)
+
+
+def judged_samples(
+    question: Question, own: Sequence[Answered], found: QuestionScore, asked: Asked
+) -> list[Judged]:
+    """Say of each sample of a question whether it is right and backs the vote."""
+    reader, majority = asked.readers[question.id], found.majority_answer
+    aliases = asked.gold.aliases_of.get(question.id, ())
+    spelled = [reader.normalise(text, question) for text in aliases]
+    right = [found.gold_answer, *(one for one in spelled if one is not None)]
+    read = [one.answer for one in own if one.answer is not None]
+    correct = right_answers(read, right, reader)
+    backing = {
+        answer: majority is not None and reader.same(majority, answer)
+        for answer in set(read)
+    }
+    return [
+        Judged(
+            one,
+            one.answer is not None and correct[one.answer],
+            one.answer is not None and backing[one.answer],
+        )
+        for one in own
+    ]
+
+
+def count_missing(answers: Answers, asked: Asked) -> None:
+    """Count the questions without a sample, and those with fewer than others."""
+    most = max(map(len, answers.of.values()))
+    for question in asked.questions:
+        count = len(answers.of.get(question.id, ()))
+        if not count:
+            answers.findings.add("missing", question.id)
+        elif count < most:
+            answers.findings.add("fewer", f"{question.id} has {count} of {most}")
+    stated = [one.stated is not None for own in answers.of.values() for one in own]
+    if not any(stated):
+        return
+    for own in answers.of.values():
+        for one in own:
+            if one.stated is None:
+                answers.findings.add("no confidence", one.place)
+
+
+def count_disagreements(
+    judged: Mapping[str, Sequence[Judged]], findings: Findings
+) -> None:
+    """Count the samples that the file itself scored otherwise."""
+    for name, own in judged.items():
+        for one in own:
+            given = one.sample.verdict
+            if given is not None and given != float(one.correct):
+                said = "right" if one.correct else "wrong"
+                where = f"{one.sample.place}, {name}: {said} here, {given:g} there"
+                findings.add("disagree", where)
+
+
+def agreement(judged: Mapping[str, Sequence[Judged]]) -> tuple[int, int] | None:
+    """Return of how many samples the file's own score is ours, and how many have one.
+
+    There are none where the file has no scores.
+    """
+    given = [
+        one.sample.verdict == float(one.correct)
+        for own in judged.values()
+        for one in own
+        if one.sample.verdict is not None
+    ]
+    return (sum(given), len(given)) if given else None
+
+
+def levels(found: Scored, name: str, config: Config) -> dict[str, Interval]:
+    """Return every measure of a file with its interval over questions."""
+    columns = columns_of(found.scores, config.evaluation.num_bins)
+    (drawn,) = resample(
+        measure,
+        [columns],
+        len(found.scores),
+        config.evaluation.num_resamples,
+        generator(config.seed, "bootstrap", name),
+    )
+    return known(dict(zip(METRICS, drawn.intervals(), strict=True)), found.unknown)
+
+
+def known(
+    measures: Mapping[str, Interval], unknown: frozenset[str]
+) -> dict[str, Interval]:
+    """Return measures that exist and of which something is known."""
+    return {
+        name: one
+        for name, one in measures.items()
+        if name not in unknown and math.isfinite(one.value)
+    }

@@ -1,0 +1,222 @@
+"""Calibration of stated confidences, and what calibration can be had for free.
+
+A confidence is one number in [0, 1] for the event that an answer is right. Scaling
+moves its log-odds by a slope (temperature scaling; the temperature is one over it), or
+by a slope and an offset (Platt scaling). It is fitted on half of the questions and
+measured on the other half, both ways round, so that no question is measured with what
+it helped to fit. Pure NumPy.
+
+Axes: Q questions, N samples of them, R rows of weights, P parameters, M measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuron_opsd.method.calibration import (
+    binned_gap,
+    check,
+    equal_mass_gap,
+    equal_width_bins,
+)
+from neuron_opsd.method.statistics import BoolArray, FloatArray, areas, means
+from neuron_opsd.records.scores import Bin
+
+LEAST_QUESTIONS: Final = 20
+"""Fewest questions, right ones and wrong ones together, that are cut into halves."""
+NEAREST: Final = 0.005
+"""How near 0 and 1 a stated confidence counts where log-odds are taken of it."""
+RIDGE: Final = 1e-6
+"""Share of a unit of squared parameter that a fit pays for each question, so that one
+exists where confidences tell right from wrong without fault."""
+MAX_ITERATIONS: Final = 100
+BLOCK: Final = 1 << 20
+"""Weights of samples held at once."""
+
+MEASURES: Final = ("ece", "adaptive_ece", "brier", "auroc", "overconfidence")
+"""Names of `calibration.METRICS` that one confidence has, in the order of columns."""
+SCALINGS: Final[Mapping[str, bool]] = {"temperature": False, "platt": True}
+"""By name: whether an offset is fitted besides the slope."""
+
+Halves: TypeAlias = tuple[FloatArray, FloatArray]
+"""The parameters ``(P,)`` fitted on the first and on the second half."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Confidences:
+    """Confidences of N answers to Q questions; arrays are ``(N,)``."""
+
+    confidence: FloatArray
+    correct: BoolArray
+    question: NDArray[np.intp]
+    """The place of the question that each answers, from 0 to Q - 1."""
+    share: FloatArray
+    """What each counts for, the answers of one question 1 together."""
+    odds: FloatArray
+    """Log-odds of the confidence, kept finite."""
+    num_bins: int
+
+
+def confidences(
+    confidence: FloatArray,
+    correct: BoolArray,
+    question: NDArray[np.intp],
+    num_bins: int,
+    nearest: FloatArray | float = NEAREST,
+) -> Confidences:
+    """Return confidences with what is derived of them.
+
+    Args:
+        confidence: In [0, 1], ``(N,)``.
+        correct: Whether each answer is right.
+        question: The place of the question of each.
+        num_bins: Of the calibration error.
+        nearest: How near 0 and 1 log-odds are taken, of all or of each.
+
+    Raises:
+        ValueError: If they are not in [0, 1], or of different lengths.
+    """
+    check(confidence, correct, num_bins)
+    answers = np.bincount(question)
+    return Confidences(
+        confidence,
+        correct,
+        question,
+        1.0 / answers[question],
+        log_odds(np.clip(confidence, nearest, 1.0 - np.asarray(nearest))),
+        num_bins,
+    )
+
+
+def log_odds(share: FloatArray) -> FloatArray:
+    """Return the logarithm of p / (1 - p)."""
+    return np.asarray(np.log(share) - np.log1p(-share), dtype=np.float64)
+
+
+def measures(found: Confidences, weights: FloatArray) -> FloatArray:
+    """Return `MEASURES`, ``(R, M)``, as if each question stood there by its weight."""
+    rows = max(1, BLOCK // max(1, found.confidence.size))
+    blocks = [
+        measured_block(found, weights[start : start + rows])
+        for start in range(0, len(weights), rows)
+    ]
+    return np.concatenate(blocks)
+
+
+def measured_block(found: Confidences, weights: FloatArray) -> FloatArray:
+    """Return the measures of some rows."""
+    each = weights[:, found.question] * found.share
+    stated, correct, bins = found.confidence, found.correct, found.num_bins
+    columns = (
+        binned_gap(stated, correct, each, bins),
+        equal_mass_gap(stated, correct, each, bins),
+        means((stated - correct) ** 2, each),
+        areas(stated, correct, each),
+        means(stated - correct, each),
+    )
+    return np.stack(columns, axis=1)
+
+
+def reliability(found: Confidences) -> tuple[Bin, ...]:
+    """Return the bins of the calibration error that hold answers, lowest first."""
+    bin_of = equal_width_bins(found.confidence, found.num_bins)
+    bins = []
+    for number in np.unique(bin_of).tolist():
+        held = bin_of == number
+        share = found.share[held]
+        bins.append(
+            Bin(
+                low=number / found.num_bins,
+                high=(number + 1) / found.num_bins,
+                confidence=float(np.average(found.confidence[held], weights=share)),
+                accuracy=float(np.average(found.correct[held], weights=share)),
+                num_questions=int(held.sum()),
+            )
+        )
+    return tuple(bins)
+
+
+def why_not_scaled(found: Confidences, first: BoolArray) -> str:
+    """Say why scaling cannot be fitted on each half; nothing if it can.
+
+    `first` is ``(Q,)``, whether a question is of the first half.
+    """
+    if len(first) < LEAST_QUESTIONS:
+        return f"{len(first)} questions are fewer than {LEAST_QUESTIONS}"
+    for half in (True, False):
+        verdicts = found.correct[first[found.question] == half]
+        if verdicts.all() or not verdicts.any():
+            return "one half of the questions holds only right answers, or only wrong"
+    return ""
+
+
+def scaled(
+    found: Confidences, first: BoolArray, *, offset: bool
+) -> tuple[Confidences, Halves]:
+    """Return confidences scaled by what the other half of the questions gave.
+
+    Args:
+        found: The confidences as they are.
+        first: ``(Q,)``, whether a question is of the first half.
+        offset: Whether an offset is fitted besides the slope.
+
+    Source: Guo et al. 2017 (temperature); Platt 1999 (slope and offset).
+    """
+    design = found.odds[:, None]
+    if offset:
+        design = np.column_stack([design, np.ones(len(design))])
+    in_first = first[found.question]
+    fitted = [
+        fit(design[half], found.correct[half], found.share[half])
+        for half in (in_first, ~in_first)
+    ]
+    if not offset:  # a negative temperature would turn confidences round
+        fitted = [np.maximum(one, 0.0) for one in fitted]
+    by_other = np.where(in_first, design @ fitted[1], design @ fitted[0])
+    moved = replace(found, confidence=sigmoid(by_other), odds=by_other)
+    return moved, (fitted[0], fitted[1])
+
+
+def fit(design: FloatArray, correct: BoolArray, weights: FloatArray) -> FloatArray:
+    """Return the parameters ``(P,)`` of a logistic regression, by Newton's method.
+
+    Args:
+        design: ``(N, P)``.
+        correct: The verdicts, ``(N,)``.
+        weights: ``(N,)``.
+    """
+    ridge = RIDGE * weights.sum()
+    found = np.zeros(design.shape[1])
+    value = loss(design, correct, weights, found)
+    for _ in range(MAX_ITERATIONS):
+        share = sigmoid(design @ found)
+        slope = design.T @ (weights * (share - correct)) + ridge * found
+        curve = (design * (weights * share * (1.0 - share))[:, None]).T @ design
+        step = np.linalg.solve(curve + ridge * np.eye(len(found)), slope)
+        size, after = 1.0, loss(design, correct, weights, found - step)
+        while after > value and size > 1e-6:  # too far: the curve flattens outwards
+            size /= 2.0
+            after = loss(design, correct, weights, found - size * step)
+        if not after < value:
+            break
+        found, value = found - size * step, after
+    return found
+
+
+def loss(
+    design: FloatArray, correct: BoolArray, weights: FloatArray, found: FloatArray
+) -> float:
+    """Return the negative log-likelihood of some parameters, and their price."""
+    odds = design @ found
+    each = np.logaddexp(0.0, odds) - correct * odds
+    return float(weights @ each + 0.5 * RIDGE * weights.sum() * (found @ found))
+
+
+def sigmoid(odds: FloatArray) -> FloatArray:
+    """Return 1 / (1 + exp(-x)), without overflow."""
+    return np.asarray(np.exp(-np.logaddexp(0.0, -odds)), dtype=np.float64)
