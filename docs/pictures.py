@@ -1,6 +1,6 @@
 """Takes the pictures of the documentation from finished pages, with Chromium.
 
-    python docs/pictures.py demo=runs/demo comparison=docs/lab-notebook/comparison
+    python docs/pictures.py demo=runs/mine comparison=docs/lab-notebook/comparison
 
 Each argument names a folder that pages are in. Pictures whose folder is not given stay
 as they are.
@@ -33,6 +33,7 @@ class Picture:
     folder: str
     """As the command line names it."""
     page: str
+    """Its file in the folder, or a pattern that only it matches."""
     first: str
     """CSS selector of the element that it begins with."""
     last: str
@@ -88,11 +89,17 @@ def take(browser: Browser, page: Path, picture: Picture) -> bytes:
 
 
 def take_all(browser: Browser, folders: Mapping[str, Path]) -> Iterator[Path]:
-    """Write every picture whose folder is given, and yield where."""
+    """Write every picture whose folder is given, and yield where.
+
+    Raises:
+        ValueError: If a folder does not have the page of a picture.
+    """
     for name, picture in PICTURES.items():
         if picture.folder in folders:
-            page = folders[picture.folder] / picture.page
-            (IMAGES / name).write_bytes(take(browser, page, picture))
+            pages = list(folders[picture.folder].glob(picture.page))
+            if len(pages) != 1:
+                raise ValueError(f"{folders[picture.folder]}: not one {picture.page}")
+            (IMAGES / name).write_bytes(take(browser, pages[0], picture))
             yield IMAGES / name
 
 
