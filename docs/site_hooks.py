@@ -2,7 +2,8 @@
 
 Navigation is the list in README.md. Links that leave docs/ lead to the repository. The
 page of the library, which shows signatures and docstrings as code, gets mkdocstrings'
-form of them. The pages themselves are added as Markdown, together in llms-full.txt.
+form of its functions; records stay code, which has their fields in order and in full.
+The pages themselves are added as Markdown, together in llms-full.txt.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from contents import sections
 
 LINK = re.compile(r"(?<=\]\()([^)\s:#]+)(#[^)\s]*)?(?=\))")
 SHOWN = re.compile(
-    r"^(#+) ([\w ]+)\n\n<!-- (neuron_opsd\.[\w.]+) -->\n\n```python$.*?^```$",
+    r"^(#+) ([\w ]+)\n\n<!-- (neuron_opsd\.[\w.]+) -->\n\n(```python\n(\w+).*?^```)$",
     re.M | re.S,
 )
 
@@ -43,9 +44,11 @@ def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
 
 
 def directive(shown: re.Match[str]) -> str:
-    """Return what mkdocstrings replaces by the docstring of what a page shows."""
-    marks, heading, path = shown.groups()
+    """Return what the site has for one name of the library's page."""
+    marks, heading, path, code, kind = shown.groups()
     anchor = heading.lower().replace(" ", "-")
+    if kind != "def":
+        return f"[](){{#{path}}}\n\n{marks} {heading}\n\n{code}"
     return f"""\
 <a id="{anchor}"></a>
 
@@ -55,6 +58,11 @@ def directive(shown: re.Match[str]) -> str:
       toc_label: {heading}
       heading_level: {len(marks)}
 """
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Make places that links lead to no links themselves."""
+    return html.replace('<a href="" id=', "<a id=")
 
 
 def outward(text: str, page: str, repository: str) -> str:

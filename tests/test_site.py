@@ -162,9 +162,12 @@ def test_the_library_page_documents_every_public_name(site: Path) -> None:
     text = (site / "reference/library.html").read_text(encoding="utf-8")
     for name in neuron_opsd.__all__:
         if not name.startswith("__"):
-            assert re.search(rf'<h3 id="neuron_opsd\.[\w.]+\.{name}"', text), name
-            assert f'<a id="{name.lower()}">' in text, name
+            assert re.search(rf' id="neuron_opsd\.[\w.]+\.{name}"', text), name
+            assert f' id="{name.lower()}"' in text, name
+    # Of a function the descriptions, of a record all fields, and types lead to records.
     assert "The run directory, which gets" in text
+    assert "num_rollouts" in text
+    assert re.search(r'href="#neuronset">NeuronSet</a>', text)
 
 
 def test_pages_are_there_for_readers_of_markdown(site: Path) -> None:
