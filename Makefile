@@ -7,6 +7,7 @@ PIP := -m pip --disable-pip-version-check -qq install
 LOCKED := --no-deps --require-hashes --requirement
 AUDIT := $(VENV)-audit
 WITH_VLLM := $(VENV)-vllm
+OLDEST := $(VENV)-oldest
 LOCK = $(AUDIT)/bin/uv pip compile --quiet --upgrade --universal --generate-hashes \
   --python-version 3.11 --no-emit-package torch --override requirements/without-cuda.txt \
   --custom-compile-command 'make lock'
@@ -24,6 +25,7 @@ TEST_FLAGS ?= -n logical --maxprocesses 4 --dist loadfile
 # because the right build depends on the machine. The second index has builds without
 # CUDA; where it cannot be reached, pip takes what its own index has.
 TORCH := torch==2.13.0
+OLDEST_TORCH := $(shell sed -n 's/.*"torch>=\(.*\)".*/torch==\1/p' pyproject.toml)
 CPU_INDEX := --extra-index-url https://download.pytorch.org/whl/cpu --timeout 15
 
 # pip asks every index for every package and prints a warning for each that it cannot
@@ -37,7 +39,7 @@ FIND_PYTHON = for python in python3.11 python3 python3.12 python3.13 python3.14;
 PYTHON ?= $(shell $(FIND_PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-ray test-vllm test-faults check fix docs site lock audit clean
+.PHONY: help demo test test-ray test-vllm test-oldest test-faults check fix docs site lock audit clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 13
@@ -50,6 +52,9 @@ test: $(VENV)/installed-dev ## run the tests
 
 test-vllm: $(WITH_VLLM)/installed ## the tests of vLLM, in an environment of its own (4 GB)
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(WITH_VLLM)/bin/python -m pytest tests/models/vllm
+
+test-oldest: $(OLDEST)/installed ## the tests with the oldest version of everything that is allowed
+	@$(OLDEST)/bin/python -m pytest $(TEST_FLAGS)
 
 test-ray: $(VENV)/installed-dev ## the tests of Ray, long ones too: some minutes
 	@$(BIN)/python -m pytest -n 0 -m "long or not long" tests/cluster
@@ -89,7 +94,7 @@ audit: $(AUDIT)/installed $(VENV)/installed ## list what is installed (sbom.json
 	@echo "torch is not in the lock; $(TORCH): see its own advisories"
 
 clean: ## remove the environment and what the tools left
-	rm -rf $(VENV) $(AUDIT) $(WITH_VLLM) sbom.json faults.json .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
+	rm -rf $(VENV) $(AUDIT) $(WITH_VLLM) $(OLDEST) sbom.json faults.json .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
 
 $(VENV)/made:
 	@if [ "$(PYTHON)" = no-python ]; then echo "make: no Python 3.11 or newer was" \
@@ -131,6 +136,17 @@ $(WITH_VLLM)/installed: pyproject.toml requirements/vllm.txt
 	@$(call install,$(WITH_VLLM)/bin/python,--requirement requirements/vllm.txt)
 	@$(WITH_VLLM)/bin/python -m pip -qq uninstall --yes torchvision torchaudio torchcodec
 	@$(call install,$(WITH_VLLM)/bin/python,--editable .)
+	@touch $@
+
+# Nothing is locked here either: the lower bounds of pyproject.toml say what is taken.
+$(OLDEST)/installed: $(AUDIT)/installed pyproject.toml requirements/dev.txt
+	@echo "installing the oldest versions into $(OLDEST)"
+	@$(PYTHON) -m venv --clear $(OLDEST)
+	@$(call install,$(OLDEST)/bin/python,$(CPU_INDEX) '$(OLDEST_TORCH)')
+	@echo torch > $(OLDEST)/is-there
+	@$(AUDIT)/bin/uv pip install --quiet --python $(OLDEST)/bin/python --resolution lowest-direct \
+	  --excludes $(OLDEST)/is-there --requirement pyproject.toml --requirement requirements/dev.txt
+	@$(call install,$(OLDEST)/bin/python,--no-deps --editable .)
 	@touch $@
 
 $(AUDIT)/installed: requirements/audit.txt

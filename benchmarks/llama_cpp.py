@@ -19,10 +19,14 @@ from numpy.typing import NDArray
 class LlamaCpp:
     """A file as llama.cpp reads it, in float32 and on one thread."""
 
-    def __init__(self, gguf: Path, context: int = 256) -> None:
+    def __init__(
+        self, gguf: Path, context: int = 256, adapter: Path | None = None
+    ) -> None:
         peer: Any = import_module("xllamacpp")
         wanted = peer.CommonParams()
         wanted.model.path = str(gguf)
+        if adapter is not None:
+            wanted.lora_adapters = [peer.CommonAdapterLoraInfo(str(adapter), 1.0)]
         wanted.n_ctx = context
         wanted.n_parallel = 1
         wanted.warmup = False
@@ -68,3 +72,17 @@ class LlamaCpp:
         for one in found:
             log_probs[one["id"]] = one["logprob"]
         return log_probs
+
+    def greedy(self, prompt: Sequence[int], count: int) -> list[int]:
+        """Return the most probable tokens after a prompt, one after the other."""
+        asked: dict[str, Any] = {
+            "prompt": list(prompt),
+            "max_tokens": count,
+            "temperature": 0.0,
+            "logprobs": 1,
+            "ignore_eos": True,
+            "cache_prompt": False,
+        }
+        answer = self.server.handle_completions(asked)
+        found = answer["choices"][0]["logprobs"]["content"]
+        return [int(one["id"]) for one in found]

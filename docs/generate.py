@@ -15,11 +15,13 @@ from pydantic.fields import FieldInfo
 from contents import llms_text
 from library_page import library_page
 from neuron_opsd.cli.app import build_app
+from neuron_opsd.cli.exit_statuses import EXIT_STATUSES
 from neuron_opsd.config import Config, DistillConfig
 from neuron_opsd.config.tables import flatten_table, toml_value
 from neuron_opsd.methods import METHODS, Method, Oracle
 from neuron_opsd.runs.resolution import settled
 from neuron_opsd.section import MOST, OneOf
+from schemas import schema_pages
 
 HERE = Path(__file__).parent
 REFERENCE = HERE / "reference"
@@ -43,19 +45,15 @@ COMMANDS_HEAD = """\
 """
 
 COMMANDS_FOOT = """
-## Exit status
+What a command ends with: [exit statuses](exit-statuses.md).
 
-| status | meaning |
-|---|---|
-| 0 | done |
-| 1 | a fault of ours, with a traceback: tell us |
-| 2 | a mistake in a flag, a setting, a file or a model; the message explains it |
-| 75 | try again: disk or memory is full, the network is away, the folder is in use |
-| 129, 130, 138, 143 | stopped by SIGHUP, Ctrl-C, SIGUSR1 or SIGTERM; the same \
-command resumes. In training the current step is finished and stored first; \
-a second signal ends the process at once, and loses no more than a power cut would; \
-what arrives within a third of a second of the first is the same one |
-| 141 | the reader of the output is gone |
+## JSON output
+
+With `--json` a command prints one JSON document on stdout and nothing else there. What
+holds of it is a JSON schema in the folder `schemas/` beside this page, one for each
+command, such as [run.json](schemas/run.json). A field that is listed as required stays;
+others may be added, so a reader should pass over names that it does not know. Numbers
+that do not exist are null.
 
 ## Environment
 
@@ -67,6 +65,47 @@ else `neuron-opsd` under `XDG_CACHE_HOME`, else `~/.cache/neuron-opsd` |
 | `NO_COLOR` | any value turns colours off |
 | `HF_HOME`, `HF_TOKEN` | where the hub's files are; the token for gated models |
 """
+
+
+STATUSES_HEAD = """\
+# Exit statuses
+
+<!-- Written by `make docs` from src/neuron_opsd/cli/exit_statuses.py; do not edit. -->
+
+What every command of `neuron-opsd` ends with, so that a script or a batch system knows
+what to do next. Whatever the status, one line on stderr says why.
+
+| status | meaning |
+|---|---|
+"""
+
+STATUSES_FOOT = """
+A batch job can be repeated as it is after 75 and after a signal. After 1 and 2 it would
+fail in the same way:
+
+```sh
+neuron-opsd run --config settings.toml --pool pool.jsonl --out runs/first
+status=$?
+case $status in
+  0) ;;
+  75 | 129 | 130 | 138 | 143) scontrol requeue "$SLURM_JOB_ID" ;;
+  *) exit $status ;;
+esac
+```
+
+SIGINT is Ctrl-C. A signal during training lets the current step end and be stored
+first. A second signal ends the process at once, and loses no more than a power cut
+would; what arrives within a third of a second of the first is the same one.
+
+A process that is killed with SIGKILL, as by a system without memory, says nothing and
+ends with 137. What a run keeps is whole then as well, and the same command resumes it.
+"""
+
+
+def statuses_page() -> str:
+    """Return the reference of all exit statuses as Markdown."""
+    rows = (f"| {status} | {said} |\n" for status, said in EXIT_STATUSES.items())
+    return STATUSES_HEAD + "".join(rows) + STATUSES_FOOT
 
 
 def commands_page() -> str:
@@ -319,6 +358,8 @@ def pages() -> dict[Path, str]:
         REFERENCE / "cli.md": commands_page(),
         REFERENCE / "library.md": library_page(),
         HERE / "llms.txt": llms_text((HERE / "README.md").read_text(encoding="utf-8")),
+        REFERENCE / "exit-statuses.md": statuses_page(),
+        **{REFERENCE / "schemas" / name: text for name, text in schema_pages().items()},
     }
 
 
@@ -327,6 +368,7 @@ def main() -> int:
     status = 0
     for path, text in pages().items():
         if "--check" not in sys.argv:
+            path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
             print(f"wrote {path}")
         elif not path.exists() or path.read_text(encoding="utf-8") != text:

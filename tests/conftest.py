@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ import hypothesis
 import pytest
 import torch
 
+from neuron_opsd.cli.terminal import Terminal
+from printed import checked
 from tiny import pickle_only_model, tiny_model
 
 if TYPE_CHECKING:
@@ -43,6 +46,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep what tests convert out of the user's own cache."""
     os.environ["NEURON_OPSD_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(autouse=True)
+def printed_documents(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hold whatever a command prints with `--json` against its schema."""
+    if find_spec("jsonschema"):
+        monkeypatch.setattr(Terminal, "show_json", checked(Terminal.show_json))
 
 
 @pytest.fixture(scope="session")

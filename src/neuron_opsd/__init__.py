@@ -12,12 +12,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from neuron_opsd.analysis.atlas.making import AtlasRequest as AtlasRequest
     from neuron_opsd.config import Config as Config
     from neuron_opsd.config.recipes import read_recipe as read_recipe
     from neuron_opsd.config.tables import load_config as load_config
     from neuron_opsd.data.questions import read_questions as read_questions
     from neuron_opsd.data.splitting import split as split
     from neuron_opsd.errors import NeuronOpsdError as NeuronOpsdError
+    from neuron_opsd.exporting.export import export as export
     from neuron_opsd.judging.calls import judge as judge
     from neuron_opsd.library import analyse as analyse
     from neuron_opsd.library import compare as compare
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "analysis.atlas.making": "AtlasRequest",
     "config": "Config",
     "config.recipes": "read_recipe",
     "config.tables": "load_config",
@@ -57,6 +60,7 @@ _HOMES = {
     "data.splitting": "split",
     "errors": "NeuronOpsdError",
     "judging.calls": "judge",
+    "exporting.export": "export",
     "library": "analyse compare evaluate extract_neurons foresee plan preview run",
     "methods": "add_method",
     "models.load": "load_model",

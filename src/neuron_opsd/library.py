@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, TypedDict, Unpack
 
 from neuron_opsd.analysis import analyse as analysis
-from neuron_opsd.analysis.atlas.making import NUM_READ, AtlasRequest
+from neuron_opsd.analysis.atlas.making import FILES_ALONE, AtlasRequest
 from neuron_opsd.comparison import compare as comparing
 from neuron_opsd.comparison import forecast as forecasting
 from neuron_opsd.comparison.comparison import Comparison
@@ -61,23 +61,6 @@ class Choices(TypedDict, total=False):
     """How the comparison was called, for its page."""
     recipe: Recipe
     """Methods, and choices below all others here; its settings are given apart."""
-
-
-class AtlasChoices(TypedDict, total=False):
-    """What the pages about single neurons show besides what the runs' files tell."""
-
-    pools: Sequence[str]
-    """Files of the pools, with or without answers, named as `answers` are."""
-    against: Place | None
-    """A run that stands beside each."""
-    neurons: Sequence[str]
-    """Neurons that are shown in any case, each as `LAYER:NEURON`, both from 0."""
-    read_model: bool
-    """Whether the model is loaded for tokens, output rows and sets after training."""
-    model: str
-    """Where the runs' model is, if it was moved."""
-    num_read: int
-    """Questions whose sets are read again under base and trained model, at most."""
 
 
 def run(
@@ -234,14 +217,13 @@ def analyse(
     answers: Sequence[str] = (),
     progress: Progress = QUIET,
     command: str = "",
-    **atlas: Unpack[AtlasChoices],
+    atlas: AtlasRequest = FILES_ALONE,
 ) -> AnalysisData:
     """Say what the neuron counts of runs have to do with being right.
 
     Args:
         runs: Run directories, told apart by their folders' names.
-        out: Folder for `analysis.json`, `analysis.csv`, `analysis.html`, and a page of
-            single neurons for each run in `atlas/`.
+        out: Folder for `analysis.html` and its files, and `atlas/` with a page a run.
         answers: Files of the pools with the column answer: `NAME=FILE` for the run of
             that name, or `FILE` for all.
         progress: Called with every run.
@@ -251,27 +233,9 @@ def analyse(
     Raises:
         NeuronOpsdError: For anything that the user can mend.
     """
-    request = analysis.AnalysisRequest(
-        tuple(map(Path, listed(runs))),
-        Path(out),
-        tuple(map(str, listed(answers))),
-        command,
-        atlas_request(atlas),
-    )
-    return analysis.analyse(request, progress)
-
-
-def atlas_request(choices: AtlasChoices) -> AtlasRequest:
-    """Return what pages of single neurons show."""
-    against = choices.get("against")
-    return AtlasRequest(
-        pools=tuple(map(str, listed(choices.get("pools", ())))),
-        against=None if against is None else Path(against),
-        neurons=tuple(map(str, listed(choices.get("neurons", ())))),
-        read_model=choices.get("read_model", False),
-        model=str(choices.get("model", "")),
-        num_read=choices.get("num_read", NUM_READ),
-    )
+    folders, files = map(Path, listed(runs)), map(str, listed(answers))
+    given = tuple(folders), Path(out), tuple(files), command, atlas
+    return analysis.analyse(analysis.AnalysisRequest(*given), progress)
 
 
 def plan(

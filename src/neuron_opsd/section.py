@@ -73,6 +73,10 @@ class OneOf:
         """Have pydantic take these names alone."""
         return core_schema.no_info_plain_validator_function(self.check)
 
+    def __get_pydantic_json_schema__(self, *_: Any) -> dict[str, Any]:
+        """Say in JSON's own way that these are the names."""
+        return {"type": "string", "enum": [*self.names]}
+
     def check(self, value: Any) -> str:
         """Return a name."""
         if isinstance(value, str) and value in self.names:

@@ -348,6 +348,8 @@ def test_files_hold_every_number_and_the_run_is_left_alone(labelled: Analysed) -
         "analysis.csv",
         "analysis.html",
         "analysis.json",
+        f"atlas/{labelled.run.name}.html",
+        f"atlas/{labelled.run.name}.json",
     ]
     assert files_of(labelled.run) == labelled.before
     table = read_json(labelled.out / "analysis.json")

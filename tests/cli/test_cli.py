@@ -82,7 +82,10 @@ class FakeLibrary:
         """Leave what a run leaves."""
         self.note(pool, out, config, tests, command)
         out.mkdir(parents=True, exist_ok=True)
-        text = '{"exam": {"before": {"avg_at_k": 0.5}}}'
+        text = (
+            '{"exam": {"domain": "in", "num_questions": 2, "before": {"avg_at_k": 0.5},'
+            ' "after": {}, "delta": {}, "controls": {}}}'
+        )
         (out / "evaluation.json").write_text(text)
         with progress.stage("rollouts", 3, "questions") as advance:
             advance(3)
@@ -227,7 +230,7 @@ def test_json_leaves_one_document_on_stdout(
     out = tmp_path / "run"
     assert main([*RUN, "--out", str(out), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
-    assert document["evaluation"] == {"exam": {"before": {"avg_at_k": 0.5}}}
+    assert document["evaluation"]["exam"]["before"] == {"avg_at_k": 0.5}
     assert document["report"] == str(out / "report.html")
     assert document["adapter"] == str(out / "adapter")
     assert "Avg@8" in document["outcome"]

@@ -34,6 +34,7 @@ LAYERS: tuple[set[str], ...] = (
     {"comparison"},
     {"analysis"},
     {"probing"},
+    {"exporting"},
     {"library", "steps"},
     {"cli"},
 )
@@ -84,6 +85,7 @@ DOORS = {
     "models.config_file",
     "models.decoding.choices",
     "models.gguf",
+    "models.gguf.writing",
     "models.library_errors",
     "models.load",
     "models.outline",
@@ -91,6 +93,7 @@ DOORS = {
     "models.roles",
     "models.room",
     "models.weights.finite",
+    "models.weights.merging",
     "models.weights.precision",
     "models.weights.shards",
 }

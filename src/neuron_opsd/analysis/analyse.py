@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from neuron_opsd.analysis import inputs
-from neuron_opsd.analysis.atlas.making import AtlasRequest
+from neuron_opsd.analysis.atlas.making import FILES_ALONE, AtlasRequest
 from neuron_opsd.analysis.atlas.writing import AtlasWriter
 from neuron_opsd.analysis.cases import Findings, sharing_measures, show_cases
 from neuron_opsd.analysis.columns import (
@@ -60,7 +60,7 @@ class AnalysisRequest:
     """Files with the pools' gold answers, as `assign_answers` reads them."""
     command: str = ""
     """How it was called, for the page."""
-    atlas: AtlasRequest = field(default_factory=AtlasRequest)
+    atlas: AtlasRequest = FILES_ALONE
     """What the pages about single neurons show."""
 
 

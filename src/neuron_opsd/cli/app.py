@@ -12,25 +12,30 @@ from contextlib import suppress
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final, Literal, TextIO
 
 from cyclopts import App, CycloptsError
 from cyclopts.exceptions import MissingArgumentError
 from rich.console import Console
 
 from neuron_opsd import errors
-from neuron_opsd.cli import compare, inspect, neurons, planning, probe, run, split
+from neuron_opsd.cli import (
+    compare,
+    export,
+    inspect,
+    neurons,
+    planning,
+    probe,
+    run,
+    split,
+)
 from neuron_opsd.cli.environment import COMMAND_LINE
+from neuron_opsd.cli.exit_statuses import BROKEN_PIPE, DONE, MISTAKE, TRY_AGAIN
 from neuron_opsd.cli.terminal import PROGRAM, complain, open_streams
 from neuron_opsd.cli.usage_errors import explain_mistake
 from neuron_opsd.processes.ranks import launched_rank
 from neuron_opsd.processes.stopping import RESUMES, STOPPING
 from neuron_opsd.storage.disk import LASTING, reason_of
-
-DONE = 0
-MISTAKE = 2
-TRY_AGAIN = errors.TryAgainError.exit_status
-BROKEN_PIPE = 128 + 13
 
 OUT_OF_MEMORY = (
     "lower distill.micro_batch_size where it was in training, "
@@ -40,6 +45,21 @@ OUT_OF_MEMORY = (
 
 ENDS = (errors.NeuronOpsdError, KeyboardInterrupt, OSError, RuntimeError, MemoryError)
 """What may end a command; a `RuntimeError` only where memory ran out."""
+
+
+def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
+    """Print a script that completes commands, flags and their values in a shell.
+
+    Write it where the shell looks for one, and open a new shell. For bash that is
+    ~/.local/share/bash-completion/completions/neuron-opsd, for zsh a file _neuron-opsd
+    in a folder of $fpath, for fish ~/.config/fish/completions/neuron-opsd.fish. Write
+    it again after an update.
+
+    Args:
+        shell: The shell that is to complete.
+    """
+    sys.stdout.write(build_app().generate_completion(shell=shell))
+
 
 POOL = "--model MODEL --pool questions.jsonl"
 TEST = "--test exam=exam.jsonl"
@@ -60,8 +80,10 @@ COMMANDS: Final[Mapping[Callable[..., int | None], str]] = {
     neurons.neurons: "--model MODEL --completions outputs.jsonl --out neurons.parquet",
     inspect.status: "runs/first",
     inspect.report: "runs/first",
+    export.export: "runs/first --to merged --out first-merged",
     planning.config: "--set method=lmsi > settings.toml",
     planning.doctor: "",
+    completion: "bash",
 }
 """Every command, in the order in which they are listed, and arguments to try."""
 
@@ -99,7 +121,7 @@ SHOWN_ONLY: Final = ("--quiet", "--json")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command, by default that of the process, and return the exit status.
 
-    0 is done, 2 a user's mistake, 75 try again, from 129 on stopped by a signal.
+    What it means is in `exit_statuses.EXIT_STATUSES`.
     """
     open_streams()
     tokens = list(sys.argv[1:] if argv is None else argv)

@@ -14,6 +14,7 @@ from neuron_opsd.cli.environment import COMMAND_LINE
 from neuron_opsd.cli.terminal import Terminal
 
 if TYPE_CHECKING:
+    from neuron_opsd.analysis.atlas.making import AtlasRequest
     from neuron_opsd.results.analysis import AnalysisData
 
 
@@ -61,10 +62,10 @@ class Atlas:
     num_read: int = 256
     """Questions whose sets are read again under base and trained model, at most."""
 
-    def choices(self) -> dict[str, Any]:
-        """Return them as the library names them."""
+    def request(self) -> AtlasRequest:
+        """Return what is shown, as the library takes it."""
         found = asdict(self)
-        return {"pools": found.pop("pool"), **found}
+        return no.AtlasRequest(pools=found.pop("pool"), **found)
 
 
 DEFAULT_ATLAS = Atlas()
@@ -121,7 +122,7 @@ def analyse(
     """
     with options.opened(output) as terminal:
         command = COMMAND_LINE.get()
-        data = no.analyse(runs, out, answers, terminal, command, **atlas.choices())
+        data = no.analyse(runs, out, answers, terminal, command, atlas.request())
         show_analysis(terminal, data, out, as_json=output.json)
 
 

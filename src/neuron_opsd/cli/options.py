@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from cyclopts import Parameter
 
 from neuron_opsd.cli.environment import prepare_libraries
+from neuron_opsd.cli.exit_statuses import DONE
 from neuron_opsd.cli.terminal import Terminal, complain, open_terminal
 from neuron_opsd.errors import ConfigError
 
@@ -85,7 +86,7 @@ def follow(config: Config) -> int:
     from neuron_opsd.runs.ranked import follow_run
 
     follow_run(config)
-    return STOPPING.status if STOPPING.number else 0
+    return STOPPING.status if STOPPING.number else DONE
 
 
 def keep_settings_file(out: Path, settings: Settings) -> None:

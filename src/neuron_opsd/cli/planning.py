@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import neuron_opsd as no
 from neuron_opsd.cli import options
+from neuron_opsd.cli.exit_statuses import DONE, MISTAKE
 from neuron_opsd.cli.terminal import PROGRAM, Terminal
 from neuron_opsd.cli.text import duration, size
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.storage.download_cache import cache_folder
 
 if TYPE_CHECKING:
     from neuron_opsd.planning.costs import Plan
@@ -31,9 +31,6 @@ FIT_HEADINGS: Final = (
     "longest completion",
     "completions a pass",
 )
-
-UNFIT = 2
-"""Exit status of `doctor` where something must be mended first."""
 
 
 def preview(
@@ -226,13 +223,14 @@ def doctor(
     """
     with options.opened(output) as terminal:
         from neuron_opsd.planning.doctor import diagnose
+        from neuron_opsd.storage.download_cache import cache_folder
 
         checks = diagnose(cache_folder(), out)
         if output.json:
             terminal.show_json({"checks": [asdict(check) for check in checks]})
         else:
             show_checks(terminal, checks)
-    return UNFIT if any(check.state == "fail" for check in checks) else 0
+    return MISTAKE if any(check.state == "fail" for check in checks) else DONE
 
 
 def show_checks(terminal: Terminal, checks: Sequence[Check]) -> None:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 import neuron_opsd as no
 from neuron_opsd.cli import options
 from neuron_opsd.cli.environment import COMMAND_LINE
+from neuron_opsd.cli.exit_statuses import DONE
 from neuron_opsd.cli.terminal import Terminal
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.processes.ranks import launched_rank
-from neuron_opsd.storage.download_cache import cache_folder
 
 if TYPE_CHECKING:
     from neuron_opsd.results.run import ReportData
@@ -50,7 +50,7 @@ def run(
     with options.opened(output, config) as terminal:
         data = no.run(pool, out, config, files, terminal, COMMAND_LINE.get())
         show_results(terminal, data, out, as_json=output.json)
-    return 0
+    return DONE
 
 
 def demo(
@@ -81,6 +81,7 @@ def demo(
     with options.opened(output) as terminal:
         from neuron_opsd.demo.demonstration import Variant
         from neuron_opsd.demo.demonstration import demo as run_demo
+        from neuron_opsd.storage.download_cache import cache_folder
 
         data = run_demo(
             folder,
@@ -111,6 +112,7 @@ def fetch(
     with options.opened(output) as terminal:
         from neuron_opsd.demo.fetch import fetch_demo
         from neuron_opsd.demo.sources import DEFAULT_SETS
+        from neuron_opsd.storage.download_cache import cache_folder
 
         files = fetch_demo(cache_folder(), terminal, sets or DEFAULT_SETS, wheels)
         questions = files.questions

@@ -67,7 +67,8 @@ class Terminal:
         pace = Pace(total, self._clock)
         if self._quiet:
             return noted(name, nullcontext(pace.add))
-        if self._err.is_terminal:
+        # Asked of the stream: FORCE_COLOR makes no screen of a log.
+        if self._err.file.isatty() and not self._err.is_dumb_terminal:
             return noted(name, self._bar(pace, name, unit))
         return noted(name, self._lines(pace, name, unit))
 

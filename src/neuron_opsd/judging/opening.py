@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, Final
@@ -119,10 +120,8 @@ def sample_of(
         return long_row(entry.file_size, config)
     with opened(log, entry, file) as stream:
         data = stream.read(config.max_row_bytes + 1)
-    if len(data) != entry.file_size:
-        return BadRowError(
-            f"holds {len(data):,} bytes, but its log says {entry.file_size:,}"
-        )
+    if len(data) != entry.file_size or zlib.crc32(data) != entry.CRC:
+        return BadRowError("is damaged: it is not what its log's directory says")
     try:
         text = data.decode()
         refuse_deep_json(text, config)

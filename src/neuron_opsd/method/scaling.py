@@ -109,8 +109,10 @@ def measures(found: Confidences, weights: FloatArray) -> FloatArray:
 
 
 def measured_block(found: Confidences, weights: FloatArray) -> FloatArray:
-    """Return the measures of some rows."""
-    each = weights[:, found.question] * found.share
+    """Return the measures of some rows, NaN where none of the answers counts."""
+    every = weights[:, found.question] * found.share
+    counts = every.sum(axis=1) > 0.0
+    each = every[counts]
     stated, correct, bins = found.confidence, found.correct, found.num_bins
     columns = (
         binned_gap(stated, correct, each, bins),
@@ -119,7 +121,9 @@ def measured_block(found: Confidences, weights: FloatArray) -> FloatArray:
         areas(stated, correct, each),
         means(stated - correct, each),
     )
-    return np.stack(columns, axis=1)
+    told = np.full((len(weights), len(MEASURES)), np.nan)
+    told[counts] = np.stack(columns, axis=1)
+    return told
 
 
 def reliability(found: Confidences) -> tuple[Bin, ...]:

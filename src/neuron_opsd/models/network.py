@@ -58,6 +58,7 @@ def load_network(config: ModelConfig, compute: str) -> Any:
             source.place,
             config=settings,
             dtype=kind,
+            **attention_of(settings),
             **packing(config.quantization, device_of(config)),
             use_safetensors=True,
             output_loading_info=True,
@@ -74,6 +75,15 @@ def load_network(config: ModelConfig, compute: str) -> Any:
     placed = on_device(network.eval(), device_of(config))
     refuse_not_finite(f"model {config.name}", placed.named_parameters())
     return placed
+
+
+def attention_of(settings: Any) -> Mapping[str, str]:
+    """Return what computes attention, where transformers must not choose it itself.
+
+    Some of its versions leave out the caps of Gemma 2 unless they are asked not to.
+    """
+    capped = getattr(settings, "attn_logit_softcapping", None) is not None
+    return {"attn_implementation": "eager"} if capped else {}
 
 
 def exact_buffers(settings: Any) -> Mapping[str, Any]:

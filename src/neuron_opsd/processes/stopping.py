@@ -36,6 +36,11 @@ SHOW_CURSOR: Final = "\x1b[?25h"
 RESUMES: Final = "stopped; the same command resumes"
 
 
+def status_of(number: int) -> int:
+    """Return what a process ends with that a signal stopped, as shells count it."""
+    return 128 + number
+
+
 class StoppedError(KeyboardInterrupt):
     """A signal arrived; unwinds like an interrupt from the keyboard."""
 
@@ -57,8 +62,8 @@ class Stopping:
 
     @property
     def status(self) -> int:
-        """What the process ends with: 128 and the signal's number."""
-        return 128 + (self.number or signal.SIGINT)
+        """What the process ends with."""
+        return status_of(self.number or signal.SIGINT)
 
     def take(self, number: int, frame: FrameType | None = None) -> None:
         """Hear of a signal in the main thread."""

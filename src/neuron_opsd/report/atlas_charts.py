@@ -9,6 +9,7 @@ from typing import Final
 
 from markupsafe import Markup
 
+from neuron_opsd.report.atlas_tables import SHORT
 from neuron_opsd.report.charts import svg
 from neuron_opsd.report.charts.plot import Axis, Plot, Ticks, axis_over, share_axis
 from neuron_opsd.report.wording import number, one_line, percent
@@ -20,11 +21,6 @@ ROLES: Final[Mapping[str, str]] = {
     atlas.DEMONSTRATIONS: "net",
 }
 """How each group is drawn."""
-SHORT: Final[Mapping[str, str]] = {
-    atlas.POOL: "pool",
-    atlas.SELECTED: "selected",
-    atlas.DEMONSTRATIONS: "demonstrations",
-}
 LEFT, RIGHT, HIGH = 118.0, 396.0, 24.0
 """Ends of the cells of a map, and the height of one."""
 STRONGEST: Final = 2.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from neuron_opsd.report.tables import (
@@ -16,6 +16,12 @@ from neuron_opsd.report.tables import (
 from neuron_opsd.report.wording import number, percent, signed
 from neuron_opsd.results import atlas
 
+SHORT: Final[Mapping[str, str]] = {
+    atlas.POOL: "pool",
+    atlas.SELECTED: "selected",
+    atlas.DEMONSTRATIONS: "demonstrations",
+}
+"""What each group is called where there is little room."""
 LEAST_Q: Final = 1e-4
 """Below which a share of chance finds is not written out."""
 
@@ -24,21 +30,21 @@ def groups_table(groups: Sequence[atlas.GroupRow]) -> Table:
     """Return the groups with what was found of each, and what of draws like it."""
     columns = (
         Column("questions"),
-        Column("neurons", "of one, in the mean"),
-        Column("tokens", "of one, in the mean"),
-        Column("neurons", "of any"),
         Column("more often", "than chance"),
         Column("less often", "than chance"),
+        Column("neurons", "of any question"),
+        Column("neurons", "of one, mean"),
+        Column("tokens", "of one, mean"),
     )
     rows = [
         TableRow(
             atlas.GROUPS[group.name],
             (
                 Cell(f"{group.num_questions:,}"),
+                *found_cells(group),
+                Cell(f"{group.used:,}"),
                 Cell(number(group.mean_size, 0)),
                 Cell(number(group.mean_length, 1)),
-                Cell(f"{group.used:,}"),
-                *found_cells(group),
             ),
         )
         for group in groups
@@ -77,7 +83,7 @@ def layers_table(data: atlas.AtlasData) -> Table:
         ("used", lambda row, name: f"{row.used[name]:,}"),
         ("common", lambda row, name: f"{row.common[name]:,}"),
     )
-    columns = [Column(part, atlas.GROUPS[name]) for part, _ in parts for name in names]
+    columns = [Column(part, SHORT[name]) for part, _ in parts for name in names]
     rows = [
         TableRow(
             f"layer {row.layer}",

@@ -86,7 +86,7 @@ def test_gradients_are_those_of_passes_of_their_own(tiny_llama: Path) -> None:
         found.append(torch.cat(rows).clone())
         learner.optimizer.zero_grad()
     assert found[0].norm() > 1e-2
-    torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-5)
+    assert (found[0] - found[1]).norm() < 1e-4 * found[0].norm()
 
 
 def test_pairs_of_one_prompt_share_a_row() -> None:

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from benchmarks.llama_cpp import LlamaCpp
+from neuron_opsd.config import ModelConfig
 from neuron_opsd.models.gguf import convert_gguf
 from neuron_opsd.models.gguf.pre_tokenizers import PRE_TOKENIZERS
+from neuron_opsd.models.network import load_network
 from tiny_gguf import CORPUS, HEAD_WIDTH, PROBES, TinyGGUF, byte_vocabulary
 
 pytest.importorskip(
@@ -68,7 +70,7 @@ def converted(gguf: Path, folder: Path) -> tuple[Any, Any]:
     """Return network and tokenizer of a file."""
     folder.mkdir()
     convert_gguf(gguf, folder)
-    network: Any = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
+    network: Any = load_network(ModelConfig(name=str(folder)), "float32")
     return network, AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 

@@ -61,6 +61,10 @@ class AtlasRequest:
             )
 
 
+FILES_ALONE: Final = AtlasRequest()
+"""What is shown by default: what the files of a run tell."""
+
+
 @dataclass(frozen=True, slots=True)
 class Called:
     """How an atlas was asked for, and where it may keep what it computes."""

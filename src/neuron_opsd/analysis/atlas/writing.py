@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from neuron_opsd.analysis.atlas.making import AtlasRequest, Called, make_atlas
+from neuron_opsd.analysis.atlas.making import (
+    FILES_ALONE,
+    AtlasRequest,
+    Called,
+    make_atlas,
+)
 from neuron_opsd.analysis.atlas.source import Source, read_texts, source_of
 from neuron_opsd.analysis.cases import Findings
 from neuron_opsd.analysis.columns import pool_columns
@@ -68,7 +73,7 @@ class AtlasWriter:
         try:
             source = source_of(found, folder, self._texts(found), self.request.model)
         except ModelError as error:
-            if self.request != AtlasRequest():
+            if self.request != FILES_ALONE:
                 raise
             self._progress.warn(
                 f"{name}: no page of single neurons, since the run's model is not "

@@ -16,6 +16,7 @@ from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from neuron_opsd.config import DistillConfig
@@ -109,6 +110,8 @@ def holds_factors_alone(adapter: Path) -> bool:
 def read_adapter(network: Any, adapter: Path) -> Adapted:
     """Return what a PEFT adapter changes, put on a network that is given up to it.
 
+    The network may be on the meta device, where the adapter's numbers are not.
+
     Raises:
         ModelError: If the adapter is pickled or does not fit.
     """
@@ -122,19 +125,41 @@ def read_adapter(network: Any, adapter: Path) -> Adapted:
     with refusing(f"adapter {adapter} cannot be loaded", "get its files again"):
         check_settings(adapter, network, rank_of(weights))
     with refusing(f"adapter {adapter} does not fit this model"):
+        outlined = network.device.type == "meta"
         with without_future_warnings():
-            adapted = PeftModel.from_pretrained(network, str(adapter))
+            adapted = PeftModel.from_pretrained(
+                network, str(adapter), low_cpu_mem_usage=outlined
+            )
         check_weights(adapter, weights, adapted)
         held = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+        if outlined:  # PEFT puts an adapter where its base is
+            held = load_file(weights)
         refuse_not_finite(f"adapter {adapter}", held.items())
     decoder = network.get_decoder()
     with torch.no_grad():
-        changes = changes_of(decoder, dict(decoder.named_parameters()))
+        values = dict(decoder.named_parameters())
+        if outlined:
+            values = by_parameter(held, name_of(decoder, network))
+        changes = changes_of(decoder, values)
     factors = tuple(
         f".{name}.lora_{factor}.weight" for name in changes for factor in "AB"
     )
     rest = min((name for name in held if not name.endswith(factors)), default="")
     return Adapted(adapted.unload(), changes, rest)
+
+
+def name_of(module: nn.Module, network: Any) -> str:
+    """Return the name that a network gives one of its modules."""
+    return next(str(n) for n, one in network.named_modules() if one is module)
+
+
+def by_parameter(stored: Mapping[str, Tensor], decoder: str) -> dict[str, Tensor]:
+    """Return an adapter's tensors by the names of the decoder's parameters."""
+    start = "base_model.model." + f"{decoder}." * bool(decoder)
+    return {
+        name.removeprefix(start).removesuffix("weight") + f"{ADAPTER}.weight": tensor
+        for name, tensor in stored.items()
+    }
 
 
 def merged(network: Any, adapter: Path) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -20,7 +20,7 @@ from neuron_opsd.documents import parse_table
 from neuron_opsd.errors import ModelError, TryAgainError
 from neuron_opsd.models.gguf.families import FACTORS, Family, configuration, family_of
 from neuron_opsd.models.gguf.file import Array, GGUFFile, read_gguf
-from neuron_opsd.models.gguf.tokens import vocabulary_of
+from neuron_opsd.models.gguf.tokens import Vocabulary, vocabulary_of
 from neuron_opsd.models.library_errors import saving
 from neuron_opsd.storage import download_cache
 from neuron_opsd.storage.files import sha256_file, write_atomic
@@ -132,13 +132,19 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
     """
     whole = read_gguf(gguf)
     family = family_of(whole)
-    vocabulary = vocabulary_of(whole)
-    config = configuration(whole, vocabulary.size)
+    config, vocabulary = described(whole)
+    save(config, weights_of(whole, family, config), vocabulary.tokenizer, folder)
+
+
+def described(gguf: GGUFFile) -> tuple[Any, Vocabulary]:
+    """Return configuration and vocabulary of a file."""
+    vocabulary = vocabulary_of(gguf)
+    config = configuration(gguf, vocabulary.size)
     ends = vocabulary.end_ids
     config.bos_token_id = vocabulary.ids.get("bos_token_id")
     config.pad_token_id = vocabulary.ids.get("padding_token_id")
     config.eos_token_id = ends[0] if len(ends) == 1 else ends or None
-    save(config, weights_of(whole, family, config), vocabulary.tokenizer, folder)
+    return config, vocabulary
 
 
 def save(config: Any, state: dict[str, Any], tokenizer: Any, folder: Path) -> None:
@@ -158,18 +164,9 @@ def save(config: Any, state: dict[str, Any], tokenizer: Any, folder: Path) -> No
 
 def weights_of(gguf: GGUFFile, family: Family, config: Any) -> State:
     """Return the weights of a model as float32, by their names in transformers."""
-    # Without the unembedding where it is tied.
-    with torch.device("meta"):
-        network: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-        empty = network(config)
-    shapes = {name: tuple(one.shape) for name, one in empty.named_parameters()}
-    number = next(n for n, name in MODEL_ARCH_NAMES.items() if name == gguf.family)
-    known = get_tensor_name_map(number, config.num_hidden_layers)
-    endings = (".weight", ".bias")
-    stored = {name: known.get_name(name, endings) or name for name in shapes}
-    check_names(gguf, stored)
+    shapes = tensor_shapes(config)
     state = {}
-    for name, tensor_name in stored.items():
+    for name, tensor_name in tensor_names(gguf, config).items():
         array = gguf.array(tensor_name)
         if tuple(array.shape) != shapes[name]:
             raise ModelError(
@@ -179,6 +176,30 @@ def weights_of(gguf: GGUFFile, family: Family, config: Any) -> State:
             )
         state[name] = torch.from_numpy(as_trained(array, name, family, config))
     return state
+
+
+def tensor_shapes(config: Any) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a model's weights by name; a tied unembedding is none."""
+    with torch.device("meta"):
+        network: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+        empty = network(config)
+        empty.tie_weights()  # not every version ties them when they are made
+    return {name: tuple(one.shape) for name, one in empty.named_parameters()}
+
+
+def tensor_names(gguf: GGUFFile, config: Any) -> dict[str, str]:
+    """Return the names that a file has for a model's weights, each and no more."""
+    known = name_map(gguf.family, config.num_hidden_layers)
+    stored = {name: known(name) or name for name in tensor_shapes(config)}
+    check_names(gguf, stored)
+    return stored
+
+
+def name_map(family: str, num_layers: int) -> Callable[[str], str | None]:
+    """Return what gives GGUF's name of a weight, `None` where it has none."""
+    number = next(n for n, name in MODEL_ARCH_NAMES.items() if name == family)
+    known = get_tensor_name_map(number, num_layers)
+    return lambda name: known.get_name(name, (".weight", ".bias"))
 
 
 def check_names(gguf: GGUFFile, stored: Mapping[str, str]) -> None:

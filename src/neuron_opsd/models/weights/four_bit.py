@@ -79,6 +79,16 @@ def packing(quantization: Literal["none", "nf4"], device: str) -> dict[str, Any]
     return {"quantization_config": settings, "device_map": {"": device}}
 
 
+def rounded_to_four_bits(matrix: Tensor) -> Tensor:
+    """Return a matrix as a layer has it that was packed on loading, in its own type."""
+    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+
+    found: Tensor = dequantize_4bit(
+        *quantize_4bit(matrix, compress_statistics=True, quant_type="nf4")
+    )
+    return found
+
+
 class PackedLinear(nn.Linear):
     """A linear layer that unpacks its matrix for each product."""
 

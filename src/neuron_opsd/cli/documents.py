@@ -1,0 +1,224 @@
+"""What each command prints with `--json`, as types; schemas are written from them.
+
+Commands do not import this module, since it brings all that they import one by one. A
+command that prints what no record of the library holds has a type of its own here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NotRequired
+
+# Pydantic takes Python's own from 3.12 on, and needs this package itself.
+from typing_extensions import TypedDict
+
+from neuron_opsd.comparison.forecast import Forecast
+from neuron_opsd.config import Config
+from neuron_opsd.data.splitting import SplitData
+from neuron_opsd.planning.doctor import Check
+from neuron_opsd.planning.foresight import Foresight
+from neuron_opsd.planning.plan import Plan
+from neuron_opsd.records.scores import Interval
+from neuron_opsd.results.comparison import BudgetLine, Place
+from neuron_opsd.results.probe import ProbeData
+from neuron_opsd.runs.preview import Preview
+from neuron_opsd.storage.status import ComparisonStatus, RunStatus
+
+
+class SetEntry(TypedDict):
+    """What a run's models scored on one test set."""
+
+    domain: Literal["in", "cross"]
+    num_questions: int
+    before: Mapping[str, float]
+    after: Mapping[str, float]
+    delta: Mapping[str, Interval]
+    controls: Mapping[str, Mapping[str, float]]
+    above_baseline: NotRequired[Mapping[str, Interval]]
+    net_of_form: NotRequired[Mapping[str, Interval]]
+    unsettled_comparisons: NotRequired[Mapping[str, int]]
+    kept_after_steps: NotRequired[int]
+
+
+class Summary(TypedDict):
+    """What concerns several test sets."""
+
+    outcome: str
+    in_domain: str
+    cross_domain_mean_delta: Mapping[str, Interval]
+    kept_after_steps: NotRequired[int]
+
+
+@dataclass(frozen=True)
+class RunDocument:
+    """What came of a run."""
+
+    run: str
+    """Its folder."""
+    outcome: str
+    """In a sentence or two."""
+    adapter: str
+    report: str
+    summary: Summary | None
+    """As in `summary.json`; `None` where the run has none."""
+    evaluation: Mapping[str, SetEntry] | None
+    """As in `evaluation.json`, by the name of the test set."""
+
+
+@dataclass(frozen=True)
+class MeasurementRow(Place):
+    """A measure of a model, as the mean over seeds."""
+
+    value: float
+    by_seed: tuple[float, ...]
+    oracle: bool
+    """Whether the method was shown gold answers."""
+
+
+@dataclass(frozen=True)
+class ContrastRow(Place):
+    """How a measure differs from that of another model on the same questions."""
+
+    reference: str
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    p_adjusted: float
+    oracle: bool
+
+
+@dataclass(frozen=True)
+class BudgetRow(BudgetLine):
+    """What training a method took, as the mean over seeds."""
+
+    oracle: bool
+
+
+@dataclass(frozen=True)
+class ComparisonDocument:
+    """What came of a comparison."""
+
+    comparison: str
+    """Its folder."""
+    report: str
+    measurements: tuple[MeasurementRow, ...]
+    contrasts: tuple[ContrastRow, ...]
+    budgets: tuple[BudgetRow, ...]
+
+
+@dataclass(frozen=True)
+class MethodEntry:
+    """A method that can be run and compared."""
+
+    summary: str
+    acts_on: str
+    """What its loss acts on."""
+    source: str
+    oracle: bool
+    """Whether it is told gold answers; `run` refuses such a method."""
+    preset: Mapping[str, Any]
+    """Rates of its source, and the settings of `--preset source`."""
+
+
+@dataclass(frozen=True)
+class AnalysisDocument:
+    """What an analysis of runs says."""
+
+    outcome: str
+    runs: Mapping[str, Mapping[str, Interval]]
+    """Measures by name, by run."""
+    overall: Mapping[str, Interval]
+    """Means over the runs; empty for a single one."""
+    report: str
+    json: str
+    csv: str
+    atlases: Mapping[str, str]
+    """Page of the neurons of a run, by the run's name."""
+
+
+@dataclass(frozen=True)
+class FetchDocument:
+    """Where the demo's files lie."""
+
+    model: str
+    questions: Mapping[str, Mapping[str, str]]
+    """Set to side, `pool` or `test`, to file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeDocument(ProbeData):
+    """All that a probe says, and where its files lie."""
+
+    outcome: str
+    report: str
+    json: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanDocument(Plan):
+    """The cost of a run or a probe."""
+
+    seconds: float | None
+    """Of all stages; `None` where one has no time."""
+
+
+class ReadRow(TypedDict):
+    """What was read from one completion."""
+
+    id: str
+    answer: str | None
+    why: str
+    same: NotRequired[bool]
+
+
+@dataclass(frozen=True)
+class ReadDocument:
+    """What was read from completions."""
+
+    rows: tuple[ReadRow, ...]
+
+
+@dataclass(frozen=True)
+class NeuronsDocument:
+    """Where neuron sets were written, and of how many completions."""
+
+    out: str
+    num_completions: int
+
+
+@dataclass(frozen=True)
+class ReportDocument:
+    """Where the page lies."""
+
+    report: str
+
+
+@dataclass(frozen=True)
+class DoctorDocument:
+    """What was found about this machine."""
+
+    checks: tuple[Check, ...]
+
+
+DOCUMENTS: Final[Mapping[str, Any]] = {
+    "run": RunDocument,
+    "demo": RunDocument,
+    "evaluate": Mapping[str, Mapping[str, float]],
+    "compare": ComparisonDocument | Forecast,
+    "methods": Mapping[str, MethodEntry],
+    "analyse": AnalysisDocument,
+    "fetch": FetchDocument,
+    "probe": ProbeDocument | PlanDocument,
+    "split": SplitData,
+    "preview": Preview,
+    "read": ReadDocument,
+    "plan": PlanDocument | Foresight,
+    "neurons": NeuronsDocument,
+    "status": RunStatus | ComparisonStatus,
+    "report": ReportDocument,
+    "config": Config,
+    "doctor": DoctorDocument,
+}
+"""The type of what a command prints with `--json`, by the command's name."""

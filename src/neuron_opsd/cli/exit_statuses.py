@@ -1,0 +1,32 @@
+"""What the exit statuses of the program mean: the one list of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from neuron_opsd.errors import NeuronOpsdError, TryAgainError
+from neuron_opsd.processes.stopping import SIGNALS, status_of
+
+DONE: Final = 0
+FAULT: Final = 1
+"""Python's own, of an exception that nothing caught."""
+MISTAKE: Final = NeuronOpsdError.exit_status
+TRY_AGAIN: Final = TryAgainError.exit_status
+BROKEN_PIPE: Final = 128 + 13
+"""What a program gets that SIGPIPE kills; Windows has no such signal."""
+
+EXIT_STATUSES: Final[Mapping[int, str]] = {
+    DONE: "done",
+    FAULT: "a fault of ours, with a traceback: tell us",
+    MISTAKE: "a mistake in a flag, a setting, a file or a model, which the message "
+    "explains; of `doctor`, that something must be mended first",
+    TRY_AGAIN: "try again: disk or memory is full, the network is away, or another "
+    "process works in the folder",
+    **{
+        status_of(number): f"stopped by {number.name}; the same command resumes"
+        for number in sorted(SIGNALS)
+    },
+    BROKEN_PIPE: "the reader of the output is gone, for example `head`",
+}
+"""Every status that a command ends with, and what it means."""

@@ -1,0 +1,144 @@
+"""A finished run, proven whole, as exports read it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from neuron_opsd.config import Config, ModelConfig
+from neuron_opsd.errors import ConfigError, DataError
+from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS, Source
+from neuron_opsd.results.run import ReportData
+from neuron_opsd.runs.fingerprint import files_hash, model_fingerprint
+from neuron_opsd.runs.reporting import REPORT, base_of
+from neuron_opsd.storage import integrity
+from neuron_opsd.storage.folders import ADAPTER, require_folder
+from neuron_opsd.storage.manifest import Manifest, read_manifest
+
+MODEL = "model"
+"""Name under which a manifest keeps the hash of the base."""
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRun:
+    """A run that has ended, with what it trained."""
+
+    folder: Path
+    manifest: Manifest
+    report: ReportData
+    base: ModelConfig
+    """Settings that load the base from where it is now."""
+
+    @property
+    def config(self) -> Config:
+        """The run's settings."""
+        return self.report.config
+
+    @property
+    def name(self) -> str:
+        """What the run is called: its folder."""
+        return self.folder.resolve().name
+
+    @property
+    def adapter(self) -> Path:
+        """Folder of what was trained: a PEFT adapter, or a whole model."""
+        return self.folder / ADAPTER
+
+    @property
+    def is_whole_model(self) -> bool:
+        """Whether all weights were trained, so that there is no adapter."""
+        return not (self.adapter / ADAPTER_SETTINGS).exists()
+
+    @property
+    def model(self) -> ModelConfig:
+        """Settings that load tokenizer and chat template of what was trained."""
+        if not self.is_whole_model:
+            return self.base
+        whole = {"name": str(self.adapter), "quantization": "none"}
+        return self.base.model_copy(update=whole)
+
+
+def need_adapter(run: FinishedRun, instead: str) -> None:
+    """Refuse a run that trained all weights where an adapter is wanted.
+
+    Raises:
+        ConfigError: Naming the target to take instead.
+    """
+    if run.is_whole_model:
+        raise ConfigError(
+            f"{run.folder} trained all weights (distill.tuning is full), so there is "
+            f"no adapter; take --to {instead}"
+        )
+
+
+def finished_run(folder: Path, base: str = "") -> FinishedRun:
+    """Read a run that has ended, and prove its report and what it trained.
+
+    Args:
+        folder: A run directory.
+        base: Where the base is, if not where the run had it.
+
+    Raises:
+        ConfigError: If it is no run directory, or another base is named.
+        DataError: If the run is not finished, or was changed afterwards.
+    """
+    require_folder(folder, "run")
+    manifest = read_manifest(folder)
+    if not os.path.lexists(folder / REPORT.file_name):
+        raise DataError(
+            f"{folder} has no {REPORT.file_name}: the run is not finished; the same "
+            "`neuron-opsd run` command resumes it"
+        )
+    for name in (REPORT.file_name, ADAPTER):
+        known = manifest.outputs.get(name)
+        fault = integrity.GONE if known is None else ""
+        if known is not None:
+            fault = integrity.fault_of(folder, known)
+        if fault:
+            raise DataError(
+                f"{folder / name} {fault}; the `neuron-opsd run` command that started "
+                "the run makes it again"
+            )
+    report = REPORT.load(folder / REPORT.file_name)
+    return FinishedRun(folder, manifest, report, base_settings(folder, report, base))
+
+
+def base_settings(run: Path, report: ReportData, base: str) -> ModelConfig:
+    """Return settings that load the base from where it is now, and from no network."""
+    model = report.config.model
+    stored = base_of(run / ADAPTER)
+    gone = not Path(model.name).expanduser().exists()
+    # What a run was told may count from the folder that it was started in.
+    place = base or (stored if gone and Path(stored).is_dir() else model.name)
+    return model.model_copy(update={"name": place, "allow_download": False})
+
+
+def check_base(run: FinishedRun) -> None:
+    """Refuse a base that is not there, or is not the one that the run trained.
+
+    Raises:
+        ConfigError: Saying how to name the right one.
+    """
+    place = Path(run.base.name).expanduser()
+    if not place.exists() and (place.is_absolute() or run.base.name.startswith(".")):
+        raise ConfigError(
+            f"the base {run.base.name} is not there; give its folder or hub id with "
+            "--base"
+        )
+    known, found = run.manifest.inputs.get(MODEL, ""), model_fingerprint(run.base)
+    _, _, weights = known.partition(" ")
+    if weights and place.is_dir():  # of a hub id, now given as a folder
+        known, found = weights, files_hash(place, Source(str(place)).weight_files())
+    if known and known != found:
+        raise ConfigError(
+            f"the base {run.base.name} is not the one that the run trained: its "
+            f"fingerprint is {shortened(found)}, the run's {shortened(known)}; give "
+            "that one with --base"
+        )
+
+
+def shortened(fingerprint: str) -> str:
+    """Return what of a fingerprint is enough to see that two differ."""
+    name, at, rest = fingerprint.rpartition("@")
+    return f"{name}{at}{rest[:12]}..."

@@ -1,0 +1,205 @@
+"""What a transformers configuration says, as the keys of a GGUF file.
+
+The way back from `families`. Whoever writes a file reads it again with that, and
+refuses a configuration that comes back otherwise: so nothing of it is passed over.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NoReturn, TypeAlias
+
+import numpy as np
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+from neuron_opsd.errors import ModelError
+from neuron_opsd.models.gguf.families import FAMILIES
+from neuron_opsd.models.gguf.file import Array
+
+KeyValues: TypeAlias = dict[str, Any]
+"""Keys, without the name of the family."""
+
+ARCHITECTURES: Final[Mapping[str, str]] = {
+    **{family.model_type: name for name, family in FAMILIES.items()},
+    "mistral": "llama",
+}
+"""What GGUF calls the families of transformers that can be written."""
+
+WITH_FACTORS: Final = "llama"
+"""Family whose positions a tensor may scale."""
+
+PASSED_OVER: Final = frozenset(
+    {
+        *("architectures", "attention_dropout", "cache_implementation", "dtype"),
+        *("bos_token_id", "eos_token_id", "pad_token_id", "initializer_range"),
+        *("model_type", "name_or_path", "pretraining_tp", "rope_parameters"),
+        *("transformers_version", "use_cache", "max_window_layers", "_name_or_path"),
+        *("return_dict", "output_hidden_states", "output_attentions"),
+        *("id2label", "label2id", "problem_type", "is_encoder_decoder"),
+        *("chunk_size_feed_forward", "tokenizer_class", "task_specific_params"),
+        *("no_rope_layer_interval", "sliding_window_pattern", "use_bidirectional"),
+    }
+)
+"""Fields of a configuration that change nothing of what a trained model computes, or
+that are compared apart: tokens by the tokenizer, positions by their keys, and layers by
+`layer_types` and `no_rope_layers`."""
+
+
+def architecture_of(config: Any) -> str:
+    """Return what GGUF calls a model's family.
+
+    Raises:
+        ModelError: If it cannot be written.
+    """
+    kind = config.model_type
+    if kind in ARCHITECTURES:
+        return ARCHITECTURES[kind]
+    raise ModelError(
+        f"a {kind} model cannot be written as GGUF here, which knows "
+        f"{', '.join(ARCHITECTURES)}; export it with --to merged and convert that "
+        "folder with llama.cpp's convert_hf_to_gguf.py"
+    )
+
+
+def keys_of(config: Any) -> KeyValues:
+    """Return the keys below the family's name that describe a configuration."""
+    family = architecture_of(config)
+    width = head_width(config)
+    keys: KeyValues = {
+        "vocab_size": config.vocab_size,
+        "context_length": config.max_position_embeddings,
+        "embedding_length": config.hidden_size,
+        "block_count": config.num_hidden_layers,
+        "feed_forward_length": config.intermediate_size,
+        "attention.head_count": config.num_attention_heads,
+        "attention.head_count_kv": config.num_key_value_heads,
+        "attention.key_length": width,
+        "attention.value_length": width,
+        "rope.dimension_count": width,
+        "attention.layer_norm_rms_epsilon": float(config.rms_norm_eps),
+    }
+    if family.startswith("gemma"):
+        keys |= gemma_keys(config, family)
+    return keys | rope_keys(config)
+
+
+def head_width(config: Any) -> int:
+    """Return the width of an attention head."""
+    own = getattr(config, "head_dim", None)
+    return int(own or config.hidden_size // config.num_attention_heads)
+
+
+def gemma_keys(config: Any, family: str) -> KeyValues:
+    """Return what Gemma 2 and 3 have besides."""
+    keys: KeyValues = {"attention.sliding_window": config.sliding_window}
+    if config.final_logit_softcapping is not None:
+        keys["final_logit_softcapping"] = float(config.final_logit_softcapping)
+    if family == "gemma2":
+        keys["attn_logit_softcapping"] = float(config.attn_logit_softcapping)
+    else:
+        sliding = config.rope_parameters["sliding_attention"]
+        keys["rope.freq_base_swa"] = float(sliding["rope_theta"])
+        if sliding["rope_type"] != "default":
+            refuse_rope(sliding)
+    return keys
+
+
+def rope_of(config: Any) -> Mapping[str, Any]:
+    """Return how positions are turned, in layers that see all where kinds differ."""
+    found: Mapping[str, Any] = config.rope_parameters
+    return dict(found.get("full_attention", found))
+
+
+def rope_keys(config: Any) -> KeyValues:
+    """Return how a model turns its positions."""
+    rope = rope_of(config)
+    keys: KeyValues = {"rope.freq_base": float(rope["rope_theta"])}
+    match rope.get("rope_type", "default"):
+        case "default":
+            return keys
+        case "linear":
+            scaled = {"type": "linear", "factor": float(rope["factor"])}
+        case "yarn":
+            scaled = yarn_keys(rope, config.max_position_embeddings)
+        case "llama3" | "longrope" if architecture_of(config) == WITH_FACTORS:
+            return keys  # the tensor of factors says it
+        case _:
+            refuse_rope(rope)
+    return keys | {f"rope.scaling.{name}": value for name, value in scaled.items()}
+
+
+def yarn_keys(rope: Mapping[str, Any], length: int) -> KeyValues:
+    """Return YaRN's scaling; what llama.cpp multiplies attention with is left out."""
+    known = {
+        *("rope_type", "rope_theta", "factor", "original_max_position_embeddings"),
+        *("attention_factor", "beta_fast", "beta_slow", "partial_rotary_factor"),
+    }
+    if any(rope[name] for name in rope if name not in known):
+        refuse_rope(rope)
+    factor = float(rope["factor"])
+    usual = 1.0 + 0.1 * math.log(factor)
+    return {
+        "type": "yarn",
+        "factor": factor,
+        "original_context_length": int(
+            rope.get("original_max_position_embeddings") or length
+        ),
+        "attn_factor": float(rope.get("attention_factor") or usual) / usual,
+        "yarn_beta_fast": float(rope.get("beta_fast") or 32.0),
+        "yarn_beta_slow": float(rope.get("beta_slow") or 1.0),
+    }
+
+
+def refuse_rope(rope: Mapping[str, Any]) -> NoReturn:
+    """Refuse positions that GGUF has no word for."""
+    raise ModelError(
+        f"the model turns positions by {dict(rope)}, which cannot be written as GGUF "
+        "here; export it with --to merged and convert that folder with llama.cpp's "
+        "convert_hf_to_gguf.py"
+    )
+
+
+def factors_of(config: Any) -> Array | None:
+    """Return what each frequency is divided by, ``(head width / 2,)``, if anything."""
+    rope = rope_of(config)
+    kind = rope.get("rope_type", "default")
+    if kind == "longrope":  # as a file that was read says it
+        short, long = rope["short_factor"], rope["long_factor"]
+        if short != long or rope.get("attention_factor") != 1.0:
+            refuse_rope(rope)
+        return np.array(short, np.float32)
+    if kind != "llama3":
+        return None
+    scaled, _ = ROPE_INIT_FUNCTIONS[kind](config, "cpu")
+    width = head_width(config)
+    base = float(rope["rope_theta"]) ** -(np.arange(0, width, 2) / width)
+    return np.asarray(base / scaled.double().numpy(), np.float32)
+
+
+def differences(written: Any, read: Any) -> Iterator[str]:
+    """Yield what a configuration says otherwise once its file is read again."""
+    left, right = written.to_dict(), read.to_dict()
+    for name in sorted(left.keys() & right.keys() - PASSED_OVER):
+        if not same(left[name], right[name], name, written):
+            yield f"{name} = {left[name]!r} (would be read as {right[name]!r})"
+    window = left.get("sliding_window") if "sliding_window" not in right else None
+    if window and window < written.max_position_embeddings:
+        yield f"sliding_window = {window}"
+
+
+def same(left: Any, right: Any, name: str, written: Any) -> bool:
+    """Say whether two values of a field mean the same."""
+    if name == "head_dim":
+        return head_width(written) == int(right)
+    if name == "sliding_window" and not uses_windows(written):
+        return True
+    if isinstance(left, float) and isinstance(right, float):
+        return math.isclose(left, right, rel_tol=1e-6)
+    return bool(left == right)
+
+
+def uses_windows(config: Any) -> bool:
+    """Say whether any layer sees less than all positions."""
+    kinds = getattr(config, "layer_types", None)
+    return kinds is None or "sliding_attention" in kinds

@@ -1,0 +1,262 @@
+"""A base with what an adapter adds to it, one tensor at a time.
+
+A model of any size is merged in the memory of its largest matrix: tensors are read,
+changed and written in the order of the base's files, under the names that these have.
+The adapter is read beside an outline of the base, which holds no numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
+
+from neuron_opsd.config import ModelConfig
+from neuron_opsd.errors import ModelError
+from neuron_opsd.models.adapters.low_rank import LowRank
+from neuron_opsd.models.adapters.reading import name_of, read_adapter
+from neuron_opsd.models.description import loading, quiet, settings_of
+from neuron_opsd.models.forward.layers import InputMajor, as_linear
+from neuron_opsd.models.weights.four_bit import check_packable, rounded_to_four_bits
+from neuron_opsd.models.weights.location import source_of
+from neuron_opsd.models.weights.precision import held_type
+from neuron_opsd.models.weights.shards import Source, header_of, stored_weights
+
+KINDS: Final[Mapping[str, torch.dtype]] = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+"""Types of tensors by their names in safetensors; masks and counts are kept as they
+are."""
+
+DTYPES: Final[Mapping[str, torch.dtype | None]] = {
+    "base": None,
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+"""What weights can be written as, by name; `base` leaves each tensor as it is."""
+
+NAMES: Final = {kind: name for name, kind in KINDS.items()}
+
+
+@dataclass(slots=True, eq=False)
+class Arrival:
+    """How much of an adapter's change is left once weights are rounded."""
+
+    along: float = 0.0
+    """Sum of the products of each entry's change before and after rounding."""
+    wanted: float = 0.0
+    """Sum of the squares of the change."""
+
+    @property
+    def share(self) -> float:
+        """The part of the change that the rounded weights hold; 1 is all."""
+        return self.along / self.wanted if self.wanted else 1.0
+
+    def add(self, base: Tensor, change: Tensor, rounded: Tensor) -> None:
+        """Count one matrix; all are float32."""
+        self.along += float(((rounded - base) * change).sum())
+        self.wanted += float(change.square().sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What a file says of a tensor."""
+
+    kind: torch.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of its values."""
+        return self.kind.itemsize * torch.Size(self.shape).numel()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MergedWeights:
+    """The weights of a model's files, each with what an adapter adds to it."""
+
+    source: Source
+    settings: Any
+    """The model's configuration, as transformers reads it."""
+    dtype: torch.dtype | None = None
+    """Type of every tensor; `None` leaves each as its file has it."""
+    changes: Mapping[str, LowRank] = field(default_factory=dict)
+    """By the names of stored matrices."""
+    transposed: frozenset[str] = frozenset()
+    """Stored matrices of shape ``(K, O)``."""
+    packed: Mapping[str, torch.dtype] = field(default_factory=dict)
+    """Stored matrices that the run rounded to four bits, and from which type."""
+    arrival: Arrival = field(default_factory=Arrival)
+    """Filled as tensors are read."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all tensors."""
+        found = (self.specs(file) for file in self.source.weight_files())
+        return sum(spec.num_bytes for some in found for spec in some.values())
+
+    def specs(self, file: Path) -> dict[str, Spec]:
+        """Return what a file's tensors will be."""
+        return {
+            name: Spec(self._kind(KINDS[entry["dtype"]]), tuple(entry["shape"]))
+            for name, entry in header_of(file).items()
+        }
+
+    def _kind(self, stored: torch.dtype) -> torch.dtype:
+        return self.dtype or stored if stored.is_floating_point else stored
+
+    def tensors(self, file: Path) -> Iterator[tuple[str, Tensor]]:
+        """Yield the merged tensors of one of the source's files, one in memory."""
+        specs = self.specs(file)
+        with safe_open(file, "pt") as stored:
+            for name, spec in specs.items():
+                yield name, self._merged(name, stored.get_tensor(name), spec.kind)
+
+    def _merged(self, name: str, base: Tensor, kind: torch.dtype) -> Tensor:
+        change = self.changes.get(name)
+        if name in self.packed:
+            base = rounded_to_four_bits(base.to(self.packed[name]))
+        if change is None:
+            return base.to(kind)
+        product = change.product.float()
+        if name in self.transposed:
+            product = product.T
+        exact = base.float()
+        found = (exact + product).to(kind)
+        self.arrival.add(exact, product, found.float())
+        return found
+
+
+def merged_weights(
+    config: ModelConfig, compute: str, adapter: Path, dtype: torch.dtype | None = None
+) -> MergedWeights:
+    """Return a base's weights with an adapter's change; no weight is read yet.
+
+    Args:
+        config: Of the base, as the run had it.
+        compute: Precision of the run's matrix products, which decides from what type
+            matrices were packed into four bits.
+        adapter: What the run trained, a PEFT adapter.
+        dtype: Type of what is written; the files' own where `None`.
+
+    Raises:
+        ModelError: If the adapter does more than add to matrices of the decoder, or the
+            base's files do not name these.
+    """
+    quiet()
+    check_packable(config)
+    source = source_of(config)
+    settings = settings_of(config, source)
+    with loading(config), torch.device("meta"):
+        network = as_linear(
+            AutoModelForCausalLM.from_config(settings, dtype=torch.float32)
+        )
+    layers = stored_layers(config.name, network, source)
+    transposed = frozenset(
+        layers[name]
+        for name, module in linear_layers(network).items()
+        if isinstance(module, InputMajor)
+    )
+    packed: dict[str, torch.dtype] = {}
+    if config.quantization != "none":
+        kind = held_type(stored_weights(source).kinds, compute)
+        packed = dict.fromkeys(layers.values(), kind)
+    found = read_adapter(network, adapter)
+    if found.rest:
+        raise ModelError(
+            f"adapter {adapter} holds {found.rest}, which is no low-rank change of a "
+            "linear layer of the decoder, so it is not merged file by file; merge it "
+            "with PEFT's merge_and_unload"
+        )
+    changes = {layers[name]: change for name, change in found.changes.items()}
+    return MergedWeights(source, settings, dtype, changes, transposed, packed)
+
+
+def whole_weights(
+    config: ModelConfig, folder: Path, dtype: torch.dtype | None = None
+) -> MergedWeights:
+    """Return the weights of a model that a run trained in full."""
+    quiet()
+    source = Source(str(folder))
+    own = config.model_copy(update={"name": str(folder), "quantization": "none"})
+    return MergedWeights(source, settings_of(own, source), dtype)
+
+
+def linear_layers(network: Any) -> dict[str, nn.Module]:
+    """Return the linear layers of a decoder by its names for them."""
+    return {
+        name: module
+        for name, module in network.get_decoder().named_modules()
+        if isinstance(module, nn.Linear)
+    }
+
+
+def stored_layers(model: str, network: Any, source: Source) -> dict[str, str]:
+    """Return the names that a model's files have for the matrices of its decoder."""
+    held = {name for file in source.weight_files() for name in header_of(file)}
+    decoder = name_of(network.get_decoder(), network)
+    start = f"{decoder}." * bool(decoder)
+    found = {}
+    for name in linear_layers(network):
+        known = f"{start}{name}.weight"
+        others = [one for one in held if one.endswith(f"{name}.weight")]
+        if known not in held and len(others) != 1:
+            raise ModelError(
+                f"the files of {model} do not name one matrix {known}, so nothing can "
+                "be merged into it file by file; load the model with the adapter in "
+                "PEFT and merge it with merge_and_unload"
+            )
+        found[name] = known if known in held else others[0]
+    return found
+
+
+def write_tensors(
+    path: Path,
+    specs: Mapping[str, Spec],
+    tensors: Iterator[tuple[str, Tensor]],
+    on_done: Callable[[int], None],
+) -> None:
+    """Write a safetensors file without holding more than one of its tensors.
+
+    The library wants all of them at once. The form: eight bytes with the length of a
+    JSON header, the header, and the values in its order, little-endian.
+
+    Args:
+        path: A new file.
+        specs: What comes, in its order.
+        tensors: The same tensors.
+        on_done: Told of the bytes written.
+    """
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, spec in specs.items():
+        start, end = end, end + spec.num_bytes
+        kind, shape = NAMES[spec.kind], list(spec.shape)
+        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("xb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for (name, spec), (given, tensor) in zip(specs.items(), tensors, strict=True):
+            if (given, Spec(tensor.dtype, tuple(tensor.shape))) != (name, spec):
+                raise ValueError(f"{given} comes where {name} was announced as {spec}")
+            file.write(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+            on_done(spec.num_bytes)
