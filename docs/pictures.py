@@ -22,8 +22,8 @@ sys.path[:0] = [str(ROOT / "tests" / "support")]
 from browser import Browser, find_browser, open_browser  # noqa: E402
 
 IMAGES = ROOT / "docs" / "images"
-WIDTH, ABOVE, BELOW = 1120, 24, 8
-"""Of a picture, and its margins, in pixels."""
+WIDTH, MARGIN = 1120, 8
+"""Of a picture, and what it has above and below, in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,8 @@ PICTURES: Mapping[str, Picture] = {
         "demo", "report.html", "#cases", "#cases details:nth-of-type(6)"
     ),
     "training.png": Picture("demo", "report.html", "#training", "#training figure"),
+    "layers.png": Picture("analysis", "atlas/*.html", "#layers", "#layers figure"),
+    "atlas.png": Picture("analysis", "atlas/*.html", "#chance", "#chance figure"),
     "comparison.png": Picture(
         "comparison", "comparison.html", "header", "#results tr:nth-of-type(8)"
     ),
@@ -80,8 +82,8 @@ def take(browser: Browser, page: Path, picture: Picture) -> bytes:
     first, last = reply["result"]["value"]
     if not first or not last:
         raise ValueError(f"{page} has no {picture.last if first else picture.first}")
-    top = max(0.0, first[0] - ABOVE)
-    clip = {"x": 0, "y": top, "width": WIDTH, "height": last[1] + BELOW - top}
+    top = max(0.0, first[0] - MARGIN)
+    clip = {"x": 0, "y": top, "width": WIDTH, "height": last[1] + MARGIN - top}
     shown = browser.ask(
         "Page.captureScreenshot", clip={**clip, "scale": 1}, captureBeyondViewport=True
     )
