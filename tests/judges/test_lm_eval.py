@@ -31,7 +31,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # theirs are not ours to mend
 FEW = {"evaluation.num_resamples": 20}
 
 
-class Scripted(LM):
+class Scripted(LM):  # type: ignore[misc]
     """A model whose answers follow from the prompt and from how often it was asked."""
 
     def __init__(self) -> None:

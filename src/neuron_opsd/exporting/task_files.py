@@ -109,7 +109,7 @@ def write_files(
     for test in found.sets:
         lines = []
         for question in test.questions:
-            table = question_table(question, test.gold) | more(question, test)
+            table = {**question_table(question, test.gold), **more(question, test)}
             lines.append(json.dumps(table, ensure_ascii=False) + "\n")
         write_atomic(folder / f"{test.name}{ENDING}", encode("".join(lines)))
     model = found.run.config.model
