@@ -45,13 +45,13 @@ SEARCH = """(async () => {
   field.value = "keep_fraction";
   field.dispatchEvent(new KeyboardEvent("keyup", { bubbles: true }));
   for (let tries = 0; tries < 300; tries++) {
-    const found = document.querySelector(".md-search-result__list").textContent;
-    if (found.includes("keep_fraction")) return found;
+    const first = document.querySelector(".md-search-result__item");
+    if (first) return first.textContent;
     await new Promise((again) => setTimeout(again, 100));
   }
   return "nothing was found";
 })()"""
-"""Types a word into the search, and gives what the page lists for it."""
+"""Types a word into the search, and gives the first page that is listed for it."""
 COPIED = """[...document.querySelectorAll("pre code")].map(block => {
   block.setAttribute("data-md-copying", "");
   return block.innerText.trim();
