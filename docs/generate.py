@@ -155,7 +155,9 @@ from the rollouts of the steps.
 
 A method is one class: what it needs, how its examples are made, what it rolls out, its
 loss, its own settings, and those of its source
-([add a method](../how-to/add-a-method.md)).
+([add a method](../how-to/add-a-method.md)). These are the methods there are:
+
+{index}
 
 ## Which setting wins
 
@@ -262,9 +264,15 @@ def source_table(method: type[Method]) -> Iterator[str]:
         yield f"| {heading} | {said.get(item, 'not stated')} | {' | '.join(ours)} |"
 
 
+def summary(method: type[Method]) -> str:
+    """Return the first line of what a method says of itself."""
+    return inspect.cleandoc(method.__doc__ or "").partition("\n")[0]
+
+
 def methods_page() -> str:
     """Return the reference of all methods as Markdown."""
-    lines = [METHODS_HEAD]
+    index = (f"- [{name}](#{name}): {summary(one)}" for name, one in METHODS.items())
+    lines = [METHODS_HEAD.replace("{index}", "\n".join(index))]
     for method in METHODS.values():
         own = [
             f"`{name} = {toml_value(value)}`"
