@@ -264,14 +264,9 @@ def source_table(method: type[Method]) -> Iterator[str]:
         yield f"| {heading} | {said.get(item, 'not stated')} | {' | '.join(ours)} |"
 
 
-def summary(method: type[Method]) -> str:
-    """Return the first line of what a method says of itself."""
-    return inspect.cleandoc(method.__doc__ or "").partition("\n")[0]
-
-
 def methods_page() -> str:
     """Return the reference of all methods as Markdown."""
-    index = (f"- [{name}](#{name}): {summary(one)}" for name, one in METHODS.items())
+    index = (f"- [{name}](#{name}): {one.summary}" for name, one in METHODS.items())
     lines = [METHODS_HEAD.replace("{index}", "\n".join(index))]
     for method in METHODS.values():
         own = [
