@@ -39,7 +39,7 @@ FIND_PYTHON = for python in python3.11 python3 python3.12 python3.13 python3.14;
 PYTHON ?= $(shell $(FIND_PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-ray test-vllm test-oldest test-faults check fix docs lock audit clean
+.PHONY: help demo test test-ray test-vllm test-oldest test-faults check fix docs site lock audit clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 13
@@ -75,6 +75,10 @@ fix: $(VENV)/installed-dev ## let the linter and the formatter mend what they ca
 
 docs: $(VENV)/installed-dev ## write the generated pages again
 	$(BIN)/python docs/generate.py
+
+site: $(VENV)/installed-dev ## the documentation as a site, in build/site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs --quiet build
+	@echo "open build/site/index.html"
 
 lock: $(AUDIT)/installed ## lock the dependencies again: newest versions, with hashes
 	$(LOCK) pyproject.toml requirements/build.txt --output-file requirements/lock.txt

@@ -12,6 +12,8 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from contents import llms_text
+from library_page import library_page
 from neuron_opsd.cli.app import build_app
 from neuron_opsd.cli.exit_statuses import EXIT_STATUSES
 from neuron_opsd.config import Config, DistillConfig
@@ -108,8 +110,11 @@ def statuses_page() -> str:
 
 def commands_page() -> str:
     """Return the reference of all commands as Markdown, from the parser itself."""
-    title, _, body = build_app().generate_docs().partition("\n")
-    return f"{title}\n\n{COMMANDS_HEAD}{body.strip()}\n{COMMANDS_FOOT}"
+    body = build_app().generate_docs().partition("\n")[2]
+    before, _, after = body.partition("## Table of Contents\n")
+    commands = after[after.index("**Commands**") :]
+    text = (before + commands).strip()
+    return f"# Commands\n\n{COMMANDS_HEAD}{text}\n{COMMANDS_FOOT}"
 
 
 def settings_page(settings: type[BaseModel] = Config) -> str:
@@ -351,6 +356,8 @@ def pages() -> dict[Path, str]:
         REFERENCE / "settings.md": settings_page(),
         REFERENCE / "methods.md": methods_page(),
         REFERENCE / "cli.md": commands_page(),
+        REFERENCE / "library.md": library_page(),
+        HERE / "llms.txt": llms_text((HERE / "README.md").read_text(encoding="utf-8")),
         REFERENCE / "exit-statuses.md": statuses_page(),
         **{REFERENCE / "schemas" / name: text for name, text in schema_pages().items()},
     }

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import neuron_opsd
+from contents import entry, sections
 from generate import settings_page
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import flatten
@@ -24,6 +25,7 @@ from neuron_opsd.data.formats.cells import (
     squash,
 )
 from neuron_opsd.data.formats.public_sets import SETS
+from pictures import PICTURES
 from places import DOCS, PACKAGE, ROOT
 
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
@@ -104,6 +106,17 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
     assert {page.resolve() for page in PAGES} <= found
 
 
+def test_the_list_of_pages_has_every_page_once() -> None:
+    listed = sections((DOCS / "README.md").read_text(encoding="utf-8"))
+    pages = [DOCS / one.page for entries in listed.values() for one in entries]
+    assert sorted([DOCS / "README.md", *pages]) == sorted(DOCS.rglob("*.md"))
+
+
+def test_a_line_of_another_form_is_not_left_out_of_the_list() -> None:
+    with pytest.raises(ValueError, match="what it is about"):
+        entry("- [A page](page.md), which is about something")
+
+
 @every_page
 def test_commands_that_a_page_shows_exist(page: Path) -> None:
     commands = list(commands_shown(page))
@@ -144,11 +157,13 @@ def test_the_readme_begins_with_the_two_commands_and_is_short() -> None:
     assert not re.search(r"^\|", text, re.M)
 
 
-def test_pictures_are_small() -> None:
+def test_pictures_come_from_the_script_are_shown_and_small() -> None:
+    shown = {(page.parent / link).resolve() for page in PAGES for link in links(page)}
     pictures = list((DOCS / "images").iterdir())
-    assert pictures
+    assert {picture.name for picture in pictures} == set(PICTURES)
     for picture in pictures:
-        assert picture.stat().st_size < 300_000, picture
+        assert picture.stat().st_size < 200_000, picture
+        assert picture.resolve() in shown
 
 
 def test_functions_that_the_page_of_the_method_names_exist() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from neuron_opsd.analysis.analyse import AnalysisRequest, analyse
 from neuron_opsd.analysis.atlas import reading
 from neuron_opsd.analysis.atlas.making import AtlasRequest
 from neuron_opsd.cli import main
+from neuron_opsd.comparison.compare import compare
+from neuron_opsd.comparison.comparison import Comparison
+from neuron_opsd.comparison.variants import parse_variant
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError, DataError, ModelError
 from neuron_opsd.method.contexts.search import jaccard_distance
@@ -24,6 +28,7 @@ from neuron_opsd.method.enrichment import strata_of
 from neuron_opsd.models.load import load_model
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import NeuronSet, Prompt, Rollout
+from neuron_opsd.results.comparison import BASE, FORM
 from neuron_opsd.stages.capture import capture_answers, capture_neurons
 from neuron_opsd.storage.codecs import CONTEXTS, NEURONS, ROLLOUTS, SELECTION
 from reference import trace
@@ -31,6 +36,7 @@ from tiny import NUM_LAYERS, NUM_NEURONS
 from tiny_runs import (
     FinishedRun,
     files_of,
+    parity_rows,
     pool_rows,
     read_json,
     tiny_config,
@@ -458,6 +464,41 @@ def test_a_run_that_is_not_trained_yet_says_so(made: Charted, tmp_path: Path) ->
     atlas = read_json(tmp_path / "out" / "atlas" / "run.json")
     assert "adapter is not as the run wrote it" in atlas["why_not_moved"]
     assert all(card["tokens"] is not None for card in atlas["cards"])
+
+
+def test_methods_of_a_comparison_are_read_from_the_model_they_began_with(
+    tiny_llama_plain: Path, tmp_path: Path
+) -> None:
+    pool = write_rows(tmp_path / "pool.jsonl", pool_rows("choices"))
+    test = write_rows(tmp_path / "test.jsonl", parity_rows(range(100, 104)))
+    wanted = Comparison(
+        sources={"own": str(pool)},
+        tests={"own": str(test)},
+        variants=(parse_variant("gated=neuron-opsd:neurons.value=gated"),),
+        num_seeds=1,
+        starts=(BASE, FORM),
+        out=tmp_path / "out",
+        command="a command",
+    )
+    short = ("distill.steps=1", "evaluation.num_resamples=20", "neurons.keep=30")
+    config = tiny_config(tiny_llama_plain, *short, "evaluation.prompted=false")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        assert not compare(wanted, config, Silent()).failures
+    block = tmp_path / "out" / "blocks" / "own" / "seed-0"
+    choices = {"pools": (str(pool),), "read_model": True}
+    began = block / BASE / "methods" / "gated"
+    charted(tmp_path / "atlas", began, num_read=4, **choices)
+    atlas = read_json(tmp_path / "atlas" / "atlas" / "own-seed-0-base-gated.json")
+    assert atlas["value"] == "gated"
+    assert atlas["moved"]["num_questions"] == 4
+    assert max(group["distance"] for group in atlas["moved"]["groups"]) > 0
+    assert all(group["control"] < 0.05 for group in atlas["moved"]["groups"])
+    later = block / FORM / "methods" / "gated"
+    with pytest.raises(ConfigError, match="its neurons cannot be read again"):
+        charted(tmp_path / "later", later, **choices)
+    charted(tmp_path / "files", later)
+    assert (tmp_path / "files" / "atlas" / f"own-seed-0-{FORM}-gated.html").is_file()
 
 
 def test_the_command_takes_what_the_pages_show(

@@ -16,7 +16,10 @@ from neuron_opsd.errors import ConfigError, DataError
 from neuron_opsd.exporting.targets import TARGETS
 from tiny_runs import FinishedRun, files_of
 
-APART = {"__init__", "export", "finished", "request", "targets"}
+APART = {
+    *("__init__", "export", "finished", "request", "targets"),
+    *("go_template", "served"),
+}
 """Modules of the room that are no targets."""
 
 

@@ -56,9 +56,9 @@ def test_an_adapter_changes_the_row(tiny_llama: Path, tmp_path: Path) -> None:
     (own,) = output_weights(trained, [(0, 3)], 4)
     down = trained.weight_of(trained.mlps[0].down_proj)()[:, 3]
     exact = trained.head().weight.float() @ down
-    token, weight = own.favoured[0]
+    token, added = own.favoured[0]
     assert token == int(exact.argmax())
-    assert weight == pytest.approx(float(exact.max()))
+    assert added == pytest.approx(float(exact.max()))
     assert own != plain
 
 

@@ -93,7 +93,7 @@ def pool_columns(run: PreparedRun, labels: LabelledPool | None) -> PoolColumns:
     votes = votes_with(tally_votes(summaries_of(run.rollouts), readers), run.medoids)
     captured = representatives(summaries_of(run.rollouts), votes, config)
     sampled = sampled_rollouts(summaries_of(run.rollouts))
-    neurons = {entry.question_id: entry for entry in run.neurons}
+    counts = {entry.question_id: entry.neuron_count for entry in run.neurons}
     ids = tuple(entry.question_id for entry in run.selection)
     greedy = any(captured[i].temperature == 0.0 for i in ids)
     told = sampled if greedy else {i: [captured[i]] for i in ids}
@@ -114,7 +114,7 @@ def pool_columns(run: PreparedRun, labels: LabelledPool | None) -> PoolColumns:
         votes=votes,
         captured_greedy=greedy,
         # `None`, where nobody read any, becomes no number.
-        count=np.array([neurons[i].neuron_count for i in ids], dtype=np.float64),
+        count=np.array([counts[i] for i in ids], dtype=np.float64),
         length=column(captured[i].num_tokens for i in ids),
         mean_length=average(sampled, ids, lambda r: float(r.num_tokens)),
         entropy=average(told, ids, lambda r: r.entropy),

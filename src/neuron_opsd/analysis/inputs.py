@@ -31,6 +31,7 @@ from neuron_opsd.storage.caching import ignore
 from neuron_opsd.storage.integrity import faults, quick_fault
 from neuron_opsd.storage.lock import HOLDER
 from neuron_opsd.storage.manifest import Manifest, kept_name
+from neuron_opsd.storage.stored_neurons import STORED_NEURONS
 from neuron_opsd.storage.verdicts import verdicts_codec, verdicts_name
 
 T = TypeVar("T")
@@ -49,7 +50,7 @@ class PreparedRun:
     """Its settings in `SECTIONS`; the others are defaults."""
     rollouts: Sequence[records.Rollout]
     neurons: Sequence[records.NeuronSet]
-    """In the order of the pool, as is the selection."""
+    """In the order of the pool, as is the selection; read anew whenever gone over."""
     selection: Sequence[records.SelectionEntry]
     contexts: Sequence[records.TeacherContext]
     teacher_check: records.TeacherCheck | None
@@ -126,7 +127,7 @@ def read_run(
     if not (place.folder / HOLDER).exists():
         for line in faults(place.folder, place.manifest, quick_fault).values():
             warn(line)
-    neurons = read_output(place, place.neurons, codecs.NEURONS)
+    neurons = read_output(place, place.neurons, STORED_NEURONS)
     if len(neurons) < 2:
         raise DataError(
             f"{folder} holds {len(neurons)} questions, too few to compare any; analyse "

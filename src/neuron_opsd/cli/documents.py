@@ -21,6 +21,7 @@ from neuron_opsd.planning.foresight import Foresight
 from neuron_opsd.planning.plan import Plan
 from neuron_opsd.records.scores import Interval
 from neuron_opsd.results.comparison import BudgetLine, Place
+from neuron_opsd.results.judging import JudgementData
 from neuron_opsd.results.probe import ProbeData
 from neuron_opsd.runs.preview import Preview
 from neuron_opsd.storage.status import ComparisonStatus, RunStatus
@@ -164,6 +165,15 @@ class PlanDocument(Plan):
     """Of all stages; `None` where one has no time."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class JudgementDocument(JudgementData):
+    """What samples made elsewhere scored, and where its files lie, if it has any."""
+
+    outcome: str
+    json: str | None
+    report: str | None
+
+
 class ReadRow(TypedDict):
     """What was read from one completion."""
 
@@ -205,7 +215,7 @@ class DoctorDocument:
 DOCUMENTS: Final[Mapping[str, Any]] = {
     "run": RunDocument,
     "demo": RunDocument,
-    "evaluate": Mapping[str, Mapping[str, float]],
+    "evaluate": Mapping[str, Mapping[str, float]] | JudgementDocument,
     "compare": ComparisonDocument | Forecast,
     "methods": Mapping[str, MethodEntry],
     "analyse": AnalysisDocument,

@@ -69,7 +69,10 @@ def show_judgement(
     places = {} if out is None else {"json": out, "report": page_of(out)}
     if as_json:
         absolute = {name: str(place.resolve()) for name, place in places.items()}
-        terminal.show_json({"outcome": outcome(data), **without_nan(data), **absolute})
+        nowhere = {"json": None, "report": None}
+        terminal.show_json(
+            {"outcome": outcome(data), **without_nan(data), **nowhere, **absolute}
+        )
         return
     show_measures(terminal, data)
     show_confidences(terminal, data)

@@ -42,6 +42,20 @@ _ALL: Final = (
         next_step="Load {out} as any model folder: transformers, vLLM, SGLang, TGI.",
     ),
     ExportTarget(
+        name="lm-eval",
+        summary="the test sets as tasks of lm-eval, answers read as by the run",
+        module="lm_eval",
+        next_step="Run them with `lm_eval --include_path {out}`; lm-eval and "
+        "neuron-opsd must be in one environment (pip install lm-eval).",
+    ),
+    ExportTarget(
+        name="inspect",
+        summary="the test sets as tasks of inspect, answers read as by the run",
+        module="inspect_ai",
+        next_step="Run them with `inspect eval {out}/tasks.py`; inspect-ai and "
+        "neuron-opsd must be in one environment (pip install inspect-ai).",
+    ),
+    ExportTarget(
         name="gguf",
         summary="the merged model as one GGUF file, for llama.cpp and what is built "
         "on it",
@@ -55,6 +69,26 @@ _ALL: Final = (
         module="gguf_adapter",
         next_step="Serve it with `llama-server --model BASE.gguf --lora "
         "{out}/adapter.gguf`, where BASE.gguf is a GGUF file of the base.",
+    ),
+    ExportTarget(
+        name="vllm",
+        summary="the adapter with the `vllm serve` line that loads it, or a whole "
+        "model with its line",
+        module="vllm_server",
+        next_step="Serve it with `sh {out}/serve.sh`.",
+    ),
+    ExportTarget(
+        name="ollama",
+        summary="a Modelfile with template, stops and parameters, and its GGUF file",
+        module="ollama",
+        next_step="Change into {out}.",
+    ),
+    ExportTarget(
+        name="trl",
+        summary="what the teacher was shown, as rows for TRL's SDFTTrainer; needs "
+        "--pool",
+        module="trl_rows",
+        next_step="Train with `python {out}/train.py`, where trl 1.16 is installed.",
     ),
 )
 

@@ -1,0 +1,135 @@
+"""What the tasks for lm-eval and inspect share: questions as the run asked them.
+
+A run keeps of its test sets no more than a hash, so the files are given again, and must
+be the same.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from neuron_opsd.config import PromptsConfig
+from neuron_opsd.data.questions import question_table
+from neuron_opsd.errors import ConfigError, DataError
+from neuron_opsd.exporting.finished import FinishedRun
+from neuron_opsd.exporting.request import Request
+from neuron_opsd.judging.marking import SETTINGS
+from neuron_opsd.prompts import choice_answers, student_prompt
+from neuron_opsd.records import Prompt, Question
+from neuron_opsd.runs.context import TestSet
+from neuron_opsd.runs.inputs import check_names, read_tests, test_hash
+from neuron_opsd.storage.codecs import encode, save_json
+from neuron_opsd.storage.files import write_atomic
+
+ENDING: Final = ".jsonl"
+NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """The test sets of a run, with how it asks and reads."""
+
+    run: FinishedRun
+    sets: tuple[TestSet, ...]
+    prompts: PromptsConfig
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the run sampled answers among the choices."""
+        return self.run.config.rollouts.mode == "constrained"
+
+    def asked(self, question: Question) -> Prompt:
+        """Return the prompt of a question."""
+        return student_prompt(question, self.prompts)
+
+    def task_name(self, test: TestSet) -> str:
+        """Return what a task is called: the run and the test set."""
+        return NOT_IN_NAMES.sub("_", f"{self.run.name}_{test.name}").strip("_")
+
+
+def read_sets(
+    run: FinishedRun,
+    request: Request,
+    warn: Callable[[str], None],
+    list_choices: str = "",
+) -> Tested:
+    """Read the test sets of a run again.
+
+    Args:
+        run: The run.
+        request: Names the files.
+        warn: Told of what is special about them.
+        list_choices: How choices are listed, if not as in the run.
+
+    Raises:
+        ConfigError: If no file is given, or one the run had no test set for.
+        DataError: If a file is not the one that the run was tested on.
+    """
+    known = {test.name for test in run.report.tests}
+    if not request.tests:
+        named = " ".join(f"{name}=FILE" for name in sorted(known)) or "NAME=FILE"
+        raise ConfigError(
+            f"a run keeps no questions, so its test sets are needed: --test {named}"
+        )
+    check_names(request.tests)
+    others = [name for name in request.tests if name not in known]
+    if others:
+        raise ConfigError(
+            f"--test names {', '.join(others)}, but the run was tested on "
+            f"{', '.join(sorted(known)) or 'nothing'}; name some of these"
+        )
+    sets = read_tests(request.tests, run.config.evaluation.in_domain, run.config, warn)
+    for test in sets:
+        if test_hash(test) != run.manifest.inputs.get(test.name):
+            raise DataError(
+                f"{request.tests[test.name]} does not hold the questions and answers "
+                f"that the run was tested on as {test.name}; give that file"
+            )
+    prompts = run.config.prompts
+    if list_choices:
+        prompts = prompts.model_copy(update={"list_choices": list_choices})
+    return Tested(run, sets, prompts)
+
+
+def write_files(
+    found: Tested, folder: Path, more: Callable[[Question, TestSet], Mapping[str, Any]]
+) -> None:
+    """Write the questions of every test set, and how their answers are read.
+
+    Args:
+        found: The test sets.
+        folder: Where the files go.
+        more: Columns of a question besides those of a question file.
+    """
+    for test in found.sets:
+        lines = []
+        for question in test.questions:
+            table = {**question_table(question, test.gold), **more(question, test)}
+            lines.append(json.dumps(table, ensure_ascii=False) + "\n")
+        write_atomic(folder / f"{test.name}{ENDING}", encode("".join(lines)))
+    model = found.run.config.model
+    told = {
+        "answers": found.run.config.answers.model_dump(),
+        "prompts": {"list_choices": found.prompts.list_choices},
+        "model": {
+            "reasoning_start": model.reasoning_start,
+            "reasoning_end": model.reasoning_end,
+        },
+    }
+    save_json(told, folder / SETTINGS)
+
+
+def written_choices(question: Question, found: Tested) -> Sequence[str]:
+    """Return what a model writes to give each choice."""
+    return choice_answers(question, found.prompts)
+
+
+def stops_of(found: Tested) -> list[str]:
+    """Return the texts that end an answer; in the plain form a line break does."""
+    plain = ["\n"] if found.prompts.form == "plain" else []
+    return [*plain, *found.run.config.rollouts.stop]

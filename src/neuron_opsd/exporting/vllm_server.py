@@ -1,0 +1,69 @@
+"""What `vllm serve` needs: the adapter, or the whole model, and the line to type."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+from pathlib import Path
+from typing import Final
+
+from neuron_opsd.exporting.finished import FinishedRun
+from neuron_opsd.exporting.gguf_adapter import warn_of_rounded
+from neuron_opsd.exporting.merged import weights_of, write_model
+from neuron_opsd.exporting.request import Made, Request
+from neuron_opsd.exporting.served import request_body
+from neuron_opsd.models.vllm.adapters import rank_sum, room_for
+from neuron_opsd.progress import Progress
+
+SCRIPT: Final = "serve.sh"
+BODY: Final = "request.json"
+ADAPTER: Final = "adapter"
+MODEL: Final = "model"
+
+HEAD: Final = """\
+#!/bin/sh
+# {what}, as {name}. Flags given to this script go to vLLM.
+cd "$(dirname "$0")" || exit 1
+exec {line} "$@"
+"""
+
+
+def write(run: FinishedRun, request: Request, folder: Path, progress: Progress) -> Made:
+    """Write the weights and `serve.sh`, and a request to try it with."""
+    name = request.name or run.name
+    weights = weights_of(run, request)
+    if run.is_whole_model:
+        (folder / MODEL).mkdir()
+        write_model(weights, folder / MODEL, progress)
+        words = ["vllm", "serve", f"./{MODEL}", "--served-model-name", name]
+        what, rank = "Serves what was trained", 0
+    else:
+        shutil.copytree(run.adapter, folder / ADAPTER)
+        rank = rank_sum([run.adapter])
+        words = ["vllm", "serve", weights.source.place, "--enable-lora"]
+        if not Path(weights.source.place).is_dir():
+            words += ["--revision", weights.source.revision]
+        words += ["--max-lora-rank", str(room_for(rank))]
+        words += ["--lora-modules", f"{name}=./{ADAPTER}"]
+        what = "Serves the base with the adapter beside it"
+        warn_of_rounded(run, progress)
+    line = shlex.join(words)
+    script = folder / SCRIPT
+    script.write_text(HEAD.format(what=what, name=name, line=line), encoding="utf-8")
+    steps = [*ask(run, name, folder)]
+    return Made({"command": line, "rank": rank, "model": name}, tuple(steps))
+
+
+def ask(run: FinishedRun, name: str, folder: Path) -> list[str]:
+    """Write a request, and return the command that sends it."""
+    found = request_body(run, name)
+    if found is None:
+        return []
+    path, body = found
+    text = json.dumps(body, indent=2, ensure_ascii=False) + "\n"
+    (folder / BODY).write_text(text, encoding="utf-8")
+    return [
+        f"Then ask it: curl http://localhost:8000{path} -H 'Content-Type: "
+        f"application/json' -d @{BODY}"
+    ]
