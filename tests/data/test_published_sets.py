@@ -33,11 +33,11 @@ TEN = [*WORDS, "zinc", "iron", "salt", "wax", "oil", "ash"]
 
 @pytest.fixture(scope="module")
 def datasets() -> ModuleType:
+    why = "reading published sets needs the package datasets"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return pytest.importorskip(
-            "datasets", reason="reading published sets needs the package datasets"
-        )
+        found: ModuleType = pytest.importorskip("datasets", reason=why)
+        return found
 
 
 @pytest.fixture
