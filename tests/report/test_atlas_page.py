@@ -222,8 +222,10 @@ def poisoned_atlas() -> AtlasData:
         for card in whole.cards
     )
     beside = replace(poisoned(whole.beside), groups=whole.groups)
-    ours = {"groups": whole.groups, "value": "gated", "cards": cards, "beside": beside}
-    return replace(poisoned(replace(whole, cards=())), **ours)
+    hostile: AtlasData = poisoned(replace(whole, cards=()))
+    return replace(
+        hostile, groups=whole.groups, value="gated", cards=cards, beside=beside
+    )
 
 
 def test_no_text_can_break_the_page() -> None:
