@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarks.scale import paper
 from benchmarks.scale.__main__ import PAGE
 from benchmarks.scale.hours import H100, RTX_4090, Setting, hours, vllm_share
 from benchmarks.scale.models import outlines
@@ -74,6 +75,22 @@ def test_hours_grow_with_what_is_done(models: dict[str, Outline]) -> None:
     least = total(usual)
     for more in ("pool", "samples", "steps", "batch", "tests", "limit", "shown"):
         assert total(replace(usual, **{more: 2 * getattr(usual, more)})) > least
+
+
+def test_the_papers_comparison_is_counted_from_its_recipe(
+    models: dict[str, Outline],
+) -> None:
+    recipe = paper.read()
+    done = paper.counts(recipe)
+    # Four methods with three seeds, two with one, and the form-only control.
+    assert (done.groups, done.sampling, done.trained) == (18, 14 * 6, 17 * 6)
+    assert done.tested == 120
+    assert done.pools + done.tests == sum(paper.SOURCES.values())
+    whole = paper.parts(models["Qwen3-4B"], recipe, H100, 40, 1)
+    assert whole["tests"].completions == 120 * done.tests * 8
+    once = paper.parts(models["Qwen3-4B"], recipe | {"seeds": 1}, H100, 40, 1)
+    share = once["tests"].hours / whole["tests"].hours
+    assert share == pytest.approx(48 / 120)
 
 
 def test_the_share_of_the_bandwidth_is_a_share() -> None:

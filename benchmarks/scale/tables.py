@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
+from benchmarks.scale import paper
 from benchmarks.scale.hours import (
     GPU,
     H100,
@@ -168,10 +169,38 @@ def run_hours(outline: Outline, limit: int, gpu: GPU, count: int) -> Hours | Non
         return None
     taken = found.options[found.chosen]
     setting = replace(DEFAULT, limit=limit)
-    usual = replace(lengths(limit), completion=round(setting.mean))
-    together = rows_of(outline, taken, usual, settings(limit), gpu.memory * GIB)
-    rows = min(VLLM_ROWS, max((one.pool for one in together), default=1))
+    rows = decoded_rows(outline, setting, gpu)
     return hours(outline, setting, gpu, rows, count, again=taken.way.checkpointing)
+
+
+def compared(outline: Outline) -> list[str]:
+    """Return the table of what the paper's comparison costs."""
+    recipe = paper.read()
+    sizes = paper.setting(recipe)
+    rows = decoded_rows(outline, sizes, H100)
+    found = [paper.parts(outline, recipe, H100, rows, count) for count in (1, 8, 32)]
+    lines = []
+    for name, one in found[0].items():
+        hours_of = [hours_text(parts[name].hours) for parts in found]
+        tokens = one.completions * sizes.mean / 1e9
+        lines.append([name, f"{one.completions:,}", f"{tokens:.1f}", *hours_of])
+    total = sum(one.completions for one in found[0].values())
+    sums = [hours_text(sum(p.hours for p in parts.values())) for parts in found]
+    tokens = total * sizes.mean / 1e9
+    lines.append(["**together**", f"{total:,}", f"{tokens:.1f}", *sums])
+    places = [f"hours, {count} x 80 GB, H100 SXM" for count in (1, 8, 32)]
+    return table(("", "completions", "tokens, 10⁹", *places), lines)
+
+
+def decoded_rows(outline: Outline, setting: Setting, gpu: GPU) -> int:
+    """Return how many completions of usual length decode together."""
+    found = fitted(outline, setting.limit, gpu.memory)
+    assert found.chosen is not None
+    taken = found.options[found.chosen]
+    usual = replace(lengths(setting.limit), completion=round(setting.mean))
+    own = settings(setting.limit)
+    together = rows_of(outline, taken, usual, own, gpu.memory * GIB)
+    return min(VLLM_ROWS, max((one.pool for one in together), default=1))
 
 
 def constants() -> list[str]:
@@ -245,3 +274,4 @@ def sections(outlines: dict[str, Outline]) -> Iterator[tuple[str, Sequence[str]]
     yield "held", held(outlines)
     yield "fits", fits(outlines)
     yield "hours", times(outlines)
+    yield "paper", compared(outlines["Qwen3-4B"])

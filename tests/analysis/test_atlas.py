@@ -17,6 +17,7 @@ from loaded import plain_network
 from neuron_opsd.analysis.analyse import AnalysisRequest, analyse
 from neuron_opsd.analysis.atlas import reading
 from neuron_opsd.analysis.atlas.making import AtlasRequest
+from neuron_opsd.analysis.atlas.source import Source
 from neuron_opsd.cli import main
 from neuron_opsd.comparison.compare import compare
 from neuron_opsd.comparison.comparison import Comparison
@@ -346,6 +347,40 @@ def test_what_was_read_is_not_read_again_and_the_page_is_the_same(
     calls.clear()
     charted(out, made.run, num_read=8, **choices)
     assert calls == [8, 8]  # other questions: base and trained model read again
+
+
+@pytest.mark.parametrize(
+    ("changed", "read"), [("model", [8, 2] * 2), ("adapter", [8, 2])]
+)
+def test_what_was_read_of_other_weights_is_read_again(
+    changed: str,
+    read: list[int],
+    made: Charted,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(made.out, out)
+    calls: list[int] = []
+
+    def counted(model: Any, answered: Any, config: Any) -> Any:
+        calls.append(len(answered))
+        return capture_answers(model, answered, config)
+
+    usual = Source.hash_of
+    monkeypatch.setattr(reading, "capture_answers", counted)
+    if changed == "model":
+        monkeypatch.setattr(reading, "model_fingerprint", lambda _: "another")
+    else:
+        monkeypatch.setattr(
+            Source,
+            "hash_of",
+            lambda self, name: "another" if name == changed else usual(self, name),
+        )
+    choices = {"pools": (str(made.pool),), "read_model": True, "neurons": ("1:7",)}
+    said = charted(out, made.run, num_read=10, **choices)
+    assert calls == read
+    assert any("was made from other things" in text for text in said.warnings)
 
 
 def kept_files(out: Path) -> dict[str, bytes]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import places
 from neuron_opsd.comparison.recipe import DEFAULT_METHODS, variants_of
 from neuron_opsd.comparison.variants import (
     Variant,
@@ -44,6 +45,37 @@ def test_a_recipe_gives_methods_settings_and_choices(tmp_path: Path) -> None:
     assert variants_of(recipe, ()) == (Variant("lmsi", "lmsi"), words)
     config = config_of(words, config_from_table(recipe.settings))
     assert (config.distill.steps, config.contexts.rule) == (3, "words")
+
+
+def test_the_papers_recipe_says_what_the_paper_states() -> None:
+    recipe = read_recipe(places.ROOT / "recipes" / "paper.toml")
+    shared = config_from_table(recipe.settings)
+    variants = variants_of(recipe, ())
+    check_variants(variants, oracle=False)
+    said: list[str] = []
+    check_resolved(variants, shared, said.append)
+    assert said == []
+    by_name = {one.name: config_of(one, shared) for one in variants}
+    assert [*by_name][:4] == [*DEFAULT_METHODS]
+    for config in by_name.values():
+        distill, tests = config.distill, config.evaluation
+        assert (distill.steps, distill.batch_size, distill.num_samples) == (150, 16, 8)
+        assert distill.divergence == "reverse-kl"
+        assert (distill.teacher, distill.ema_rate) == ("ema", 0.01)
+        assert (tests.num_samples, tests.temperature, tests.num_bins) == (8, 0.6, 15)
+    ours = [by_name[name] for name in ("neuron-opsd", *[*by_name][4:])]
+    assert {config.selection.keep_fraction for config in ours} == {0.2}
+    assert {config.contexts.num_demonstrations for config in ours} == {10}
+    rules = [(config.selection.rule, config.contexts.rule) for config in ours]
+    assert rules == [
+        ("fewest-neurons", "nearest"),
+        ("most-neurons", "nearest"),
+        ("fewest-neurons", "random"),
+    ]
+    for rival in ("lmsi", "ttrl", "intuitor"):
+        assert by_name[rival].selection.rule == "all"
+    assert by_name["ttrl"].policy.kl_weight == 0.0
+    assert by_name["ttrl"].distill.schedule == "cosine"
 
 
 def test_methods_are_taken_by_name_and_others_as_written(tmp_path: Path) -> None:

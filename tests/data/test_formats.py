@@ -22,7 +22,7 @@ WORDS = ["ice", "tin", "gold", "lead"]
 PUBLIC: dict[str, tuple[Row, str, tuple[str, ...], str]] = {
     "edu_feedback": (
         {"id": 0, "input": "Good thesis. ", "label": "Without Explanation"},
-        "Good thesis.",
+        "Does this comment on an essay explain its judgement?\nComment: Good thesis.",
         ("Without Explanation", "With Explanation"),
         "Without Explanation",
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -190,10 +191,27 @@ def test_a_log_without_samples_holds_no_questions(tmp_path: Path) -> None:
         read_log(tmp_path, inspect_log([]))
 
 
-def test_a_binary_log_says_how_to_convert_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_zipped_log_asks_what_one_of_json_asks(tmp_path: Path, method: int) -> None:
+    samples = [sample(n, epoch) for epoch in (1, 2) for n in (1, 2, 3)]
+    path = tmp_path / "log.eval"
+    with zipfile.ZipFile(path, "w", method) as log:
+        log.writestr("header.json", json.dumps({"version": 2, "status": "success"}))
+        for one in samples:
+            name = f"samples/{one['id']}_epoch_{one['epoch']}.json"
+            log.writestr(name, json.dumps(one))
+    file = read_questions(path)
+    plain = read_log(tmp_path, inspect_log(samples))
+    assert file.questions == plain.questions
+    assert file.gold == plain.gold
+    assert file.place_of["2"] == "samples/2_epoch_1.json"
+    assert "of inspect; 3 rows repeat one" in file.notes[0]
+
+
+def test_a_zipped_log_that_is_none_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "log.eval"
     path.write_bytes(b"PK\3\4")
-    with pytest.raises(DataError, match="inspect log convert LOG --to json"):
+    with pytest.raises(DataError, match=r"log\.eval: is damaged"):
         read_questions(path)
 
 

@@ -276,6 +276,14 @@ def test_parts_and_rows_are_chosen_by_columns(tmp_path: Path) -> None:
     assert "Earth-science/pool.jsonl" in made["sha256_of"]
 
 
+def test_the_reader_that_a_set_needs_is_said(tmp_path: Path) -> None:
+    rows = [row | {"answer": f"So.\n#### {n}"} for n, row in enumerate(rows_of(60))]
+    _, test, data = divided(tmp_path, rows, warns=True)
+    assert "its answers need answers.reader=number" in data.notes[1]
+    gold = read_questions(data.parts[0].test).gold.answer_of
+    assert gold == {name: name[1:] for name in test}
+
+
 @pytest.mark.parametrize(
     ("choices", "said"),
     [

@@ -19,7 +19,7 @@ from inspect_ai import Epochs, Task
 from inspect_ai import eval as inspect_eval
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.log import EvalLog, convert_eval_logs
-from inspect_ai.model import ModelOutput, get_model
+from inspect_ai.model import ModelOutput, ModelUsage, get_model
 from inspect_ai.scorer import choice
 from inspect_ai.solver import multiple_choice
 
@@ -35,7 +35,10 @@ def outputs(count: int) -> list[ModelOutput]:
     for number in range(count):
         cut = "max_tokens" if number % 11 == 10 else "stop"
         reply = REPLIES[(number * number + number // 3) % len(REPLIES)]
-        found.append(ModelOutput.from_content("mockllm/model", reply, stop_reason=cut))
+        made = ModelOutput.from_content("mockllm/model", reply, stop_reason=cut)
+        # Without it inspect would count tokens by a vocabulary from the network.
+        made.usage = ModelUsage(input_tokens=9, output_tokens=3, total_tokens=12)
+        found.append(made)
     return found
 
 

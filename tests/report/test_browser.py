@@ -12,12 +12,14 @@ import pytest
 from browser import Browser, find_browser, open_browser
 from comparison_examples import small_comparison
 from neuron_opsd.report.analysis_page import render_analysis
+from neuron_opsd.report.atlas_page import render_atlas
 from neuron_opsd.report.comparison_page import render_comparison
 from neuron_opsd.report.probe_page import render_probe
 from neuron_opsd.report.run_page import render_page
 from report_examples import example_report
 from tests.report import (
     test_analysis_page,
+    test_atlas_page,
     test_comparison_page,
     test_probe_page,
     test_run_page,
@@ -79,11 +81,16 @@ def bad_probe() -> str:
     return render_probe(test_probe_page.poisoned(test_probe_page.example_probe()))
 
 
+def bad_atlas() -> str:
+    return render_atlas(test_atlas_page.poisoned_atlas())
+
+
 PAGES: Mapping[str, Poison] = {
     "report": bad_report,
     "comparison": bad_comparison,
     "analysis": bad_analysis,
     "probe": bad_probe,
+    "atlas": bad_atlas,
 }
 TESTS = (test_run_page, test_comparison_page, test_analysis_page, test_probe_page)
 """Each puts its `HOSTILE` wherever foreign text enters a page."""

@@ -35,6 +35,7 @@ LAYERS: tuple[set[str], ...] = (
     {"analysis"},
     {"probing"},
     {"exporting"},
+    {"forgetting"},
     {"library", "steps"},
     {"cli"},
 )

@@ -22,6 +22,7 @@ from neuron_opsd import errors
 from neuron_opsd.cli import (
     compare,
     export,
+    forgetting,
     inspect,
     neurons,
     planning,
@@ -81,6 +82,7 @@ COMMANDS: Final[Mapping[Callable[..., int | None], str]] = {
     inspect.status: "runs/first",
     inspect.report: "runs/first",
     export.export: "runs/first --to merged --out first-merged",
+    forgetting.forgetting: "runs/first --out first-forgetting --limit 500",
     planning.config: "--set method=lmsi > settings.toml",
     planning.doctor: "",
     completion: "bash",

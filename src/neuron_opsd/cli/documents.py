@@ -16,6 +16,7 @@ from typing_extensions import TypedDict
 from neuron_opsd.comparison.forecast import Forecast
 from neuron_opsd.config import Config
 from neuron_opsd.data.splitting import SplitData
+from neuron_opsd.forgetting import Forgetting
 from neuron_opsd.planning.doctor import Check
 from neuron_opsd.planning.foresight import Foresight
 from neuron_opsd.planning.plan import Plan
@@ -228,6 +229,7 @@ DOCUMENTS: Final[Mapping[str, Any]] = {
     "neurons": NeuronsDocument,
     "status": RunStatus | ComparisonStatus,
     "report": ReportDocument,
+    "forgetting": Forgetting,
     "config": Config,
     "doctor": DoctorDocument,
 }

@@ -10,16 +10,14 @@ import json
 import re
 from collections.abc import Iterator
 from itertools import chain
-from typing import Any, Final
+from typing import Final
 
 from neuron_opsd.config import QuestionsConfig
 from neuron_opsd.data.byte_streams import Line, Pieces, lines_of
 from neuron_opsd.data.json_text import (
-    STRICT,
     TextAhead,
     checked_object,
-    not_json,
-    unusable,
+    parse_json,
 )
 from neuron_opsd.data.rows import (
     BadRowError,
@@ -83,16 +81,6 @@ def parse_json_line(line: Line, config: QuestionsConfig) -> Values | BadRowError
         return BadRowError(not_utf8(error))
     except BadRowError as error:
         return error
-
-
-def parse_json(text: str) -> Any:
-    """Return what a JSON text holds."""
-    try:
-        return STRICT.decode(text)
-    except json.JSONDecodeError as error:
-        raise BadRowError(not_json(error)) from None
-    except (ValueError, RecursionError) as error:
-        raise unusable(error) from None
 
 
 INSPECT_LOG: Final = re.compile(

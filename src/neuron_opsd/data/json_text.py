@@ -73,6 +73,16 @@ def not_json(error: json.JSONDecodeError, where: str = "") -> str:
     return f"not JSON ({what} after {where or f'column {error.colno - 1}'}){hint}"
 
 
+def parse_json(text: str) -> Any:
+    """Return what a JSON text holds."""
+    try:
+        return STRICT.decode(text)
+    except json.JSONDecodeError as error:
+        raise BadRowError(not_json(error)) from None
+    except (ValueError, RecursionError) as error:
+        raise unusable(error) from None
+
+
 class TextAhead:
     """The text of a JSON file, of which only what is being read is held."""
 

@@ -20,6 +20,7 @@ import pyarrow as pa
 from neuron_opsd.config import QuestionsConfig
 from neuron_opsd.data.byte_streams import PIECE, Hash, Pieces, pieces_of, unzipped
 from neuron_opsd.data.csv_rows import read_csv, read_tsv
+from neuron_opsd.data.inspect_logs import read_eval
 from neuron_opsd.data.json_rows import read_json, read_json_lines
 from neuron_opsd.data.parquet_rows import read_parquet
 from neuron_opsd.data.rows import FileRow, Table, counted, measured
@@ -96,11 +97,6 @@ def reader_of(path: Path, otherwise: str = "") -> tuple[str, Reader]:
     ending = "".join(path.suffixes[-1:]) or "no ending"
     near = get_close_matches(ending, READERS, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    if ending == ".eval":
-        hint = (
-            "; a log of inspect is read as JSON: write it so with `inspect log convert "
-            "LOG --to json --output-dir DIR`"
-        )
     raise DataError(
         f"{path} has {ending}, which is no format of question files; allowed are "
         f"{', '.join(READERS)}, or the id of a Hugging Face dataset{hint}"
@@ -149,6 +145,7 @@ READERS: Final[dict[str, Reader]] = {
     ".parquet": of_parquet,
     ".csv": of_text(read_csv),
     ".tsv": of_text(read_tsv),
+    ".eval": read_eval,
 }
 """By the ending of the file's name."""
 

@@ -275,6 +275,11 @@ def record(
 def remarks(file: QuestionFile, sides: Sides, columns: RowColumns) -> list[str]:
     """Say what a user should know of how a file was divided."""
     said = []
+    if file.reader:
+        said.append(
+            f"its answers need answers.reader={file.reader}, which the files written "
+            "do not say"
+        )
     if columns.num_passed:
         said.append(f"{columns.num_passed:,} rows were left out by --where")
     if sides.unlabelled:

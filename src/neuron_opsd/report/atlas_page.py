@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
+from neuron_opsd.method.enrichment import FALSE_SHARE
 from neuron_opsd.report import atlas_charts as charts
 from neuron_opsd.report import atlas_tables as tables
 from neuron_opsd.report.html import render_template
-from neuron_opsd.report.wording import number
+from neuron_opsd.report.wording import number, percent
 from neuron_opsd.results import atlas
 
 VALUES: Final[Mapping[str, str]] = {
@@ -58,6 +59,9 @@ def context(data: atlas.AtlasData) -> dict[str, Any]:
         "rates": beside and tables.rates_table(data, beside),
         "value": VALUES[data.value],
         "names": atlas.GROUPS,
+        "shown": atlas.NUM_SHOWN,
+        "num_draws": max(len(group.by_chance) for group in data.groups),
+        "false_share": percent(FALSE_SHARE, 0),
     }
 
 

@@ -30,7 +30,10 @@ WHY: Final[Mapping[str, str]] = {
     "shown": "more often in demonstrations",
     "common": "in most questions of the pool",
 }
-"""Why a neuron has a section of its own, the first that holds."""
+"""Why a neuron has a section of its own."""
+
+NUM_SHOWN: Final[Mapping[str, int]] = {"more": 24, "fewer": 8, "shown": 8, "common": 16}
+"""How many have one at most, by the reason, besides those that are asked for."""
 
 
 @dataclass(frozen=True, slots=True)

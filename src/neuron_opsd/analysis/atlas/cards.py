@@ -17,19 +17,13 @@ from neuron_opsd.method.statistics import BoolArray
 from neuron_opsd.records import NeuronSet, Question
 from neuron_opsd.results.atlas import (
     DEMONSTRATIONS,
+    NUM_SHOWN,
     POOL,
     SELECTED,
     NeuronCard,
     PushedQuestion,
 )
 
-NUM_SHOWN: Final[Mapping[str, int]] = {
-    "more": 24,
-    "fewer": 8,
-    "shown": 8,
-    "common": 16,
-}
-"""Neurons that get a section of their own, by the reason, besides those asked for."""
 MOST_ASKED: Final = 40
 NUM_QUESTIONS: Final = 5
 """Questions that are shown of a neuron."""

@@ -202,7 +202,7 @@ SETS: Final = (
         *(set_readers.read_edu_feedback, "MIT, of the repository NeuFS"),
         fits=lambda cells: cells.get("label") in set_readers.EXPLAINS,
         by_answer=True,
-        note="; what is asked about a comment is yours to say (prompts.instruction)",
+        note="; the question about a comment is ours",
     ),
     PublicSet(
         *("trl", "rows of TRL with an answer", (), set_readers.read_trl),

@@ -40,6 +40,7 @@ COPA_ASKS: Final = {
     "cause": "What was the cause of this?",
     "effect": "What happened as a result?",
 }
+EXPLAINS_ASKS: Final = "Does this comment on an essay explain its judgement?"
 EXPLAINS: Final = ("Without Explanation", "With Explanation")
 """The labels of Edu-Feedback."""
 PADDING: Final = "N/A"
@@ -337,9 +338,8 @@ def read_trl(cells: Cells) -> Item:
 def read_edu_feedback(cells: Cells) -> Item:
     """Read Edu-Feedback: a comment, and whether it explains its judgement."""
     return Item(
-        asked(text_of(cells, "input")),
+        asked(f"{EXPLAINS_ASKS}\nComment: {text_of(cells, 'input')}"),
         EXPLAINS,
         answers=answer_in(cells, "label", "text"),
         id=identity(cells),
-        question_label="Comment",
     )
