@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import posixpath
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +37,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
     """Return a page with links that work on the site, and with its directives."""
     if page.is_homepage:
         page.meta["hide"] = ["navigation"]  # it is the navigation
-    repository = config.extra["social"][0]["link"]
-    text = outward(markdown, page.file.src_uri, repository)
-    return SHOWN.sub(directive, text)
+    return SHOWN.sub(directive, outward(markdown, page.file.src_uri, config))
 
 
 def directive(shown: re.Match[str]) -> str:
@@ -65,14 +62,15 @@ def on_page_content(html: str, **_: Any) -> str:
     return html.replace('<a href="" id=', "<a id=")
 
 
-def outward(text: str, page: str, repository: str) -> str:
+def outward(text: str, page: str, config: Any) -> str:
     """Return a page whose links to files outside docs/ lead to the repository.
 
     Args:
         text: The page.
         page: Its place in docs/.
-        repository: Address of the repository.
+        config: Names the repository.
     """
+    repository = config.extra["social"][0]["link"]
     folder = posixpath.dirname(posixpath.join("docs", page))
 
     def leads(link: re.Match[str]) -> str:
@@ -88,8 +86,9 @@ def on_post_build(config: Any) -> None:
     """Add every page as Markdown, and one file of all in the order of the list."""
     docs, site = Path(config.docs_dir), Path(config.site_dir)
     listed = sections((docs / "README.md").read_text(encoding="utf-8"))
-    pages = [one.page for entries in listed.values() for one in entries]
-    for page in pages:
-        shutil.copyfile(docs / page, site / page)
-    whole = [(docs / page).read_text(encoding="utf-8").strip() for page in pages]
-    (site / "llms-full.txt").write_text("\n\n".join(whole) + "\n", encoding="utf-8")
+    whole = ""
+    for page in (one.page for entries in listed.values() for one in entries):
+        text = outward((docs / page).read_text(encoding="utf-8"), page, config)
+        (site / page).write_text(text, encoding="utf-8")
+        whole += text + "\n"
+    (site / "llms-full.txt").write_text(whole, encoding="utf-8")
