@@ -7,6 +7,7 @@ PIP := -m pip --disable-pip-version-check -qq install
 LOCKED := --no-deps --require-hashes --requirement
 AUDIT := $(VENV)-audit
 WITH_VLLM := $(VENV)-vllm
+WITH_JUDGES := $(VENV)-judges
 OLDEST := $(VENV)-oldest
 LOCK = $(AUDIT)/bin/uv pip compile --quiet --upgrade --universal --generate-hashes \
   --python-version 3.11 --no-emit-package torch --override requirements/without-cuda.txt \
@@ -39,7 +40,7 @@ FIND_PYTHON = for python in python3.11 python3 python3.12 python3.13 python3.14;
 PYTHON ?= $(shell $(FIND_PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-ray test-vllm test-oldest test-faults check fix docs site lock audit clean
+.PHONY: help demo test test-ray test-vllm test-judges test-oldest test-faults check fix docs site lock audit clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 13
@@ -52,6 +53,9 @@ test: $(VENV)/installed-dev ## run the tests
 
 test-vllm: $(WITH_VLLM)/installed ## the tests of vLLM, in an environment of its own (4 GB)
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(WITH_VLLM)/bin/python -m pytest tests/models/vllm
+
+test-judges: $(WITH_JUDGES)/installed ## the tests of lm-eval and inspect, in an environment of its own
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(WITH_JUDGES)/bin/python -m pytest tests/judges
 
 test-oldest: $(OLDEST)/installed ## the tests with the oldest version of everything that is allowed
 	@$(OLDEST)/bin/python -m pytest $(TEST_FLAGS)
@@ -94,7 +98,7 @@ audit: $(AUDIT)/installed $(VENV)/installed ## list what is installed (sbom.json
 	@echo "torch is not in the lock; $(TORCH): see its own advisories"
 
 clean: ## remove the environment and what the tools left
-	rm -rf $(VENV) $(AUDIT) $(WITH_VLLM) $(OLDEST) sbom.json faults.json .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
+	rm -rf $(VENV) $(AUDIT) $(WITH_VLLM) $(WITH_JUDGES) $(OLDEST) sbom.json faults.json .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
 
 $(VENV)/made:
 	@if [ "$(PYTHON)" = no-python ]; then echo "make: no Python 3.11 or newer was" \
@@ -125,6 +129,13 @@ $(VENV)/installed-ray: $(VENV)/installed requirements/lock-ray.txt
 $(VENV)/installed-dev: $(VENV)/installed requirements/lock-dev.txt
 	@echo "installing the development tools into $(VENV)"
 	@$(call install,$(BIN)/python,$(LOCKED) requirements/lock-dev.txt)
+	@touch $@
+
+$(WITH_JUDGES)/installed: pyproject.toml requirements/judges.txt
+	@echo "installing lm-eval and inspect into $(WITH_JUDGES); this takes some minutes"
+	@$(PYTHON) -m venv --clear $(WITH_JUDGES)
+	@$(call install,$(WITH_JUDGES)/bin/python,--no-deps $(CPU_INDEX) '$(TORCH)')
+	@$(call install,$(WITH_JUDGES)/bin/python,--requirement requirements/judges.txt --editable .)
 	@touch $@
 
 # vLLM names the versions of nearly all that it stands beside, so nothing is locked here.

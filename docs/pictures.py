@@ -50,8 +50,15 @@ PICTURES: Mapping[str, Picture] = {
         "demo", "report.html", "#cases", "#cases details:nth-of-type(6)"
     ),
     "training.png": Picture("demo", "report.html", "#training", "#training figure"),
-    "layers.png": Picture("analysis", "atlas/*.html", "#layers", "#layers figure"),
-    "atlas.png": Picture("analysis", "atlas/*.html", "#chance", "#chance figure"),
+    "atlas-layers.png": Picture(
+        "analysis", "atlas/*.html", "#layers", "#layers figure"
+    ),
+    "atlas-chance.png": Picture(
+        "analysis", "atlas/*.html", "#chance", "#chance figure"
+    ),
+    "atlas-neurons.png": Picture(
+        "analysis", "atlas/*.html", "#neurons", "#neurons .cells"
+    ),
     "comparison.png": Picture(
         "comparison", "comparison.html", "header", "#results tr:nth-of-type(8)"
     ),

@@ -470,8 +470,8 @@ def test_an_unknown_ending_is_told_what_is_allowed(read: Read) -> None:
         read(b"", "pool.jsnl")
     assert str(caught.value) == (
         "pool.jsnl has .jsnl, which is no format of question files; allowed are "
-        ".jsonl, .jsonl.gz, .json, .parquet, .csv, .tsv, .eval, or the id of a Hugging Face "
-        "dataset; did you mean .jsonl?"
+        ".jsonl, .jsonl.gz, .json, .parquet, .csv, .tsv, .eval, or the id of a Hugging "
+        "Face dataset; did you mean .jsonl?"
     )
 
 

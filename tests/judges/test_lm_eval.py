@@ -76,9 +76,15 @@ def scored(
     )
     tracker = EvaluationTracker(output_path=str(out))
     tracker.general_config_tracker.model_name_sanitized = "scripted"
+    tracker.date_id = "2026-11-30T00-00-00.000001"
     tracker.save_results_samples(task, found["samples"][task])
     (path,) = out.rglob(f"samples_{task}_*.jsonl")
     return found["results"][task], path
+
+
+def values(found: JudgedFile) -> dict[str, float]:
+    """Return measures without intervals, which the name of a test set decides."""
+    return {name: interval.value for name, interval in found.measures.items()}
 
 
 def judged(path: Path, test: Path | str | None, settings: Any = FEW) -> JudgedFile:
@@ -110,7 +116,8 @@ def test_an_exported_task_has_our_accuracy(
         assert own.agreement == (own.num_samples, own.num_samples)
         assert own.confidences[0].source == "likelihood"
     # The log carries the questions, so that a test set is not needed.
-    assert judged(path, None, run.data.config).measures == own.measures
+    alone = judged(path, None, run.data.config)
+    assert values(alone) == values(own)
 
 
 CHOICE_TASK = """\

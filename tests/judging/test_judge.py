@@ -181,8 +181,8 @@ def test_the_order_of_rows_changes_no_accuracy(
     found = no.judge(
         {"base": turned}, SETTINGS, {"exam": folder / "exam.jsonl"}, progress=Silent()
     )
-    for name in ("avg_at_k", "pass_at_k", "unanimity"):
-        assert found.files[0].measures[name] == data.files[0].measures[name]
+    # Samples have numbers, so that even the vote of four different ones is the same.
+    assert found.files[0].measures == data.files[0].measures
 
 
 def test_one_sample_a_question_has_no_vote(folder: Path, tmp_path: Path) -> None:
@@ -228,6 +228,7 @@ def test_the_page_says_all_of_it(data: JudgementData) -> None:
         "stated, mean, slope and offset (Platt)",
         "5 questions have no sample and are left out of every measure",
         "very likely",
+        "0.010 better",
         "on 55 of 60 questions, the others having no sample",
     ):
         assert said in reader.text

@@ -302,6 +302,9 @@ def test_lm_eval_logs_of_likelihoods(tmp_path: Path) -> None:
         likelihood_row(1, capitals()[1], [-3.0, -1.0, -2.0]),
         likelihood_row(2, capitals()[2], [-2.0, -2.0, -1.5]),
     ]
+    for row in rows:  # what was asked is more than the question
+        for request in row["arguments"].values():
+            request["arg_0"] = f"Question: {request['arg_0']}\nAnswer:"
     path = write_rows(tmp_path / "samples.jsonl", rows)
     exam = write_rows(tmp_path / "capitals.jsonl", capitals())
     for test in (None, exam):

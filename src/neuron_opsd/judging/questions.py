@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,7 +54,9 @@ def read_asked(
     config: Config,
     warn: Callable[[str], None],
 ) -> Asked:
-    """Read the test set, or without one the questions that the first file carries.
+    """Read the test set, or without one the questions that the files carry.
+
+    Those are in the order of their ids, so that resamples do not depend on the files'.
 
     Raises:
         DataError: If there are none, or their gold answers cannot be used.
@@ -71,6 +73,8 @@ def read_asked(
     else:
         name, source = OWN, str(next(iter(files.values())))
         found = own_questions([*files.values()], config)
+        in_order = sorted(found.questions, key=lambda question: question.id)
+        found = replace(found, questions=tuple(in_order))
     for note in found.notes:
         warn(note)
     check_gold(name, source, found, config.answers, warn)

@@ -35,6 +35,8 @@ class Answered:
 
     place: str
     """Where it stands in its file."""
+    number: int | None
+    """Its own number among the samples of its question."""
     answer: str | None
     finished: bool | None
     num_tokens: int | None
@@ -74,6 +76,8 @@ def read_answers(
 ) -> Answers:
     """Read the answers of a file of samples to some questions.
 
+    Samples that have numbers are in their order, wherever they stand in the file.
+
     Args:
         path: The file.
         matcher: Finds the question of each sample.
@@ -99,6 +103,9 @@ def read_answers(
     problems.tell()
     found.refuse_nothing(number)
     found.answers.sha256 = table.hash()
+    for own in found.answers.of.values():
+        if all(one.number is not None for one in own):
+            own.sort(key=lambda one: one.number or 0)
     return found.answers
 
 
@@ -198,6 +205,7 @@ class Collector:
             self.answers.findings.add("unread confidence", where)
         return Answered(
             place,
+            sample.number,
             answer,
             sample.finished,
             sample.num_tokens,

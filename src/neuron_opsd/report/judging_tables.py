@@ -96,7 +96,7 @@ def pair_table(pair: Paired, least: Least) -> Table:
                 (
                     Cell(change, ends, key=not interval.holds_zero),
                     Cell(p_text(pair.p_values[kind.name])),
-                    Cell(said(judged(kind, interval, least))),
+                    Cell(said(judged(kind, interval, least)).replace("got ", "")),
                 ),
             )
         )
