@@ -147,6 +147,26 @@ def test_a_run_that_resumes_goes_on_with_the_same_run(
     assert list(store.steps.values()) == [[*range(STEPS + 1)]]
 
 
+def test_each_training_of_a_comparison_is_told_once(
+    tiny_llama: Path, tmp_path: Path
+) -> None:
+    request, out = tiny_request(tmp_path), tmp_path / "compared"
+    config = tiny_config(tiny_llama, "evaluation.num_resamples=10")
+    sources = {"parity": request.pool}
+    tests = {"parity": request.tests["parity"]}
+    again = None
+    for store in (first := Store(), first, again := Store()):
+        with no.tracked(store.open, out, Silent()) as told:
+            no.compare(sources, tests, out, config, told, methods=["lmsi"], seeds=1)
+    # Of what has ended the files tell another tracker everything.
+    assert first.steps == again.steps
+    assert first.values == again.values
+    assert list(first.steps.values()) == [[*range(STEPS + 1)]] * 2
+    named = [one["method"] for one in first.settings.values()]
+    assert named == ["form-only", "lmsi"]
+    assert all("parity/after/avg_at_k" in first.values[k, STEPS] for k in first.steps)
+
+
 def test_another_run_of_the_same_name_is_another_run(tmp_path: Path) -> None:
     keys = set()
     for name in ("one", "two"):
@@ -213,7 +233,7 @@ def test_a_tracker_that_is_not_installed_is_refused_before_any_work(
     assert main(argv) == 2
     package = tracking.TRACKERS[name].package
     assert capsys.readouterr().err.splitlines() == [
-        f"neuron-opsd: --track {name} needs the package {package}, which is not "
+        f"neuron-opsd: the tracker {name} needs the package {package}, which is not "
         f"installed; pip install {package}"
     ]
     assert not request.out.exists()

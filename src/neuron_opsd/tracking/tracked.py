@@ -36,7 +36,7 @@ class Tracker:
         """
         if find_spec(self.package) is None:
             raise ConfigError(
-                f"--track {name} needs the package {self.package}, which is not "
+                f"the tracker {name} needs the package {self.package}, which is not "
                 f"installed; pip install {self.package}"
             )
         module = import_module(f"neuron_opsd.tracking.{name}")

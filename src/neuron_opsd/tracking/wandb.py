@@ -50,7 +50,7 @@ class WandbLog:
         self, step: int, values: Mapping[str, float], events: Sequence[str]
     ) -> None:
         """Log the values, and raise an alert for each event."""
-        self._run.log(dict(values), step=step)
+        self._run.log(dict(values), step=step, commit=True)
         for text in events:
             self._run.alert(f"step {step}", text)
         if self._alone:
