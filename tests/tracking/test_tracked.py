@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, get_args
 
 import pytest
 
 import neuron_opsd as no
 from neuron_opsd.cli import main
 from neuron_opsd.cli.app import making
+from neuron_opsd.comparison.spreading import Letter, Telling, deliver
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.progress import Silent
 from neuron_opsd.runs.metrics import append_metrics
+from neuron_opsd.storage.mirror import Original
 from neuron_opsd.tracking import tracked as tracking
+from neuron_opsd.tracking.names import TrackerName
 from neuron_opsd.tracking.subject import LEDGER, Subject
 from tiny_runs import (
     FinishedRun,
@@ -221,7 +225,7 @@ def test_no_number_is_told_that_is_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", tracking.TRACKERS)
 def test_a_tracker_that_is_not_installed_is_refused_before_any_work(
-    name: str,
+    name: TrackerName,
     tiny_llama: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -245,6 +249,26 @@ def test_an_unknown_tracker_is_refused_with_the_names() -> None:
         no.tracked("excel", "runs/first"),
     ):
         pass
+
+
+def test_the_flag_takes_every_tracker() -> None:
+    assert get_args(TrackerName) == tuple(tracking.TRACKERS)
+
+
+def test_what_a_worker_of_a_cluster_tells_arrives_as_it_was_said(
+    tmp_path: Path,
+) -> None:
+    letters: list[Letter] = []
+    told = Telling((0, "law", "base"), Original(tmp_path), letters.append)
+    told.log_settings("lmsi", {"seed": 0})
+    told.log_metrics("lmsi", 0, {"loss": 1.0}, ["step 0: odd"])
+    store = Store()
+    with no.tracked(store.open, tmp_path) as progress:
+        context: Any = SimpleNamespace(progress=progress)
+        deliver(context, lambda: letters)
+    assert list(store.settings.values()) == [{"seed": 0}]
+    assert list(store.values.values()) == [{"loss": 1.0}]
+    assert store.events == ["step 0: odd"]
 
 
 def test_no_report_names_the_tracker() -> None:

@@ -14,6 +14,7 @@ from neuron_opsd.cli.environment import prepare_libraries
 from neuron_opsd.cli.exit_statuses import DONE
 from neuron_opsd.cli.terminal import Terminal, complain, open_terminal
 from neuron_opsd.errors import ConfigError
+from neuron_opsd.tracking.names import TrackerName
 
 if TYPE_CHECKING:
     from neuron_opsd.config import Config
@@ -29,10 +30,7 @@ def several(*names: str) -> Parameter:
 
 Ray: TypeAlias = Annotated[str, Parameter(show_default=False)]
 
-Track: TypeAlias = Annotated[
-    Literal["trackio", "tensorboard", "wandb", "mlflow"] | None,
-    Parameter(show_default=False),
-]
+Track: TypeAlias = Annotated[TrackerName | None, Parameter(show_default=False)]
 
 Tests: TypeAlias = Annotated[tuple[str, ...], several("--test")]
 

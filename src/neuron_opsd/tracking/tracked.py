@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias
 
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.progress import QUIET, Progress
+from neuron_opsd.tracking.names import TrackerName
 from neuron_opsd.tracking.subject import Ledger, Log, Subject
 
 Open: TypeAlias = Callable[[Subject], Log]
@@ -44,7 +45,7 @@ class Tracker:
         return opener
 
 
-TRACKERS: Final[Mapping[str, Tracker]] = {
+TRACKERS: Final[Mapping[TrackerName, Tracker]] = {
     "trackio": Tracker("trackio", "its database on this machine (TRACKIO_DIR)"),
     "tensorboard": Tracker("tensorboard", "the folder tensorboard in --out"),
     "wandb": Tracker("wandb", "files below wandb/; a server with WANDB_MODE=online"),
@@ -59,11 +60,12 @@ def opener_of(name: str) -> Open:
     Raises:
         ConfigError: If there is no such tracker, or its package is not installed.
     """
-    if name not in TRACKERS:
+    found = {str(known): tracker for known, tracker in TRACKERS.items()}.get(name)
+    if found is None:
         raise ConfigError(
             f"the tracker is {name!r}, but it must be one of {', '.join(TRACKERS)}"
         )
-    return TRACKERS[name].opener(name)
+    return found.opener(name)
 
 
 @contextmanager
