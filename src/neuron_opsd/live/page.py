@@ -86,7 +86,11 @@ def state_of(found: RunStatus | ComparisonStatus, *, running: bool) -> str:
 
 def stage_table(found: RunStatus) -> Table:
     """Return what is done of every stage."""
-    columns = (Column("state"), Column("file or progress"), Column("seconds"))
+    columns = (
+        Column("state", text=True),
+        Column("file or progress", text=True),
+        Column("seconds"),
+    )
     rows = [
         TableRow(
             stage.name,
@@ -103,7 +107,7 @@ def stage_table(found: RunStatus) -> Table:
 
 def group_table(found: ComparisonStatus) -> Table:
     """Return what is done of every run group."""
-    columns = (Column("models done"), Column("begun"), Column("running"))
+    columns = (Column("models done"), Column("begun", text=True), Column("running"))
     rows = [
         TableRow(
             group.name,
