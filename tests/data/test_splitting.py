@@ -13,7 +13,7 @@ import pytest
 
 from neuron_opsd.cli.app import main
 from neuron_opsd.data.overlap import check_overlap
-from neuron_opsd.data.passages import shared_passages
+from neuron_opsd.data.passages import fingerprints, shared_passages
 from neuron_opsd.data.questions import read_questions
 from neuron_opsd.data.sides import joined
 from neuron_opsd.data.splitting import SplitData, split
@@ -156,6 +156,11 @@ def test_every_shared_run_of_the_length_is_found_wherever_it_stands(
         ]
         pairs = shared_passages(texts, 32).pairs.tolist()
         assert joined(pairs, 3).tolist() == [0, 0, 0]
+
+
+def test_of_a_long_text_few_hashes_are_held() -> None:
+    held = fingerprints(words("long", 2000), 32, {})
+    assert 100 < held.size < 2000 / 4  # two in ten of winnowing's windows
 
 
 def test_short_runs_make_no_passage() -> None:

@@ -79,6 +79,37 @@ def test_a_system_turn_keeps_demonstrations_in_the_last_one(
     assert trainer["teacher_prompt_template"] == "{privileged_context}\n\n{prompt}"
 
 
+@pytest.mark.parametrize("form", ["chat", "plain"])
+def test_what_was_given_goes_back_as_it_came(
+    form: str, finished_run: FinishedRun, tmp_path: Path
+) -> None:
+    rows = [
+        {
+            "id": f"g{n}",
+            "prompt": [{"role": "user", "content": f"Is {n} odd?"}],
+            "choices": ["yes", "no"],
+            "privileged_context": f"Hint: look at the end of {n}.",
+        }
+        for n in range(20)
+    ]
+    model = Path(finished_run.config.model.name)
+    told = ("contexts.rule=given", "contexts.num_demonstrations=1", "distill.steps=1")
+    request = tiny_request(tmp_path)
+    write_rows(tmp_path / "pool.jsonl", rows)
+    run = tiny_run(request, tiny_config(model, f"prompts.form={form}", *told))
+    made, settings, warnings = rows_of(run, tmp_path / "out")
+    given = {row["id"]: row["privileged_context"] for row in rows}
+    template = settings["trainer"]["teacher_prompt_template"]
+    assert template == "{prompt}\n\n{privileged_context}"
+    for row in made:
+        assert row["privileged_context"] == given[row["id"]]
+        asked = row["prompt"] if form == "plain" else row["prompt"][-1]["content"]
+        told_so = composed(row | {"prompt": asked}, template)
+        # A conversation's last turn is TRL's to make; a text ends with `Answer:`.
+        assert (told_so in row["teacher_prompt"]) == (form == "chat")
+    assert any("into the last user turn" in one for one in warnings) == (form != "chat")
+
+
 def test_settings_mean_what_they_meant(
     finished_run: FinishedRun, tmp_path: Path
 ) -> None:

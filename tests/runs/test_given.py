@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import neuron_opsd as no
 from neuron_opsd.config import Config, PromptsConfig
 from neuron_opsd.data.questions import read_questions, write_questions
 from neuron_opsd.errors import ConfigError, DataError
@@ -210,6 +211,13 @@ def test_the_rule_alone_is_enough_and_several_are_refused() -> None:
     )
     with pytest.raises(ConfigError, match="num_demonstrations is 2; leave it out"):
         settled(two)
+
+
+def test_a_probe_of_it_is_refused(tmp_path: Path, tiny_llama: Path) -> None:
+    pool = write_rows(tmp_path / "pool.jsonl", given_rows())
+    with pytest.raises(ConfigError, match="finds no demonstrations, but a probe"):
+        no.probe(pool, tmp_path / "probe", given_config(tiny_llama))
+    assert not (tmp_path / "probe").exists()
 
 
 def test_a_teacher_that_is_told_may_differ_from_the_vote() -> None:

@@ -2,7 +2,8 @@
 
 TRL makes the teacher's prompt of `prompt` and `privileged_context` by a template with
 both. Where the teacher's text is something before the student's, a template that says
-so gives the very same prompt; else demonstrations stand in the last user turn.
+so gives the very same prompt, and so does TRL's own where the run showed in a
+conversation what was given; else demonstrations stand in the last user turn.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ BEFORE: Final = "{privileged_context}{prompt}"
 
 IN_TURN: Final = "{privileged_context}\n\n{prompt}"
 """The same where rows are conversations, whose last turn it makes."""
+
+AFTER: Final = "{prompt}\n\n{privileged_context}"
+"""TRL's own template, by which a run shows what is given with each question."""
 
 ALPHAS: Final = {"forward-kl": 0.0, "reverse-kl": 1.0}
 """What TRL calls divergences; between them lies that of Jensen and Shannon."""
@@ -83,15 +87,18 @@ def write(run: FinishedRun, request: Request, folder: Path, progress: Progress) 
         examples = build_examples(
             tokenizer, contexts, library, run.config, on_done=done
         )
-    as_texts = [*text_rows(tokenizer, examples)]
+    given = run.config.shows_given
+    as_texts = [] if given else [*text_rows(tokenizer, examples)]
     exact = len(as_texts) == len(examples)
     rows = as_texts if exact else [*turn_rows(run, tokenizer, examples, library)]
+    template = BEFORE if exact else AFTER if given else IN_TURN
+    exact |= given and all(example.student_prompt.messages for example in examples)
     lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     (folder / ROWS).write_text("".join(lines), encoding="utf-8")
     if not exact:
         progress.warn(
             "TRL puts what its teacher is shown into the last user turn, where this "
-            "run showed turns before it; teacher_prompt in each row is what it showed"
+            "run showed it elsewhere; teacher_prompt in each row is what it showed"
         )
     if any(example.choices for example in examples):
         progress.warn(
@@ -100,7 +107,7 @@ def write(run: FinishedRun, request: Request, folder: Path, progress: Progress) 
         )
     settings = {
         "base": weights_of(run, request).source.place,
-        "trainer": trainer_settings(run, BEFORE if exact else IN_TURN),
+        "trainer": trainer_settings(run, template),
         "adapter": adapter_settings(run),
     }
     text = json.dumps(settings, indent=2) + "\n"
@@ -181,7 +188,9 @@ def turn_rows(
     for example in examples:
         kept = shown[example.question_id][example.num_dropped :]
         lines = [
-            f"{asked_lines(library.questions[d.question_id], run.config.prompts)} "
+            d.answer
+            if run.config.shows_given
+            else f"{asked_lines(library.questions[d.question_id], run.config.prompts)} "
             f"{' '.join(d.answer.split())}"
             for d in kept
         ]
@@ -189,8 +198,9 @@ def turn_rows(
             {"role": turn.role, "content": turn.content}
             for turn in example.student_prompt.messages
         ]
+        student = turns or tokenizer.prompt_text(example.student_prompt)
         teacher = tokenizer.prompt_text(example.teacher_prompt)
-        yield row_of(example, turns, "\n\n".join(lines), teacher)
+        yield row_of(example, student, "\n\n".join(lines), teacher)
 
 
 def row_of(

@@ -11,6 +11,7 @@ from neuron_opsd.analysis.inputs import Place, place_of, read_output
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import as_config, config_from_table, differences, merge
 from neuron_opsd.errors import ConfigError, DataError
+from neuron_opsd.method.contexts import GIVEN
 from neuron_opsd.probing.rules import CONTEXTS, SELECTION, check_names
 from neuron_opsd.records import Question
 from neuron_opsd.runs.inputs import POOL, check_size, questions_hash, read_pool
@@ -103,7 +104,7 @@ def settings_for(request: ProbeRequest, config: Config, place: Place | None) -> 
             answers were made with.
     """
     if place is None:
-        return with_method(config)
+        return searching(with_method(config))
     own = as_config(kept_settings(place))
     wanted = merge(own.model_dump(), config.model_dump(exclude_unset=True))
     found = config_from_table(wanted)
@@ -115,7 +116,21 @@ def settings_for(request: ProbeRequest, config: Config, place: Place | None) -> 
             f"{request.run} answered its pool with other settings of "
             f"{', '.join(changed)}; leave these out, or probe the pool without the run"
         )
-    return found
+    return searching(found)
+
+
+def searching(config: Config) -> Config:
+    """Return settings by which demonstrations are found, or refuse others.
+
+    Raises:
+        ConfigError: If the teacher sees what is given with each question instead.
+    """
+    if config.contexts.rule == GIVEN:
+        raise ConfigError(
+            f"contexts.rule is {GIVEN}, which finds no demonstrations, but a probe "
+            "compares rules that do; choose another rule"
+        )
+    return config
 
 
 def kept_settings(place: Place) -> Mapping[str, Any]:
