@@ -18,7 +18,7 @@ from tiny_runs import FinishedRun, files_of
 
 APART = {
     *("__init__", "export", "finished", "request", "targets"),
-    *("go_template", "served"),
+    *("go_template", "hub", "privacy", "publication", "served"),
 }
 """Modules of the room that are no targets."""
 
