@@ -102,12 +102,7 @@ def front_matter(data: ReportData, base_model: str, public: Publication) -> str:
         model_name=(one_line(data.title) or "neuron-opsd") if results else None,
         eval_results=results or None,
     )
-    table = {
-        name: value for name, value in found.to_dict().items() if value or value == 0
-    }
-    if not results:
-        table.pop("model_name", None)
-    return str(yaml_dump(table, sort_keys=False)).strip()
+    return found.to_yaml().strip()
 
 
 def eval_results(data: ReportData, datasets: Mapping[str, str]) -> Iterator[EvalResult]:

@@ -18,14 +18,9 @@ from neuron_opsd.config.former import as_begun
 from neuron_opsd.config.tables import flatten
 from neuron_opsd.data.formats.public_sets import check_targets
 from neuron_opsd.data.overlap import check_overlap
-<<<<<<< HEAD
-from neuron_opsd.data.questions import QuestionFile, read_questions
+from neuron_opsd.data.questions import QuestionFile, is_dataset, read_questions
 from neuron_opsd.errors import ConfigError, DataError, listing
 from neuron_opsd.methods import needs_contexts
-=======
-from neuron_opsd.data.questions import QuestionFile, is_dataset, read_questions
-from neuron_opsd.errors import ConfigError, DataError
->>>>>>> 2e56af59 (Publish a run on the hub, its card read by the hub's class)
 from neuron_opsd.models.weights.precision import compute_of, device_of
 from neuron_opsd.records import Question
 from neuron_opsd.results.run import POOL as POOL
