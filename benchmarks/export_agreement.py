@@ -71,7 +71,8 @@ version = vllm.__version__
 words = given["vllm"]
 engine = vllm.LLM(model=given["base"], dtype="float32", enforce_eager=True,
     enable_lora=True, max_lora_rank=int(words[words.index("--max-lora-rank") + 1]),
-    max_model_len=1024, max_logprobs=-1, max_num_seqs=8)
+    max_model_len=1024, max_logprobs=-1, max_num_seqs=8,
+    kv_cache_memory_bytes=1 << 30)
 found = engine.generate(
     [{"prompt_token_ids": p} for p in given["prompts"]],
     vllm.SamplingParams(temperature=0.0, max_tokens=1, logprobs=-1),

@@ -99,7 +99,7 @@ def test_values_beyond_float16_are_refused(tmp_path: Path) -> None:
     network.model.norm.weight.data[3] = 1e5
     network.save_pretrained(base)
     adapter = shifted_adapter(base, tmp_path / "adapter")
-    with pytest.raises(ModelError, match="norm.weight holds values that float16"):
+    with pytest.raises(ModelError, match=r"norm\.weight holds values that float16"):
         exported(base, adapter, tmp_path / "out", torch.float16)
     exported(base, adapter, tmp_path / "wide", torch.bfloat16)
 

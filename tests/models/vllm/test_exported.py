@@ -19,6 +19,8 @@ from neuron_opsd.progress import Silent
 from shifted_adapters import shifted_adapter
 from tiny_runs import FinishedRun
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # of vLLM's own
+
 IDS = (5, 9, 40, 77, 8)
 
 
@@ -61,6 +63,7 @@ def test_the_adapter_answers_as_the_model_that_was_tested(
         max_model_len=256,
         max_logprobs=-1,
         max_num_seqs=2,
+        kv_cache_memory_bytes=1 << 28,
     )
     (answer,) = engine.generate(
         [{"prompt_token_ids": list(IDS)}],
