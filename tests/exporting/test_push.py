@@ -36,7 +36,9 @@ def hub() -> Iterator[Hub]:
         yield found
 
 
-def push(run: Path, hub: Hub, *flags: str) -> subprocess.CompletedProcess[str]:
+def push(
+    run: Path, hub: Hub, *flags: str, more: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own, as the library reads its address once.
 
     The token is one that no hub gave.
@@ -45,8 +47,10 @@ def push(run: Path, hub: Hub, *flags: str) -> subprocess.CompletedProcess[str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("HF_") and "proxy" not in name.lower()
-    }
+        if not name.startswith("HF_")
+        and name != "TRANSFORMERS_OFFLINE"
+        and "proxy" not in name.lower()
+    } | (more or {})
     words = ["push", str(run), "alice/better", *flags]
     return subprocess.run(
         [sys.executable, "-m", "neuron_opsd", *words],
@@ -123,6 +127,14 @@ def test_a_hub_that_refuses_is_told_in_a_line(
     assert done.returncode == exits
     assert len(done.stderr.strip().splitlines()) == 1
     assert str(status) in done.stderr
+
+
+def test_a_library_kept_offline_is_told_how_to_go_online(
+    finished_run: FinishedRun, hub: Hub
+) -> None:
+    done = push(finished_run.folder, hub, *GIVEN, more={"TRANSFORMERS_OFFLINE": "1"})
+    assert (done.returncode, hub.requests) == (2, [])
+    assert "unset both" in done.stderr
 
 
 def test_a_hub_out_of_reach_may_be_tried_again(finished_run: FinishedRun) -> None:

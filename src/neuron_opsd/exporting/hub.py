@@ -60,13 +60,22 @@ def push(found: Package, *, private: bool = False, update: bool = False) -> str:
 @contextmanager
 def hub_errors(repo: str) -> Iterator[None]:
     """Turn what the hub's library raises into one line."""
-    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        LocalTokenNotFoundError,
+        OfflineModeIsEnabled,
+    )
 
     try:
         yield
     except LocalTokenNotFoundError as error:
         raise ConfigError(
             "you are not logged in to the hub; run `hf auth login`, or set HF_TOKEN"
+        ) from error
+    except OfflineModeIsEnabled as error:
+        raise ConfigError(
+            "HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE keeps the hub's library off the "
+            "network; unset both and run the same command again"
         ) from error
     except HfHubHTTPError as error:
         status = error.response.status_code
