@@ -8,6 +8,7 @@ LOCKED := --no-deps --require-hashes --requirement
 AUDIT := $(VENV)-audit
 WITH_VLLM := $(VENV)-vllm
 WITH_JUDGES := $(VENV)-judges
+WITH_TRACKERS := $(VENV)-trackers
 OLDEST := $(VENV)-oldest
 LOCK = $(AUDIT)/bin/uv pip compile --quiet --upgrade --universal --generate-hashes \
   --python-version 3.11 --no-emit-package torch --override requirements/without-cuda.txt \
@@ -40,7 +41,7 @@ FIND_PYTHON = for python in python3.11 python3 python3.12 python3.13 python3.14;
 PYTHON ?= $(shell $(FIND_PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-ray test-vllm test-judges test-oldest test-faults check fix docs site lock audit clean
+.PHONY: help demo test test-ray test-vllm test-judges test-trackers test-oldest test-faults check fix docs site lock audit clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 13
@@ -56,6 +57,9 @@ test-vllm: $(WITH_VLLM)/installed ## the tests of vLLM, in an environment of its
 
 test-judges: $(WITH_JUDGES)/installed ## the tests of lm-eval and inspect, in an environment of its own
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(WITH_JUDGES)/bin/python -m pytest tests/judges
+
+test-trackers: $(WITH_TRACKERS)/installed ## the tests of --track, with all four trackers (1 GB)
+	@$(WITH_TRACKERS)/bin/python -m pytest tests/tracking
 
 test-oldest: $(OLDEST)/installed ## the tests with the oldest version of everything that is allowed
 	@$(OLDEST)/bin/python -m pytest $(TEST_FLAGS)
@@ -98,7 +102,7 @@ audit: $(AUDIT)/installed $(VENV)/installed ## list what is installed (sbom.json
 	@echo "torch is not in the lock; $(TORCH): see its own advisories"
 
 clean: ## remove the environment and what the tools left
-	rm -rf $(VENV) $(AUDIT) $(WITH_VLLM) $(WITH_JUDGES) $(OLDEST) sbom.json faults.json .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
+	rm -rf $(VENV) $(AUDIT) $(WITH_VLLM) $(WITH_JUDGES) $(WITH_TRACKERS) $(OLDEST) sbom.json faults.json .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
 
 $(VENV)/made:
 	@if [ "$(PYTHON)" = no-python ]; then echo "make: no Python 3.11 or newer was" \
@@ -158,6 +162,15 @@ $(OLDEST)/installed: $(AUDIT)/installed pyproject.toml requirements/dev.txt
 	@$(AUDIT)/bin/uv pip install --quiet --python $(OLDEST)/bin/python --resolution lowest-direct \
 	  --excludes $(OLDEST)/is-there --requirement pyproject.toml --requirement requirements/dev.txt
 	@$(call install,$(OLDEST)/bin/python,--no-deps --editable .)
+	@touch $@
+
+# Trackers name the versions of much that they stand beside; nothing is locked here.
+$(WITH_TRACKERS)/installed: pyproject.toml requirements/trackers.txt
+	@echo "installing trackers into $(WITH_TRACKERS); this takes some minutes"
+	@$(PYTHON) -m venv --clear $(WITH_TRACKERS)
+	@$(call install,$(WITH_TRACKERS)/bin/python,--no-deps $(CPU_INDEX) '$(TORCH)')
+	@$(call install,$(WITH_TRACKERS)/bin/python,--requirement requirements/trackers.txt)
+	@$(call install,$(WITH_TRACKERS)/bin/python,--editable .)
 	@touch $@
 
 $(AUDIT)/installed: requirements/audit.txt

@@ -42,7 +42,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "Inputs": ("data.questions", "models.load"),
     "Steps of the method": ("steps", "stages.teaching"),
     "Methods of your own": ("methods",),
-    "Progress and errors": ("progress", "errors"),
+    "Progress and errors": ("progress", "tracking.tracked", "errors"),
 }
 """Heading to the modules whose names it has; names of other modules are commands."""
 
@@ -97,7 +97,7 @@ def place_of(name: str) -> tuple[int, bool, str, int]:
 
 def keywords_of(thing: Any) -> Any:
     """Return the table that a function's keyword arguments make up, if there is one."""
-    code = getattr(thing, "__code__", None)
+    code = getattr(inspect.unwrap(thing), "__code__", None)
     if code is None or not code.co_flags & inspect.CO_VARKEYWORDS:
         return None
     hints = get_type_hints(thing)

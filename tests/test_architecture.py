@@ -46,6 +46,10 @@ PLANTED = {
         ("runs.run", "import ray"),
         ("cli.app", "def f():\n    from ray.util import ActorPool"),
     ],
+    "trackers_outside_tracking": [
+        ("runs.training", "import wandb"),
+        ("cli.run", "def f():\n    from mlflow.entities import Metric"),
+    ],
     "past_the_doorway": [
         ("runs.training", "from neuron_opsd.models.hf import HFModel"),
         ("pipeline", "from neuron_opsd.models import hf"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import runpy
 import sys
 import warnings
@@ -13,6 +14,9 @@ from typing import Any
 import pytest
 
 import places
+from neuron_opsd.config.tables import flatten_table, load_config, merge
+from neuron_opsd.demo.demonstration import IN_DOMAIN, QUICK
+from neuron_opsd.demo.demonstration import SETTINGS as DEMO_SETTINGS
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.method.selection import SELECTION_RULES
 from neuron_opsd.methods import _BY_NAME, METHODS, add_method
@@ -137,3 +141,72 @@ def test_a_new_rule_selects_by_votes_and_entropies(
     }
     assert kept.keys() == set(range(10))
     assert kept[0]["reason"] == "place 1 of 20 from the most certain"
+
+
+NOTEBOOK = EXAMPLES / "first_run.ipynb"
+
+
+def cells(kind: str) -> list[dict[str, Any]]:
+    """Return the cells of a kind of the notebook."""
+    return [one for one in read_json(NOTEBOOK)["cells"] if one["cell_type"] == kind]
+
+
+def test_the_notebook_runs_from_top_to_bottom(
+    tiny_llama: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Its cells run one after the other, on what stands for the demo's files."""
+    request = tiny_request(tmp_path)
+    settings = dict(load_config(None, SETTINGS).model_dump(exclude_unset=True))
+    given = {
+        "MODEL": str(tiny_llama),
+        "POOL": request.pool,
+        "TESTS": dict(request.tests),
+        "OUT": str(request.out),
+        "SETTINGS": flatten_table(settings),
+    }
+    first, *others = cells("code")
+    assert first["metadata"]["tags"] == ["parameters"]
+    script = tmp_path / "notebook.py"
+    parameters = [f"{name} = {value!r}\n" for name, value in given.items()]
+    sources = ["".join(cell["source"]) + "\n" for cell in others]
+    script.write_text("".join([*parameters, *sources]))
+    names = {node.id for node in assigned("".join(first["source"]))}
+    assert names >= given.keys()
+    monkeypatch.chdir(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        runpy.run_path(str(script))
+    printed = capsys.readouterr().out
+    assert f"{POOL_SIZE} questions, for example:\n- Is 0 odd or even?" in printed
+    accuracy = read_json(request.out / "evaluation.json")["parity"]["before"]
+    assert f"parity, avg_at_k: {accuracy['avg_at_k']:.3f} before" in printed
+    assert (request.out / "report.html").is_file()
+
+
+def assigned(source: str) -> Iterator[ast.Name]:
+    """Yield all names that a cell assigns to."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node
+
+
+def test_the_notebook_is_kept_without_what_it_printed() -> None:
+    table = read_json(NOTEBOOK)
+    assert (table["nbformat"], table["nbformat_minor"]) == (4, 5)
+    for cell in cells("code"):
+        assert cell["outputs"] == []
+        assert cell["execution_count"] is None
+    ids = [cell["id"] for cell in table["cells"]]
+    assert len(set(ids)) == len(ids)
+
+
+def test_the_notebook_names_the_demos_files_and_settings() -> None:
+    first = "".join(cells("code")[0]["source"])
+    assert IN_DOMAIN in first
+    wanted = merge(dict(DEMO_SETTINGS), dict(QUICK))
+    told = ast.literal_eval(first.partition("SETTINGS = ")[2])
+    known = flatten_table(wanted)
+    assert {name: known[name] for name in told} == told

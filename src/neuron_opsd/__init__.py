@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from neuron_opsd.steps import tally_votes as tally_votes
     from neuron_opsd.steps import train as train
     from neuron_opsd.steps import with_medoids as with_medoids
+    from neuron_opsd.tracking.tracked import tracked as tracked
 
 __version__ = "0.1.0"
 
@@ -69,6 +70,7 @@ _HOMES = {
     "steps": "answers_to_show build_contexts build_examples capture_neurons "
     "look_up make_learner read_signals representatives resolve sample_rollouts "
     "select_questions tally_votes train with_medoids",
+    "tracking.tracked": "tracked",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

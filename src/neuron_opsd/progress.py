@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 
 class Progress(Protocol):
@@ -21,11 +21,27 @@ class Progress(Protocol):
         """Say something that the user should know although the work continues."""
         ...
 
-    def log_metrics(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
+    def log_settings(self, stage: str, settings: Mapping[str, Any]) -> None:
+        """Take what a training is done with, by dotted name, before its first step."""
+        ...
+
+    def log_metrics(
+        self,
+        stage: str,
+        step: int,
+        metrics: Mapping[str, float],
+        events: Sequence[str] = (),
+    ) -> None:
         """Take what a training step measured, as trackers of experiments do.
 
-        A run that resumes logs only the steps that it takes itself; those since the
-        last checkpoint come again, with the same numbers.
+        A run that resumes tells all steps again from the first one, with the same
+        numbers. What the trained model scored on the tests comes as one more step.
+
+        Args:
+            stage: Name of the training.
+            step: From 0 on.
+            metrics: By name.
+            events: What the run warned of at this step, such as signs of collapse.
         """
         ...
 
@@ -45,7 +61,16 @@ class Quiet:
         """Warn as Python does, so that nothing is missed."""
         warnings.warn(text, stacklevel=2)
 
-    def log_metrics(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
+    def log_settings(self, stage: str, settings: Mapping[str, Any]) -> None:
+        """Do nothing; a run keeps them in a file."""
+
+    def log_metrics(
+        self,
+        stage: str,
+        step: int,
+        metrics: Mapping[str, float],
+        events: Sequence[str] = (),
+    ) -> None:
         """Do nothing; a run keeps them in a file."""
 
 

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -60,9 +60,15 @@ class StopAt(Silent):
         super().__init__()
         self.step = step
 
-    def log_metrics(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
+    def log_metrics(
+        self,
+        stage: str,
+        step: int,
+        metrics: Mapping[str, float],
+        events: Sequence[str] = (),
+    ) -> None:
         """Stop as an interrupt does."""
-        del stage, metrics
+        del stage, metrics, events
         if step == self.step:
             raise KeyboardInterrupt
 

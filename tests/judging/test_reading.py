@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import struct
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -134,6 +137,26 @@ def test_cut_completions_and_tokens_are_counted_where_the_file_says(
     del rows[0]["num_tokens"]
     found = judged(write_rows(tmp_path / "made.jsonl", rows), exam)
     assert not {"truncation", "mean_length"} & found.measures.keys()
+
+
+def test_a_cut_completion_is_read_as_one(exam: Path, tmp_path: Path) -> None:
+    rows = [{"id": "q1", "completion": "First 1, then 2", "finish_reason": "stop"}]
+    found = judged(write_rows(tmp_path / "made.jsonl", rows), exam)
+    assert accuracy(found) == 1.0
+    rows[0]["finish_reason"] = "length"
+    found = judged(write_rows(tmp_path / "made.jsonl", rows), exam)
+    assert counts(found) == {"unread": 1, "missing": 2}
+
+
+def test_the_mean_of_what_is_stated_is_that_of_the_vote(
+    exam: Path, tmp_path: Path
+) -> None:
+    row = {"id": "q0", "completions": ["0", "7", "0"], "confidence": [0.9, 0.1, 0.6]}
+    found = judged(write_rows(tmp_path / "made.jsonl", [row]), exam)
+    mean = {one.source: one.mean for one in found.confidences}
+    assert mean["stated, mean"] == pytest.approx(0.75)
+    assert mean["stated"] == pytest.approx(1.6 / 3)
+    assert mean["vote share"] == pytest.approx(2 / 3)
 
 
 def test_samples_without_ids_are_found_by_what_they_ask(
@@ -382,6 +405,11 @@ def test_a_damaged_log_is_an_error(tmp_path: Path) -> None:
     place = whole.index(b"samples/") + 40
     path.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
     with pytest.raises(DataError, match=r"log\.eval"):
+        judged(path)
+    entry = zipfile.ZipFile(io.BytesIO(whole)).getinfo("samples/q0_epoch_1.json")
+    crc, other = (struct.pack("<L", one) for one in (entry.CRC, entry.CRC ^ 1))
+    path.write_bytes(whole.replace(crc, other))
+    with pytest.raises(DataError, match=r"q0_epoch_1\.json: is damaged"):
         judged(path)
     log = write_log(tmp_path / "log.json", [])
     with pytest.raises(DataError, match="holds no samples"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -114,8 +114,13 @@ def test_progress_is_given_the_numbers_of_every_step(
 
     class Tracking(Silent):
         def log_metrics(
-            self, stage: str, step: int, metrics: Mapping[str, float]
+            self,
+            stage: str,
+            step: int,
+            metrics: Mapping[str, float],
+            events: Sequence[str] = (),
         ) -> None:
+            del events
             logged.append((stage, step, metrics))
 
     with opened(tmp_path, config) as run:

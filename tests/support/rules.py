@@ -23,14 +23,14 @@ LAYERS: tuple[set[str], ...] = (
     {"config"},
     {"prompts", "results"},
     {"storage"},
-    {"cluster", "data", "models"},
+    {"cluster", "data", "models", "tracking"},
     {"report", "stages"},
     {"methods"},
     {"known"},
     {"beliefs"},
     {"pipeline"},
     {"runs"},
-    {"demo", "judging", "planning"},
+    {"demo", "judging", "live", "planning"},
     {"comparison"},
     {"analysis"},
     {"probing"},
@@ -190,6 +190,17 @@ def ray_outside_cluster(module: str, source: str) -> list[str]:
         f"{module} imports {name}"
         for name in imported(source)
         if name.partition(".")[0] == "ray"
+    ]
+
+
+def trackers_outside_tracking(module: str, source: str) -> list[str]:
+    """Find imports of trackers of experiments outside the room that tells them."""
+    if room_of(module) == "tracking":
+        return []
+    return [
+        f"{module} imports {name}"
+        for name in imported(source)
+        if name.partition(".")[0] in {"mlflow", "tensorboard", "trackio", "wandb"}
     ]
 
 
@@ -360,6 +371,7 @@ RULES: dict[str, Rule] = {
         upward_imports,
         transformers_outside_models,
         ray_outside_cluster,
+        trackers_outside_tracking,
         past_the_doorway,
         gold_answers_below_evaluation,
         targets_outside_oracles,

@@ -7,7 +7,7 @@ import shlex
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib import metadata
@@ -29,6 +29,7 @@ from neuron_opsd.cli import (
     probe,
     run,
     split,
+    watch,
 )
 from neuron_opsd.cli.environment import COMMAND_LINE
 from neuron_opsd.cli.exit_statuses import BROKEN_PIPE, DONE, MISTAKE, TRY_AGAIN
@@ -80,6 +81,7 @@ COMMANDS: Final[Mapping[Callable[..., int | None], str]] = {
     planning.plan: f"{POOL} {TEST}",
     neurons.neurons: "--model MODEL --completions outputs.jsonl --out neurons.parquet",
     inspect.status: "runs/first",
+    watch.watch: "runs/first",
     inspect.report: "runs/first",
     export.export: "runs/first --to merged --out first-merged",
     forgetting.forgetting: "runs/first --out first-forgetting --limit 500",
@@ -118,6 +120,8 @@ def version() -> str:
 
 SHOWN_ONLY: Final = ("--quiet", "--json")
 """Flags that change what is shown and not what is made, so no report names them."""
+TRACK: Final = "--track"
+"""As these, but with a value."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -127,8 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     open_streams()
     tokens = list(sys.argv[1:] if argv is None else argv)
-    named = [token for token in tokens if token not in SHOWN_ONLY]
-    typed = COMMAND_LINE.set(shlex.join([PROGRAM, *named]))
+    typed = COMMAND_LINE.set(shlex.join([PROGRAM, *making(tokens)]))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
@@ -139,6 +142,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return explain_end(error)
     finally:
         COMMAND_LINE.reset(typed)
+
+
+def making(tokens: Sequence[str]) -> Iterator[str]:
+    """Yield the arguments that say what is made."""
+    for before, token in zip(("", *tokens), tokens, strict=False):
+        if token in SHOWN_ONLY or TRACK in (before, token.partition("=")[0]):
+            continue
+        yield token
 
 
 def show_warning(

@@ -34,6 +34,7 @@ def compare(  # noqa: PLR0913 - one argument per flag
     oracle: options.Flag = False,
     dry_run: options.Flag = False,
     ray: options.Ray = "",
+    track: options.Track = None,
     settings: options.Settings = options.DEFAULT_SETTINGS,
     output: options.Output = options.DEFAULT_OUTPUT,
 ) -> None:
@@ -54,13 +55,13 @@ def compare(  # noqa: PLR0913 - one argument per flag
             or NAME=METHOD:section.field=value,... for one with settings of its own;
             when left out the recipe's, or neuron-opsd, lmsi, ttrl and intuitor.
         seeds: How many times each method is trained on each source; 3 when left out.
-        warm_start: Whether to begin from the form-only model; `no` when left out, and
-            `both` does both.
+        warm_start: Whether to begin from the form-only model; `no` when left out.
         at: Numbers of steps after which models are tested besides the end.
         oracle: Allow methods that learn from the pool's gold answers.
         dry_run: Say what would be done and how long it would take, and stop.
         ray: Fill each source and seed by a worker of a Ray cluster: `local`, `auto`,
             HOST:PORT or ray://HOST:PORT; sets cluster.address.
+        track: Tracker of experiments to tell besides (docs/how-to/follow-a-run.md).
     """
     from neuron_opsd.config.recipes import Recipe, read_recipe
 
@@ -77,7 +78,8 @@ def compare(  # noqa: PLR0913 - one argument per flag
             found = forecast(*named, out, config, terminal, **choices)
             show_forecast(terminal, found, as_json=output.json)
             return
-        data = no.compare(*named, out, config, terminal, **choices)
+        with options.tracked(track, out, terminal) as progress:
+            data = no.compare(*named, out, config, progress, **choices)
         show_comparison(terminal, data, out, as_json=output.json)
 
 

@@ -14,9 +14,11 @@ from neuron_opsd.cli.environment import prepare_libraries
 from neuron_opsd.cli.exit_statuses import DONE
 from neuron_opsd.cli.terminal import Terminal, complain, open_terminal
 from neuron_opsd.errors import ConfigError
+from neuron_opsd.tracking.names import TrackerName
 
 if TYPE_CHECKING:
     from neuron_opsd.config import Config
+    from neuron_opsd.progress import Progress
 
 Flag: TypeAlias = Annotated[bool, Parameter(negative=(), show_default=False)]
 
@@ -27,6 +29,8 @@ def several(*names: str) -> Parameter:
 
 
 Ray: TypeAlias = Annotated[str, Parameter(show_default=False)]
+
+Track: TypeAlias = Annotated[TrackerName | None, Parameter(show_default=False)]
 
 Tests: TypeAlias = Annotated[tuple[str, ...], several("--test")]
 
@@ -71,6 +75,18 @@ def opened(output: Output, config: Config | None = None) -> Iterator[Terminal]:
     prepare_libraries(allow_download=config is not None and config.model.allow_download)
     with open_terminal(quiet=output.quiet) as terminal:
         yield terminal
+
+
+@contextmanager
+def tracked(tracker: str | None, out: Path, terminal: Terminal) -> Iterator[Progress]:
+    """Give the progress of a command, which tells a tracker too where one is named."""
+    if tracker is None:
+        yield terminal
+        return
+    from neuron_opsd.tracking.tracked import tracked as open_tracked
+
+    with open_tracked(tracker, out, terminal) as progress:
+        yield progress
 
 
 def on_cluster(ray: str) -> dict[str, Any]:

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 Engine: TypeAlias = Literal["transformers", "vllm"]
 
 
-def run(
+def run(  # noqa: PLR0913 - one argument per flag
     *,
     pool: str,
     out: Path,
     tests: options.Tests = (),
     ray: options.Ray = "",
+    track: options.Track = None,
     settings: options.Settings = options.DEFAULT_SETTINGS,
     output: options.Output = options.DEFAULT_OUTPUT,
 ) -> int:
@@ -42,24 +43,27 @@ def run(
             one the model is trained and nothing is measured.
         ray: Answer, train and test by workers of a Ray cluster: `local`, `auto`,
             HOST:PORT or ray://HOST:PORT; sets cluster.address.
+        track: Tracker of experiments to tell besides (docs/how-to/follow-a-run.md).
     """
     config = options.resolve_with_model(settings, options.on_cluster(ray))
     files = options.read_named(tests)
     if launched_rank():  # the first owns the folder, the others help it train
         return options.follow(config)
     with options.opened(output, config) as terminal:
-        data = no.run(pool, out, config, files, terminal, COMMAND_LINE.get())
+        with options.tracked(track, out, terminal) as progress:
+            data = no.run(pool, out, config, files, progress, COMMAND_LINE.get())
         show_results(terminal, data, out, as_json=output.json)
     return DONE
 
 
-def demo(
+def demo(  # noqa: PLR0913 - one argument per flag
     *,
     quick: options.Flag = False,
     engine: Engine | None = None,
     out: Path | None = None,
     seed: int = 0,
     ray: options.Ray = "",
+    track: options.Track = None,
     output: options.Output = options.DEFAULT_OUTPUT,
 ) -> None:
     """Watch a small real model teach itself, from download to report.
@@ -71,6 +75,7 @@ def demo(
         out: Folder of the run; a folder under runs/ when left out.
         seed: Number from which every random draw derives.
         ray: Answer, train and test by workers of a Ray cluster; `local` starts one.
+        track: Tracker of experiments to tell besides (docs/how-to/follow-a-run.md).
     """
     if seed < 0:
         raise ConfigError(f"--seed is {seed}, but it must be 0 or more")
@@ -83,12 +88,9 @@ def demo(
         from neuron_opsd.demo.demonstration import demo as run_demo
         from neuron_opsd.storage.download_cache import cache_folder
 
-        data = run_demo(
-            folder,
-            cache_folder(),
-            Variant(quick=quick, seed=seed, engine=engine or "", ray=ray),
-            terminal,
-        )
+        variant = Variant(quick=quick, seed=seed, engine=engine or "", ray=ray)
+        with options.tracked(track, folder, terminal) as progress:
+            data = run_demo(folder, cache_folder(), variant, progress)
         show_results(terminal, data, folder, as_json=output.json)
 
 

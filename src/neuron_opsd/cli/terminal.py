@@ -76,7 +76,16 @@ class Terminal:
         """Say something that the user should know although the work continues."""
         self._err.print(Text(f"warning: {clean(text)}"), soft_wrap=True)
 
-    def log_metrics(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
+    def log_settings(self, stage: str, settings: Mapping[str, Any]) -> None:
+        """Show nothing; a run keeps them in a file."""
+
+    def log_metrics(
+        self,
+        stage: str,
+        step: int,
+        metrics: Mapping[str, float],
+        events: Sequence[str] = (),
+    ) -> None:
         """Show nothing; a run keeps them in a file."""
 
     def note(self, text: str) -> None:

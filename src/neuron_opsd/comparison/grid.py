@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from neuron_opsd import errors
 from neuron_opsd.comparison import run_group
@@ -264,6 +264,16 @@ class Prefixed:
             self.said.add(text)
             self.progress.warn(f"{self.prefix}: {text}")
 
-    def log_metrics(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
-        """Pass on metrics."""
-        self.progress.log_metrics(f"{self.prefix}, {stage}", step, metrics)
+    def log_settings(self, stage: str, settings: Mapping[str, Any]) -> None:
+        """Pass on what a training is done with."""
+        self.progress.log_settings(f"{self.prefix}, {stage}", settings)
+
+    def log_metrics(
+        self,
+        stage: str,
+        step: int,
+        metrics: Mapping[str, float],
+        events: Sequence[str] = (),
+    ) -> None:
+        """Pass on what a step measured."""
+        self.progress.log_metrics(f"{self.prefix}, {stage}", step, metrics, events)

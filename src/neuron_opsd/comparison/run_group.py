@@ -29,6 +29,7 @@ from neuron_opsd.runs.inputs import settings_in
 from neuron_opsd.runs.kept_room import keep_room
 from neuron_opsd.runs.machines import load_again
 from neuron_opsd.runs.prepare import PoolOutputs, prepare_run
+from neuron_opsd.runs.telling import tell_again
 from neuron_opsd.runs.testing import BEFORE, answer_prompted, answer_tests, compared
 from neuron_opsd.runs.training import train_prepared
 from neuron_opsd.storage.codecs import ROLLOUTS, json_codec, record_codec
@@ -271,6 +272,7 @@ def train_variant(group: RunGroup, variant: Variant, start: StartModel) -> CellR
     made = outputs_for(group, config, folder)
     made_from = [*told, *made.all, *adapters.values(), training.metrics, *tests]
     result = once(group, variant.name, compute, made_from)
+    tell_again(run, training, result.tests.get(last, {}))
     end_checkpoints(run, training.work)
     late = [str(step) for step in between if step not in result.tests]
     if late:

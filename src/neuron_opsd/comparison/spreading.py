@@ -15,7 +15,7 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Any, Final
 
 from neuron_opsd.answers.verifier import shared_verifier
 from neuron_opsd.comparison.comparison import ComparisonContext, group_folder
@@ -80,7 +80,8 @@ class Letter:
     key: GroupKey
     change: Change | None = None
     warning: str = ""
-    metrics: tuple[str, int, Mapping[str, float]] | None = None
+    logged: tuple[str, tuple[Any, ...]] | None = None
+    """A method of progress and what it is given."""
 
 
 def fill(context: ComparisonContext, machines: ClusterMachines) -> Outcome:
@@ -179,8 +180,9 @@ def deliver(context: ComparisonContext, take: Callable[[], list[Letter]]) -> Non
             repeat(folder_of(context, letter.key), letter.change)
         if letter.warning:
             context.progress.warn(letter.warning)
-        if letter.metrics is not None:
-            context.progress.log_metrics(*letter.metrics)
+        if letter.logged is not None:
+            method, given = letter.logged
+            getattr(context.progress, method)(*given)
 
 
 def fill_here(
@@ -246,6 +248,18 @@ class Telling(Progress):
         """Send a warning."""
         self._send(Letter(self._key, warning=text))
 
-    def log_metrics(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
-        """Send metrics."""
-        self._send(Letter(self._key, metrics=(stage, step, dict(metrics))))
+    def log_settings(self, stage: str, settings: Mapping[str, Any]) -> None:
+        """Send what a training is done with."""
+        given = stage, dict(settings)
+        self._send(Letter(self._key, logged=("log_settings", given)))
+
+    def log_metrics(
+        self,
+        stage: str,
+        step: int,
+        metrics: Mapping[str, float],
+        events: Sequence[str] = (),
+    ) -> None:
+        """Send what a step measured."""
+        given = stage, step, dict(metrics), tuple(events)
+        self._send(Letter(self._key, logged=("log_metrics", given)))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from neuron_opsd.config import Config, RolloutsConfig
 from neuron_opsd.errors import ConfigError
@@ -95,9 +95,19 @@ class RunContext:
         """Keep a warning in the run, and hand it on."""
         self.directory.warn(text)
 
-    def log_metrics(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
-        """Pass on metrics."""
-        self.progress.log_metrics(stage, step, metrics)
+    def log_settings(self, stage: str, settings: Mapping[str, Any]) -> None:
+        """Pass on what a training is done with."""
+        self.progress.log_settings(stage, settings)
+
+    def log_metrics(
+        self,
+        stage: str,
+        step: int,
+        metrics: Mapping[str, float],
+        events: Sequence[str] = (),
+    ) -> None:
+        """Pass on what a step measured."""
+        self.progress.log_metrics(stage, step, metrics, events)
 
     def count_tokens(self, stage: str, num_tokens: int) -> None:
         """Keep how many tokens a stage read and wrote."""

@@ -41,6 +41,7 @@ from neuron_opsd.runs.model_checks import check_questions
 from neuron_opsd.runs.prepare import RUN_OUTPUTS, prepare_run
 from neuron_opsd.runs.reporting import build_report, finish
 from neuron_opsd.runs.resolution import for_model, method_remarks, with_method
+from neuron_opsd.runs.telling import tell_results
 from neuron_opsd.runs.testing import BEFORE, answer_prompted, answer_tests
 from neuron_opsd.runs.training import train_prepared, trained_model
 from neuron_opsd.storage.codecs import text_codec
@@ -147,6 +148,11 @@ def improve(
         run, facts, prepared, inputs.tests, findings, metrics, cases, request.command
     )
     finish(run, data, findings, request.model or run.config.model.name)
+    measured = {BEFORE: before, "after": after, **controls}
+    form = measured.pop(FORM_ONLY, {})
+    tell_results(run, main.name, measured)
+    if form:
+        tell_results(run, FORM_ONLY, {"after": form})
     return data
 
 

@@ -31,10 +31,10 @@ from neuron_opsd.runs.machines import load_again
 from neuron_opsd.runs.metrics import (
     MetricsHash,
     append_metrics,
-    numbers_of,
     read_metrics,
     sync_metrics,
 )
+from neuron_opsd.runs.telling import tell_settings, tell_steps
 from neuron_opsd.runs.verdicts import training_name, training_verdicts, warn_as_kept
 from neuron_opsd.runs.watching import StepWatch, skipped_last
 from neuron_opsd.stages.looking import guard_questions
@@ -82,12 +82,13 @@ def train_adapter(
     """
     name, work = training.name, run.directory.path(training.work)
     made_from = sources_of(run, training, examples)
+    tell_settings(run, training)
     lost = lost_adapters(run, training, made_from)
     if not lost:
         check_metrics(run, training)
         forget_lost(run, training.work)
         metrics = read_metrics(work)
-        StepWatch(run, metrics)
+        tell_steps(run, training, metrics, StepWatch(run, metrics).events)
         warn_as_kept(run, training.work, training_name(training.work))
         return metrics
     keep_room(run, model)
@@ -159,6 +160,7 @@ def run_steps(
     work = run.directory.path(training.work)
     metrics = list(read_metrics(work))
     watch, hashed = StepWatch(run, metrics), MetricsHash(work)
+    tell_steps(run, training, metrics, watch.events)
     watch.check()
     kept = training_verdicts(run, training.work, made_from)
     with STOPPING.after_the_step(), kept as write_verdicts:
@@ -166,7 +168,7 @@ def run_steps(
             entry = watch.see(taken)
             metrics.append(entry)
             append_metrics(work, entry)
-            run.log_metrics(training.name, entry.step, numbers_of(entry))
+            tell_steps(run, training, [entry], watch.events)
             done(1)
             step = entry.step + 1
             keep_after_step(run, course, training, made_from, metrics)

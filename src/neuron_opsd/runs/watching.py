@@ -26,6 +26,8 @@ class StepWatch:
         self._spikes = SpikeWatch()
         self._stood_out = False
         self.guard = Guard(run.config.guard)
+        self.events: dict[int, list[str]] = {}
+        """What was warned of, by step."""
         for entry in metrics:
             self.see(entry)
 
@@ -36,18 +38,24 @@ class StepWatch:
         """
         entry = replace(entry, spike=round(self._spikes.see(entry), 2))
         if entry.skipped:
-            self.run.directory.warn(
+            self._warn(
+                entry.step,
                 f"step {entry.step} was skipped, nothing was learnt in it: "
-                f"{entry.skipped}"
+                f"{entry.skipped}",
             )
         if entry.engine_gap is not None and entry.engine_gap > GAP_WARNED:
-            self.run.directory.warn(gap_text(entry.step, entry.engine_gap))
+            self._warn(entry.step, gap_text(entry.step, entry.engine_gap))
         if entry.spike and not self._stood_out:
-            self.run.directory.warn(spike_text(entry))
+            self._warn(entry.step, spike_text(entry))
         self._stood_out = entry.spike > 0.0
         for sign in self.guard.add(entry):
-            self.run.directory.warn(collapse_text(sign))
+            self._warn(entry.step, collapse_text(sign))
         return entry
+
+    def _warn(self, step: int, text: str) -> None:
+        """Warn of a step, and keep what was said of it."""
+        self.events.setdefault(step, []).append(text)
+        self.run.directory.warn(text)
 
     @property
     def stops(self) -> bool:

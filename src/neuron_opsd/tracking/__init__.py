@@ -1,0 +1,1 @@
+"""What trackers of experiments are told of trainings; the only room that knows them."""

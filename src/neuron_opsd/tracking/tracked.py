@@ -1,0 +1,175 @@
+"""Progress that also tells a tracker of experiments, whatever becomes of that."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from neuron_opsd.errors import ConfigError
+from neuron_opsd.progress import QUIET, Progress
+from neuron_opsd.tracking.names import TrackerName
+from neuron_opsd.tracking.subject import Ledger, Log, Subject
+
+Open: TypeAlias = Callable[[Subject], Log]
+"""Opens a training in a tracker, or goes on with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tracker:
+    """A tracker of experiments that trainings can be told to."""
+
+    package: str
+    help: str
+    """Where it keeps what it is told."""
+
+    def opener(self, name: str) -> Open:
+        """Return what opens trainings.
+
+        Raises:
+            ConfigError: If the package is not installed.
+        """
+        if find_spec(self.package) is None:
+            raise ConfigError(
+                f"the tracker {name} needs the package {self.package}, which is not "
+                f"installed; pip install {self.package}"
+            )
+        module = import_module(f"neuron_opsd.tracking.{name}")
+        opener: Open = module.open_log
+        return opener
+
+
+TRACKERS: Final[Mapping[TrackerName, Tracker]] = {
+    "trackio": Tracker("trackio", "its database on this machine (TRACKIO_DIR)"),
+    "tensorboard": Tracker("tensorboard", "the folder tensorboard in --out"),
+    "wandb": Tracker("wandb", "files below wandb/; a server with WANDB_MODE=online"),
+    "mlflow": Tracker("mlflow", "mlflow.db here; else where MLFLOW_TRACKING_URI says"),
+}
+"""By the name that `--track` takes."""
+
+
+def opener_of(name: str) -> Open:
+    """Return what opens trainings in a tracker.
+
+    Raises:
+        ConfigError: If there is no such tracker, or its package is not installed.
+    """
+    found = {str(known): tracker for known, tracker in TRACKERS.items()}.get(name)
+    if found is None:
+        raise ConfigError(
+            f"the tracker is {name!r}, but it must be one of {', '.join(TRACKERS)}"
+        )
+    return found.opener(name)
+
+
+@contextmanager
+def tracked(
+    tracker: str | Open, out: str | Path, progress: Progress = QUIET
+) -> Iterator[Progress]:
+    """Give progress that tells a tracker of every training: settings, steps, results.
+
+    A run that resumes goes on with the same run of the tracker, and no step is told
+    twice. A tracker that fails is warned of once and told nothing more; the training
+    goes on.
+
+    Args:
+        tracker: ``trackio``, ``tensorboard``, ``wandb`` or ``mlflow``; or a function
+            that opens a `Log` for a `Subject`.
+        out: Folder of the run or the comparison.
+        progress: That is called besides.
+
+    Raises:
+        ConfigError: If there is no such tracker, or its package is not installed.
+
+    Example:
+        >>> with tracked("tensorboard", "runs/first") as progress:  # doctest: +SKIP
+        ...     neuron_opsd.run(pool, "runs/first", settings, tests, progress)
+    """
+    name, opener = (tracker, None) if isinstance(tracker, str) else ("given", tracker)
+    told = Tracked(progress, Path(out), opener or opener_of(name), name)
+    try:
+        yield told
+    except BaseException:
+        told.close(finished=False)
+        raise
+    told.close(finished=True)
+
+
+class Tracked:
+    """Implements `neuron_opsd.progress.Progress` with a tracker behind it."""
+
+    def __init__(self, progress: Progress, out: Path, opener: Open, name: str) -> None:
+        self._progress = progress
+        self._out = out
+        self._open = opener
+        self._name = name
+        self._logs: dict[str, Log] = {}
+        self._failed = False
+
+    def stage(
+        self, name: str, total: int, unit: str
+    ) -> AbstractContextManager[Callable[[int], None]]:
+        """Open a stage of the progress behind."""
+        return self._progress.stage(name, total, unit)
+
+    def warn(self, text: str) -> None:
+        """Pass on a warning."""
+        self._progress.warn(text)
+
+    def log_settings(self, stage: str, settings: Mapping[str, Any]) -> None:
+        """Open a training in the tracker, or go on with it."""
+        self._progress.log_settings(stage, settings)
+        if self._failed or stage in self._logs:
+            return
+        with self._whatever_happens():
+            subject = Subject(self._out, stage, settings, Ledger(self._out))
+            self._logs[stage] = self._open(subject)
+
+    def log_metrics(
+        self,
+        stage: str,
+        step: int,
+        metrics: Mapping[str, float],
+        events: Sequence[str] = (),
+    ) -> None:
+        """Tell of a step, unless the tracker holds it."""
+        self._progress.log_metrics(stage, step, metrics, events)
+        log = self._logs.get(stage)
+        if log is None or step < log.taken:
+            return
+        values = {n: float(v) for n, v in metrics.items() if math.isfinite(v)}
+        with self._whatever_happens():
+            log.write(step, values, events)
+            log.taken = step + 1
+
+    def close(self, *, finished: bool) -> None:
+        """Let go of every training."""
+        while self._logs:
+            _, log = self._logs.popitem()
+            with self._whatever_happens():
+                log.close(finished=finished)
+
+    @contextmanager
+    def _whatever_happens(self) -> Iterator[None]:
+        """Ask a tracker for something; of one that fails nothing more is asked.
+
+        What it prints is left out: it would tear the bars on the screen.
+        """
+        try:
+            with redirect_stdout(io.StringIO()):
+                yield
+        except Exception as error:  # noqa: BLE001 - no tracker ends a training
+            self._failed = True
+            self._logs = {}
+            lines = str(error).split("\n")
+            self._progress.warn(
+                f"the tracker {self._name} failed ({type(error).__name__}: {lines[0]}) "
+                "and is told nothing more; the run goes on, and its metrics are in "
+                "metrics.jsonl; the same command with --track tells what is missing"
+            )

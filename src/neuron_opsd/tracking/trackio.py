@@ -1,0 +1,60 @@
+"""Trackio: a database on this machine, or where TRACKIO_SPACE_ID says."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import trackio
+
+from neuron_opsd.tracking.subject import PROJECT, Log, Subject
+
+
+class TrackioLog:
+    """One run of a project; trackio has one open at a time."""
+
+    opened: TrackioLog | None = None
+
+    def __init__(self, subject: Subject) -> None:
+        """Open the run, or go on with it."""
+        self._subject = subject
+        self._run = self._open()
+        self.taken: int = self._run._next_step  # noqa: SLF001 - nothing else says it
+
+    def _open(self) -> Any:
+        """Return the run, opened; the one before is closed by it."""
+        subject = self._subject
+        TrackioLog.opened = self
+        return trackio.init(
+            project=os.environ.get("TRACKIO_PROJECT", PROJECT),
+            name=subject.name,
+            group=subject.folder.resolve().name,
+            config=dict(subject.settings),
+            resume="allow",
+            embed=False,
+            auto_log_gpu=False,
+            auto_log_cpu=False,
+        )
+
+    def write(
+        self, step: int, values: Mapping[str, float], events: Sequence[str]
+    ) -> None:
+        """Log the values, and raise an alert for each event."""
+        if TrackioLog.opened is not self:
+            self._run = self._open()
+        self._run.log(dict(values), step=step)
+        for text in events:
+            self._run.alert("training", text, step=step)
+
+    def close(self, *, finished: bool) -> None:
+        """Wait until everything is written."""
+        del finished
+        if TrackioLog.opened is self:
+            self._run.finish()
+            TrackioLog.opened = None
+
+
+def open_log(subject: Subject) -> Log:
+    """Open a training's run."""
+    return TrackioLog(subject)
