@@ -9,6 +9,7 @@ AUDIT := $(VENV)-audit
 WITH_VLLM := $(VENV)-vllm
 WITH_JUDGES := $(VENV)-judges
 WITH_TRACKERS := $(VENV)-trackers
+WITH_TRL := $(VENV)-trl
 OLDEST := $(VENV)-oldest
 LOCK = $(AUDIT)/bin/uv pip compile --quiet --upgrade --universal --generate-hashes \
   --python-version 3.11 --no-emit-package torch --override requirements/without-cuda.txt \
@@ -41,7 +42,7 @@ FIND_PYTHON = for python in python3.11 python3 python3.12 python3.13 python3.14;
 PYTHON ?= $(shell $(FIND_PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-ray test-vllm test-judges test-trackers test-oldest test-faults check fix docs site lock audit clean
+.PHONY: help demo test test-ray test-vllm test-judges test-trackers test-trl test-oldest test-faults check fix docs site lock audit clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 13
@@ -63,6 +64,9 @@ test-trackers: $(WITH_TRACKERS)/installed ## the tests of --track, with all four
 
 test-oldest: $(OLDEST)/installed ## the tests with the oldest version of everything that is allowed
 	@$(OLDEST)/bin/python -m pytest $(TEST_FLAGS)
+
+test-trl: $(WITH_TRL)/installed ## TRL trains on exported rows, in an environment of its own
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(WITH_TRL)/bin/python -m pytest -n 0 tests/exporting/trl
 
 test-ray: $(VENV)/installed-dev ## the tests of Ray, long ones too: some minutes
 	@$(BIN)/python -m pytest -n 0 -m "long or not long" tests/cluster
@@ -102,7 +106,7 @@ audit: $(AUDIT)/installed $(VENV)/installed ## list what is installed (sbom.json
 	@echo "torch is not in the lock; $(TORCH): see its own advisories"
 
 clean: ## remove the environment and what the tools left
-	rm -rf $(VENV) $(AUDIT) $(WITH_VLLM) $(WITH_JUDGES) $(WITH_TRACKERS) $(OLDEST) sbom.json faults.json .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
+	rm -rf $(VENV) $(AUDIT) $(WITH_VLLM) $(WITH_JUDGES) $(WITH_TRACKERS) $(WITH_TRL) $(OLDEST) sbom.json faults.json .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
 
 $(VENV)/made:
 	@if [ "$(PYTHON)" = no-python ]; then echo "make: no Python 3.11 or newer was" \
@@ -171,6 +175,14 @@ $(WITH_TRACKERS)/installed: pyproject.toml requirements/trackers.txt
 	@$(call install,$(WITH_TRACKERS)/bin/python,--no-deps $(CPU_INDEX) '$(TORCH)')
 	@$(call install,$(WITH_TRACKERS)/bin/python,--requirement requirements/trackers.txt)
 	@$(call install,$(WITH_TRACKERS)/bin/python,--editable .)
+	@touch $@
+
+$(WITH_TRL)/installed: pyproject.toml requirements/trl.txt
+	@echo "installing TRL into $(WITH_TRL); this takes a minute"
+	@$(PYTHON) -m venv --clear $(WITH_TRL)
+	@$(call install,$(WITH_TRL)/bin/python,--no-deps $(CPU_INDEX) '$(TORCH)')
+	@$(call install,$(WITH_TRL)/bin/python,--requirement requirements/trl.txt)
+	@$(call install,$(WITH_TRL)/bin/python,--editable .)
 	@touch $@
 
 $(AUDIT)/installed: requirements/audit.txt

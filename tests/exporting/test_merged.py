@@ -93,6 +93,17 @@ def test_another_type_is_written_into_the_configuration(tmp_path: Path) -> None:
     assert tokenizers[0].chat_template == tokenizers[1].chat_template
 
 
+def test_values_beyond_float16_are_refused(tmp_path: Path) -> None:
+    base = tiny_model(tmp_path / "base")
+    network: Any = plain_network(base)
+    network.model.norm.weight.data[3] = 1e5
+    network.save_pretrained(base)
+    adapter = shifted_adapter(base, tmp_path / "adapter")
+    with pytest.raises(ModelError, match=r"norm\.weight holds values that float16"):
+        exported(base, adapter, tmp_path / "out", torch.float16)
+    exported(base, adapter, tmp_path / "wide", torch.bfloat16)
+
+
 def test_rounding_that_loses_the_change_is_counted(tmp_path: Path) -> None:
     base = tiny_model(tmp_path / "base")
     network: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)

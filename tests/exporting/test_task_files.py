@@ -93,7 +93,7 @@ def test_a_marker_reads_as_the_run_does(
     wrong = "B" if right == "A" else "A"
     assert marks.mark(name, f"<think>{wrong}</think>The answer is {right}.").correct
     assert not marks.mark(name, f"The answer is {wrong}.").correct
-    assert marks.mark(name, "<think>still").answer is None
+    assert marks.mark(name, f"<think>The answer is {right}.").answer is None
     told = marks.measures(name, [right, wrong, right, "?"])
     assert told == {"acc": 0.5, "maj": 1.0, "unread": 0.25}
     assert marks.measures(name, [wrong, right])["maj"] == 0.0

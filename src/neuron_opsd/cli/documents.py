@@ -213,6 +213,33 @@ class DoctorDocument:
     checks: tuple[Check, ...]
 
 
+@dataclass(frozen=True)
+class ExportDocument:
+    """What a finished run became."""
+
+    to: str
+    """The target."""
+    out: str
+    files: Mapping[str, int]
+    """Bytes of every file, by its path below the folder."""
+    facts: Mapping[str, Any]
+    """What the target has to say, by name."""
+    next_steps: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PushDocument:
+    """What was sent to the hub, or would be."""
+
+    repo: str
+    base_model: str
+    files: Mapping[str, int]
+    """Bytes of every file."""
+    card: str
+    commit: str | None
+    """Its address; `None` where nothing was sent."""
+
+
 DOCUMENTS: Final[Mapping[str, Any]] = {
     "run": RunDocument,
     "demo": RunDocument,
@@ -230,6 +257,8 @@ DOCUMENTS: Final[Mapping[str, Any]] = {
     "status": RunStatus | ComparisonStatus,
     "report": ReportDocument,
     "forgetting": Forgetting,
+    "export": ExportDocument | Mapping[str, str],
+    "push": PushDocument,
     "config": Config,
     "doctor": DoctorDocument,
 }

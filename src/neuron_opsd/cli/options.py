@@ -70,9 +70,15 @@ DEFAULT_OUTPUT = Output()
 
 
 @contextmanager
-def opened(output: Output, config: Config | None = None) -> Iterator[Terminal]:
-    """Open the terminal, and prepare the libraries that are imported from here on."""
-    prepare_libraries(allow_download=config is not None and config.model.allow_download)
+def opened(
+    output: Output, config: Config | None = None, *, online: bool = False
+) -> Iterator[Terminal]:
+    """Open the terminal, and prepare the libraries that are imported from here on.
+
+    They stay off the network unless the command is `online` or the settings allow it.
+    """
+    allowed = config is not None and config.model.allow_download
+    prepare_libraries(allow_download=online or allowed)
     with open_terminal(quiet=output.quiet) as terminal:
         yield terminal
 

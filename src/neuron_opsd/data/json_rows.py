@@ -155,9 +155,11 @@ def read_samples(text: TextAhead) -> Iterator[FileRow]:
 
 def read_items(text: TextAhead) -> Iterator[FileRow]:
     """Yield the items of an array, which is all that a file holds."""
-    yield from items_of(text, "item")
+    number = 1
+    for number, row in enumerate(items_of(text, "item"), 2):  # noqa: B007 - used after
+        yield row
     if text.next():
-        yield FileRow("the end", text.lacks("the end"))
+        yield FileRow(f"item {number}", text.lacks("the end"))
 
 
 def items_of(text: TextAhead, what: str) -> Iterator[FileRow]:

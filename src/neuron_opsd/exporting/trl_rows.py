@@ -54,6 +54,7 @@ import json
 import sys
 from pathlib import Path
 
+import torch
 from datasets import load_dataset
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -63,9 +64,15 @@ HERE = Path(__file__).parent
 settings = json.loads((HERE / "sdft.json").read_text(encoding="utf-8"))
 base = sys.argv[1] if len(sys.argv) > 1 else settings["base"]
 tokenizer = AutoTokenizer.from_pretrained(base)
+on_gpu = torch.cuda.is_available()
 trainer = SDFTTrainer(
     model=AutoModelForCausalLM.from_pretrained(base),
-    args=SDFTConfig(output_dir=str(HERE / "trained"), **settings["trainer"]),
+    args=SDFTConfig(
+        output_dir=str(HERE / "trained"),
+        use_cpu=not on_gpu,
+        bf16=on_gpu and torch.cuda.is_bf16_supported(),
+        **settings["trainer"],
+    ),
     train_dataset=load_dataset(
         "json", data_files=str(HERE / "train.jsonl"), split="train"
     ),

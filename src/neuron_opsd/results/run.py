@@ -25,6 +25,8 @@ PROMPTED = "prompted"
 """Control: the untrained model with its own demonstrations in the prompt."""
 OURS = "neuron-opsd"
 """The method of the paper; names of its variants begin with it."""
+POOL = "pool"
+"""Name of the questions that are trained on, beside those of the test sets."""
 REPORT_FORMAT = 2
 """Form of `report.json`; the first had a row for every question, and no number."""
 
@@ -260,4 +262,6 @@ class ReportData(Brief):
     """`neurons.keep` as scaled to the model; 0 where unknown."""
     data_hashes: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 of each question file, by the name of the pool or test set."""
+    datasets: Mapping[str, str] = field(default_factory=dict)
+    """Ids of the hub's datasets that questions came from, by the same names."""
     format: int = REPORT_FORMAT

@@ -18,11 +18,12 @@ from neuron_opsd.config.former import as_begun
 from neuron_opsd.config.tables import flatten
 from neuron_opsd.data.formats.public_sets import check_targets
 from neuron_opsd.data.overlap import check_overlap
-from neuron_opsd.data.questions import QuestionFile, read_questions
+from neuron_opsd.data.questions import QuestionFile, is_dataset, read_questions
 from neuron_opsd.errors import ConfigError, DataError, listing
 from neuron_opsd.methods import needs_contexts
 from neuron_opsd.models.weights.precision import compute_of, device_of
 from neuron_opsd.records import Question
+from neuron_opsd.results.run import POOL as POOL
 from neuron_opsd.runs.context import TestSet
 from neuron_opsd.runs.gold_checks import check_gold
 from neuron_opsd.storage.caching import ignore
@@ -30,7 +31,6 @@ from neuron_opsd.storage.manifest import NVIDIA_DRIVER, place_text
 from neuron_opsd.storage.output_paths import check_names as refuse_names
 from neuron_opsd.storage.run_directory import RunDirectory
 
-POOL = "pool"
 TAKEN = (POOL, "model")
 """Names under which a run's other inputs are kept."""
 
@@ -77,6 +77,11 @@ class Inputs:
     """SHA-256 of what every file asks, by `pool` and by the test sets' names."""
     sources: Mapping[str, str] = field(default_factory=dict)
     """File or dataset of each, by the same names."""
+
+    @property
+    def datasets(self) -> dict[str, str]:
+        """Those sources that are datasets of the hub."""
+        return {name: one for name, one in self.sources.items() if is_dataset(one)}
 
     @property
     def chooses(self) -> bool:

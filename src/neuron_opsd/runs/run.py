@@ -147,6 +147,7 @@ def improve(
     data = build_report(
         run, facts, prepared, inputs.tests, findings, metrics, cases, request.command
     )
+    data = replace(data, datasets=inputs.datasets)
     finish(run, data, findings, request.model or run.config.model.name)
     measured = {BEFORE: before, "after": after, **controls}
     form = measured.pop(FORM_ONLY, {})

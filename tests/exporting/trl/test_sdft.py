@@ -53,7 +53,12 @@ def trainer_of(out: Path) -> Any:
     rows = load_dataset("json", data_files=str(out / "train.jsonl"), split="train")
     return SDFTTrainer(
         model=AutoModelForCausalLM.from_pretrained(settings["base"]),
-        args=SDFTConfig(output_dir=str(out / "unused"), **settings["trainer"]),
+        args=SDFTConfig(
+            output_dir=str(out / "unused"),
+            use_cpu=True,
+            bf16=False,
+            **settings["trainer"],
+        ),
         train_dataset=rows,
         processing_class=AutoTokenizer.from_pretrained(settings["base"]),
     )

@@ -135,14 +135,28 @@ class MergedWeights:
         if name in self.packed:
             base = rounded_to_four_bits(base.to(self.packed[name]))
         if change is None:
-            return base.to(kind)
+            return fitting(name, base.to(kind))
         product = change.product.float()
         if name in self.transposed:
             product = product.T
         exact = base.float()
         found = (exact + product).to(kind)
         self.arrival.add(exact, product, found.float())
-        return found
+        return fitting(name, found)
+
+
+def fitting(name: str, tensor: Tensor) -> Tensor:
+    """Return a tensor as it is, unless its type is too narrow for its values.
+
+    Raises:
+        ModelError: If float16, whose largest number is 65,504, made infinities of some.
+    """
+    if tensor.dtype == torch.float16 and not bool(tensor.isfinite().all()):
+        raise ModelError(
+            f"{name} holds values that float16 cannot; export with --dtype bfloat16 or "
+            "float32"
+        )
+    return tensor
 
 
 def merged_weights(

@@ -1,0 +1,139 @@
+"""What must not leave this machine by accident: paths, names of users and hosts, keys.
+
+Every file that would be published is looked through, the headers of weights included.
+A vocabulary is the base's own, and holds pieces of paths as it holds pieces of
+anything; so nothing is sought in it.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import re
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from safetensors import safe_open
+
+from neuron_opsd.errors import ConfigError, clauses
+
+Content: TypeAlias = bytes | Path
+"""A file's bytes, or where they are."""
+
+VOCABULARIES: Final = frozenset({"merges.txt", "tokenizer.json", "vocab.json"})
+WEIGHTS: Final = ".safetensors"
+
+PATTERNS: Final[Mapping[str, re.Pattern[str]]] = {
+    "a path": re.compile(
+        r"(?<![\w.:/~])(?:~|/[\w.+~-]+)(?:/[\w.+~ -]*[\w.+~-])+"  # POSIX
+        r"|(?<!\w)[A-Za-z]:\\\\?[\w.+~ -]+(?:\\\\?[\w.+~ -]+)*"  # Windows
+        r"|file://\S+"
+    ),
+    "an access token": re.compile(r"\b(?:hf_|sk-|ghp_|AKIA)[A-Za-z0-9_-]{16,}"),
+    "an address of mail": re.compile(r"\b[\w.+-]+@[\w-]+\.[\w.-]*\w"),
+}
+"""What is private whatever the machine."""
+
+USUAL: Final = frozenset(
+    {"admin", "debian", "ec2-user", "localhost", "nobody", "root", "ubuntu", "user"}
+)
+"""Names of users and machines that tell nothing."""
+
+SHOWN: Final = 60
+"""Characters of what was found that are shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something private in a file."""
+
+    file: str
+    line: int
+    what: str
+    text: str
+
+    def __str__(self) -> str:
+        """Say where it is, in a few words; of a secret, only how it begins."""
+        shown = self.text if self.what != "an access token" else f"{self.text[:6]}..."
+        return f"{self.file}, line {self.line}: {self.what} ({shown[:SHOWN]})"
+
+
+def names_here() -> dict[str, str]:
+    """Return names that tell who works here and where, each with what it is."""
+    found: dict[str, str] = {}
+    with suppress(KeyError, OSError):  # a container may know no name
+        found[getpass.getuser()] = "the name of a user"
+    for variable in ("USER", "LOGNAME", "USERNAME", "SUDO_USER"):
+        found[os.environ.get(variable, "")] = "the name of a user"
+    host = socket.gethostname()
+    for name in (host, host.partition(".")[0]):
+        found[name] = "the name of a machine"
+    return {n: what for n, what in found.items() if len(n) > 2 and n not in USUAL}
+
+
+def findings(
+    files: Mapping[str, Content], names: Mapping[str, str], allowed: Sequence[str] = ()
+) -> Iterator[Finding]:
+    """Yield what is private in files.
+
+    Args:
+        files: By the names under which they would be published.
+        names: What `names_here` returned.
+        allowed: Texts that are public anyway, such as the repository's name.
+    """
+    sought = {
+        what: re.compile("|".join(rf"(?<!\w){re.escape(n)}(?!\w)" for n in some))
+        for what, some in by_kind(names).items()
+    }
+    for file, content in files.items():
+        if Path(file).name in VOCABULARIES:
+            continue
+        for number, line in enumerate(text_of(file, content).splitlines(), 1):
+            for public in allowed:
+                line = line.replace(public, " ")
+            for what, pattern in {**PATTERNS, **sought}.items():
+                for match in pattern.finditer(line):
+                    yield Finding(file, number, what, match[0])
+
+
+def by_kind(names: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return names by what they are."""
+    found: dict[str, list[str]] = {}
+    for name, what in names.items():
+        found.setdefault(what, []).append(name)
+    return found
+
+
+def text_of(file: str, content: Content) -> str:
+    """Return what a file says in letters: of weights, what stands beside the numbers.
+
+    Characters of JSON that are escaped are written out.
+    """
+    if file.endswith(WEIGHTS) and isinstance(content, Path):
+        with safe_open(content, "pt") as stored:
+            return json.dumps([stored.metadata() or {}, *stored.keys()], indent=0)
+    data = content.read_bytes() if isinstance(content, Path) else content
+    text = data.decode("utf-8", "replace")
+    return text.replace("\\/", "/") if file.endswith(".json") else text
+
+
+def refuse_private(
+    files: Mapping[str, Content], names: Mapping[str, str], allowed: Sequence[str] = ()
+) -> None:
+    """Refuse to publish files that hold something private.
+
+    Raises:
+        ConfigError: Saying where what is.
+    """
+    found = [str(one) for one in findings(files, names, allowed)]
+    if found:
+        raise ConfigError(
+            f"nothing was pushed, because it would tell private things: "
+            f"{clauses(found)}; rename the test sets or the run's folder, or name the "
+            "base with --base-model"
+        )

@@ -1,0 +1,197 @@
+"""What a run looks like on the hub: its files, put together before anything is sent."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypedDict
+
+import yaml
+from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
+
+from neuron_opsd.errors import ConfigError
+from neuron_opsd.exporting.finished import FinishedRun, finished_run
+from neuron_opsd.exporting.privacy import Content, names_here, refuse_private
+from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS
+from neuron_opsd.report.card import Publication, render_card
+from neuron_opsd.results.run import POOL, TestComparison
+from neuron_opsd.runs.reporting import EVALUATION
+from neuron_opsd.storage.integrity import CARD
+
+REPOSITORY: Final = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+"""An id of the hub, with its owner."""
+
+RESULTS: Final = ".eval_results"
+"""Folder of results that the hub lists beside a benchmark."""
+
+BASE: Final = "base_model_name_or_path"
+"""Field of an adapter's settings."""
+
+
+class Choices(TypedDict, total=False):
+    """What a publication says besides; the fields of `Wanted`."""
+
+    base_model: str
+    pool_dataset: str
+    benchmarks: Mapping[str, str]
+    license: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be published, and what to say of it."""
+
+    run: Path
+    repo: str
+    base_model: str = ""
+    """Hub id of the base, where the run had it in a folder."""
+    pool_dataset: str = ""
+    """Hub id of the pool."""
+    benchmarks: Mapping[str, str] = field(default_factory=dict)
+    """Hub ids of test sets by name; with ``#TASK`` those of registered benchmarks."""
+    license: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """All that would be sent."""
+
+    repo: str
+    base_model: str
+    files: Mapping[str, Content]
+    """By their names in the repository."""
+
+    @property
+    def card(self) -> str:
+        """The model card."""
+        data = self.files[CARD]
+        return data.decode() if isinstance(data, bytes) else data.read_text("utf-8")
+
+    def sizes(self) -> dict[str, int]:
+        """Return the bytes of every file."""
+        return {
+            name: one.stat().st_size if isinstance(one, Path) else len(one)
+            for name, one in self.files.items()
+        }
+
+
+def package(wanted: Wanted) -> Package:
+    """Put together what would be sent, and refuse what is private in it.
+
+    Raises:
+        ConfigError: If a name is none of the hub, the base is not named, or a file
+            tells something private.
+        DataError: If the run is not finished, or was changed afterwards.
+    """
+    check_id(wanted.repo, "the repository")
+    run = finished_run(wanted.run)
+    base = base_of_hub(run, wanted.base_model)
+    check_tests(run, wanted.benchmarks)
+    datasets = {n: one.partition("#")[0] for n, one in wanted.benchmarks.items()}
+    if wanted.pool_dataset:
+        datasets[POOL] = wanted.pool_dataset
+    for source in datasets.values():
+        check_id(source.partition(":")[0], "a dataset")
+    public = Publication(wanted.repo, wanted.license, datasets)
+    card = render_card(run.report, base, base, public)
+    files: dict[str, Content] = {
+        CARD: card.encode(),
+        **dict(trained_files(run, base)),
+        EVALUATION.file_name: run.folder / EVALUATION.file_name,
+        **dict(result_files(run, wanted.benchmarks)),
+    }
+    found = Package(wanted.repo, base, files)
+    public_texts = (wanted.repo, base, *datasets.values())
+    refuse_private(files, names_here(), sorted(public_texts, key=len, reverse=True))
+    return found
+
+
+def check_id(name: str, what: str) -> None:
+    """Refuse what cannot be an id of the hub."""
+    if not REPOSITORY.fullmatch(name):
+        raise ConfigError(
+            f"{name!r} cannot name {what} on the hub; write OWNER/NAME, of letters, "
+            "digits, dots, dashes and underscores"
+        )
+
+
+def base_of_hub(run: FinishedRun, named: str) -> str:
+    """Return the hub id of the base.
+
+    Raises:
+        ConfigError: If nobody says it.
+    """
+    known = run.config.model.name
+    if not named and (Path(known).expanduser().exists() or known.count("/") != 1):
+        raise ConfigError(
+            "the run had its base in a folder or file, which the hub does not know; "
+            "say with --base-model OWNER/NAME which model of the hub it is"
+        )
+    check_id(named or known, "the base")
+    return named or known
+
+
+def check_tests(run: FinishedRun, benchmarks: Mapping[str, str]) -> None:
+    """Refuse benchmarks of tests that the run does not have."""
+    names = [test.name for test in run.report.tests]
+    for name in benchmarks:
+        if name not in names:
+            raise ConfigError(
+                f"--benchmark names {name!r}, but the run's test sets are "
+                f"{', '.join(names) or 'none'}"
+            )
+
+
+def trained_files(run: FinishedRun, base: str) -> Iterator[tuple[str, Content]]:
+    """Yield what was trained, the base's place replaced by its id."""
+    for name in sorted(run.manifest.outputs["adapter"].files):
+        path = run.adapter / name
+        if path.suffix == ".json":
+            table = json.loads(path.read_bytes())
+            if name == ADAPTER_SETTINGS:
+                table[BASE] = base
+                table["revision"] = None
+            else:
+                table.pop("_name_or_path", None)
+                table.pop("name_or_path", None)
+            yield name, (json.dumps(table, indent=2) + "\n").encode()
+        else:
+            yield name, path
+
+
+def result_files(
+    run: FinishedRun, benchmarks: Mapping[str, str]
+) -> Iterator[tuple[str, Content]]:
+    """Yield the results on registered benchmarks, a file each."""
+    tests = {test.name: test for test in run.report.tests}
+    for name, source in benchmarks.items():
+        dataset, _, task = source.partition("#")
+        if task:
+            entry = result_entry(run, tests[name], dataset.partition(":")[0], task)
+            text = yaml.safe_dump(eval_result_entries_to_yaml([entry]), sort_keys=False)
+            yield f"{RESULTS}/{name}.yaml", str(text).encode()
+
+
+def result_entry(
+    run: FinishedRun, test: TestComparison, dataset: str, task: str
+) -> Any:
+    """Return the accuracy on a benchmark, in percent, with how it was measured."""
+    config = run.config
+    return EvalResultEntry(
+        dataset_id=dataset,
+        task_id=task,
+        value=round(100.0 * test.after.metrics["avg_at_k"], 2),
+        notes=(
+            f"mean accuracy of {config.evaluation.num_samples} samples for each of "
+            f"{test.num_questions} questions at temperature "
+            f"{config.evaluation.temperature}, without examples in the prompt"
+        ),
+    )
+
+
+def wanted_of(run: str | Path, repo: str, choices: Choices) -> Wanted:
+    """Return what is to be published."""
+    return Wanted(Path(run), repo, **choices)
