@@ -228,6 +228,16 @@ def test_long_completions_that_are_alike_are_pointed_out(
     assert found.num_samples == 4
 
 
+def test_samples_of_one_seed_are_pointed_out(tmp_path: Path) -> None:
+    exam = write_rows(tmp_path / "exam.jsonl", sums(12))
+    rows: list[Row] = [{"id": f"q{n}", "completion": "1"} for n in range(12)] * 3
+    found = judged(write_rows(tmp_path / "made.jsonl", rows), exam)
+    assert counts(found) == {"one draw": 12}
+    assert found.findings[0].first[0] == "line 13, q0"
+    rows[-1] = {"id": "q11", "completion": "2"}
+    assert not counts(judged(write_rows(tmp_path / "other.jsonl", rows), exam))
+
+
 def test_requests_that_failed_are_no_samples(exam: Path, tmp_path: Path) -> None:
     reply = {"choices": [{"message": {"content": "2"}, "finish_reason": "stop"}]}
     rows: list[Row] = [

@@ -16,6 +16,8 @@ KINDS: Final = {
     "repeated": "samples stand in the file more than once and were counted once",
     "alike": "long completions repeat another of the same question word for word; if "
     "the file was joined twice, each counts twice",
+    "one draw": "questions have several samples, and no two of a question differ; if "
+    "one seed served them all, they are one sample each, and vote shares mean nothing",
     "other filters": "rows repeat samples for other filters of lm-eval and were left "
     "out",
     "missing": "questions have no sample and are left out of every measure",

@@ -25,6 +25,8 @@ from neuron_opsd.judging.opening import open_samples
 from neuron_opsd.judging.samples import Sample, Shape
 from neuron_opsd.records import Question
 
+ENOUGH_ALIKE: Final = 10
+"""Questions from which samples that never differ were hardly drawn apart."""
 LONG: Final = 200
 """Characters from which two completions that are alike are hardly drawn twice."""
 
@@ -102,6 +104,7 @@ def read_answers(
             problems.add(number, row.place, error)
     problems.tell()
     found.refuse_nothing(number)
+    found.tell_of_one_draw()
     found.answers.sha256 = table.hash()
     for own in found.answers.of.values():
         if all(one.number is not None for one in own):
@@ -124,6 +127,12 @@ class Collector:
     """By question and number of a sample: a hash of its text, and where it stands."""
     texts: set[tuple[str, bytes]] = field(default_factory=set)
     """Question and hash of every long completion."""
+    first: dict[str, bytes] = field(default_factory=dict)
+    """Question to hash of its first completion."""
+    again: dict[str, str] = field(default_factory=dict)
+    """Question to place of a second sample that equals the first."""
+    differ: bool = False
+    """Whether any two samples of a question are unlike each other."""
     strangers: list[str] = field(default_factory=list)
     """Ids or questions of the first samples that belong nowhere."""
 
@@ -177,6 +186,10 @@ class Collector:
             if where != place:
                 self.answers.findings.add("repeated", f"{place}, as {where}")
                 return True
+        if self.first.setdefault(question.id, digest) != digest:
+            self.differ = True
+        elif question.id in self.answers.of:
+            self.again.setdefault(question.id, place)
         if len(sample.text or "") >= LONG:
             if (question.id, digest) in self.texts:
                 self.answers.findings.add("alike", f"{place}, {question.id}")
@@ -213,6 +226,13 @@ class Collector:
             likelihood,
             sample.verdict,
         )
+
+    def tell_of_one_draw(self) -> None:
+        """Count the questions with several samples, if no two samples ever differ."""
+        if self.differ or len(self.again) < ENOUGH_ALIKE:
+            return
+        for question, place in self.again.items():
+            self.answers.findings.add("one draw", f"{place}, {question}")
 
     def refuse_nothing(self, num_rows: int) -> None:
         """Refuse a file of which nothing can be scored."""
