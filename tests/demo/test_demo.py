@@ -122,7 +122,7 @@ def test_the_quick_demo_runs_on_a_tiny_model(
     assert report["model"]["name"] == "SmolLM2-135M-Instruct"
     page, card = (out / name for name in ("report.html", "adapter/README.md"))
     assert "<span>SmolLM2-135M-Instruct</span>" in page.read_text()
-    assert 'base_model: "SmolLM2-135M-Instruct"' in card.read_text()
+    assert "base_model: SmolLM2-135M-Instruct" in card.read_text()
     assert f'"{tiny_llama_plain}"' in card.read_text()
     # The same command again goes on, which here is to show the same table.
     shutil.rmtree(tmp_path / "runs" / "demo-questions")

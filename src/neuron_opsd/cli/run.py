@@ -10,7 +10,7 @@ import neuron_opsd as no
 from neuron_opsd.cli import options
 from neuron_opsd.cli.environment import COMMAND_LINE
 from neuron_opsd.cli.exit_statuses import DONE
-from neuron_opsd.cli.terminal import Terminal
+from neuron_opsd.cli.terminal import PROGRAM, Terminal
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.processes.ranks import launched_rank
 
@@ -164,7 +164,10 @@ def evaluate(  # noqa: PLR0913 - one argument per flag
         judge_files(files, tests, out, confidence, settings, output)
         return
     if out is None:
-        raise ConfigError("--out is missing; name a JSON file for the metrics")
+        raise ConfigError(
+            f"--out is missing; see {PROGRAM} evaluate --help; it names a JSON file "
+            "for the metrics"
+        )
     if confidence:
         raise ConfigError(
             f"--confidence is {confidence!r}, but it is a column of --completions, "
