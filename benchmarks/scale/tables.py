@@ -248,7 +248,7 @@ def constants() -> list[str]:
         ],
         ["seconds of our own passes on a GPU", "", "**not measured**"],
     ]
-    return table(("constant", "value", "whence"), rows)
+    return table(("constant", "value", "source"), rows)
 
 
 def gib(count: float) -> str:

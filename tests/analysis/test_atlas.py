@@ -551,3 +551,11 @@ def test_the_command_takes_what_the_pages_show(
     assert atlas["with_texts"]
     assert not atlas["with_model"]
     assert atlas["beside"]["name"] == "run"
+
+
+def test_pages_do_not_say_where_the_model_is(made: Charted) -> None:
+    model = Path(read_json(made.run / "manifest.json")["settings"]["model.name"])
+    assert model.is_absolute()
+    assert made.atlas["model"] == model.name
+    for page in made.out.rglob("*.html"):
+        assert str(model.parent) not in page.read_text(encoding="utf-8"), page

@@ -41,6 +41,7 @@ from neuron_opsd.results.analysis import (
     BinMean,
     RunAnalysis,
 )
+from neuron_opsd.runs.reporting import public_name
 from neuron_opsd.seeds import generator
 from neuron_opsd.storage.manifest import MANIFEST, installed_versions
 
@@ -152,7 +153,7 @@ def analyse_run(found: Findings) -> tuple[RunAnalysis, association.Measured]:
     sizes = [columns.votes[i].num_rollouts for i in columns.ids]
     analysis = RunAnalysis(
         name=run.name,
-        model=run.model,
+        model=public_name(run.model),
         num_questions=len(columns.ids),
         num_selected=int(columns.selected.sum()),
         num_samples=min(sizes),

@@ -165,11 +165,16 @@ def title_of(tests: Sequence[TestSet], method: str) -> str:
     return f"{'Neuron-OPSD' if method == OURS else method}{''.join(names)}"
 
 
+def public_name(model: str) -> str:
+    """Return what pages call a model: of a path only the folder's name."""
+    path = Path(model)
+    return path.name if path.is_absolute() else model
+
+
 def model_summary(facts: ModelFacts) -> ModelSummary:
-    """Return what the report says of a model; of a path only the folder's name."""
-    path = Path(facts.name)
+    """Return what the report says of a model."""
     return ModelSummary(
-        name=path.name if path.is_absolute() else facts.name,
+        name=public_name(facts.name),
         family=facts.family,
         num_parameters=facts.num_parameters,
         num_layers=facts.num_layers,

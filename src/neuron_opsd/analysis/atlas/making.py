@@ -26,6 +26,7 @@ from neuron_opsd.analysis.atlas.source import Source
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.progress import Progress
 from neuron_opsd.results.atlas import AtlasData, NeuronCard
+from neuron_opsd.runs.reporting import public_name
 from neuron_opsd.storage.manifest import installed_versions
 
 NUM_READ: Final = 256
@@ -91,7 +92,7 @@ def make_atlas(
     data = AtlasData(
         title=f"Neurons of {source.run.name}",
         run=source.run.name,
-        model=source.run.model,
+        model=public_name(source.run.model),
         num_layers=source.shape.num_layers,
         num_neurons=source.shape.num_neurons,
         num_tested=int((counts.pool > 0).sum()),
