@@ -23,6 +23,7 @@ def serve(gguf: Path, port: int, slots: int) -> Any:
     wanted.hostnames = ["127.0.0.1"]
     wanted.port = port
     wanted.n_parallel = slots
+    wanted.verbosity = -1
     return llama.Server(wanted)
 
 
