@@ -326,7 +326,9 @@ def test_auto_takes_an_accelerator_where_there_is_one(
 def test_auto_computes_in_half_precision_where_the_hardware_can(
     monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], compute: str
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    monkeypatch.setattr(
+        torch.cpu, "get_capabilities", lambda: capabilities, raising=False
+    )
     monkeypatch.setattr(precision, "halves_serve", lambda _device: True)
     assert compute_of(ModelConfig(), "cpu") == compute
     assert compute_of(ModelConfig(compute="float32"), "cpu") == "float32"
@@ -349,7 +351,9 @@ def test_auto_asks_an_accelerator_whether_it_has_half_precision_itself(
 def test_auto_steps_back_to_float32_where_half_precision_does_not_serve(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    monkeypatch.setattr(
+        torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False
+    )
     monkeypatch.setattr(precision, "halves_serve", lambda _device: False)
     assert compute_of(ModelConfig(), "cpu") == "float32"
     assert compute_of(ModelConfig(compute="bfloat16"), "cpu") == "bfloat16"

@@ -16,7 +16,7 @@ import pytest
 from filelock import FileLock
 
 from neuron_opsd.planning import doctor
-from neuron_opsd.processes import memory
+from neuron_opsd.processes import memory, processor
 
 CPU = "processor : 0\nflags\t\t: fpu sse avx512_bf16 amx_bf16\n\nflags : other\n"
 MEMORY = "MemTotal: 99 kB\nMemAvailable:   2097152 kB\n"
@@ -125,11 +125,11 @@ def test_a_gpu_that_works_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bfloat16_is_read_from_the_processors_features(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert doctor.processor_flags(CPU) == {"fpu", "sse", "avx512_bf16", "amx_bf16"}
-    assert doctor.processor_flags("Features : fp bf16\n") == {"fp", "bf16"}
-    assert doctor.processor_flags("") == frozenset()
+    assert processor.processor_flags(CPU) == {"fpu", "sse", "avx512_bf16", "amx_bf16"}
+    assert processor.processor_flags("Features : fp bf16\n") == {"fp", "bf16"}
+    assert processor.processor_flags("") == frozenset()
     file = tmp_path / "cpuinfo"
-    monkeypatch.setattr(doctor, "CPU_INFO", file)
+    monkeypatch.setattr(processor, "CPU_INFO", file)
     assert "float32" in doctor.check_bf16().value
     file.write_text(CPU)
     assert doctor.check_bf16().value == "in hardware (amx_bf16, avx512_bf16)"

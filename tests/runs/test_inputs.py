@@ -157,7 +157,9 @@ def test_the_precision_that_a_machine_chose_is_told(
 ) -> None:
     halves = compute == "bfloat16"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": halves})
+    monkeypatch.setattr(
+        torch.cpu, "get_capabilities", lambda: {"amx_bf16": halves}, raising=False
+    )
     monkeypatch.setattr(precision, "halves_serve", lambda _device: True)
     assert environment(ModelConfig())["precision"] == compute
     assert environment(ModelConfig(compute="float32"))["precision"] == "float32"

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
@@ -25,6 +23,7 @@ from filelock import FileLock, Timeout
 from packaging.requirements import Requirement
 
 from neuron_opsd.processes import memory
+from neuron_opsd.processes.processor import listed_flags
 from neuron_opsd.storage.download_cache import MARKER
 from neuron_opsd.storage.lock import native_locks
 from neuron_opsd.storage.manifest import NVIDIA_DRIVER
@@ -45,8 +44,6 @@ VLLM_ADVICE = (
     "it works with one version of torch alone: install both anew in one environment, "
     "or leave engine.rollouts at transformers"
 )
-
-CPU_INFO = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,20 +189,11 @@ def explain_no_cuda(build: str | None, *, has_driver: bool) -> Check:
 
 def check_bf16() -> Check:
     """Ask whether the processor multiplies bfloat16 in hardware."""
-    text = ""
-    with suppress(OSError):
-        text = CPU_INFO.read_text(encoding="utf-8", errors="replace")
-    found = sorted(BF16_FLAGS & processor_flags(text))
+    found = sorted(BF16_FLAGS & listed_flags())
     if found:
         return Check("bfloat16", "ok", f"in hardware ({', '.join(found)})")
     value = "not in the processor's hardware; float32 is used there"
     return Check("bfloat16", "ok", value)
-
-
-def processor_flags(cpu_info: str) -> frozenset[str]:
-    """Return the features of the first processor of `/proc/cpuinfo`."""
-    line = re.search(r"^(?:flags|Features)\s*:(.*)$", cpu_info, re.MULTILINE)
-    return frozenset(line[1].split()) if line else frozenset()
 
 
 def check_vllm() -> Check:

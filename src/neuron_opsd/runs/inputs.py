@@ -22,6 +22,7 @@ from neuron_opsd.data.questions import QuestionFile, is_dataset, read_questions
 from neuron_opsd.errors import ConfigError, DataError, listing
 from neuron_opsd.methods import needs_contexts
 from neuron_opsd.models.weights.precision import compute_of, device_of
+from neuron_opsd.processes.processor import processor_features
 from neuron_opsd.records import Question
 from neuron_opsd.results.run import POOL as POOL
 from neuron_opsd.runs.context import TestSet
@@ -270,7 +271,7 @@ def settings_in(directory: RunDirectory, config: Config) -> dict[str, Any]:
 
 def environment(model: ModelConfig) -> dict[str, str]:
     """Return what, besides versions, may change the last bits of a result, or more."""
-    able = torch.cpu.get_capabilities()
+    able = processor_features()
     vectors = [n for n in sorted(able) if able[n] is True and VECTORS.match(n)]
     limits = [f"{name}={os.environ[name]}" for name in LIMITS if name in os.environ]
     return {

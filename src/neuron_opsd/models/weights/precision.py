@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from neuron_opsd.config import ModelConfig
+from neuron_opsd.processes.processor import processor_features
 
 HALF_ERROR: Final = 2.0**-6
 """More than rounding can put into a product in bfloat16, beside its largest entry."""
@@ -33,7 +34,7 @@ def compute_of(config: ModelConfig, device: str) -> str:
     if device.startswith("cuda"):
         hardware = torch.cuda.is_bf16_supported(including_emulation=False)
         return "bfloat16" if hardware else "float32"
-    capability = torch.cpu.get_capabilities()
+    capability = processor_features()
     fast = bool(capability.get("avx512_bf16") or capability.get("amx_bf16"))
     return "bfloat16" if fast and halves_serve(device) else "float32"
 
