@@ -277,3 +277,15 @@ def test_rows_of_trl_that_ask_nothing_are_bad(
 ) -> None:
     with pytest.raises(DataError, match=said):
         read_questions(write(tmp_path / "t.jsonl", [row]), config=TRL)
+
+
+def test_long_texts_that_inspect_keeps_apart_are_put_back(tmp_path: Path) -> None:
+    apart = sample("q", input="attachment://abc", attachments={"abc": "Which floats?"})
+    asked = [{"role": "user", "content": "attachment://abc"}]
+    inner = sample("r", input=asked, attachments={"abc": "Which sinks?"})
+    file = read_log(tmp_path, inspect_log([apart, inner]))
+    assert file.questions[0].text == "Which floats?"
+    assert file.questions[1].messages[0].content == "Which sinks?"
+    lost = inspect_log([sample("q", input="attachment://abc")])
+    with pytest.raises(DataError, match="'attachment://abc', which is not among"):
+        read_log(tmp_path, lost)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from neuron_opsd.data.formats.fields import structure
+from neuron_opsd.data.formats.sample_logs import with_attached
 from neuron_opsd.data.rows import BadRowError, Values, shorten
 from neuron_opsd.judging.samples import (
     PLAIN,
@@ -27,7 +28,6 @@ from neuron_opsd.judging.samples import (
 
 SCORES: Final = ("acc", "exact_match", "accuracy", "correct")
 """Names of lm-eval's own measure of one sample, in the order of trust."""
-ATTACHED: Final = "attachment://"
 
 
 def is_lm_eval(values: Values) -> bool:
@@ -175,7 +175,7 @@ def read_inspect(values: Values) -> list[Sample]:
     choices = output.get("choices") if isinstance(output, Mapping) else None
     whole = Sample(
         key=plain_key(values.get("id")),
-        asks=asked_text(resolved(values.get("input"), values)),
+        asks=asked_text(with_attached(values.get("input"), values)),
         number=count_of(values.get("epoch")),
         confidence=columns_of(values.get("metadata") or {}).first(("confidence",)),
         verdict=inspect_verdict(values.get("scores")),
@@ -184,7 +184,7 @@ def read_inspect(values: Values) -> list[Sample]:
         why = shorten(values.get("error") or output.get("error") or "no output")
         return [replace(whole, failed=f"the sample ended with {why}")]
     usage = output.get("usage") or {}
-    message = resolved(choices[0].get("message"), values)
+    message = with_attached(choices[0].get("message"), values)
     return [
         replace(
             whole,
@@ -193,18 +193,6 @@ def read_inspect(values: Values) -> list[Sample]:
             num_tokens=count_of(usage.get("output_tokens")),
         )
     ]
-
-
-def resolved(value: Any, sample: Values) -> Any:
-    """Return a value with the long texts that the log keeps apart put back."""
-    if isinstance(value, str) and value.startswith(ATTACHED):
-        kept = sample.get("attachments") or {}
-        return kept.get(value.removeprefix(ATTACHED), value)
-    if isinstance(value, list):
-        return [resolved(one, sample) for one in value]
-    if isinstance(value, Mapping):
-        return {name: resolved(one, sample) for name, one in value.items()}
-    return value
 
 
 def inspect_verdict(scores: Any) -> float | None:
@@ -218,7 +206,7 @@ def inspect_verdict(scores: Any) -> float | None:
 def inspect_question(values: Values) -> Values:
     """Return what a sample asks and its target, in columns of our own."""
     asked: dict[str, Any] = {"id": plain_key(values.get("id"))}
-    given = resolved(values.get("input"), values)
+    given = with_attached(values.get("input"), values)
     if isinstance(given, str):
         asked["question"] = given
     else:

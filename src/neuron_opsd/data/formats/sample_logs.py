@@ -13,13 +13,15 @@ from hashlib import blake2b
 from typing import Any, Final
 
 from neuron_opsd.data.formats.cells import ANSWERS, IDS, INDICES, squash
-from neuron_opsd.data.rows import BadRowError, FileRow, Values
+from neuron_opsd.data.rows import BadRowError, FileRow, Values, shorten
 
 RESPONSES: Final = ("resps", "filtered_resps")
 """One of which stands beside the `doc` of lm-eval."""
 INSPECT: Final = frozenset({"id", "epoch", "input", "target"})
 KEPT: Final = ("role", "content")
 """What of a message of inspect is asked."""
+ATTACHED: Final = "attachment://"
+"""Begins the name of a long text that inspect keeps apart."""
 
 
 @dataclass(slots=True)
@@ -43,7 +45,12 @@ class SampleLogs:
                 number = values.get("doc_id")
                 yield from self.fresh(row, "lm-eval", number, lm_eval(values))
             elif values.keys() >= INSPECT:
-                yield from self.fresh(row, "inspect", values["id"], inspect(values))
+                try:
+                    question = inspect(values)
+                except BadRowError as error:
+                    yield replace(row, values=error)
+                    continue
+                yield from self.fresh(row, "inspect", values["id"], question)
             else:
                 yield row
 
@@ -96,7 +103,9 @@ def lm_eval(values: Values) -> Values:
 
 def inspect(values: Values) -> Values:
     """Return the question of a sample that inspect logged."""
-    asked, target = values["input"], values["target"]
+    asked, target = (
+        with_attached(values[name], values) for name in ("input", "target")
+    )
     if isinstance(asked, list):
         asked = [without_rest(message) for message in asked]
     if isinstance(target, list) and len(target) == 1:
@@ -114,3 +123,24 @@ def without_rest(message: Any) -> Any:
     if not isinstance(message, Mapping):
         return message
     return {key: value for key, value in message.items() if key in KEPT}
+
+
+def with_attached(value: Any, sample: Values) -> Any:
+    """Return a value of inspect's log with the long texts that it keeps apart put back.
+
+    Raises:
+        BadRowError: If the sample does not hold one of them.
+    """
+    if isinstance(value, str) and value.startswith(ATTACHED):
+        kept = sample.get("attachments") or {}
+        try:
+            return kept[value.removeprefix(ATTACHED)]
+        except KeyError:
+            raise BadRowError(
+                f"names {shorten(value)}, which is not among its attachments"
+            ) from None
+    if isinstance(value, list):
+        return [with_attached(one, sample) for one in value]
+    if isinstance(value, Mapping):
+        return {name: with_attached(one, sample) for name, one in value.items()}
+    return value
