@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from neuron_opsd.exporting.publication import Choices, Package, package, wanted_
 
 MESSAGE: Final = "Add what neuron-opsd trained and measured"
 
-CLIENTS: Final = ("httpx", "httpx2", "requests")
+CLIENTS: Final = ("httpx", "httpx2")
 """Packages through which versions of the hub's library reach it; what they raise over
 a connection is no `OSError`."""
 
@@ -80,14 +81,17 @@ def hub_errors(repo: str) -> Iterator[None]:
     except HfHubHTTPError as error:
         status = error.response.status_code
         raise refused(repo, status, first_line(error)) from error
-    except Exception as error:
-        package_of = type(error).__module__.partition(".")[0]
-        if not isinstance(error, OSError) and package_of not in CLIENTS:
-            raise
+    except connection_errors() as error:
         raise TryAgainError(
             f"the hub cannot be reached: {first_line(error)}; run the same command "
             "again"
         ) from error
+
+
+def connection_errors() -> tuple[type[Exception], ...]:
+    """Return what is raised over a connection, by the packages that are loaded too."""
+    loaded = (sys.modules.get(name) for name in CLIENTS)
+    return (OSError, *(one.HTTPError for one in loaded if one is not None))
 
 
 def refused(repo: str, status: int, said: str) -> Exception:
