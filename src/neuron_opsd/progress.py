@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, Protocol
 
 
@@ -49,13 +49,12 @@ class Progress(Protocol):
 class Quiet:
     """Progress that nobody watches; its warnings are Python's own."""
 
-    @contextmanager
     def stage(
         self, name: str, total: int, unit: str
-    ) -> Iterator[Callable[[int], None]]:
+    ) -> AbstractContextManager[Callable[[int], None]]:
         """Give a function that does nothing."""
         del name, total, unit
-        yield lambda units: None  # noqa: ARG005
+        return nullcontext(lambda units: None)  # noqa: ARG005
 
     def warn(self, text: str) -> None:
         """Warn as Python does, so that nothing is missed."""
@@ -72,6 +71,39 @@ class Quiet:
         events: Sequence[str] = (),
     ) -> None:
         """Do nothing; a run keeps them in a file."""
+
+
+class PassedOn:
+    """Progress that hands everything on; whoever extends it writes over the rest."""
+
+    __slots__ = ()
+
+    progress: Progress
+    """To whom it is handed."""
+
+    def stage(
+        self, name: str, total: int, unit: str
+    ) -> AbstractContextManager[Callable[[int], None]]:
+        """Open a stage there."""
+        return self.progress.stage(name, total, unit)
+
+    def warn(self, text: str) -> None:
+        """Pass on a warning."""
+        self.progress.warn(text)
+
+    def log_settings(self, stage: str, settings: Mapping[str, Any]) -> None:
+        """Pass on what a training is done with."""
+        self.progress.log_settings(stage, settings)
+
+    def log_metrics(
+        self,
+        stage: str,
+        step: int,
+        metrics: Mapping[str, float],
+        events: Sequence[str] = (),
+    ) -> None:
+        """Pass on what a step measured."""
+        self.progress.log_metrics(stage, step, metrics, events)
 
 
 class Silent(Quiet):

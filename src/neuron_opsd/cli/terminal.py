@@ -32,6 +32,7 @@ from neuron_opsd.cli.text import (
 )
 from neuron_opsd.errors import is_out_of_memory
 from neuron_opsd.processes.stopping import STOPPING
+from neuron_opsd.progress import Quiet
 
 PROGRAM = "neuron-opsd"
 FULL_WIDTH = 100
@@ -40,7 +41,7 @@ LINE_EVERY = 15.0
 """Seconds between two lines of progress where there is no screen for bars."""
 
 
-class Terminal:
+class Terminal(Quiet):
     """Implements `neuron_opsd.progress.Progress`, and shows what came out."""
 
     def __init__(
@@ -75,18 +76,6 @@ class Terminal:
     def warn(self, text: str) -> None:
         """Say something that the user should know although the work continues."""
         self._err.print(Text(f"warning: {clean(text)}"), soft_wrap=True)
-
-    def log_settings(self, stage: str, settings: Mapping[str, Any]) -> None:
-        """Show nothing; a run keeps them in a file."""
-
-    def log_metrics(
-        self,
-        stage: str,
-        step: int,
-        metrics: Mapping[str, float],
-        events: Sequence[str] = (),
-    ) -> None:
-        """Show nothing; a run keeps them in a file."""
 
     def note(self, text: str) -> None:
         """Say something in passing; left out when quiet."""

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from neuron_opsd.config import Config, RolloutsConfig
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.models.roles import ModelFacts, Tokenizer
 from neuron_opsd.processes.memory import peak_memory
-from neuron_opsd.progress import Progress
+from neuron_opsd.progress import PassedOn, Progress
 from neuron_opsd.prompts import resolve_prompts, student_prompt, teacher_prompt
 from neuron_opsd.records import GoldAnswers, Message, Prompt, Question, TokenIds
 from neuron_opsd.runs.machines import THIS_MACHINE, Machines
@@ -70,7 +69,7 @@ class TestSet:
 
 
 @dataclass(frozen=True, slots=True)
-class RunContext:
+class RunContext(PassedOn):
     """A run directory with settings that are decided for a model."""
 
     directory: RunDirectory
@@ -85,29 +84,9 @@ class RunContext:
         """What the steps of Algorithm 1 are done with."""
         return Workspace(self.config, self.directory, self, self.machines)
 
-    def stage(
-        self, name: str, total: int, unit: str
-    ) -> AbstractContextManager[Callable[[int], None]]:
-        """Open a stage, so that the run is the progress of its steps."""
-        return self.progress.stage(name, total, unit)
-
     def warn(self, text: str) -> None:
         """Keep a warning in the run, and hand it on."""
         self.directory.warn(text)
-
-    def log_settings(self, stage: str, settings: Mapping[str, Any]) -> None:
-        """Pass on what a training is done with."""
-        self.progress.log_settings(stage, settings)
-
-    def log_metrics(
-        self,
-        stage: str,
-        step: int,
-        metrics: Mapping[str, float],
-        events: Sequence[str] = (),
-    ) -> None:
-        """Pass on what a step measured."""
-        self.progress.log_metrics(stage, step, metrics, events)
 
     def count_tokens(self, stage: str, num_tokens: int) -> None:
         """Keep how many tokens a stage read and wrote."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.progress import QUIET, Progress
+from neuron_opsd.progress import QUIET, PassedOn, Progress
 from neuron_opsd.tracking.names import TrackerName
 from neuron_opsd.tracking.subject import Ledger, Log, Subject
 
@@ -101,30 +101,20 @@ def tracked(
     told.close(finished=True)
 
 
-class Tracked:
-    """Implements `neuron_opsd.progress.Progress` with a tracker behind it."""
+class Tracked(PassedOn):
+    """Progress that also tells a tracker."""
 
     def __init__(self, progress: Progress, out: Path, opener: Open, name: str) -> None:
-        self._progress = progress
+        self.progress = progress
         self._out = out
         self._open = opener
         self._name = name
         self._logs: dict[str, Log] = {}
         self._failed = False
 
-    def stage(
-        self, name: str, total: int, unit: str
-    ) -> AbstractContextManager[Callable[[int], None]]:
-        """Open a stage of the progress behind."""
-        return self._progress.stage(name, total, unit)
-
-    def warn(self, text: str) -> None:
-        """Pass on a warning."""
-        self._progress.warn(text)
-
     def log_settings(self, stage: str, settings: Mapping[str, Any]) -> None:
         """Open a training in the tracker, or go on with it."""
-        self._progress.log_settings(stage, settings)
+        super().log_settings(stage, settings)
         if self._failed or stage in self._logs:
             return
         with self._whatever_happens():
@@ -139,7 +129,7 @@ class Tracked:
         events: Sequence[str] = (),
     ) -> None:
         """Tell of a step, unless the tracker holds it."""
-        self._progress.log_metrics(stage, step, metrics, events)
+        super().log_metrics(stage, step, metrics, events)
         log = self._logs.get(stage)
         if log is None or step < log.taken:
             return
@@ -168,7 +158,7 @@ class Tracked:
             self._failed = True
             self._logs = {}
             lines = str(error).split("\n")
-            self._progress.warn(
+            self.progress.warn(
                 f"the tracker {self._name} failed ({type(error).__name__}: {lines[0]}) "
                 "and is told nothing more; the run goes on, and its metrics are in "
                 "metrics.jsonl; the same command with --track tells what is missing"
