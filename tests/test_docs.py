@@ -189,3 +189,17 @@ def test_the_page_of_files_names_every_column_that_is_read() -> None:
     named = {squash(name) for name in re.findall(r"`([^`]+)`", page)}
     for names in (QUESTIONS, PROMPTS, CHOICES, ANSWERS, INDICES, IDS):
         assert set(names) <= named, set(names) - named
+
+
+def test_versions_of_other_programs_are_those_that_are_installed() -> None:
+    """A version in the table must be one that the requirements pin."""
+    lists = sorted((ROOT / "requirements").glob("*.txt"))
+    pinned = {
+        version
+        for file in lists
+        for version in re.findall(r"^[\w.-]+==([\w.]+)", file.read_text(), re.M)
+    }
+    page = (DOCS / "reference" / "other-programs.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^\| [^|]+ \| \D*?(\d[\d.]+)[^|]* \|", page, re.M)
+    assert len(shown) > 15
+    assert [version for version in shown if version not in pinned] == []
