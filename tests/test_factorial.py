@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import lzma
@@ -449,21 +450,82 @@ def test_every_hypothesis_names_arms_of_the_recipe() -> None:
     assert wanted | {*command.REDUCED_ARMS, *design.RIVALS.values()} <= known
 
 
-def test_a_call_that_is_in_use_is_made_again_after_the_others(
-    monkeypatch: pytest.MonkeyPatch,
+def options_of(out: Path, keep: Path | None = None) -> argparse.Namespace:
+    """Return the options of a call that runs everything."""
+    return argparse.Namespace(
+        out=out,
+        keep=keep,
+        parts=("main", "probe", "long", "second"),
+        sources=sources.EXPERIMENT,
+        seeds=None,
+        methods=None,
+        reduced=False,
+        second_model=Path("second"),
+        dry_run=False,
+    )
+
+
+def test_a_block_that_is_in_use_is_run_again_after_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = {"a": 1, "b": 0, "c": 2}
     made: list[str] = []
 
     def run(words: Sequence[str], **_: object) -> subprocess.CompletedProcess[str]:
-        name = words[-1]
+        name = Path(words[-1]).name
         made.append(name)
         held[name] -= 1
         status = TryAgainError.exit_status if held[name] >= 0 else 0
         return subprocess.CompletedProcess(list(words), status)
 
     monkeypatch.setattr(subprocess, "run", run)
-    assert command.shared([["a"], ["b"], ["c"]]) == 0
+    options = options_of(tmp_path)
+    blocks = [command.Block(name, []) for name in "abc"]
+    assert command.share(blocks, options) == 0
     assert made == ["a", "b", "c", "a", "c", "c"]
     held["a"] = 9
-    assert command.shared([["a"]]) == TryAgainError.exit_status
+    assert command.share(blocks[:1], options) == TryAgainError.exit_status
+
+
+def test_results_of_a_block_are_kept_and_it_is_not_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def run(words: Sequence[str], **_: object) -> subprocess.CompletedProcess[str]:
+        out = Path(words[-1])
+        made.append(out.name)
+        out.mkdir(parents=True)
+        (out / "comparison.json").write_text(out.name)
+        return subprocess.CompletedProcess(list(words), int(out.name == "b"))
+
+    monkeypatch.setattr(subprocess, "run", run)
+    kept = tmp_path / "kept"
+    blocks = [command.Block(f"main/{name}", []) for name in "abc"]
+    assert command.share(blocks, options_of(tmp_path / "one", kept)) == 1
+    assert (kept / "main" / "a" / "comparison.json").read_text() == "a"
+    assert not (kept / "main" / "b").exists()
+    other = options_of(tmp_path / "other", kept)
+    assert command.share([blocks[0], blocks[2]], other) == 0
+    assert made == ["a", "b", "c"]
+
+
+def test_a_block_is_one_source_with_one_seed_and_the_arms_that_it_has(
+    tmp_path: Path,
+) -> None:
+    blocks = command.blocks_of(options_of(tmp_path), Path("model"), tmp_path)
+    names = [block.folder for block in blocks]
+    assert names[:6] == [
+        *(f"main/{source}-0" for source in sources.EXPERIMENT),
+        "main/sst2-1",
+    ]
+    assert len(names) == len(set(names)) == 25 + 5 + 5 + 1
+    arms = {
+        block.folder: block.words[block.words.index("--methods") + 1 :]
+        for block in blocks
+        if "--methods" in block.words
+    }
+    sizes = [arms[f"main/sst2-{seed}"].index("--set") for seed in range(5)]
+    assert sizes == [22, 20, 20, 10, 10]
+    assert "ttrl-3e-5" not in arms["main/csqa-1"]
+    assert all(found[0] == "form-only" for found in arms.values())

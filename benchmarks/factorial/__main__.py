@@ -1,4 +1,4 @@
-"""Write the question files and run `neuron-opsd compare` for every part and source."""
+"""Write the question files and run `neuron-opsd compare` block by block."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -20,13 +20,19 @@ from benchmarks.factorial.sources import (
 )
 from benchmarks.reasoning import make_model
 from neuron_opsd.cli.terminal import open_terminal
+from neuron_opsd.config.recipes import read_recipe
 from neuron_opsd.demo.fetch import fetch_demo
 from neuron_opsd.errors import TryAgainError
 from neuron_opsd.progress import Progress
+from neuron_opsd.results.comparison import FORM
 from neuron_opsd.storage.download_cache import cache_folder
+from neuron_opsd.storage.score_rows import SCORES
 
 RECIPE: Final = Path(__file__).resolve().parents[2] / "recipes" / "factorial.toml"
+ARMS: Final = tuple(read_recipe(RECIPE).methods)
 TRY_AGAIN: Final = TryAgainError.exit_status
+KEPT: Final = (SCORES, "comparison.json", "probe.json")
+"""What the analysis reads of a block."""
 
 FINALISTS: Final = ("all-nearest", "all-question", "balanced-nearest", "lmsi-1e-4")
 """Arms that are also tested on the way to 150 steps."""
@@ -56,8 +62,18 @@ REDUCED_POOL: Final = 80
 
 
 @dataclass(frozen=True, slots=True)
+class Block:
+    """What one process does at a time."""
+
+    folder: str
+    """Where its results are, from `--out`."""
+    words: list[str]
+    """Of `neuron-opsd`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
-    """A comparison that is made of every source."""
+    """What is compared, on every source with every seed."""
 
     seeds: int = 5
     methods: Sequence[str] = ()
@@ -93,15 +109,21 @@ def main() -> int:
     parts = ("main", PROBE, "long", "second")
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
     parser.add_argument("--sources", nargs="+", choices=EXPERIMENT, default=EXPERIMENT)
-    parser.add_argument("--seeds", type=int, help="fewer than a part has")
+    parser.add_argument("--seeds", type=int, nargs="+", help="of those of a part")
     parser.add_argument("--methods", nargs="+", help="of the recipe")
     parser.add_argument("--reduced", action="store_true")
     parser.add_argument("--wheels", type=Path, help="folder that has all archives")
     parser.add_argument("--second-model", type=Path, help="folder of the second model")
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        help="folder that results of finished blocks are copied to; a block whose "
+        "results are there is not run again",
+    )
     parser.add_argument("--dry-run", action="store_true")
     options = parser.parse_args()
     if options.reduced:
-        options.parts, options.sources = ["main"], ["reviews"]
+        options.parts, options.sources, options.seeds = ["main"], ["reviews"], [0]
     questions = options.out / "questions"
     with open_terminal(quiet=False) as terminal:
         write_sources(questions, options.sources, terminal, options.wheels)
@@ -110,14 +132,7 @@ def main() -> int:
             questions = cut(questions, options.sources)
         if "second" in options.parts and options.second_model is None:
             options.second_model = second_model(options.out, terminal, options.wheels)
-    calls = [
-        call
-        for name in options.parts
-        for call in (probes_of if name == PROBE else calls_of)(
-            name, options, model, questions
-        )
-    ]
-    return shared(calls)
+    return share(blocks_of(options, model, questions), options)
 
 
 def second_model(out: Path, progress: Progress, wheels: Path | None) -> Path:
@@ -141,62 +156,103 @@ def cut(questions: Path, names: Sequence[str]) -> Path:
     return folder
 
 
-def calls_of(
-    name: str, options: argparse.Namespace, model: Path, questions: Path
-) -> Iterator[list[str]]:
-    """Yield the arguments of one comparison for every source of a part."""
-    part = PARTS[name]
-    for source in options.sources:
-        if source not in part.sources:
+def blocks_of(options: argparse.Namespace, model: Path, questions: Path) -> list[Block]:
+    """Return every block that is asked for: all sources with a seed, then the next."""
+    found = []
+    for name in options.parts:
+        if name == PROBE:
+            found += [
+                probe_of(source, options, questions) for source in options.sources
+            ]
             continue
-        seeds = min(part.seeds, options.seeds or part.seeds)
+        part = PARTS[name]
         used = options.second_model if part.second else model
-        words = ["compare", "--recipe", str(RECIPE), "--model", str(used)]
-        words += ["--source", f"{source}={file_of(questions, source, 'pool')}"]
-        words += ["--test"]
-        words += [f"{one}={file_of(questions, one)}" for one in (source, *CROSS_DOMAIN)]
-        words += ["--seeds", str(1 if options.reduced else seeds)]
-        words += ["--out", str(options.out / name / source)]
-        methods = options.methods or (REDUCED_ARMS if options.reduced else part.methods)
-        words += ["--methods", *methods] if methods else []
-        settings = [*part.settings, *(REDUCED if options.reduced else ())]
-        words += ["--set", *settings] if settings else []
-        words += ["--at", *map(str, part.at)] if part.at else []
-        yield [*words, *(["--dry-run"] if options.dry_run else [])]
+        sources = [source for source in options.sources if source in part.sources]
+        found += [
+            Block(
+                f"{name}/{source}-{seed}",
+                comparison_of(part, source, seed, options, used, questions),
+            )
+            for seed in options.seeds or range(part.seeds)
+            for source in sources
+            if seed < part.seeds
+        ]
+    return found
 
 
-def probes_of(
-    name: str, options: argparse.Namespace, model: Path, questions: Path
-) -> Iterator[list[str]]:
-    """Yield the arguments of a probe of every source, on answers that `main` has."""
-    del model
-    for source in options.sources:
-        group = options.out / "main" / source / "blocks" / source / "seed-0" / "base"
-        words = ["probe", str(group / "methods" / "all-nearest")]
-        words += ["--pool", str(file_of(questions, source, "pool"))]
-        words += ["--answers", str(file_of(questions, source, "pool-answers"))]
-        words += ["--context-rules", *CONTEXT_RULES]
-        words += ["--out", str(options.out / name / source)]
-        yield [*words, *(["--dry-run"] if options.dry_run else [])]
+def comparison_of(
+    part: Part,
+    source: str,
+    seed: int,
+    options: argparse.Namespace,
+    model: Path,
+    questions: Path,
+) -> list[str]:
+    """Return the arguments of the comparison of one source with one seed."""
+    chosen = options.methods or (REDUCED_ARMS if options.reduced else part.methods)
+    methods = [one for one in (FORM, *(chosen or ARMS)) if seed < seeds_of(one)]
+    settings = [*part.settings, *(REDUCED if options.reduced else ())]
+    tests = [f"{one}={file_of(questions, one)}" for one in (source, *CROSS_DOMAIN)]
+    words = ["compare", "--recipe", str(RECIPE), "--model", str(model)]
+    words += ["--source", f"{source}={file_of(questions, source, 'pool')}"]
+    words += ["--test", *tests, "--seeds", "1"]
+    words += ["--methods", *dict.fromkeys(methods)]
+    words += ["--set", f"seed={seed}", *settings]
+    return [*words, *(["--at", *map(str, part.at)] if part.at else [])]
 
 
-def shared(calls: Sequence[list[str]]) -> int:
-    """Make every call; go on to the next where another process holds what is left."""
-    left = list(calls)
+def seeds_of(arm: str) -> int:
+    """Return with how many seeds the recipe trains an arm."""
+    recipe = read_recipe(RECIPE)
+    seeds = recipe.methods[arm].get("seeds", recipe.choices["seeds"])
+    return int(seeds)
+
+
+def probe_of(source: str, options: argparse.Namespace, questions: Path) -> Block:
+    """Return the probe of a source, on answers that its first block of `main` has."""
+    group = options.out / "main" / f"{source}-0" / "blocks" / source / "seed-0" / "base"
+    words = ["probe", str(group / "methods" / "all-nearest")]
+    words += ["--pool", str(file_of(questions, source, "pool"))]
+    words += ["--answers", str(file_of(questions, source, "pool-answers"))]
+    return Block(f"{PROBE}/{source}", [*words, "--context-rules", *CONTEXT_RULES])
+
+
+def share(blocks: Sequence[Block], options: argparse.Namespace) -> int:
+    """Run every block; the next where another process holds what is left."""
+    left = [one for one in blocks if not is_kept(one, options.keep)]
     while left:
         refused = []
-        for call in left:
+        for block in left:
+            words = [*block.words, "--out", str(options.out / block.folder)]
+            words += ["--dry-run"] if options.dry_run else []
             status = subprocess.run(
-                [sys.executable, "-m", "neuron_opsd", *call], check=False
+                [sys.executable, "-m", "neuron_opsd", *words], check=False
             ).returncode
             if status == TRY_AGAIN:
-                refused.append(call)
+                refused.append(block)
             elif status:
                 return status
+            elif options.keep is not None and not options.dry_run:
+                keep(options.out / block.folder, options.keep / block.folder)
         if len(refused) == len(left):
             return TRY_AGAIN
         left = refused
     return 0
+
+
+def is_kept(block: Block, kept: Path | None) -> bool:
+    """Say whether the results of a block stand where they are kept."""
+    return kept is not None and (kept / block.folder).is_dir()
+
+
+def keep(folder: Path, kept: Path) -> None:
+    """Copy what the analysis reads of a finished block, all of it or nothing."""
+    part = kept.with_name(f"{kept.name}.part")
+    part.mkdir(parents=True, exist_ok=True)
+    for name in KEPT:
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, part / name)
+    part.rename(kept)
 
 
 if __name__ == "__main__":
