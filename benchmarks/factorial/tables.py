@@ -13,16 +13,21 @@ import argparse
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
+from benchmarks.factorial.answers import (
+    Table,
+    accuracies,
+    ece,
+    ece_difference,
+    read_scores,
+    tables_of,
+)
 from benchmarks.factorial.design import (
     chosen_recipe,
     every_second,
@@ -39,9 +44,6 @@ from benchmarks.factorial.effects import (
     verdict,
 )
 from benchmarks.factorial.sources import CROSS_DOMAIN, SOURCES
-from neuron_opsd.method.calibration import binned_gap
-from neuron_opsd.method.resampling import Resampled, over_seeds
-from neuron_opsd.method.statistics import FloatArray, bootstrap_weights
 from neuron_opsd.probing.files import JSON
 from neuron_opsd.records.scores import Interval
 from neuron_opsd.results.comparison import BASE
@@ -50,115 +52,6 @@ from neuron_opsd.seeds import generator
 from neuron_opsd.storage.codecs import without_nan
 from neuron_opsd.storage.files import write_atomic
 from neuron_opsd.storage.score_rows import SCORES
-
-NUM_BINS: Final = 15
-NUM_ECE_RESAMPLES: Final = 2000
-CROSS: Final = "other sets"
-
-
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """How one model answered the questions of a test set; every array is ``(Q,)``."""
-
-    accuracy: FloatArray
-    confidence: FloatArray
-    correct: NDArray[np.bool_]
-
-
-Key: TypeAlias = tuple[str, str, int]
-"""Test set, arm and seed."""
-Table: TypeAlias = Mapping[Key, Answers]
-"""Of one source."""
-
-
-def read_scores(out: Path) -> pa.Table:
-    """Return the rows of all parts, with the part's name; of `second` too."""
-    tables = []
-    for path in sorted(out.glob(f"*/*/{SCORES}")):
-        table = pq.read_table(path)
-        part = pa.array([path.parent.parent.name] * len(table))
-        tables.append(table.append_column("part", part))
-    if not tables:
-        raise SystemExit(
-            f"no comparison in {out} has ended; run python -m benchmarks.factorial"
-        )
-    return pa.concat_tables(tables)
-
-
-def tables_of(
-    scores: pa.Table, part: str, steps: int | None = None
-) -> dict[str, Table]:
-    """Return how the models of a part answered, by source.
-
-    Untrained models, and those after a number of steps, the most if none is named.
-    Questions ascend by id, so that those of all models stand in one order.
-    """
-    rows: dict[str, dict[Key, dict[str, dict[str, Any]]]] = {}
-    own = scores.filter(pc.field("part") == part).to_pylist()
-    last = max((row["steps"] for row in own), default=0) if steps is None else steps
-    for row in own:
-        if row["start"] != BASE or row["steps"] not in (0, last):
-            continue
-        found = rows.setdefault(row["source"], {})
-        key = (row["test"], row["method"], row["seed"])
-        found.setdefault(key, {})[row["question_id"]] = row
-    return {
-        source: {key: answers_of(own) for key, own in found.items()}
-        for source, found in rows.items()
-    }
-
-
-def answers_of(rows: Mapping[str, Mapping[str, Any]]) -> Answers:
-    """Return the answers of one model to one test set."""
-    own = [rows[name] for name in sorted(rows)]
-    return Answers(
-        np.array([row["num_correct"] / row["num_rollouts"] for row in own]),
-        np.array([row["agreement"] for row in own], dtype=np.float64),
-        np.array([row["majority_correct"] for row in own], dtype=np.bool_),
-    )
-
-
-def accuracies(table: Table, tests: Sequence[str]) -> Scores:
-    """Return what every arm scored, by seed, on all questions of some test sets."""
-    arms: dict[str, dict[int, FloatArray]] = defaultdict(dict)
-    for _, arm, seed in table:
-        parts = [table.get((test, arm, seed)) for test in tests]
-        known = [part.accuracy for part in parts if part is not None]
-        if len(known) == len(tests):
-            arms[arm][seed] = np.concatenate(known)
-    return arms
-
-
-def ece_difference(
-    table: Table, test: str, arm: str, reference: str
-) -> Interval | None:
-    """Return how the calibration error of an arm differs, over questions and seeds."""
-    seeds = [s for t, a, s in table if t == test and a == arm]
-    common = [s for s in sorted(seeds) if (test, reference, s) in table]
-    if not common:
-        return None
-    size = len(table[test, arm, common[0]].accuracy)
-    rng = generator(0, "ece", test)
-    drawn = bootstrap_weights(size, NUM_ECE_RESAMPLES, rng)
-    weights = np.vstack([np.ones(size), drawn])
-
-    def gaps(who: str, seed: int) -> FloatArray:
-        own = table[test, who, seed]
-        return binned_gap(own.confidence, own.correct, weights, NUM_BINS)
-
-    by_seed = []
-    for seed in common:
-        both = gaps(arm, seed) - gaps(reference, seed)
-        by_seed.append(Resampled(both[:1], both[1:, None]))
-    (interval,) = over_seeds(by_seed, generator(0, "ece seeds", test)).intervals()
-    return interval
-
-
-def ece(answers: Answers) -> float:
-    """Return the calibration error of a model."""
-    once = np.ones((1, len(answers.accuracy)))
-    gap = binned_gap(answers.confidence, answers.correct, once, NUM_BINS)
-    return float(gap[0])
 
 
 def arm_rows(table: Table, source: str) -> Iterator[list[str]]:
@@ -242,6 +135,38 @@ def lead_rows(
             if lead is not None and student is not None:
                 before = Interval(lead["value"], lead["low"], lead["high"])
                 yield [source, str(name), *lead_cells(before, student)]
+
+
+COSTS: Final = (
+    "training of",
+    "blocks",
+    "minutes",
+    "prompts",
+    "tokens written",
+    "tokens trained on",
+)
+
+
+def cost_rows(out: Path, part: str) -> Iterator[list[str]]:
+    """Yield what trainings of every arm took, the mean over sources and seeds."""
+    spent: dict[str, list[dict[str, float]]] = defaultdict(list)
+    for path in sorted(out.glob(f"{part}/*/comparison.json")):
+        for line in json.loads(path.read_text(encoding="utf-8"))["budgets"]:
+            spent[line["method"]].append(line)
+    for arm, lines in spent.items():
+
+        def average(name: str, lines: Sequence[dict[str, float]] = lines) -> float:
+            return float(np.mean([line[name] for line in lines]))
+
+        yield [
+            arm,
+            str(len(lines)),
+            f"{average('seconds') / 60:.1f}",
+            *(
+                f"{average(name):,.0f}"
+                for name in ("prompts", "generated_tokens", "trained_tokens")
+            ),
+        ]
 
 
 LEADS: Final = ("source", "contexts", "teacher's lead", "student's", "lost in training")
@@ -336,6 +261,7 @@ def main() -> None:
     for family in dict.fromkeys(one.family for one, _, _ in results):
         headings = (family, "source", "points", "p", "p, Holm", "reading")
         print_table(headings, effect_rows(results, family))
+    print_table(COSTS, cost_rows(options.out, options.part))
     print_table(LEADS, lead_rows(options.out / "probe", own, results))
     rows = [
         {"family": one.family, "name": one.name, "source": where, **asdict(result)}
