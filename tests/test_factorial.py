@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.factorial import __main__ as command
-from benchmarks.factorial import design, rates, sources, tables
+from benchmarks.factorial import design, keeping, rates, sources, tables
 from benchmarks.factorial.effects import (
     POOLED,
     Estimate,
@@ -496,14 +496,19 @@ def test_results_of_a_block_are_kept_and_it_is_not_run_again(
         out = Path(words[-1])
         made.append(out.name)
         out.mkdir(parents=True)
-        (out / "comparison.json").write_text(out.name)
+        whole = dict.fromkeys([*keeping.ENTRIES, "contrasts"], {"model.name": "/a"})
+        (out / "comparison.json").write_text(json.dumps(whole))
+        pq.write_table(pa.Table.from_pylist([], SCORE_SCHEMA), out / "scores.parquet")
         return subprocess.CompletedProcess(list(words), int(out.name == "b"))
 
     monkeypatch.setattr(subprocess, "run", run)
     kept = tmp_path / "kept"
     blocks = [command.Block(f"main/{name}", []) for name in "abc"]
     assert command.share(blocks, options_of(tmp_path / "one", kept)) == 1
-    assert (kept / "main" / "a" / "comparison.json").read_text() == "a"
+    found = json.loads((kept / "main" / "a" / "comparison.json").read_text())
+    assert found == dict.fromkeys(keeping.ENTRIES, {})
+    names = pq.read_schema(kept / "main" / "a" / "scores.parquet").names
+    assert names == list(keeping.COLUMNS)
     assert not (kept / "main" / "b").exists()
     other = options_of(tmp_path / "other", kept)
     assert command.share([blocks[0], blocks[2]], other) == 0

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
+from benchmarks.factorial.keeping import is_kept, keep
 from benchmarks.factorial.sources import (
     CROSS_DOMAIN,
     EXPERIMENT,
@@ -26,13 +27,11 @@ from neuron_opsd.errors import TryAgainError
 from neuron_opsd.progress import Progress
 from neuron_opsd.results.comparison import FORM
 from neuron_opsd.storage.download_cache import cache_folder
-from neuron_opsd.storage.score_rows import SCORES
 
 RECIPE: Final = Path(__file__).resolve().parents[2] / "recipes" / "factorial.toml"
 ARMS: Final = tuple(read_recipe(RECIPE).methods)
 TRY_AGAIN: Final = TryAgainError.exit_status
-KEPT: Final = (SCORES, "comparison.json", "probe.json")
-"""What the analysis reads of a block."""
+
 
 FINALISTS: Final = ("all-nearest", "all-question", "balanced-nearest", "lmsi-1e-4")
 """Arms that are also tested on the way to 150 steps."""
@@ -219,7 +218,7 @@ def probe_of(source: str, options: argparse.Namespace, questions: Path) -> Block
 
 def share(blocks: Sequence[Block], options: argparse.Namespace) -> int:
     """Run every block; the next where another process holds what is left."""
-    left = [one for one in blocks if not is_kept(one, options.keep)]
+    left = [one for one in blocks if not is_kept(one.folder, options.keep)]
     while left:
         refused = []
         for block in left:
@@ -238,21 +237,6 @@ def share(blocks: Sequence[Block], options: argparse.Namespace) -> int:
             return TRY_AGAIN
         left = refused
     return 0
-
-
-def is_kept(block: Block, kept: Path | None) -> bool:
-    """Say whether the results of a block stand where they are kept."""
-    return kept is not None and (kept / block.folder).is_dir()
-
-
-def keep(folder: Path, kept: Path) -> None:
-    """Copy what the analysis reads of a finished block, all of it or nothing."""
-    part = kept.with_name(f"{kept.name}.part")
-    part.mkdir(parents=True, exist_ok=True)
-    for name in KEPT:
-        if (folder / name).is_file():
-            shutil.copyfile(folder / name, part / name)
-    part.rename(kept)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,55 @@
+"""Results of finished blocks, small enough to stand in the tree.
+
+What the analysis reads is kept: how often each model was right on each question and how
+sure it was, what every arm set, what its training took, and what was warned of. The
+texts of questions and answers, which have licences of their own, are not.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Final
+
+import pyarrow.parquet as pq
+
+from neuron_opsd.probing.files import JSON as PROBE
+from neuron_opsd.storage.score_rows import SCORES
+
+COMPARISON: Final = "comparison.json"
+COLUMNS: Final = (
+    *("start", "source", "method", "seed", "steps", "test", "question_id"),
+    *("num_correct", "num_rollouts", "majority_correct", "agreement"),
+)
+ENTRIES: Final = (
+    *("sources", "seeds", "steps", "num_samples", "methods", "settings", "budgets"),
+    *("failures", "missing", "warnings", "versions", "data_hashes"),
+)
+"""Of `comparison.json`."""
+
+
+def is_kept(block: str, kept: Path | None) -> bool:
+    """Say whether the results of a block stand where they are kept."""
+    return kept is not None and (kept / block).is_dir()
+
+
+def keep(folder: Path, kept: Path) -> None:
+    """Keep what the analysis reads of a finished block, all of it or nothing.
+
+    Args:
+        folder: Of the comparison or the probe.
+        kept: Folder that is made for it.
+    """
+    part = kept.with_name(f"{kept.name}.part")
+    part.mkdir(parents=True, exist_ok=True)
+    if (folder / PROBE).is_file():
+        shutil.copyfile(folder / PROBE, part / PROBE)
+    else:
+        whole = json.loads((folder / COMPARISON).read_text(encoding="utf-8"))
+        whole["settings"].pop("model.name", None)  # a path of this machine
+        text = json.dumps({name: whole[name] for name in ENTRIES}, indent=1)
+        (part / COMPARISON).write_text(text + "\n", encoding="utf-8")
+        scores = pq.read_table(folder / SCORES, columns=list(COLUMNS))
+        pq.write_table(scores, part / SCORES, compression="zstd", compression_level=19)
+    part.rename(kept)
