@@ -496,7 +496,8 @@ def test_results_of_a_block_are_kept_and_it_is_not_run_again(
         out = Path(words[-1])
         made.append(out.name)
         out.mkdir(parents=True)
-        whole = dict.fromkeys([*keeping.ENTRIES, "contrasts"], {"model.name": "/a"})
+        keys = [*keeping.ENTRIES, "contrasts"]
+        whole = {key: {"model.name": "/a", "steps": 4} for key in keys}
         (out / "comparison.json").write_text(json.dumps(whole))
         pq.write_table(pa.Table.from_pylist([], SCORE_SCHEMA), out / "scores.parquet")
         return subprocess.CompletedProcess(list(words), int(out.name == "b"))
@@ -506,7 +507,8 @@ def test_results_of_a_block_are_kept_and_it_is_not_run_again(
     blocks = [command.Block(f"main/{name}", []) for name in "abc"]
     assert command.share(blocks, options_of(tmp_path / "one", kept)) == 1
     found = json.loads((kept / "main" / "a" / "comparison.json").read_text())
-    assert found == dict.fromkeys(keeping.ENTRIES, {})
+    assert tuple(found) == keeping.ENTRIES
+    assert found["settings"] == {"steps": 4}
     names = pq.read_schema(kept / "main" / "a" / "scores.parquet").names
     assert names == list(keeping.COLUMNS)
     assert not (kept / "main" / "b").exists()
