@@ -1,18 +1,14 @@
 """Measure how well the probe's label-free score predicted what training gained.
 
-    python benchmarks/probe_validity.py COMPARISON [--write]
-    python benchmarks/probe_validity.py COMPARISON sst2=PROBE arc-easy=PROBE [--write]
+    python benchmarks/probe_validity.py COMPARISONS sst2=PROBE arc-easy=PROBE [--write]
 
-COMPARISON is the folder of a finished comparison; each PROBE is the folder of a probe
-of the pool of one of its sources, made with the settings of the comparison. A source
-may have several, for example one with selection.balance=true. Without a probe of its
-source an arm has the score that its own check of the teacher gives, which is the same
-measure on the first questions it selected: the teacher's agreement with the vote less
-the student's. An arm is a model that
-was distilled from a teacher with demonstrations; its score is that of its selection
-rule with its context rule, and its gain is Avg@k in-domain above the untrained model's,
-the mean over seeds. With --write the result becomes the record that probes read, and by
-which they decide whether to recommend by the score.
+COMPARISONS is a folder with finished comparisons, or that of one; each PROBE is the
+folder of a probe of the pool of one of its sources, made with the settings of the
+comparison. A source may have several, for example one with selection.balance=true. An
+arm is a model that was distilled from a teacher with demonstrations; its score is that
+of its selection rule with its context rule, and its gain is Avg@k in-domain above the
+untrained model's, the mean over seeds. With --write the result becomes the record that
+probes read, and by which they decide whether to recommend by the score.
 """
 
 from __future__ import annotations
@@ -21,6 +17,8 @@ import argparse
 import json
 import shlex
 import sys
+import tomllib
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,20 +26,22 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src")]
 
+from neuron_opsd.config import tables  # noqa: E402
 from neuron_opsd.method.selection import SELECTION_RULES  # noqa: E402
+from neuron_opsd.methods.distillation import NeuronOPSD  # noqa: E402
 from neuron_opsd.probing import validity  # noqa: E402
 from neuron_opsd.probing.validity import ScoredArms  # noqa: E402
 from neuron_opsd.results.comparison import BASE  # noqa: E402
 from neuron_opsd.results.probe import Validity  # noqa: E402
 from neuron_opsd.storage.codecs import without_nan  # noqa: E402
-from neuron_opsd.storage.folders import BLOCKS, METHOD_FOLDERS  # noqa: E402
+from neuron_opsd.storage.score_rows import SCORES  # noqa: E402
 
-METHOD = "neuron-opsd"
-METRIC = "avg_at_k"
+METHOD = NeuronOPSD.name
 
 
 @dataclass(frozen=True)
@@ -54,19 +54,17 @@ class Gained:
     """By dotted name."""
     gain: float
     num_seeds: int
-    own_score: float | None = None
-    """That of the arm's own check of its teacher, the mean over seeds."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, and keep the result where that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("comparison", type=Path)
-    parser.add_argument("probes", nargs="*", help="SOURCE=FOLDER")
+    parser.add_argument("comparisons", type=Path)
+    parser.add_argument("probes", nargs="+", help="SOURCE=FOLDER")
     parser.add_argument("--write", action="store_true")
     chosen = parser.parse_args(argv)
     probes = read_probes(chosen.probes)
-    gained = list(gains_in(chosen.comparison))
+    gained = list(gains_in(chosen.comparisons))
     scored = [(one, score_of(one, probes)) for one in gained]
     for one, score in scored:
         said = "no such pair was probed" if score is None else f"{score:+.4f}"
@@ -77,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         correlation=table.correlation(),
         num_arms=table.scores.shape[1],
         num_sources=table.scores.shape[0],
-        model=", ".join(sorted({model_of(one) for one, _ in known})),
+        model=", ".join(sorted({p["model"] for own in probes.values() for p in own})),
         command=shlex.join(["python", "benchmarks/probe_validity.py", *named(chosen)]),
     )
     print(json.dumps(without_nan(asdict(found)), indent=2))
@@ -88,17 +86,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def model_of(one: Gained) -> str:
-    """Return the name of the model of an arm, without its place."""
-    return Path(str(one.settings["model.name"])).name
-
-
 def named(chosen: argparse.Namespace) -> list[str]:
     """Return the arguments with folders by their names alone."""
     probes = [
         f"{s}={Path(f).name}" for s, _, f in (p.partition("=") for p in chosen.probes)
     ]
-    return [chosen.comparison.name, *probes]
+    return [chosen.comparisons.name, *probes]
 
 
 def read_probes(specs: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
@@ -111,56 +104,50 @@ def read_probes(specs: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def gains_in(comparison: Path) -> Iterator[Gained]:
-    """Yield what every distilled arm gained in its own domain."""
-    for source in sorted(p for p in (comparison / BLOCKS).iterdir() if p.is_dir()):
-        gains: dict[str, list[float]] = {}
-        settings: dict[str, Mapping[str, Any]] = {}
-        scores: dict[str, list[float]] = {}
-        for group in sorted(source.glob(f"seed-*/{BASE}")):
-            before = accuracy_in(group / METHOD_FOLDERS / BASE, source.name)
-            for cell in sorted((group / METHOD_FOLDERS).iterdir()):
-                known = settings_in(cell)
-                after = accuracy_in(cell, source.name)
-                if known is None or before is None or after is None:
-                    continue
-                gains.setdefault(cell.name, []).append(after - before)
-                settings[cell.name] = known
-                scores.setdefault(cell.name, []).extend(own_score(cell))
-        for arm, values in gains.items():
-            own = fmean(scores[arm]) if scores[arm] else None
-            yield Gained(
-                source.name, arm, settings[arm], fmean(values), len(values), own
-            )
+def gains_in(folder: Path) -> Iterator[Gained]:
+    """Yield what every distilled arm of comparisons gained in its own domain."""
+    gains: dict[tuple[str, str], list[float]] = defaultdict(list)
+    settings: dict[str, Mapping[str, Any]] = {}
+    for path in sorted(folder.rglob("comparison.json")):
+        data = json.loads(path.read_text("utf-8"))
+        for line in data["methods"]:
+            known = settings_of(data, line)
+            if line["summary"].startswith(NeuronOPSD.summary) and shows(known):
+                settings[line["name"]] = known
+        found = accuracies(path.with_name(SCORES))
+        for (source, arm, seed), after in found.items():
+            if arm in settings:
+                gains[source, arm].append(after - found[source, BASE, seed])
+    for (source, arm), own in gains.items():
+        yield Gained(source, arm, settings[arm], fmean(own), len(own))
 
 
-def own_score(cell: Path) -> list[float]:
-    """Return the score that an arm's check of its teacher gives, none without one."""
-    path = cell / "teacher_check.json"
-    if not path.is_file():
-        return []
-    found = json.loads(path.read_text("utf-8"))
-    return [found["teacher_agreement"] - found["student_agreement"]]
+def settings_of(data: Mapping[str, Any], line: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return all settings of a method of a comparison, by dotted name."""
+    texts = {"method": json.dumps(METHOD)} | data["settings"] | line["settings"]
+    written = "\n".join(f"{name} = {text}" for name, text in texts.items())
+    return tables.flatten(tables.config_from_table(tomllib.loads(written)))
 
 
-def settings_in(cell: Path) -> Mapping[str, Any] | None:
-    """Return the settings of an arm that learns from demonstrations, else `None`."""
-    path = cell / "settings.json"
-    if not path.is_file():
-        return None
-    found: Mapping[str, Any] = json.loads(path.read_text("utf-8"))
-    shows = found["contexts.num_demonstrations"] > 0
-    return found if found["method"] == METHOD and shows else None
+def shows(settings: Mapping[str, Any]) -> bool:
+    """Say whether the teacher is shown demonstrations."""
+    return bool(settings["contexts.num_demonstrations"])
 
 
-def accuracy_in(cell: Path, source: str) -> float | None:
-    """Return the accuracy of a model after its last step, `None` without a result."""
-    path = cell / "result.json"
-    if not path.is_file():
-        return None
-    tests = json.loads(path.read_text("utf-8"))["tests"]
-    last = tests[max(tests, key=int)]
-    return float(last[source]["metrics"][METRIC])
+def accuracies(path: Path) -> dict[tuple[str, str, int], float]:
+    """Return accuracy in the own domain by source, method and seed.
+
+    Of trained models it is that after the last step.
+    """
+    rows = pq.read_table(path).to_pylist()
+    own = [r for r in rows if r["test"] == r["source"] and r["start"] == BASE]
+    last = max(row["steps"] for row in own)
+    found: dict[tuple[str, str, int], list[float]] = defaultdict(list)
+    for row in own:
+        if row["steps"] in (0, last):
+            key = row["source"], row["method"], row["seed"]
+            found[key].append(row["num_correct"] / row["num_rollouts"])
+    return {key: fmean(values) for key, values in found.items()}
 
 
 def score_of(
@@ -168,10 +155,8 @@ def score_of(
 ) -> float | None:
     """Return the score of an arm's selection with its contexts, `None` without one."""
     own = one.settings
-    if one.source not in probes:
-        return one.own_score
     keeps_all = SELECTION_RULES[own["selection.rule"]].keeps_all
-    for probe in probes[one.source]:
+    for probe in probes.get(one.source, ()):
         names = [
             name
             for name in probe["taught"]
