@@ -39,9 +39,12 @@ from neuron_opsd.models.decoding.budget import (  # noqa: E402
     pages_within,
     position_bytes,
 )
-from neuron_opsd.models.decoding.paged_decoder import PagedDecoder  # noqa: E402
+from neuron_opsd.models.decoding.paged_decoder import (  # noqa: E402
+    PagedDecoder,
+    Recorder,
+    Work,
+)
 from neuron_opsd.models.decoding.pages import Pages  # noqa: E402
-from neuron_opsd.models.decoding.recording import Recorder, Work  # noqa: E402
 from neuron_opsd.models.decoding.sampling import draw_tokens  # noqa: E402
 from neuron_opsd.models.decoding.scheduling import Limits, Schedule  # noqa: E402
 from neuron_opsd.models.forward.attention import replacing  # noqa: E402

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from neuron_opsd.models.decoding.growing import Decoder
 from neuron_opsd.models.decoding.scheduling import Limits
+from neuron_opsd.models.forward.layers import head_width, heads_of
 from neuron_opsd.processes.memory import free_memory
 
 SHARES: Final[Mapping[str, float]] = {"cpu": 0.25, "cuda": 0.9}
@@ -22,22 +23,11 @@ def page_of(kind: str) -> int:
     return PAGES.get(kind, PAGES["cuda"])
 
 
-def heads_of(config: Any) -> tuple[int, int]:
-    """Return H and G, the query heads and the key heads of a decoder."""
-    heads = int(config.num_attention_heads)
-    return heads, int(getattr(config, "num_key_value_heads", None) or heads)
-
-
 def position_bytes(config: Any, number_bytes: int) -> int:
-    """Return what one position of one sample takes in all layers.
-
-    Args:
-        config: Of the model's decoder.
-        number_bytes: Of one number as it is kept.
-    """
-    heads, groups = heads_of(config)
-    width = getattr(config, "head_dim", None) or config.hidden_size // heads
-    return 2 * int(config.num_hidden_layers * groups * width) * number_bytes
+    """Return what one position of one sample takes in all layers of a decoder."""
+    _, groups = heads_of(config)
+    numbers = 2 * int(config.num_hidden_layers) * groups * head_width(config)
+    return numbers * number_bytes
 
 
 def kept_bytes(model: Decoder) -> int:
@@ -59,14 +49,9 @@ def pages_within(
 ) -> int:
     """Return how many pages to take for samples of some prompts.
 
-    As many as the memory has room for, but no more than could ever be filled, and no
-    fewer than one sample of the longest prompt takes.
-
-    Args:
-        memory: Bytes.
-        page_bytes: Of one page, in all layers.
-        limits: Of the schedule.
-        asked: Tokens of each prompt, and how many samples are wanted of it.
+    As many as so many bytes have room for, but no more than could ever be filled, and
+    no fewer than one sample of the longest prompt takes. `asked` has the tokens of each
+    prompt, and how many samples are wanted of it.
     """
     most = min(memory // page_bytes, limits.most_pages(asked))
     return max(most, *(limits.least_pages(length) for length, _ in asked))

@@ -46,8 +46,7 @@ def generate(
 def write(model: Decoder, request: Request) -> None:
     """Write every completion of a request.
 
-    Where memory runs out, what has not ended is begun again with half as many side by
-    side, in half the memory.
+    Where memory runs out, what has not ended is begun again in half the memory.
     """
     way = PagedSamples if model.facts.shares_prompts else LibraryCache
     while any(left := request.left()):
@@ -69,10 +68,7 @@ class PagedSamples:
     def __init__(
         self, model: Decoder, request: Request, rows: int, memory: int
     ) -> None:
-        """Begin with all that is not written yet.
-
-        At most `rows` samples grow side by side, in so many bytes of `memory`.
-        """
+        """Begin with all that is not written yet, in so many bytes of `memory`."""
         self.model = model
         self.request = request
         self.growing: dict[int, Growing] = {}
@@ -106,13 +102,11 @@ class PagedSamples:
         self._draw(slots, logits)
 
     def _read(self, prompts: Sequence[int]) -> None:
-        """Read prompts, each with others of like length."""
         texts = [self.request.prompts[i] for i in prompts]
         for batch in batches([(text, ()) for text in texts], self.model.room.tokens):
             self.decoder.read({prompts[i]: texts[i] for i in batch})
 
     def _step(self) -> None:
-        """Let every sample grow by one token."""
         for slot in self.decoder.make_room():
             del self.growing[slot]
         slots = self.schedule.slots

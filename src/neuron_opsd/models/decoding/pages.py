@@ -1,8 +1,8 @@
 """Pages of memory for keys and values: which are free, and what the others hold.
 
-Pure bookkeeping; the tensors that it counts are in `paged_memory`. Pages of samples are
-taken from the front and pages of prompts from the back, so that each kind lies close
-together and a product over all pages of one kind has few others in it.
+Pure bookkeeping. Pages of samples are taken from the front and pages of prompts from
+the back, so that each kind lies close together and a product over all pages of one kind
+has few others in it.
 """
 
 from __future__ import annotations
@@ -27,30 +27,20 @@ class Kind(IntEnum):
     """Tokens of a prompt, for all its samples."""
 
 
-class NoFreePagesError(Exception):
-    """More pages were asked for than are free."""
-
-
 class Pages:
     """A fixed number of pages, each free or in use."""
 
     def __init__(self, count: int) -> None:
-        """Begin with all of them free."""
         self.kinds: NDArray[np.int8] = np.zeros(count, np.int8)
         self.num_free = count
 
     def __len__(self) -> int:
-        """Return how many pages there are, free or not."""
         return len(self.kinds)
 
     def take(self, count: int, kind: Kind) -> Ints:
-        """Take free pages, those of samples from the front, of prompts from the back.
-
-        Raises:
-            NoFreePagesError: If fewer are free; then none is taken.
-        """
+        """Take free pages, of samples from the front and of prompts from the back."""
         if count > self.num_free:
-            raise NoFreePagesError(f"{count} pages wanted, {self.num_free} are free")
+            raise ValueError(f"{count} pages wanted, {self.num_free} are free")
         free = np.flatnonzero(self.kinds == Kind.FREE)
         taken = free[:count] if kind == Kind.SAMPLE else free[len(free) - count :]
         self.kinds[taken] = kind
@@ -58,11 +48,7 @@ class Pages:
         return taken
 
     def give(self, pages: Sequence[int] | Ints) -> None:
-        """Give pages back.
-
-        Raises:
-            ValueError: If one of them is free already.
-        """
+        """Give pages back."""
         places = np.asarray(pages, np.int64)
         if len(np.unique(places)) < len(places) or not self.kinds[places].all():
             raise ValueError(f"pages {places.tolist()} are given back twice")
@@ -70,10 +56,7 @@ class Pages:
         self.num_free += len(places)
 
     def extent(self, kind: Kind) -> int:
-        """Return how many pages there are up to the furthest of a kind.
-
-        Counted from the front for samples and from the back for prompts.
-        """
+        """Return how many pages there are, from its own end, to the last of a kind."""
         places = np.flatnonzero(self.kinds == kind)
         if not len(places):
             return 0
@@ -84,8 +67,7 @@ class Pages:
     def packed(self, kind: Kind) -> tuple[Ints, Ints]:
         """Move the furthest pages of a kind into free ones, so that they lie closest.
 
-        Returns:
-            The pages that were moved, and where to; their contents are the caller's.
+        Returns which were moved, and where to; their contents are the caller's.
         """
         order = slice(None) if kind == Kind.SAMPLE else slice(None, None, -1)
         near = np.arange(len(self))[order][: int((self.kinds == kind).sum())]

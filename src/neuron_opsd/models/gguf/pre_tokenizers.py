@@ -1,8 +1,8 @@
 r"""How text is cut into words before byte pairs are merged, by the names GGUF gives.
 
-``tokenizer.ggml.pre`` names one of the ways that llama.cpp knows (`llama-vocab.cpp`);
-the expressions are those of the models' own tokenizers. Each cuts the pieces that the
-one before it left: every match becomes a piece, and so does what is between.
+``tokenizer.ggml.pre`` names one of the ways that llama.cpp knows (`llama-vocab.cpp`).
+Each expression cuts the pieces that the one before it left: every match becomes a
+piece, and so does what is between.
 """
 
 from __future__ import annotations
@@ -29,10 +29,7 @@ UP_TO_THREE_DIGITS = (
     rf"{CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}|"
     rf" ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|{LINES_AND_SPACES}",
 )
-SINGLE_DIGITS = (
-    rf"{CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}|"
-    rf" ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|{LINES_AND_SPACES}",
-)
+SINGLE_DIGITS = (UP_TO_THREE_DIGITS[0].replace("{1,3}", ""),)
 MARKS_WITH_LETTERS = (
     rf"{CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?[\p{{L}}\p{{M}}]+|\p{{N}}|"
     rf" ?[^\s\p{{L}}\p{{M}}\p{{N}}]+[\r\n]*|{LINES_AND_SPACES}",
