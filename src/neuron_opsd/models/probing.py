@@ -17,8 +17,8 @@ from neuron_opsd.errors import ModelError, is_out_of_memory
 from neuron_opsd.method.losses import capped
 from neuron_opsd.models.decoding.library_cache import CachedRows
 from neuron_opsd.models.decoding.paged_decoder import PagedDecoder
-from neuron_opsd.models.decoding.pages import Pages
-from neuron_opsd.models.decoding.scheduling import Limits, Schedule
+from neuron_opsd.models.decoding.pages import Limits, Pages
+from neuron_opsd.models.decoding.scheduling import Schedule
 from neuron_opsd.models.forward.attention import MIN_ROWS, replacing
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.library_errors import FAULTS, refusing

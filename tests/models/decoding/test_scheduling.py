@@ -13,8 +13,8 @@ from neuron_opsd.models.decoding.layout import (
     rounded,
     views,
 )
-from neuron_opsd.models.decoding.pages import Kind, Pages
-from neuron_opsd.models.decoding.scheduling import Limits, Schedule, expected_peak
+from neuron_opsd.models.decoding.pages import Kind, Limits, Pages
+from neuron_opsd.models.decoding.scheduling import Schedule, expected_peak
 
 PAGE = 4
 

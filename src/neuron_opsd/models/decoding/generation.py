@@ -13,18 +13,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from neuron_opsd.models.decoding.budget import (
+from neuron_opsd.models.decoding.growing import Decoder, Growing, Request, ending_of
+from neuron_opsd.models.decoding.library_cache import LibraryCache
+from neuron_opsd.models.decoding.paged_decoder import PagedDecoder, enough
+from neuron_opsd.models.decoding.pages import (
+    Limits,
+    Pages,
     decoding_bytes,
     kept_bytes,
     page_of,
     pages_within,
 )
-from neuron_opsd.models.decoding.growing import Decoder, Growing, Request, ending_of
-from neuron_opsd.models.decoding.library_cache import LibraryCache
-from neuron_opsd.models.decoding.paged_decoder import PagedDecoder, enough
-from neuron_opsd.models.decoding.pages import Pages
-from neuron_opsd.models.decoding.scheduling import Admitted, Limits, Schedule
-from neuron_opsd.models.roles import Finished, Sampling, ignore
+from neuron_opsd.models.decoding.scheduling import Admitted, Schedule
+from neuron_opsd.models.roles import Finished, Sampling
 from neuron_opsd.models.room import attempt, batches, refuse_single
 from neuron_opsd.records import Completion, TokenIds
 
@@ -34,20 +35,14 @@ def generate(
     prompts: Sequence[TokenIds],
     seeds: Sequence[Sequence[int]],
     sampling: Sampling,
-    finished: Finished = ignore,
+    finished: Finished,
 ) -> list[list[Completion]]:
-    """Sample one completion per seed for every prompt, as a `Sampler` does."""
-    ending = ending_of(model.tokens, sampling)
-    request = Request(prompts, seeds, sampling, ending, finished)
-    write(model, request)
-    return request.completions()
-
-
-def write(model: Decoder, request: Request) -> None:
-    """Write every completion of a request.
+    """Sample one completion per seed for every prompt, as a `Sampler` does.
 
     Where memory runs out, what has not ended is begun again in half the memory.
     """
+    ending = ending_of(model.tokens, sampling)
+    request = Request(prompts, seeds, sampling, ending, finished)
     way = PagedSamples if model.facts.shares_prompts else LibraryCache
     while any(left := request.left()):
         rows = min(model.room.rows, sum(map(len, left)))
@@ -57,9 +52,10 @@ def write(model: Decoder, request: Request) -> None:
             way(model, request, rows, memory).run()
 
         if said := attempt(work):
-            longest = max(map(len, request.prompts)) + request.sampling.max_new_tokens
+            longest = max(map(len, prompts)) + sampling.max_new_tokens
             refuse_single(rows, f"one completion of up to {longest} tokens", said)
             model.room.lower_decoding(rows, memory, said)
+    return request.completions()
 
 
 class PagedSamples:

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from neuron_opsd.models.decoding.budget import kept_bytes
 from neuron_opsd.models.decoding.growing import Decoder, Request
+from neuron_opsd.models.decoding.pages import kept_bytes
 from neuron_opsd.records import TokenIds
 
 

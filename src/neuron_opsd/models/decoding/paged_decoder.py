@@ -179,7 +179,8 @@ class Steps:
             return self._work(views(given.to(self._device), shape))
         if shape not in self._kept:
             # Also warms up what the libraries set up at first use.
-            self._forget_oldest()
+            while len(self._kept) >= MAX_RECORDINGS:
+                del self._kept[next(iter(self._kept))]
             kept = self._kept[shape] = Kept(given.to(self._device))
             return self._work(views(kept.numbers, shape))
         kept = self._kept[shape]
@@ -200,7 +201,3 @@ class Steps:
                 raise
             self._record = None
             return work
-
-    def _forget_oldest(self) -> None:
-        while len(self._kept) >= MAX_RECORDINGS:
-            del self._kept[next(iter(self._kept))]

@@ -16,7 +16,7 @@ from typing import Final
 
 import numpy as np
 
-from neuron_opsd.models.decoding.pages import Ints, Kind, Pages
+from neuron_opsd.models.decoding.pages import Ints, Kind, Limits, Pages
 
 SPARE: Final = 0.5
 """What is kept free for chance, beside the expected peak: this many times that, divided
@@ -31,35 +31,6 @@ WORTH: Final = 16
 SPREAD: Final = 2
 """Pages lie apart where they reach this many times as far as they would side by side;
 then they are moved together."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a schedule has to keep to."""
-
-    rows: int
-    """Samples that grow side by side, at most."""
-    longest: int
-    """Tokens of a completion, at most."""
-    page: int
-
-    def pages_of(self, length: int) -> int:
-        """Return how many pages some positions take."""
-        return -(-length // self.page)
-
-    def least_pages(self, prompt: int) -> int:
-        """Return the pages without which not even one sample of a prompt has room."""
-        return self.pages_of(prompt) + max(1, self.pages_of(self.longest))
-
-    def most_pages(self, asked: Sequence[tuple[int, int]]) -> int:
-        """Return the pages that could ever be filled at a time.
-
-        `asked` has the tokens of each prompt, and how many samples are wanted of it.
-        """
-        longest = sorted((length for length, _ in asked), reverse=True)[: self.rows]
-        rows = min(self.rows, sum(count for _, count in asked))
-        own = rows * max(1, self.pages_of(self.longest))
-        return sum(map(self.pages_of, longest)) + own
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -51,19 +51,16 @@ def packs_of(pairs: Sequence[Pair], max_tokens: int) -> list[Pack]:
     return [
         Pack(prompt, tuple(pairs[i][1] for i in part), tuple(part))
         for prompt, group in places.items()
-        for part in parts(group, pairs, room_beside(len(prompt), max_tokens))
+        for part in parts(group, pairs, max_tokens)
     ]
 
 
-def room_beside(prompt: int, max_tokens: int) -> int:
-    """Return how many tokens of completions are read after a prompt of so many."""
-    return min(max_tokens, max(attention.WHOLE_MASK, 2 * prompt)) - prompt
-
-
 def parts(
-    group: Sequence[int], pairs: Sequence[Pair], room: int
+    group: Sequence[int], pairs: Sequence[Pair], max_tokens: int
 ) -> Iterator[list[int]]:
     """Cut the places of equal prompts so that the completions of each part fit."""
+    prompt = len(pairs[group[0]][0])
+    room = min(max_tokens, max(attention.WHOLE_MASK, 2 * prompt)) - prompt
     part: list[int] = []
     used = 0
     for place in group:

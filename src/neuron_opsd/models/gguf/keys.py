@@ -174,14 +174,10 @@ def same(left: Any, right: Any, name: str, written: Any) -> bool:
     """Say whether two values of a field mean the same."""
     if name == "head_dim":
         return head_width(written) == int(right)
-    if name == "sliding_window" and not uses_windows(written):
+    kinds = getattr(written, "layer_types", None)
+    everywhere = kinds is not None and "sliding_attention" not in kinds
+    if name == "sliding_window" and everywhere:
         return True
     if isinstance(left, float) and isinstance(right, float):
         return math.isclose(left, right, rel_tol=1e-6)
     return bool(left == right)
-
-
-def uses_windows(config: Any) -> bool:
-    """Say whether any layer sees less than all positions."""
-    kinds = getattr(config, "layer_types", None)
-    return kinds is None or "sliding_attention" in kinds

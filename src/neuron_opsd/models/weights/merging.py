@@ -111,13 +111,13 @@ class MergedWeights:
 
     def specs(self, file: Path) -> dict[str, Spec]:
         """Return what a file's tensors will be."""
-        return {
-            name: Spec(self._kind(KINDS[entry["dtype"]]), tuple(entry["shape"]))
-            for name, entry in header_of(file).items()
-        }
-
-    def _kind(self, stored: torch.dtype) -> torch.dtype:
-        return self.dtype or stored if stored.is_floating_point else stored
+        found = {}
+        for name, entry in header_of(file).items():
+            kind = KINDS[entry["dtype"]]
+            if self.dtype is not None and kind.is_floating_point:
+                kind = self.dtype
+            found[name] = Spec(kind, tuple(entry["shape"]))
+        return found
 
     def tensors(self, file: Path) -> Iterator[tuple[str, Tensor]]:
         """Yield the merged tensors of one of the source's files, one in memory."""
@@ -176,7 +176,7 @@ def merged_weights(
     layers = stored_layers(config.name, network, source)
     transposed = frozenset(
         layers[name]
-        for name, module in linear_layers(network).items()
+        for name, module in network.get_decoder().named_modules()
         if isinstance(module, InputMajor)
     )
     packed: dict[str, torch.dtype] = {}
@@ -204,21 +204,14 @@ def whole_weights(
     return MergedWeights(source, settings_of(own, source), dtype)
 
 
-def linear_layers(network: Any) -> dict[str, nn.Module]:
-    """Return the linear layers of a decoder by its names for them."""
-    return {
-        name: module
-        for name, module in network.get_decoder().named_modules()
-        if isinstance(module, nn.Linear)
-    }
-
-
 def stored_layers(model: str, network: Any, source: Source) -> dict[str, str]:
     """Return the names that a model's files have for the matrices of its decoder."""
     held = {name for file in source.weight_files() for name in header_of(file)}
-    start = prefix_of(network.get_decoder(), network)
+    decoder = network.get_decoder()
+    start = prefix_of(decoder, network)
+    named = decoder.named_modules()
     found = {}
-    for name in linear_layers(network):
+    for name in (name for name, module in named if isinstance(module, nn.Linear)):
         known = f"{start}{name}.weight"
         others = [one for one in held if one.endswith(f"{name}.weight")]
         if known not in held and len(others) != 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from functools import cache
-from time import perf_counter
+from timeit import repeat
 from typing import Final
 
 import torch
@@ -67,9 +67,4 @@ def halves_serve(device: str) -> bool:
 
 def least_time(matrix: Tensor) -> float:
     """Return the seconds of a product of a matrix with itself, the least of a few."""
-    times = []
-    for _ in range(5):
-        start = perf_counter()
-        float((matrix @ matrix)[0, 0])
-        times.append(perf_counter() - start)
-    return min(times)
+    return min(repeat(lambda: float((matrix @ matrix)[0, 0]), number=1))
