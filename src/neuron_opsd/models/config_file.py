@@ -115,9 +115,7 @@ def place(config: ModelConfig) -> str:
 
 def settings_from(name: str, where: str, written: Mapping[str, Any]) -> Any:
     """Return a configuration as transformers reads it, once it may be read."""
-    refusals.refuse_own_code(where, written)
-    refusals.refuse_own_kernels(where, written)
-    refusals.refuse_quantised(name, written)
+    refusals.refuse_foreign(name, where, written)
     refusals.refuse_other_families(name, written)
     family = written.get("model_type")
     if not isinstance(family, str) or family not in CONFIG_MAPPING:

@@ -65,9 +65,7 @@ def settings_of(config: ModelConfig, source: Source) -> Any:
     """Return a model's configuration as transformers reads it, once it may be read."""
     with loading(config):
         written, _ = PreTrainedConfig.get_config_dict(source.place, **source.options)
-        refusals.refuse_own_code(source.place, written)
-        refusals.refuse_own_kernels(source.place, written)
-        refusals.refuse_quantised(config.name, written)
+        refusals.refuse_foreign(config.name, source.place, written)
         check_weights(source, written)
         refusals.refuse_other_families(config.name, written)
         refusals.refuse_absurd(config.name, written, stored_weights(source))

@@ -137,7 +137,7 @@ def read_adapter(network: Any, adapter: Path) -> Adapted:
         values = dict(decoder.named_parameters())
         if outlined:
             # The adapter's tensors by the names of the decoder's parameters.
-            start = f"base_model.model.{prefix_of(decoder, network)}"
+            start = f"base_model.model.{decoder_prefix(network)}"
             values = {
                 name.removeprefix(start).removesuffix("weight") + f"{ADAPTER}.weight": t
                 for name, t in held.items()
@@ -150,9 +150,10 @@ def read_adapter(network: Any, adapter: Path) -> Adapted:
     return Adapted(adapted.unload(), changes, rest)
 
 
-def prefix_of(module: nn.Module, network: Any) -> str:
-    """Return what a network puts before the names inside one of its modules."""
-    name = next(str(n) for n, one in network.named_modules() if one is module)
+def decoder_prefix(network: Any) -> str:
+    """Return what a network puts before the names inside its decoder."""
+    decoder = network.get_decoder()
+    name = next(str(n) for n, one in network.named_modules() if one is decoder)
     return f"{name}." if name else ""
 
 

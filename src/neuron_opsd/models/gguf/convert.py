@@ -187,7 +187,7 @@ def tensor_shapes(config: Any) -> dict[str, tuple[int, ...]]:
 
 def tensor_names(gguf: GGUFFile, config: Any) -> dict[str, str]:
     """Return the names that a file has for a model's weights, each and no more."""
-    known = name_map(gguf.family, config.num_hidden_layers)
+    known = name_map(gguf.family, config)
     stored = {name: known(name) or name for name in tensor_shapes(config)}
     for name, tensor in stored.items():
         if tensor not in gguf.tensors:
@@ -205,10 +205,10 @@ def tensor_names(gguf: GGUFFile, config: Any) -> dict[str, str]:
     return stored
 
 
-def name_map(family: str, num_layers: int) -> Callable[[str], str | None]:
+def name_map(family: str, config: Any) -> Callable[[str], str | None]:
     """Return what gives GGUF's name of a weight, `None` where it has none."""
     number = next(n for n, name in MODEL_ARCH_NAMES.items() if name == family)
-    known = get_tensor_name_map(number, num_layers)
+    known = get_tensor_name_map(number, config.num_hidden_layers)
     return lambda name: known.get_name(name, (".weight", ".bias"))
 
 

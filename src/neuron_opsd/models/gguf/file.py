@@ -53,7 +53,9 @@ class Keys:
         self.prefix = prefix
         self.taken: set[str] = set()
         """Names, without the prefix."""
-        self._values = values
+        start = f"{prefix}."
+        below = ((n, value) for n, value in values.items() if n.startswith(start))
+        self._values = {n.removeprefix(start): value for n, value in below}
 
     def take(self, name: str, default: Any = None) -> Any:
         """Return a key's value, or the default where the file has none."""
@@ -168,8 +170,8 @@ def read_gguf(path: Path) -> GGUFFile:
     return GGUFFile(
         path=path,
         family=family,
-        settings=Keys(path, family, under(values, family)),
-        tokenizer=Keys(path, "tokenizer.ggml", under(values, "tokenizer.ggml")),
+        settings=Keys(path, family, values),
+        tokenizer=Keys(path, "tokenizer.ggml", values),
         chat_template=values.get("tokenizer.chat_template"),
         tensors=tensors,
     )
@@ -198,12 +200,6 @@ def quiet_reader() -> Iterator[None]:
         yield
     finally:
         logger.disabled = before
-
-
-def under(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """Return the keys below a prefix, without it."""
-    start = f"{prefix}."
-    return {n.removeprefix(start): v for n, v in values.items() if n.startswith(start)}
 
 
 def refuse_other_kinds(path: Path, values: Mapping[str, Any]) -> None:

@@ -100,7 +100,7 @@ def write_model(
 def places_of(weights: MergedWeights, family: str) -> list[Place]:
     """Return where every tensor goes, in the order of the files; refuse others."""
     config = weights.settings
-    names = name_map(family, config.num_hidden_layers)
+    names = name_map(family, config)
     found = []
     for file in weights.source.weight_files():
         for name, spec in weights.specs(file).items():
@@ -216,7 +216,7 @@ def write_adapter(weights: MergedWeights, path: Path, name: str) -> int:
     """
     config = weights.settings
     family = architecture_of(config)
-    names = name_map(family, config.num_hidden_layers)
+    names = name_map(family, config)
     rank = max(len(change.down) for change in weights.changes.values())
     writer = GGUFWriter(path, family)
     writer.add_type(GGUFType.ADAPTER)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from neuron_opsd.config import ModelConfig
 from neuron_opsd.errors import ModelError
 from neuron_opsd.models.adapters.low_rank import LowRank
-from neuron_opsd.models.adapters.reading import prefix_of, read_adapter
+from neuron_opsd.models.adapters.reading import decoder_prefix, read_adapter
 from neuron_opsd.models.description import loading, quiet, settings_of
 from neuron_opsd.models.forward.layers import InputMajor, outlined
 from neuron_opsd.models.weights.four_bit import check_packable, rounded_to_four_bits
@@ -207,9 +207,8 @@ def whole_weights(
 def stored_layers(model: str, network: Any, source: Source) -> dict[str, str]:
     """Return the names that a model's files have for the matrices of its decoder."""
     held = {name for file in source.weight_files() for name in header_of(file)}
-    decoder = network.get_decoder()
-    start = prefix_of(decoder, network)
-    named = decoder.named_modules()
+    start = decoder_prefix(network)
+    named = network.get_decoder().named_modules()
     found = {}
     for name in (name for name, module in named if isinstance(module, nn.Linear)):
         known = f"{start}{name}.weight"

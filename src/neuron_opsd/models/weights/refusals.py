@@ -40,13 +40,15 @@ TRAINED: Final = 4 * FLOAT
 LORA: Final = "distill.tuning=lora (about 2 bytes a parameter of a bfloat16 file)"
 
 
-def refuse_own_code(source: str, settings: Mapping[str, Any]) -> None:
-    """Refuse a model that brings code to be run."""
+def refuse_foreign(name: str, source: str, settings: Mapping[str, Any]) -> None:
+    """Refuse a model that brings code to be run, or is stored in fewer bits."""
     if settings.get("auto_map"):
         raise ModelError(
             f"{source} asks to run code of its own (auto_map in config.json), which is "
             "never done here; use a model of a family that transformers knows"
         )
+    refuse_own_kernels(source, settings)
+    refuse_quantised(name, settings)
 
 
 def refuse_own_kernels(source: str, settings: Mapping[str, Any]) -> None:
