@@ -30,7 +30,7 @@ from neuron_opsd.models.room import Room
 from neuron_opsd.models.scoring import Head, completion_logprobs, mean_divergences
 from neuron_opsd.models.tokenizer.encoding import ModelTokenizer, Tokens
 from neuron_opsd.models.weights.at_rest import AsFloat32, is_half
-from neuron_opsd.models.weights.four_bit import matrix_of
+from neuron_opsd.models.weights.four_bit import PackedLinear
 from neuron_opsd.records import Completion, Pair, TokenIds
 
 
@@ -182,13 +182,14 @@ class HFModel(ModelTokenizer):
         """Return what gives a layer's float32 matrix ``(O, K)``, changes included."""
         named = self.network.get_decoder().named_modules()
         name = next(name for name, module in named if module is layer)
-        change, matrix = self.changes.get(name), matrix_of(layer)
+        change, weight = self.changes.get(name), layer.get_parameter("weight")
 
         def whole() -> Tensor:
-            weight = matrix().float()
+            given = layer.matrix() if isinstance(layer, PackedLinear) else weight
+            matrix = given.float()
             if change is None:
-                return weight
-            return torch.addmm(weight, change.up, change.down)
+                return matrix
+            return torch.addmm(matrix, change.up, change.down)
 
         return whole
 

@@ -35,7 +35,6 @@ from neuron_opsd.models.tokenizer.encoding import ModelTokenizer as ModelTokeniz
 from neuron_opsd.models.vllm.refusals import check_engine as check_engine
 from neuron_opsd.models.vllm.refusals import check_family
 from neuron_opsd.models.vllm.sampler import VLLMSampler, vllm_sampler
-from neuron_opsd.models.weights.at_rest import in_float32
 from neuron_opsd.models.weights.four_bit import NOT_TRAINED, PackedLinear, is_packed
 from neuron_opsd.models.weights.four_bit import check_quantization as check_quantization
 from neuron_opsd.models.weights.location import source_of
@@ -132,7 +131,9 @@ def sharing(network: Any) -> Any:
 
 def whole(model: HFModel) -> Any:
     """Return a network of its own in float32, with a model's changes added."""
-    network = in_float32(copy.deepcopy(model.network))
+    network = copy.deepcopy(model.network)
+    for weight in network.parameters():
+        weight.data = weight.data.float()
     decoder = network.get_decoder()
     with torch.no_grad():
         for name, change in model.changes.items():

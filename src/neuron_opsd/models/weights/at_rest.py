@@ -99,10 +99,3 @@ def is_matrix(module: nn.Module, name: str, weight: Tensor) -> bool:
 def is_half(network: nn.Module) -> bool:
     """Whether a network holds its matrices in half precision."""
     return next(network.parameters()).dtype in HALVES  # the embedding's
-
-
-def in_float32(network: Any) -> Any:
-    """Put all weights of a network in float32, one after the other."""
-    for weight in network.parameters():
-        weight.data = weight.data.float()
-    return network

@@ -9,7 +9,6 @@ Axes: K inputs and O outputs of a layer, r columns beside its matrix.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -154,11 +153,3 @@ def take_over(network: Any) -> Any:
 def is_packed(network: nn.Module) -> bool:
     """Whether a network holds packed matrices."""
     return any(isinstance(module, PackedLinear) for module in network.modules())
-
-
-def matrix_of(layer: nn.Module) -> Callable[[], Tensor]:
-    """Return what gives, or unpacks, the matrix ``(O, K)`` of a linear layer."""
-    if isinstance(layer, PackedLinear):
-        return layer.matrix
-    weight = layer.get_parameter("weight")
-    return lambda: weight
