@@ -33,17 +33,21 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 from benchmarks.speed.tables import placed  # noqa: E402
-from neuron_opsd.models.decoding.budget import (  # noqa: E402
+from neuron_opsd.models.decoding.paged_decoder import (  # noqa: E402
+    PagedDecoder,
+    Recorder,
+    Work,
+)
+from neuron_opsd.models.decoding.pages import (  # noqa: E402
     SHARES,
+    Limits,
+    Pages,
     page_of,
     pages_within,
     position_bytes,
 )
-from neuron_opsd.models.decoding.paged_decoder import PagedDecoder  # noqa: E402
-from neuron_opsd.models.decoding.pages import Pages  # noqa: E402
-from neuron_opsd.models.decoding.recording import Recorder, Work  # noqa: E402
 from neuron_opsd.models.decoding.sampling import draw_tokens  # noqa: E402
-from neuron_opsd.models.decoding.scheduling import Limits, Schedule  # noqa: E402
+from neuron_opsd.models.decoding.scheduling import Schedule  # noqa: E402
 from neuron_opsd.models.forward.attention import replacing  # noqa: E402
 from neuron_opsd.models.roles import Sampling  # noqa: E402
 from neuron_opsd.models.room import MAX_ROWS  # noqa: E402

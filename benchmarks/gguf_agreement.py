@@ -23,7 +23,7 @@ from neuron_opsd.cli.environment import prepare_libraries
 from neuron_opsd.demo import sources
 from neuron_opsd.demo.wheels import copy_member, get_wheel
 from neuron_opsd.models.gguf import convert_gguf
-from neuron_opsd.models.gguf.probes import TEXTS
+from neuron_opsd.models.gguf.tokenizer_keys import TEXTS
 from neuron_opsd.progress import Silent
 
 

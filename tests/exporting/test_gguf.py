@@ -18,7 +18,7 @@ from benchmarks.llama_cpp import LlamaCpp
 from loaded import loaded, logits_of, model_config, plain_logits, plain_network
 from neuron_opsd.errors import ConfigError, ModelError
 from neuron_opsd.models.gguf.convert import convert_gguf
-from neuron_opsd.models.gguf.probes import TEXTS
+from neuron_opsd.models.gguf.tokenizer_keys import TEXTS
 from neuron_opsd.models.gguf.writing import write_adapter, write_model
 from neuron_opsd.models.load import load_tokenizer
 from neuron_opsd.models.weights.merging import MergedWeights, merged_weights

@@ -106,7 +106,7 @@ def test_its_samples_have_the_probabilities_of_whole_passes(model: HFModel) -> N
     prompts = [prompt for prompt, _ in random_pairs(LENGTHS, 300, seed=1)]
     seeds = [[1, 2, 3, 4], [5, 6, 7], [8, 9]]
     often = Tokens(model.tokens.tokenizer, frozenset(range(0, 352, 9)))
-    ending = HFModel(model.network, often, model.facts, model.mlps, model.room)
+    ending = HFModel(model.network, often, model.facts, model.room)
     groups = ending.sample(prompts, seeds, Sampling(temperature=1.0, max_new_tokens=40))
     lengths = set()
     for prompt, group in zip(prompts, groups, strict=True):
@@ -154,7 +154,7 @@ def test_a_model_that_loses_its_state_between_tokens_is_refused(tmp_path: Path) 
     folder = hybrid(tmp_path / "rwkv", "rwkv")
     network = AutoModelForCausalLM.from_pretrained(folder).eval()
     base = loaded(hybrid(tmp_path / "base", "qwen3_5_text", **LINEAR))
-    model = HFModel(network, base.tokens, base.facts, (), base.room)
+    model = HFModel(network, base.tokens, base.facts, base.room)
     with pytest.raises(ModelError, match="writes other tokens over its cache than"):
         tried(model)
 
@@ -192,7 +192,7 @@ def test_a_model_that_looks_ahead_is_refused(tmp_path: Path) -> None:
     )
     network = AutoModelForCausalLM.from_config(config).eval()
     fill(network, 0)
-    model = HFModel(network, base.tokens, base.facts, (), base.room)
+    model = HFModel(network, base.tokens, base.facts, base.room)
     with pytest.raises(ModelError, match="looks ahead at tokens"):
         check_order(model)
 

@@ -28,13 +28,11 @@ from neuron_opsd.models.gguf import is_gguf
 from neuron_opsd.models.outline import Outline, outline_of
 from neuron_opsd.models.tokenizer.encoding import ModelTokenizer
 from neuron_opsd.models.weights import refusals
-from neuron_opsd.models.weights.location import MOST_SETTINGS, place_of
-from neuron_opsd.models.weights.shards import Source
+from neuron_opsd.models.weights.location import MOST_SETTINGS, place_of, source_of
 
 FILE: Final = "config.json"
 
 TEXTS: Final = ("tokenizer.json", "tokenizer.model", "vocab.json")
-"""Files of which a tokenizer has one at least."""
 
 NEEDED: Final = (
     "hidden_size",
@@ -65,11 +63,7 @@ def read_outline(config: ModelConfig) -> Outline:
 
 
 def read_tokenizer(config: ModelConfig) -> ModelTokenizer:
-    """Return what a model makes of texts, where its weights need not be.
-
-    Raises:
-        ModelError: If there is no tokenizer beside its configuration.
-    """
+    """Return what a model makes of texts, where its weights need not be."""
     found = Path(place(config))
     folder = str(found.parent) if found.is_file() else str(found)
     if found.is_file() and not any((found.parent / name).is_file() for name in TEXTS):
@@ -80,7 +74,7 @@ def read_tokenizer(config: ModelConfig) -> ModelTokenizer:
         )
     beside = config.model_copy(update={"name": folder})
     network = built(config, str(found))
-    source = Source(folder, config.revision, local=not config.allow_download)
+    source = source_of(config, folder)
     tokens = load_tokens(source, beside, end_ids_of(beside, source, network.config))
     return ModelTokenizer(tokens, facts_of(network, tokens, config))
 
@@ -88,7 +82,7 @@ def read_tokenizer(config: ModelConfig) -> ModelTokenizer:
 def built(config: ModelConfig, where: str) -> Any:
     """Return a network of a configuration on the meta device, which holds nothing."""
     quiet()
-    source = Source(where, config.revision, local=not config.allow_download)
+    source = source_of(config, where)
     with loading(config):
         written, _ = PreTrainedConfig.get_config_dict(where, **source.options)
         settings = settings_from(config.name, where, written)
@@ -121,9 +115,7 @@ def place(config: ModelConfig) -> str:
 
 def settings_from(name: str, where: str, written: Mapping[str, Any]) -> Any:
     """Return a configuration as transformers reads it, once it may be read."""
-    refusals.refuse_own_code(where, written)
-    refusals.refuse_own_kernels(where, written)
-    refusals.refuse_quantised(name, written)
+    refusals.refuse_foreign(name, where, written)
     refusals.refuse_other_families(name, written)
     family = written.get("model_type")
     if not isinstance(family, str) or family not in CONFIG_MAPPING:

@@ -12,8 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.generation.configuration_utils import GenerationConfig
 from transformers.utils import logging as transformers_logging
@@ -21,7 +20,7 @@ from transformers.utils import logging as transformers_logging
 from neuron_opsd.answers.reasoning import Marks
 from neuron_opsd.config import ModelConfig
 from neuron_opsd.errors import ModelError
-from neuron_opsd.models.forward.layers import as_linear, readable_mlps
+from neuron_opsd.models.forward.layers import outlined, readable_mlps
 from neuron_opsd.models.library_errors import refusing
 from neuron_opsd.models.roles import ModelFacts
 from neuron_opsd.models.tokenizer import loading_worker
@@ -50,11 +49,10 @@ def load_tokenizer(config: ModelConfig) -> ModelTokenizer:
     source = source_of(config)
     settings = settings_of(config, source)
     with loading(config):
-        with torch.device("meta"):
-            outline = AutoModelForCausalLM.from_config(settings, dtype=torch.float32)
+        outline = outlined(settings)
         refusals.refuse_unheld(config.name, outline, stored_weights(source))
     tokens = load_tokens(source, config, end_ids_of(config, source, settings))
-    return ModelTokenizer(tokens, facts_of(as_linear(outline), tokens, config))
+    return ModelTokenizer(tokens, facts_of(outline, tokens, config))
 
 
 def quiet() -> None:
@@ -67,9 +65,7 @@ def settings_of(config: ModelConfig, source: Source) -> Any:
     """Return a model's configuration as transformers reads it, once it may be read."""
     with loading(config):
         written, _ = PreTrainedConfig.get_config_dict(source.place, **source.options)
-        refusals.refuse_own_code(source.place, written)
-        refusals.refuse_own_kernels(source.place, written)
-        refusals.refuse_quantised(config.name, written)
+        refusals.refuse_foreign(config.name, source.place, written)
         check_weights(source, written)
         refusals.refuse_other_families(config.name, written)
         refusals.refuse_absurd(config.name, written, stored_weights(source))
@@ -109,8 +105,7 @@ def loading(config: ModelConfig) -> Any:
 def load_tokens(source: Source, config: ModelConfig, ends: Sequence[int]) -> Tokens:
     """Load the tokenizer and find the tokens that end a completion.
 
-    These are what the model's settings and its tokenizer name, and what its chat
-    template closes an answer with.
+    These are what the model's settings, its tokenizer and its chat template name.
     """
     # The tokenizers library raises a bare Exception over a file that it cannot read.
     with refusing(
@@ -174,13 +169,7 @@ def facts_of(network: Any, tokens: Tokens, config: ModelConfig) -> ModelFacts:
 
 
 def try_tokenizer(path: Path | None) -> None:
-    """Refuse a `tokenizer.json` that never finishes some texts, or lets them grow.
-
-    Its expressions are tried in another process before they enter this one.
-
-    Raises:
-        TryAgainError: If they cannot be tried.
-    """
+    """Refuse a `tokenizer.json` that never finishes some texts, or lets them grow."""
     if path is None:
         return
     data = path.read_bytes()

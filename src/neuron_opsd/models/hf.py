@@ -22,21 +22,15 @@ from neuron_opsd.method.fused_loss import multiply
 from neuron_opsd.method.losses import capped
 from neuron_opsd.models import roles
 from neuron_opsd.models.adapters.low_rank import LowRank, for_products
-from neuron_opsd.models.adapters.matrices import Matrices
+from neuron_opsd.models.adapters.matrices import Held, Matrices
 from neuron_opsd.models.decoding.generation import generate
 from neuron_opsd.models.forward.attention import Whole, padded, replacing
-from neuron_opsd.models.forward.layers import GatedMLP, readable_mlps
-from neuron_opsd.models.forward.states import MeanStates
-from neuron_opsd.models.held import Held
+from neuron_opsd.models.forward.layers import GatedMLP, MeanStates, readable_mlps
 from neuron_opsd.models.room import Room
-from neuron_opsd.models.scoring import (
-    Head,
-    completion_logprobs,
-    mean_divergences,
-)
+from neuron_opsd.models.scoring import Head, completion_logprobs, mean_divergences
 from neuron_opsd.models.tokenizer.encoding import ModelTokenizer, Tokens
 from neuron_opsd.models.weights.at_rest import AsFloat32, is_half
-from neuron_opsd.models.weights.four_bit import matrix_of
+from neuron_opsd.models.weights.four_bit import PackedLinear
 from neuron_opsd.records import Completion, Pair, TokenIds
 
 
@@ -48,21 +42,15 @@ class HFModel(ModelTokenizer):
         network: nn.Module | Held,
         tokens: Tokens,
         facts: roles.ModelFacts,
-        mlps: Sequence[GatedMLP],
         room: Room,
         changes: Mapping[str, LowRank] | None = None,
     ) -> None:
-        """Hold a network, and what adapters change of its matrices.
-
-        The changes stand beside the matrices and are given by the decoder's names.
-        """
+        """Hold a network; changes stand beside its decoder's matrices, by name."""
         super().__init__(tokens, facts)
         self.held = network if isinstance(network, Held) else Held(network)
-        """The network, which models that differ in changes alone have in common."""
         self.device = torch.device(facts.device)
         self.changes = changes or {}
         self.room = room
-        self.reads_neurons = bool(mlps)
         self.sampler: roles.Sampler | None = None
         """Another engine that samples in the network's place; that of a model that
         learns must follow its weights."""
@@ -70,7 +58,7 @@ class HFModel(ModelTokenizer):
 
     @property
     def network(self) -> Any:
-        """The network itself, as transformers has it."""
+        """The network as transformers has it."""
         return self.held.network
 
     @property
@@ -81,20 +69,12 @@ class HFModel(ModelTokenizer):
     @property
     def mlps(self) -> tuple[GatedMLP, ...]:
         """The gated MLP of each layer, none where they cannot be read."""
-        return readable_mlps(self.network)[0] if self.reads_neurons else ()
+        return readable_mlps(self.network)[0]
 
     def in_float32(self) -> HFModel:
-        """Return a model of the same weights whose products are not rounded.
-
-        Weights held in half precision are widened for each product alone.
-        """
+        """Return a model of the same weights whose products are not rounded."""
         facts = replace(self.facts, compute="float32")
-        parts = self.tokens, facts, self.mlps, self.room, self.changes
-        return HFModel(self.held, *parts)
-
-    def with_changes(self, changes: Mapping[str, LowRank], room: Room) -> HFModel:
-        """Return a model of the same weights with other changes beside them."""
-        return HFModel(self.held, self.tokens, self.facts, self.mlps, room, changes)
+        return HFModel(self.held, self.tokens, facts, self.room, self.changes)
 
     @property
     def decoder(self) -> nn.Module:
@@ -109,7 +89,7 @@ class HFModel(ModelTokenizer):
         sampling: roles.Sampling,
         finished: roles.Finished = roles.ignore,
     ) -> list[list[Completion]]:
-        """Draw one completion per seed for every prompt; equal seeds draw alike."""
+        """See `Sampler`."""
         if self.sampler is not None:
             return self.sampler.sample(prompts, seeds, sampling, finished)
         with torch.inference_mode():
@@ -118,7 +98,7 @@ class HFModel(ModelTokenizer):
     def logits_at(
         self, pairs: Sequence[Pair], columns: Sequence[Sequence[TokenIds]]
     ) -> list[list[NDArray[np.float32]]]:
-        """Return the logits of a few tokens at a few positions."""
+        """See `Scorer`."""
         results: list[list[NDArray[np.float32]]] = [[] for _ in pairs]
         head = self.head()
 
@@ -137,12 +117,12 @@ class HFModel(ModelTokenizer):
         return results
 
     def divergences(self, pairs: Sequence[Pair], others: Sequence[Pair]) -> list[float]:
-        """Return KL(pair || other) per completion token, in nats."""
+        """See `Scorer`."""
         with torch.inference_mode():
             return mean_divergences(pairs, others, self.states, self.next_logits)
 
     def logprobs(self, pairs: Sequence[Pair]) -> list[float]:
-        """Return the log-probability of each completion, in nats."""
+        """See `Scorer`."""
         parts = self.states, self.next_logits, self.room
         with torch.inference_mode():
             return completion_logprobs(pairs, *parts)
@@ -155,7 +135,7 @@ class HFModel(ModelTokenizer):
         *,
         half_projections: bool = False,
     ) -> None:
-        """Run one forward pass and pass on every layer's contribution scores."""
+        """See `Capturer`."""
         mlps = self.mlps
         if not mlps:
             raise ModelError(self.facts.why_no_neurons)
@@ -188,7 +168,7 @@ class HFModel(ModelTokenizer):
     def mean_states(
         self, pairs: Sequence[Pair], layer: int
     ) -> list[NDArray[np.float32]]:
-        """Run one forward pass and return each completion's mean state ``(D,)``."""
+        """See `Capturer`."""
         with torch.inference_mode(), MeanStates(self.network, layer, pairs) as means:
             self.forward(pairs)
         return means.found()
@@ -202,15 +182,14 @@ class HFModel(ModelTokenizer):
         """Return what gives a layer's float32 matrix ``(O, K)``, changes included."""
         named = self.network.get_decoder().named_modules()
         name = next(name for name, module in named if module is layer)
-        change = self.changes.get(name)
-
-        matrix = matrix_of(layer)
+        change, weight = self.changes.get(name), layer.get_parameter("weight")
 
         def whole() -> Tensor:
-            weight = matrix().float()
+            given = layer.matrix() if isinstance(layer, PackedLinear) else weight
+            matrix = given.float()
             if change is None:
-                return weight
-            return torch.addmm(weight, change.up, change.down)
+                return matrix
+            return torch.addmm(matrix, change.up, change.down)
 
         return whole
 
@@ -245,17 +224,13 @@ class HFModel(ModelTokenizer):
 
     @property
     def readout_type(self) -> torch.dtype:
-        """Precision in which states are read out: halves where a GPU multiplies them.
-
-        Logits are added up in float32 whatever the factors are.
-        """
+        """Precision in which states are read out: halves where a GPU multiplies."""
         return self.product_type if self.device.type == "cuda" else torch.float32
 
     def states(self, pairs: Sequence[Pair], *, after: int = 0) -> Tensor:
         """Return ``(N, D)`` final states that predict the completions' tokens.
 
-        One forward pass holds all. With `after` 1 each pair has one more state, which
-        predicts what would come next.
+        With `after` 1 each pair has one more, which predicts what would come next.
         """
         weights = self.product_weights().decoder
         return self.states_under(self.decoder, weights, pairs, after=after)
@@ -277,8 +252,8 @@ class HFModel(ModelTokenizer):
     def forward(self, pairs: Sequence[Pair]) -> Tensor:
         """Return the final states ``(B, T, D)`` of pairs padded on the right.
 
-        Padding on the right needs no mask: no real position looks ahead at it. So
-        nothing depends on which token pads, which may also be the end token.
+        That needs no mask: no real position looks ahead at padding, which may be any
+        token.
         """
         ids = padded([prompt + completion for prompt, completion in pairs])
         return self.run_decoder(input_ids=ids.to(self.device))

@@ -1,9 +1,9 @@
 """A model that moves, and its slower teacher: one network, three sets of weights.
 
-The frozen weights are the base model's own, held once. Student and teacher are two
-values of each trained tensor beside them. All passes run the base model's network, with
-the changes of one of them in the columns beside its matrices. Under `full` tuning,
-which has no base beneath, they run a network of their own.
+Student and teacher are two values of each trained tensor beside the base model's own
+weights, which are held once. All passes run the base's network, with the changes of one
+of them in the columns beside its matrices. Under `full` tuning, which has no base
+beneath, they run a network of their own.
 
 Axes: N completion tokens of a batch, D residual width.
 """
@@ -47,11 +47,7 @@ class HFLearner(HFModel):
     """The student, its teacher's weights and its optimiser."""
 
     def __init__(
-        self,
-        base: HFModel,
-        network: Any,
-        trained: Any,
-        tuning: DistillConfig,
+        self, base: HFModel, network: Any, trained: Any, tuning: DistillConfig
     ) -> None:
         """Begin with student and teacher equal.
 
@@ -59,9 +55,8 @@ class HFLearner(HFModel):
         `save_pretrained` is called on `trained`, the PEFT model or the network itself.
         """
         refuse_unsupported(tuning.gradient_checkpointing, network.get_decoder())
-        super().__init__(network, base.tokens, base.facts, base.mlps, base.room)
+        super().__init__(network, base.tokens, base.facts, base.room)
         self.frozen = base
-        """The model where training began."""
         self.trained = trained
         self.max_grad_norm = tuning.max_grad_norm
         self.checkpointing = tuning.gradient_checkpointing
@@ -69,25 +64,20 @@ class HFLearner(HFModel):
         self.weights: dict[str, nn.Parameter] = {
             name: weight for name, weight in named if weight.requires_grad
         }
-        self.teacher_is = "apart"
-        """Under `full` tuning a frozen teacher is the base, and a live one the student;
-        neither needs weights of its own."""
-        if self._trains_all and tuning.teacher in ("frozen", "live"):
-            self.teacher_is = "base" if tuning.teacher == "frozen" else "student"
+        self.teacher_is_base = self._trains_all and tuning.teacher == "frozen"
         self.teacher_weights: dict[str, Tensor] = {}
-        if self.teacher_is == "apart":
+        """None where `full` tuning takes the base, or the student itself, for it."""
+        if not self._trains_all or tuning.teacher not in ("frozen", "live"):
             values = {n: weight.detach() for n, weight in self.weights.items()}
             self.teacher_weights = {n: value.clone() for n, value in values.items()}
         self._made: dict[str, low_rank.Changes] = {}
+        decay = tuning.weight_decay
         self.optimizer = torch.optim.AdamW(
-            self.weights.values(),
-            lr=0.0,
-            weight_decay=tuning.weight_decay,
-            foreach=False,
+            self.weights.values(), lr=0.0, weight_decay=decay, foreach=False
         )
 
     def student(self, pairs: Sequence[Pair]) -> HiddenStates:
-        """Return ``(N, D)`` states that predict the completions, with gradient."""
+        """See `Learner`."""
         weights: Mapping[str, Tensor] = {}
         if not self._trains_all:
             own = low_rank.for_products(self._changes(self.weights), self.product_type)
@@ -101,8 +91,8 @@ class HFLearner(HFModel):
         return self.head().reading(states)
 
     def teacher(self, pairs: Sequence[Pair]) -> HiddenStates:
-        """Return the same under the teacher's weights, without gradient."""
-        if self.teacher_is == "base":
+        """See `Learner`."""
+        if self.teacher_is_base:
             return self.reference(pairs)
         with torch.no_grad():
             weights = self._weights_as("teacher").decoder
@@ -114,7 +104,7 @@ class HFLearner(HFModel):
         return head.reading(states)
 
     def reference(self, pairs: Sequence[Pair]) -> HiddenStates:
-        """Return the same of the model where training began, without gradient."""
+        """See `Learner`."""
         with torch.no_grad():
             weights = self.frozen.product_weights().decoder
             states = self._states_under(self.frozen.decoder, weights, pairs)
@@ -132,10 +122,10 @@ class HFLearner(HFModel):
         return self._weights_as("student")
 
     def step(self, learning_rate: float) -> float:
-        """Apply the gradients gathered so far; return their norm before clipping."""
+        """See `Learner`."""
         weights = list(self.weights.values())
-        given = {name: weight.grad for name, weight in self.weights.items()}
-        gradients = {n: grad for n, grad in given.items() if grad is not None}
+        given = self.weights.items()
+        gradients = {n: w.grad for n, w in given if w.grad is not None}
         norm = nn.utils.get_total_norm(gradients.values(), foreach=False)
         if not torch.isfinite(norm):
             name = first_not_finite(gradients)
@@ -154,38 +144,37 @@ class HFLearner(HFModel):
         self._made.clear()
 
     def drop_gradients(self) -> None:
-        """Forget the gradients gathered so far."""
+        """See `Learner`."""
         self.optimizer.zero_grad(set_to_none=True)
 
     def zero_gradients(self) -> None:
-        """Give every trained weight a gradient of 0, which still ages its moments."""
+        """See `Learner`."""
         for weight in self.weights.values():
             weight.grad = torch.zeros_like(weight)
 
     def check(self) -> None:
-        """Refuse to be kept with a weight or a moment that is not finite."""
+        """See `Learner`."""
         if name := first_not_finite(self._kept()):
             raise NotFiniteError(f"{name} is not finite")
 
     def update_teacher(self, rate: float) -> None:
-        """Move the teacher's weights the share `rate` of the way to the student's."""
+        """See `Learner`."""
         self.moved()
         for name, weight in self.weights.items():
             if name in self.teacher_weights:
                 self.teacher_weights[name].lerp_(weight.detach(), rate)
 
     def state(self) -> dict[str, Tensor]:
-        """Return copies of student, teacher and optimiser for a checkpoint."""
+        """See `Learner`."""
         return {
             name: value.detach().cpu().clone().contiguous()
             for name, value in self._kept().items()
         }
 
     def digest(self) -> str:
-        """Return a hash of the same, to compare it with another process's.
+        """See `Learner`; of each frozen matrix it holds the first entries.
 
-        Of each frozen matrix it holds the first entries, which any adapter that was
-        merged into it has changed.
+        Any adapter that was merged into it has changed these.
         """
         kept = list(self._kept().items())
         for name, weight in self.network.named_parameters():
@@ -212,7 +201,7 @@ class HFLearner(HFModel):
         return kept
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go back to what `state` returned."""
+        """See `Learner`."""
         self.moved()
         keys = sorted({k.split(".")[1] for k in state if k.startswith("optimizer.")})
         self.optimizer.zero_grad(set_to_none=True)
@@ -231,9 +220,9 @@ class HFLearner(HFModel):
                     }
 
     def save_adapter(self, folder: Path) -> None:
-        """Write what training made: a PEFT adapter, or a whole model after `full`."""
+        """See `Learner`."""
         with saving():
-            if self.trained is self.network:
+            if self._trains_all:
                 self.trained.save_pretrained(folder)
                 self.tokens.tokenizer.save_pretrained(folder)
                 return
@@ -243,7 +232,7 @@ class HFLearner(HFModel):
 
     @property
     def num_bytes(self) -> int:
-        """Size of what is trained."""
+        """See `Learner`."""
         return sum(weight.nbytes for weight in self.weights.values())
 
     def _states_under(
@@ -272,10 +261,12 @@ class HFLearner(HFModel):
         if all(len(pack.completions) == 1 for pack in packs):
             return self.states_under(decoder, weights, [pack.row for pack in packs])
         layout = layout_of(packs, self.device)
-        inputs: dict[str, Any] = {"input_ids": layout.ids, "attending": Apart(layout)}
-        inputs["position_ids"] = layout.positions
-        hidden = self.run(decoder, weights, inputs)
-        return hidden[layout.rows, layout.columns]
+        inputs = {
+            "input_ids": layout.ids,
+            "position_ids": layout.positions,
+            "attending": Apart(layout),
+        }
+        return self.run(decoder, weights, inputs)[layout.rows, layout.columns]
 
     def _before_again(self, _gradient: Tensor) -> None:
         """Let layers that run again find the student's changes, not the teacher's."""
@@ -314,7 +305,6 @@ class HFLearner(HFModel):
         return self._made[whose]
 
     def _changes(self, values: Mapping[str, Tensor]) -> dict[str, low_rank.LowRank]:
-        """Return what an adapter of these values changes."""
         return changes_of(self.network.get_decoder(), self._inside(values))
 
     def _inside(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -41,8 +41,7 @@ OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
 def saving() -> Iterator[None]:
     """Turn what safetensors and tokenizers raise over a disk into an `OSError`.
 
-    Both say it in words alone, the second with a bare `Exception`. Whoever writes the
-    file turns that into a line, as of any other file. Other errors pass.
+    Both say it in words alone, the second with a bare `Exception`.
     """
     try:
         yield
@@ -60,8 +59,7 @@ def refusing(
 ) -> Iterator[None]:
     """Turn what a library raises into a `ModelError`: ``what: reason; advice``.
 
-    `what` says what could not be done, and with which model. Errors of other kinds than
-    `faults` pass.
+    `what` says what could not be done, and with which model.
     """
     try:
         yield
@@ -95,6 +93,6 @@ def full_line_of(said: str, kind: str) -> str:
     return lines[0] if lines[0].endswith("..") else lines[0].removesuffix(".")
 
 
-def shortened(text: str, most: int = 400) -> str:
+def shortened(text: str) -> str:
     """Return the beginning of a text that is too long for a message."""
-    return text if len(text) <= most else f"{text[:most]} ..."
+    return text if len(text) <= 400 else f"{text[:400]} ..."

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 
 from neuron_opsd.config import Config, DistillConfig, ModelConfig
 from neuron_opsd.errors import ConfigError, ModelError
 from neuron_opsd.models.adapters.low_rank import added
+from neuron_opsd.models.adapters.matrices import Held
 from neuron_opsd.models.adapters.reading import (
     add_adapter,
     holds_factors_alone,
@@ -20,33 +23,28 @@ from neuron_opsd.models.adapters.reading import (
 )
 from neuron_opsd.models.description import load_tokenizer as load_tokenizer
 from neuron_opsd.models.description import quiet, settings_of
-from neuron_opsd.models.forward.layers import readable_mlps
-from neuron_opsd.models.held import Held
 from neuron_opsd.models.hf import HFModel as HFModel
 from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.models.network import loader_of
 from neuron_opsd.models.output_rows import Weights as Weights
 from neuron_opsd.models.output_rows import output_weights as output_weights
 from neuron_opsd.models.probing import tried
-from neuron_opsd.models.remote import RemoteModel as RemoteModel
-from neuron_opsd.models.roles import LanguageModel
+from neuron_opsd.models.roles import LanguageModel, ModelFacts
 from neuron_opsd.models.room import GB, Room
 from neuron_opsd.models.tokenizer.encoding import ModelTokenizer as ModelTokenizer
 from neuron_opsd.models.vllm.refusals import check_engine as check_engine
 from neuron_opsd.models.vllm.refusals import check_family
 from neuron_opsd.models.vllm.sampler import VLLMSampler, vllm_sampler
-from neuron_opsd.models.weights.at_rest import in_float32
-from neuron_opsd.models.weights.four_bit import (
-    NOT_TRAINED,
-    PackedLinear,
-    is_packed,
-)
+from neuron_opsd.models.weights.four_bit import NOT_TRAINED, PackedLinear, is_packed
 from neuron_opsd.models.weights.four_bit import check_quantization as check_quantization
 from neuron_opsd.models.weights.location import source_of
-from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS
-from neuron_opsd.models.weights.training_room import (
+from neuron_opsd.models.weights.refusals import (
     check_training_room as check_training_room,
 )
+from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def load_model(
@@ -91,27 +89,23 @@ def load_base(config: ModelConfig, tokenizer: ModelTokenizer | None) -> HFModel:
     tokenizer = tokenizer or load_tokenizer(config)
     load = loader_of(config, tokenizer.facts.compute)
     held = Held(load(), load)
-    mlps, _ = readable_mlps(held.network)
     tokens, room = tokenizer.tokens, Room(config.tokens_per_batch)
-    shares = tried(HFModel(held, tokens, tokenizer.facts, mlps, room))
+    shares = tried(HFModel(held, tokens, tokenizer.facts, room))
     facts = replace(tokenizer.facts, shares_prompts=shares)
-    return HFModel(held, tokens, facts, mlps, room)
+    return HFModel(held, tokens, facts, room)
 
 
 def with_adapter(base: HFModel, adapter: Path, room: Room) -> HFModel:
     """Return a model with an adapter, whose other weights are the base's own.
 
     An adapter that does more than change matrices gets weights of its own.
-
-    Raises:
-        ModelError: If the adapter is pickled or does not fit.
     """
     alone = holds_factors_alone(adapter)
     given = sharing(base.network) if alone else copy.deepcopy(base.network)
     found = read_adapter(given, adapter)
     changes = added(base.changes, found.changes)
     if alone and not found.rest:
-        return base.with_changes(changes, room)
+        return HFModel(base.held, base.tokens, base.facts, room, changes)
     if found.rest and is_packed(base.network):
         raise ModelError(
             f"adapter {adapter} holds {found.rest}, which changes weights that "
@@ -125,8 +119,7 @@ def with_adapter(base: HFModel, adapter: Path, room: Room) -> HFModel:
     network = found.network
     if found.rest:
         network, changes = merged(whole(base), adapter), {}
-    mlps, _ = readable_mlps(network)
-    return HFModel(network, base.tokens, base.facts, mlps, room, changes)
+    return HFModel(network, base.tokens, base.facts, room, changes)
 
 
 def sharing(network: Any) -> Any:
@@ -138,7 +131,9 @@ def sharing(network: Any) -> Any:
 
 def whole(model: HFModel) -> Any:
     """Return a network of its own in float32, with a model's changes added."""
-    network = in_float32(copy.deepcopy(model.network))
+    network = copy.deepcopy(model.network)
+    for weight in network.parameters():
+        weight.data = weight.data.float()
     decoder = network.get_decoder()
     with torch.no_grad():
         for name, change in model.changes.items():
@@ -159,7 +154,7 @@ def load_answering(
     """
     if config.engine.rollouts == "vllm":
         written = settings_of(config.model, source_of(config.model))
-        check_family(config, written.architectures or [])
+        check_family(config.model.name, written.architectures or [])
     model = load_model(config.model, *adapters, tokenizer=tokenizer, base=base)
     model.room.memory = round(config.engine.decoding_memory * GB)
     if config.engine.rollouts == "vllm":
@@ -168,14 +163,6 @@ def load_answering(
             sampler.give_way(model.network)
         model.sampler = sampler
     return model
-
-
-def follow(learner: HFLearner, base: HFModel, rank: int) -> None:
-    """Have the engine of a model answer with the adapter that a learner trains."""
-    if isinstance(base.sampler, VLLMSampler):
-        sampler = base.sampler.following(learner.save_adapter, rank)
-        sampler.give_way(learner.network)
-        learner.sampler = sampler
 
 
 def learner_of(base: LanguageModel, tuning: DistillConfig, seed: int) -> HFLearner:
@@ -203,13 +190,66 @@ def learner_of(base: LanguageModel, tuning: DistillConfig, seed: int) -> HFLearn
         base = base.in_float32()
         network = trained = whole(base)
         network.requires_grad_(True)  # noqa: FBT003
-    learner = HFLearner(
-        base,
-        network,
-        trained,
-        tuning,
-    )
+    learner = HFLearner(base, network, trained, tuning)
     if tuning.tuning == "full" and base.sampler is None:
         base.held.drop()
-    follow(learner, base, tuning.lora_rank)
+    if isinstance(base.sampler, VLLMSampler):
+        sampler = base.sampler.following(learner.save_adapter, tuning.lora_rank)
+        sampler.give_way(learner.network)
+        learner.sampler = sampler
     return learner
+
+
+def asked_here(
+    method: Callable[Concatenate[HFModel, P], R],
+) -> Callable[Concatenate[RemoteModel, P], R]:
+    """Return a method that does what the model itself does, loaded here."""
+
+    @wraps(method)
+    def ask(remote: RemoteModel, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        found: R = getattr(remote.here(), method.__name__)(*args, **kwargs)
+        return found
+
+    return ask
+
+
+class RemoteModel(ModelTokenizer):
+    """A `LanguageModel` whose weights are in other processes, and here on demand.
+
+    What answers questions chunk by chunk is done by workers that have the weights;
+    whoever asks the model itself has them loaded here first.
+    """
+
+    sample = asked_here(HFModel.sample)
+    logits_at = asked_here(HFModel.logits_at)
+    divergences = asked_here(HFModel.divergences)
+    logprobs = asked_here(HFModel.logprobs)
+    capture = asked_here(HFModel.capture)
+    mean_states = asked_here(HFModel.mean_states)
+
+    def __init__(
+        self,
+        tokenizer: ModelTokenizer,
+        facts: ModelFacts,
+        room: Room,
+        recipe: Callable[[], HFModel],
+        load: Callable[[], HFModel],
+    ) -> None:
+        """Take how workers make the model, and how this process would."""
+        super().__init__(tokenizer.tokens, facts)
+        self.room = room
+        self.recipe = recipe
+        self._load = load
+        self._here: HFModel | None = None
+
+    def here(self) -> HFModel:
+        """Return the model itself, loaded once."""
+        if self._here is None:
+            self._here = self._load()
+            self._here.room.told = self.room.told
+            self._here.room.tokens = self.room.tokens
+        return self._here
+
+    def release(self) -> None:
+        """Free the weights that are here; they are loaded again when needed."""
+        self._here = None

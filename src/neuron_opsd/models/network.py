@@ -80,7 +80,7 @@ def load_network(config: ModelConfig, compute: str) -> Any:
 def attention_of(settings: Any) -> Mapping[str, str]:
     """Return what computes attention, where transformers must not choose it itself.
 
-    Some of its versions leave out the caps of Gemma 2 unless they are asked not to.
+    Some versions leave out the caps of Gemma 2.
     """
     capped = getattr(settings, "attn_logit_softcapping", None) is not None
     return {"attn_implementation": "eager"} if capped else {}

@@ -1,20 +1,20 @@
 """A model's shapes: what memory and time follow from, without a single weight.
 
-They are read off a network on PyTorch's meta device, which holds shapes and no numbers,
-so parameters are counted as transformers makes them, tied ones once.
+They are read off a network on PyTorch's meta device, so parameters are counted as
+transformers makes them, tied ones once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
 from torch import nn
 
-from neuron_opsd.errors import ModelError
 from neuron_opsd.models.adapters.reading import targets_of
+from neuron_opsd.models.forward.layers import head_width, heads_of, layers_of
 
 LINEAR_ATTENTION: Final = "linear_attention"
 """Kind of a layer that keeps a state of one size instead of keys and values."""
@@ -94,14 +94,12 @@ class Outline:
 
 
 def outline_of(name: str, network: Any) -> Outline:
-    """Return the shapes of a network, which may be on the meta device.
-
-    Raises:
-        ModelError: If it does not say where its layers are.
-    """
+    """Return the shapes of a network, which may be on the meta device."""
     settings = network.config.get_text_config()
     head = network.get_output_embeddings()
-    blocks = blocks_of(network.get_decoder(), settings)
+    blocks = layers_of(
+        network, "their sizes cannot be read; give a model of another family"
+    )
     adapted = adapted_layers(network, head)
     layers = tuple(
         layer_of(block, adapted, settings, number)
@@ -129,19 +127,6 @@ def outline_of(name: str, network: Any) -> Outline:
     )
 
 
-def blocks_of(decoder: nn.Module, settings: Any) -> Sequence[nn.Module]:
-    """Return a decoder's layers, first layer first."""
-    for _, child in decoder.named_children():
-        if isinstance(child, nn.ModuleList) and len(child) == (
-            settings.num_hidden_layers
-        ):
-            return list(child)
-    raise ModelError(
-        f"a {settings.model_type} model keeps its layers where their sizes cannot be "
-        "read; give a model of another family"
-    )
-
-
 def adapted_layers(network: Any, head: Any) -> frozenset[int]:
     """Return the ids of the linear layers that an adapter goes on."""
     targets = targets_of(network)
@@ -164,33 +149,27 @@ def layer_of(
     block: nn.Module, adapted: frozenset[int], settings: Any, number: int
 ) -> Layer:
     """Return the shapes of one layer."""
-    modules = {
-        full.rpartition(".")[2]: module for full, module in block.named_modules()
-    }
-    products = tuple(
-        product_of(full.rpartition(".")[2], module, adapted)
-        for full, module in block.named_modules()
-        if isinstance(module, nn.Linear)
-    )
-    norms = tuple(
-        normed(full.rpartition(".")[2], module, modules)
-        for full, module in block.named_modules()
-        if type(module).__name__.endswith("Norm")
-    )
+    named = [(full.rpartition(".")[2], one) for full, one in block.named_modules()]
+    modules = dict(named)
     kinds = getattr(settings, "layer_types", None) or [""] * (number + 1)
     return Layer(
-        products=products,
-        norms=norms,
+        products=tuple(
+            product_of(name, module, adapted)
+            for name, module in named
+            if isinstance(module, nn.Linear)
+        ),
+        norms=tuple(
+            normed(name, module, modules)
+            for name, module in named
+            if type(module).__name__.endswith("Norm")
+        ),
         kept=kept_numbers(modules, settings, kinds[number]),
         window=window_of(settings, kinds[number]),
     )
 
 
 def normed(name: str, module: Any, modules: dict[str, Any]) -> int:
-    """Return the numbers of a token that a norm takes in.
-
-    Those of queries and keys may hold the weights of one head, and see all.
-    """
+    """Return the numbers of a token that a norm takes in, those of all heads."""
     over = modules.get(f"{name[0]}_proj") if name in {"q_norm", "k_norm"} else None
     if over is not None:
         return int(over.weight.shape[0])
@@ -203,17 +182,12 @@ def kept_numbers(modules: dict[str, Any], settings: Any, kind: str) -> int:
         return 0
     if "k_proj" in modules and "v_proj" in modules:
         return sum(int(modules[name].weight.shape[0]) for name in ("k_proj", "v_proj"))
-    heads = settings.num_attention_heads
-    groups = getattr(settings, "num_key_value_heads", None) or heads
-    width = getattr(settings, "head_dim", None) or settings.hidden_size // heads
-    return int(2 * groups * width)
+    _, groups = heads_of(settings)
+    return 2 * groups * head_width(settings)
 
 
 def window_of(settings: Any, kind: str) -> int | None:
-    """Return how far back a layer of a kind sees, `None` for all positions.
-
-    A family that does not name kinds of layers has one kind.
-    """
+    """Return how far back a layer of a kind sees, `None` for all positions."""
     if kind not in {"", SLIDING}:
         return None
     window = getattr(settings, "sliding_window", None)

@@ -2,8 +2,8 @@
 
 A neuron writes its activation times one column of ``down_proj`` into the residual. The
 unembedding of that column is what the activation adds to each token's logit, if nothing
-came after it: later layers and the final norm are left out, as in the contribution
-scores, so its scale is not that of logits. A final softcap is left out as well.
+came after it: later layers, the final norm and a softcap are left out, as in the
+contribution scores, so its scale is not that of logits.
 
 Axes: K neurons, D residual width, V vocabulary.
 """

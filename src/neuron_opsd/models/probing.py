@@ -1,8 +1,8 @@
 """First steps with a model that was just loaded: is it what it is taken for?
 
 Passes over whole sequences are padded on the right without a mask, logits come from the
-head alone, and decoding goes over keys and values that are kept. A model for which one
-of these is not so would be wrong without a word.
+head alone, and decoding uses keys and values that are kept. A model for which one of
+these is not so would be wrong without a word.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from neuron_opsd.errors import ModelError, is_out_of_memory
 from neuron_opsd.method.losses import capped
 from neuron_opsd.models.decoding.library_cache import CachedRows
 from neuron_opsd.models.decoding.paged_decoder import PagedDecoder
-from neuron_opsd.models.decoding.pages import Pages
-from neuron_opsd.models.decoding.scheduling import Limits, Schedule
+from neuron_opsd.models.decoding.pages import Limits, Pages
+from neuron_opsd.models.decoding.scheduling import Schedule
 from neuron_opsd.models.forward.attention import MIN_ROWS, replacing
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.library_errors import FAULTS, refusing
@@ -31,7 +31,6 @@ PROMPTS: Final[tuple[TokenIds, ...]] = (tuple(range(1, 12)), tuple(range(3, 8)))
 """Prompts of two lengths, so that the shorter one is padded."""
 
 WRITTEN: Final[TokenIds] = (2, 1, 3)
-"""What is written after each."""
 
 
 def tried(model: HFModel) -> bool:
@@ -62,10 +61,18 @@ def check_order(model: HFModel) -> None:
         raise no_numbers(model)
     first, second = states[:, :2]
     if not torch.allclose(first, second, rtol=1e-3, atol=1e-4):
-        raise ModelError(
-            f"a {model.facts.family} model looks ahead at tokens that are still to "
-            "come, so it is no causal language model; use a model of another family"
+        raise unfit(
+            model,
+            "looks ahead at tokens that are still to come, so it is no causal language "
+            "model",
         )
+
+
+def unfit(model: HFModel, why: str) -> ModelError:
+    """Return the error for a family of models that cannot be used here."""
+    return ModelError(
+        f"a {model.facts.family} model {why}; use a model of another family"
+    )
 
 
 def no_numbers(model: HFModel) -> ModelError:
@@ -89,18 +96,14 @@ def check_logits(model: HFModel) -> None:
         states = decoder(input_ids=one, use_cache=False).last_hidden_state
         ours = capped(head.weight @ states[0, 0], head.softcap)
     if (own - ours).abs().max() > 1e-3 * (1.0 + own.abs().max()):
-        raise ModelError(
-            f"a {model.facts.family} model changes its logits after the unembedding, "
-            "which cannot be followed here; use a model of another family"
+        raise unfit(
+            model,
+            "changes its logits after the unembedding, which cannot be followed here",
         )
 
 
 def decodes_alike(model: HFModel) -> bool:
-    """Whether decoding over shared prompts gives what whole passes give.
-
-    Two prompts are read and two samples of each take a few steps; the states must be
-    those of passes over the whole sequences, up to rounding.
-    """
+    """Whether decoding over shared prompts gives what whole passes give."""
     network = Unrounded(model.device, model.decoder)
     with torch.inference_mode():
         whole = [torch.tensor([p + WRITTEN], device=model.device) for p in PROMPTS]
@@ -132,8 +135,8 @@ class Unrounded:
 def decoded(network: Unrounded) -> Tensor:
     """Return the last states ``(P, D)`` after the prompts and what is written.
 
-    Two samples of each grow and the second is followed, so that a mistake in the places
-    shows; pages are small, so that there are several of each.
+    Two samples of each grow and the second is followed, on several pages, so that a
+    mistake in the places shows.
     """
     limits = Limits(rows=2 * len(PROMPTS), longest=len(WRITTEN), page=MIN_ROWS)
     lengths = [len(prompt) for prompt in PROMPTS]
@@ -152,10 +155,7 @@ def decoded(network: Unrounded) -> Tensor:
 
 
 def check_library_cache(model: HFModel) -> None:
-    """Refuse a model whose logits, in float32, over its cache are others than whole.
-
-    The rows of the prompts change places, as they do when a completion ends.
-    """
+    """Refuse a model whose logits, in float32, over its cache are others than whole."""
     rows = [1, 0, 1]
     with torch.inference_mode():
         wanted = model.next_logits(
@@ -167,8 +167,8 @@ def check_library_cache(model: HFModel) -> None:
             state.step(torch.full((len(rows),), token, device=model.device))
     apart = (state.logits - wanted[rows]).abs().max()
     if not apart < TOLERANCE * wanted.abs().max():
-        raise ModelError(
-            f"a {model.facts.family} model writes other tokens over its cache than "
-            "over whole texts, so nothing can be sampled from it here; use a model of "
-            "another family"
+        raise unfit(
+            model,
+            "writes other tokens over its cache than over whole texts, so nothing can "
+            "be sampled from it here",
         )

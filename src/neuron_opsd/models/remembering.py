@@ -1,8 +1,8 @@
 """An answerer that asks its model nothing twice that is noted already.
 
-So a run that is stopped in the middle of a block goes on with the questions that were
-not finished, whichever engine writes the answers. What is kept is found by all that it
-depends on besides the model: prompt, seeds and sampling, or pairs and columns.
+So a run that is stopped in the middle of a block resumes with the questions that were
+not finished. What is kept is found by all that it depends on besides the model: prompt,
+seeds and sampling, or pairs and columns.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ class Remembering:
     """Takes the place of an `Answerer` while one block is answered."""
 
     def __init__(self, model: Answerer, notes: Notes) -> None:
-        """Ask a model, and note its answers."""
         self._model = model
         self._notes = notes
 
@@ -43,7 +42,7 @@ class Remembering:
         sampling: Sampling,
         finished: Finished = ignore,
     ) -> list[list[Completion]]:
-        """Draw one completion per seed for every prompt; equal seeds draw alike."""
+        """See `Sampler`."""
         keys = [
             key_of("completions", prompt, list(own), asdict(sampling))
             for prompt, own in zip(prompts, seeds, strict=True)
@@ -73,7 +72,7 @@ class Remembering:
     def logits_at(
         self, pairs: Sequence[Pair], columns: Sequence[Sequence[TokenIds]]
     ) -> list[list[NDArray[np.float32]]]:
-        """Return the logits of a few tokens at a few positions.
+        """See `Scorer`.
 
         All or none are kept: in which passes they stand may change their last bits.
         """

@@ -3,8 +3,8 @@
 A stage asks for the smallest role that it uses, so another engine is one class: what
 only samples is a `Sampler` and needs no scores, gradients or neurons.
 
-Axes: N completion tokens of a batch, F neurons of one layer, D residual width,
-V vocabulary. A *pair* is a prompt and a completion, both as token ids; its completion
+Axes: N completion tokens of a batch, F neurons of one layer, D residual width, V
+vocabulary. A *pair* is a prompt and a completion, both as token ids; its completion
 token t is predicted at the position before it.
 """
 
@@ -126,7 +126,7 @@ class Tokenizer(Described, Protocol):
     def refusal(self, prompt: Prompt) -> str:
         """Say which control token a turn of a prompt contains; empty if none does.
 
-        `encode` raises over such a prompt. In the plain form there is nothing to say.
+        `encode` raises over such a prompt; the plain form has none.
         """
 
     def decode(self, token_ids: TokenIds) -> str:
@@ -187,8 +187,8 @@ class Scorer(Protocol):
         Args:
             pairs: Prompts and completions.
             columns: For pair ``i`` and ``t`` from 0 to the completion's length, the
-                tokens wanted at the position that predicts token ``t`` (the last
-                position predicts what would come next); empty where none are.
+                tokens wanted at the position that predicts token ``t``; the last
+                position predicts what would come next.
 
         Returns:
             The logits, in the shape of `columns`.
@@ -211,7 +211,7 @@ class Scorer(Protocol):
     def logprobs(self, pairs: Sequence[Pair]) -> list[float]:
         """Return the log-probability of each completion after its prompt, in nats.
 
-        It is the sum over the completion's tokens, at temperature 1.
+        It is the sum over its tokens, at temperature 1.
 
         Raises:
             NotFiniteError: If one is not finite; its places are pairs'.

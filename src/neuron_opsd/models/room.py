@@ -44,10 +44,7 @@ ASKED_FOR: Final = re.compile(r"[Tt]ried to allocate ([0-9.]+ ?(?:[KMGT]i?B|byte
 
 
 def attempt(work: Callable[[], None]) -> str:
-    """Do some work; return what was said where memory ran out, or nothing.
-
-    What the work held is let go of before.
-    """
+    """Do some work; return what was said where memory ran out, or nothing."""
     try:
         work()
     except (RuntimeError, MemoryError) as error:
@@ -136,13 +133,11 @@ class Room:
         work: Callable[[list[int]], None],
         most: int | None = None,
     ) -> None:
-        """Group pairs into passes and do the work of each.
+        """Group pairs into passes and do the work of each, of places of pairs.
 
         Where memory runs out all passes are made again, so that they are alike: in
-        which passes pairs stand may change the last bits of what comes of them.
-
-        The work takes places of pairs, also a second time. `most` is the tokens of a
-        pass, where that is less than there is room for.
+        which passes pairs stand may change the last bits of what comes of them. `most`
+        is the tokens of a pass, where that is less than there is room for.
         """
         while True:
             tokens = min(self.tokens, most or self.tokens)
@@ -164,10 +159,7 @@ def batches(pairs: Sequence[Pair], tokens_per_batch: int) -> Iterator[list[int]]
     """Group pairs of like length so that no batch exceeds its tokens, padding included.
 
     A batch that is large enough to be fast takes no pair that would pad the others by
-    much; one of long pairs has hardly any padding.
-
-    Returns:
-        Places in `pairs`; a pair that is longer than a batch has one of its own.
+    much. Yields places in `pairs`; a pair longer than a batch has one of its own.
     """
     length = [len(prompt) + len(completion) for prompt, completion in pairs]
     batch: list[int] = []

@@ -76,10 +76,7 @@ def completion_logprobs(
     logits: Callable[[Tensor], Tensor],
     room: Room,
 ) -> list[float]:
-    """Return what `Scorer.logprobs` does; `room` says what one pass may hold.
-
-    The other arguments are those of `mean_divergences`.
-    """
+    """Return what `Scorer.logprobs` does; see `mean_divergences`."""
     found = [0.0] * len(pairs)
 
     def score(batch: Sequence[int]) -> None:
@@ -116,11 +113,7 @@ def summed_logprobs(
 
 
 def finite(values: list[float], what: str) -> list[float]:
-    """Return numbers that all are; `what` they are begins the message of the error.
-
-    Raises:
-        NotFiniteError: If one is not; its places are those of the numbers.
-    """
+    """Return numbers that all are; else raise over `what` they are and their places."""
     wrong = [i for i, value in enumerate(values) if not math.isfinite(value)]
     if wrong:
         raise NotFiniteError(f"{what} is not finite", wrong)

@@ -17,9 +17,10 @@ import torch
 
 from loaded import loaded, plain_logits, plain_network, random_pairs
 from neuron_opsd.errors import ModelError
-from neuron_opsd.models.decoding import budget, paged_memory, scheduling
+from neuron_opsd.models.decoding import paged_memory, scheduling
 from neuron_opsd.models.decoding.growing import Growing, completed, ending_of
 from neuron_opsd.models.decoding.layout import Layouts
+from neuron_opsd.models.decoding.pages import PAGES
 from neuron_opsd.models.decoding.scheduling import Schedule
 from neuron_opsd.models.forward.attention import MIN_ROWS, Whole, attention
 from neuron_opsd.models.hf import HFModel
@@ -264,7 +265,7 @@ PAGE_BYTES: Final = 2 * 2 * 2 * 8 * 4 * 8
 def test_samples_that_are_put_back_are_written_again_bit_for_bit(
     tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, pages: int
 ) -> None:
-    monkeypatch.setitem(budget.PAGES, "cpu", 8)
+    monkeypatch.setitem(PAGES, "cpu", 8)
     model = loaded(tiny_llama)
     likelier_end(model)
     prompts = prompts_for(model) * 3

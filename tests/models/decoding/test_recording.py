@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from loaded import loaded, random_pairs
-from neuron_opsd.models.decoding import paged_decoder, recording
+from neuron_opsd.models.decoding import paged_decoder
 from neuron_opsd.models.decoding.layout import StepShape
+from neuron_opsd.models.decoding.paged_decoder import Steps, Work
 from neuron_opsd.models.decoding.paged_memory import PagedMemory
-from neuron_opsd.models.decoding.recording import Steps, Work
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.roles import Sampling
 from tiny import FAMILIES
@@ -206,7 +206,7 @@ def test_shortage_of_memory_while_recording_is_passed_on() -> None:
 
 
 def test_few_sizes_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recording, "MAX_RECORDINGS", 2)
+    monkeypatch.setattr(paged_decoder, "MAX_RECORDINGS", 2)
     record = StandIn()
     steps = Steps(lambda at: at.tokens * 1, torch.device("cpu"), record)
     for rows in (8, 9, 10, 8, 9, 10):

@@ -20,8 +20,7 @@ from neuron_opsd.models.decoding.growing import ending_of
 from neuron_opsd.models.load import learner_of, load_answering
 from neuron_opsd.models.roles import Sampling
 from neuron_opsd.models.vllm.engine import SHARED, Engine, Served
-from neuron_opsd.models.vllm.requests import completion_of
-from neuron_opsd.models.vllm.sampler import VLLMSampler
+from neuron_opsd.models.vllm.sampler import VLLMSampler, completion_of
 from neuron_opsd.records import Completion, Prompt, TokenIds
 from vllm_stand_in import LLM, Calls
 

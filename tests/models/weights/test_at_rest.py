@@ -29,9 +29,9 @@ from neuron_opsd.method.losses import distillation_loss
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.models.load import learner_of, load_model
-from neuron_opsd.models.weights import training_room
+from neuron_opsd.models.weights import refusals
 from neuron_opsd.models.weights.precision import held_type
-from neuron_opsd.models.weights.training_room import check_training_room
+from neuron_opsd.models.weights.refusals import check_training_room
 from neuron_opsd.records import Pair
 from tiny import GATED, fill, tiny_model, tiny_tokenizer
 
@@ -323,7 +323,7 @@ def test_full_tuning_holds_no_more_than_it_says(
 
     learner, held = held_by(train)
     count = learner.facts.num_parameters
-    assert bytes_each == training_room.full_bytes(teacher)
+    assert bytes_each == refusals.full_bytes(teacher)
     assert bytes_each * count <= held < (bytes_each + 1) * count
 
 
@@ -361,13 +361,13 @@ def test_full_tuning_without_room_is_refused_with_what_to_take(
     facts = loaded(half, **HALF).facts
     full = DistillConfig(tuning="full")
     free = 18 * facts.num_parameters
-    monkeypatch.setattr(training_room, "free_memory", lambda _device: free)
+    monkeypatch.setattr(refusals, "free_memory", lambda _device: free)
     with pytest.raises(ModelError, match=r"20 bytes a parameter.*teacher=live") as told:
         check_training_room(facts, full)
     assert "not split over GPUs (FSDP); take distill.tuning=lora" in str(told.value)
     check_training_room(facts, DistillConfig(tuning="full", teacher="live"))
     check_training_room(facts, DistillConfig())
-    monkeypatch.setattr(training_room, "free_memory", lambda _device: 0)
+    monkeypatch.setattr(refusals, "free_memory", lambda _device: 0)
     with pytest.raises(ModelError) as told:
         learning(half, on=HALF, tuning="full", teacher="live")
     assert "teacher=live," not in str(told.value)

@@ -73,10 +73,7 @@ def added(first: Changes, second: Changes) -> dict[str, LowRank]:
 
 
 def carry_changes(decoder: nn.Module) -> None:
-    """Let a decoder's linear layers run with what `Matrices` returns.
-
-    Without it they run as before.
-    """
+    """Let a decoder's linear layers run with what `Matrices` returns."""
     for module in decoder.modules():
         if isinstance(module, nn.Linear):
             module.register_buffer(DOWN, None, persistent=False)
@@ -117,8 +114,7 @@ def after_product(
 class GivesGradient(torch.autograd.Function):
     """Hands an output on, and gives the gradient of a factor that went into it.
 
-    The factor stands in a matrix whose other columns are frozen, and whose gradient
-    would cost as much as the product itself.
+    The factor stands in a matrix whose other columns are frozen.
     """
 
     @staticmethod

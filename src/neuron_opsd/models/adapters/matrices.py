@@ -1,4 +1,4 @@
-"""The matrices of a decoder, each held once for all models that are made of it.
+"""A network and its matrices, each held once for all models that are made of it.
 
 The frozen model, a student and its teacher, and a model that is tested with an adapter
 differ in low-rank changes alone. Beside a matrix ``(O, K)`` its storage has room for
@@ -11,6 +11,7 @@ Axes: K inputs and O outputs of a linear layer, r rank.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -27,7 +28,6 @@ class Matrices:
     """
 
     def __init__(self, network: Any, kind: torch.dtype) -> None:
-        """Hold a network's matrices for products in a type."""
         self.decoder: nn.Module = network.get_decoder()
         self.kind = kind
         self._network = network
@@ -72,10 +72,7 @@ class Matrices:
         return result
 
     def learning(self, changes: Changes, own: Changes) -> dict[str, Tensor]:
-        """Return weights, widened with changes, through which their last ones learn.
-
-        `own` are those last changes, as tensors that ask for a gradient.
-        """
+        """Return weights widened with changes, the last of which, `own`, learn."""
         result = self.widened(changes)
         for name, change in own.items():
             before = changes[name].down[: -len(change.down)]
@@ -118,7 +115,6 @@ class Matrices:
         return hasattr(self.decoder.get_submodule(name), COLUMNS)
 
     def _inputs(self, name: str) -> int:
-        """Return K of a layer."""
         layer: Any = self.decoder.get_submodule(name)
         inputs: int = layer.in_features
         return inputs
@@ -139,3 +135,40 @@ class Matrices:
                 layer.weight.data = wide[:, :inputs]
             self._wide[name] = wide
         return wide
+
+
+class Held:
+    """A network and its matrices, which models that differ in changes alone share.
+
+    Under `full` tuning the network where training begins is seldom asked again, so it
+    may be dropped, and is loaded again by whoever does ask.
+    """
+
+    def __init__(self, network: Any, load: Callable[[], Any] | None = None) -> None:
+        """Hold a network; `load` returns its like, and without it none is dropped."""
+        self._network = network
+        self._load = load
+        self._matrices: dict[torch.dtype, Matrices] = {}
+
+    @property
+    def network(self) -> Any:
+        """The network itself."""
+        if self._network is None and self._load is not None:
+            self._network = self._load()
+        return self._network
+
+    def matrices(self, kind: torch.dtype) -> Matrices:
+        """Return the network's matrices for products in a type."""
+        if kind not in self._matrices:
+            self._matrices[kind] = Matrices(self.network, kind)
+        return self._matrices[kind]
+
+    def release(self) -> None:
+        """Free what was made of the network; it is made again when it is needed."""
+        self._matrices.clear()
+
+    def drop(self) -> None:
+        """Free the network too, if it can be loaded again."""
+        if self._load is not None:
+            self.release()
+            self._network = None

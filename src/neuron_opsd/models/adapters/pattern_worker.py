@@ -1,4 +1,4 @@
-"""The process that tries the patterns of an adapter, and may be lost: it matches names.
+"""The process that tries the patterns of an adapter, and may be lost.
 
 It is run as a file, reads `{"patterns": [...], "names": [...]}`, and writes `ready`
 when it begins and `done` once every pattern was held against every name.

@@ -40,7 +40,7 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 def add_adapter(network: Any, tuning: DistillConfig, name: str, seed: int) -> Any:
     """Put a new adapter on the linear layers of a network; return the PEFT model.
 
-    The adapter's file tells the name that the network was loaded from.
+    Its file tells the `name` that the network was loaded from.
     """
     settings = LoraConfig(
         r=tuning.lora_rank,
@@ -68,8 +68,8 @@ def add_adapter(network: Any, tuning: DistillConfig, name: str, seed: int) -> An
 def targets_of(network: Any) -> str | list[str]:
     """Return where an adapter goes: on every linear layer.
 
-    Where experts hold their weights in one tensor, it goes on the layers besides
-    theirs, which is the attention: an expert's part of such a tensor is no layer.
+    Where experts hold their weights in one tensor, it goes on the other layers, since
+    an expert's part of such a tensor is no layer.
     """
     stacked = any(
         weight.ndim == 3 and ".experts." in name
@@ -111,9 +111,6 @@ def read_adapter(network: Any, adapter: Path) -> Adapted:
     """Return what a PEFT adapter changes, put on a network that is given up to it.
 
     The network may be on the meta device, where the adapter's numbers are not.
-
-    Raises:
-        ModelError: If the adapter is pickled or does not fit.
     """
     weights = adapter / ADAPTER_WEIGHTS
     if not weights.exists():
@@ -139,7 +136,12 @@ def read_adapter(network: Any, adapter: Path) -> Adapted:
     with torch.no_grad():
         values = dict(decoder.named_parameters())
         if outlined:
-            values = by_parameter(held, name_of(decoder, network))
+            # The adapter's tensors by the names of the decoder's parameters.
+            start = f"base_model.model.{decoder_prefix(network)}"
+            values = {
+                name.removeprefix(start).removesuffix("weight") + f"{ADAPTER}.weight": t
+                for name, t in held.items()
+            }
         changes = changes_of(decoder, values)
     factors = tuple(
         f".{name}.lora_{factor}.weight" for name in changes for factor in "AB"
@@ -148,18 +150,11 @@ def read_adapter(network: Any, adapter: Path) -> Adapted:
     return Adapted(adapted.unload(), changes, rest)
 
 
-def name_of(module: nn.Module, network: Any) -> str:
-    """Return the name that a network gives one of its modules."""
-    return next(str(n) for n, one in network.named_modules() if one is module)
-
-
-def by_parameter(stored: Mapping[str, Tensor], decoder: str) -> dict[str, Tensor]:
-    """Return an adapter's tensors by the names of the decoder's parameters."""
-    start = "base_model.model." + f"{decoder}." * bool(decoder)
-    return {
-        name.removeprefix(start).removesuffix("weight") + f"{ADAPTER}.weight": tensor
-        for name, tensor in stored.items()
-    }
+def decoder_prefix(network: Any) -> str:
+    """Return what a network puts before the names inside its decoder."""
+    decoder = network.get_decoder()
+    name = next(str(n) for n, one in network.named_modules() if one is decoder)
+    return f"{name}." if name else ""
 
 
 def merged(network: Any, adapter: Path) -> Any:
@@ -170,11 +165,7 @@ def merged(network: Any, adapter: Path) -> Any:
 
 
 def check_weights(adapter: Path, weights: Path, adapted: Any) -> None:
-    """Refuse weights without a place, places without weights, and tied embeddings.
-
-    PEFT passes over the first, leaves the second at their start, and merging a change
-    of a tied head changes the embedding too.
-    """
+    """Refuse weights without a place, places without weights, and tied embeddings."""
     with safe_open(weights, "pt") as stored:
         found = set(stored.keys())
     expected = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))

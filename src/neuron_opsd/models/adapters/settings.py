@@ -1,7 +1,6 @@
 """Settings of adapters of other trainers: followed, or refused in one line.
 
-Whatever an adapter asks for beyond what is refused here, such as rank-stabilised
-scaling, DoRA, ranks by layer or modules kept whole, PEFT does as it says. It takes
+Whatever an adapter asks for beyond what is refused here PEFT does as it says. It takes
 memory for the rank that the settings name before it reads a weight, and matches the
 name of every module by patterns that came with the adapter.
 """
@@ -59,14 +58,14 @@ REFUSED: Final[Mapping[str, str]] = {
     "use_qalora": "pools its inputs in groups",
     "velora_config": "compresses what it computes",
 }
-"""Settings that make of an adapter what cannot be added to the base's weights, and
-what each does; an adapter that leaves them empty is an ordinary one."""
+"""Settings that make of an adapter what cannot be added to the base's weights, and what
+each does."""
 
 
 def check_settings(adapter: Path, network: Any, rank: int) -> None:
     """Refuse an adapter that is no low-rank one, or does what cannot be followed.
 
-    `network` is the base, `rank` the largest of the adapter's weights.
+    `rank` is the largest of its weights.
     """
     settings = read_settings(adapter)
     num_layers = network.config.get_text_config().num_hidden_layers

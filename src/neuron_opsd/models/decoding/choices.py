@@ -1,10 +1,9 @@
 """Sampling among a question's choices: a trie over their tokens, renormalised.
 
 At every step only the tokens that lead on to some choice are possible, and the
-distribution is renormalised over these. A step with one possible token is certain, so
-only *branches* cost anything: places where the choices' tokens part. One forward pass
-over the prompt (and the few tokens that some choices share) therefore gives the exact
-distribution over all choices, and any number of samples.
+distribution is renormalised over these. Only *branches*, where the choices' tokens
+part, cost anything: one forward pass over the prompt (and the few tokens that some
+choices share) gives the exact distribution over all choices, and any number of samples.
 """
 
 from __future__ import annotations
@@ -152,9 +151,8 @@ def is_prefix(start: TokenIds, whole: TokenIds) -> bool:
 def choice_logprobs(scores: ChoiceScores, temperature: float) -> NDArray[np.float64]:
     """Return the log-probability of each choice, in nats; they sum to one.
 
-    A temperature of 0 follows the most probable token at every branch and so gives
-    all probability to one choice. Where scores have a bias, the temperature divides
-    the log-probabilities of whole choices less it.
+    A temperature of 0 follows the most probable token at every branch. Where scores
+    have a bias, the temperature divides the log-probabilities of whole choices less it.
     """
     if scores.bias:
         plain = choice_logprobs(replace(scores, bias=()), 1.0)

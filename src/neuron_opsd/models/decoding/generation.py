@@ -13,18 +13,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from neuron_opsd.models.decoding.budget import (
+from neuron_opsd.models.decoding.growing import Decoder, Growing, Request, ending_of
+from neuron_opsd.models.decoding.library_cache import LibraryCache
+from neuron_opsd.models.decoding.paged_decoder import PagedDecoder, enough
+from neuron_opsd.models.decoding.pages import (
+    Limits,
+    Pages,
     decoding_bytes,
     kept_bytes,
     page_of,
     pages_within,
 )
-from neuron_opsd.models.decoding.growing import Decoder, Growing, Request, ending_of
-from neuron_opsd.models.decoding.library_cache import LibraryCache
-from neuron_opsd.models.decoding.paged_decoder import PagedDecoder, enough
-from neuron_opsd.models.decoding.pages import Pages
-from neuron_opsd.models.decoding.scheduling import Admitted, Limits, Schedule
-from neuron_opsd.models.roles import Finished, Sampling, ignore
+from neuron_opsd.models.decoding.scheduling import Admitted, Schedule
+from neuron_opsd.models.roles import Finished, Sampling
 from neuron_opsd.models.room import attempt, batches, refuse_single
 from neuron_opsd.records import Completion, TokenIds
 
@@ -34,21 +35,14 @@ def generate(
     prompts: Sequence[TokenIds],
     seeds: Sequence[Sequence[int]],
     sampling: Sampling,
-    finished: Finished = ignore,
+    finished: Finished,
 ) -> list[list[Completion]]:
-    """Sample one completion per seed for every prompt, as a `Sampler` does."""
+    """Sample one completion per seed for every prompt, as a `Sampler` does.
+
+    Where memory runs out, what has not ended is begun again in half the memory.
+    """
     ending = ending_of(model.tokens, sampling)
     request = Request(prompts, seeds, sampling, ending, finished)
-    write(model, request)
-    return request.completions()
-
-
-def write(model: Decoder, request: Request) -> None:
-    """Write every completion of a request.
-
-    Where memory runs out, what has not ended is begun again with half as many side by
-    side, in half the memory.
-    """
     way = PagedSamples if model.facts.shares_prompts else LibraryCache
     while any(left := request.left()):
         rows = min(model.room.rows, sum(map(len, left)))
@@ -58,9 +52,10 @@ def write(model: Decoder, request: Request) -> None:
             way(model, request, rows, memory).run()
 
         if said := attempt(work):
-            longest = max(map(len, request.prompts)) + request.sampling.max_new_tokens
+            longest = max(map(len, prompts)) + sampling.max_new_tokens
             refuse_single(rows, f"one completion of up to {longest} tokens", said)
             model.room.lower_decoding(rows, memory, said)
+    return request.completions()
 
 
 class PagedSamples:
@@ -69,10 +64,7 @@ class PagedSamples:
     def __init__(
         self, model: Decoder, request: Request, rows: int, memory: int
     ) -> None:
-        """Begin with all that is not written yet.
-
-        At most `rows` samples grow side by side, in so many bytes of `memory`.
-        """
+        """Begin with all that is not written yet, in so many bytes of `memory`."""
         self.model = model
         self.request = request
         self.growing: dict[int, Growing] = {}
@@ -106,13 +98,11 @@ class PagedSamples:
         self._draw(slots, logits)
 
     def _read(self, prompts: Sequence[int]) -> None:
-        """Read prompts, each with others of like length."""
         texts = [self.request.prompts[i] for i in prompts]
         for batch in batches([(text, ()) for text in texts], self.model.room.tokens):
             self.decoder.read({prompts[i]: texts[i] for i in batch})
 
     def _step(self) -> None:
-        """Let every sample grow by one token."""
         for slot in self.decoder.make_room():
             del self.growing[slot]
         slots = self.schedule.slots

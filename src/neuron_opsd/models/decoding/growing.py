@@ -27,13 +27,12 @@ from neuron_opsd.records import Completion, TokenIds
 from neuron_opsd.seeds import uniforms
 
 
-class Decoder(Protocol):
-    """A network as decoding uses it."""
+class Network(Protocol):
+    """A network that gives states."""
 
-    tokens: Tokens
-    facts: ModelFacts
-    room: Room
-    device: torch.device
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
 
     @property
     def decoder(self) -> Any:
@@ -41,6 +40,14 @@ class Decoder(Protocol):
 
     def run_decoder(self, **inputs: Any) -> Tensor:
         """Return the final states ``(B, T, D)`` of ``input_ids`` ``(B, T)``."""
+
+
+class Decoder(Network, Protocol):
+    """A network as decoding uses it."""
+
+    tokens: Tokens
+    facts: ModelFacts
+    room: Room
 
     def next_logits(self, states: Tensor) -> Tensor:
         """Return the logits ``(B, V)`` that final states ``(B, D)`` give."""
@@ -92,13 +99,6 @@ class Growing:
     entropy: float = 0.0
     finished: bool = False
 
-    def add(self, token: int, logprob: float, entropy: float, ending: Ending) -> None:
-        """Append one token."""
-        self.token_ids.append(token)
-        self.logprob += logprob
-        self.entropy += entropy
-        self.finished = ending.reached(self.token_ids)
-
     @property
     def grows(self) -> bool:
         """Whether another token may follow."""
@@ -119,7 +119,6 @@ class Request:
     """Those that are written, by prompt and then by the number of the seed."""
 
     def __post_init__(self) -> None:
-        """Begin with nothing written."""
         self.ended.extend({} for _ in self.prompts)
 
     def left(self) -> list[list[int]]:
@@ -131,16 +130,11 @@ class Request:
 
     def begin(self, prompt: int, numbers: Sequence[int]) -> list[Growing]:
         """Return the completions of some seeds of a prompt, with no token yet."""
-        length = self.sampling.max_new_tokens
-        seeds = self.seeds[prompt]
+        length, seeds = self.sampling.max_new_tokens, self.seeds[prompt]
         return [Growing((prompt, k), uniforms(seeds[k], length)) for k in numbers]
 
     def draw(self, rows: Sequence[Growing], logits: Tensor) -> Tensor:
-        """Draw one more token for each row from its logits ``(B, V)``; return them.
-
-        Raises:
-            NotFiniteError: If a logit is not finite; its places are prompts'.
-        """
+        """Draw one more token for each row from its logits ``(B, V)``; return them."""
         numbers = [float(row.uniforms[len(row.token_ids)]) for row in rows]
         uniform = torch.tensor(numbers, dtype=torch.float64)
         draw = draw_tokens(logits, uniform, self.sampling)
@@ -158,7 +152,10 @@ class Request:
                 [row.place[0] for row in wrong],
             )
         for row, token, logprob, entropy in drawn:
-            row.add(token, logprob, entropy, self.ending)
+            row.token_ids.append(token)
+            row.logprob += logprob
+            row.entropy += entropy
+            row.finished = self.ending.reached(row.token_ids)
             if not row.grows:
                 self._end(row)
         return draw.tokens

@@ -1,17 +1,17 @@
 """Where everything is in one step of decoding, as arrays of numbers.
 
-The arrays of a step lie one behind the other, so that they become one vector and one
-copy to a device, and their sizes are a `StepShape`, which names a graph there.
+The arrays of a step lie one behind the other, so that they become one copy to a device,
+and their sizes are a `StepShape`, which names a graph there.
 
-Axes: B rows of a step (one per sample), N pages of samples, M pages of one sample,
-P prompts, K samples of one prompt, Q pages of prompts, L pages of one prompt.
+Axes: B rows of a step (one per sample), N pages of samples, M pages of one sample, P
+prompts, K samples of one prompt, Q pages of prompts, L pages of one prompt.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Final, Generic, TypeVar
 
 import numpy as np
@@ -22,12 +22,6 @@ from neuron_opsd.models.decoding.scheduling import Schedule
 from neuron_opsd.models.forward.attention import MIN_ROWS
 
 Array = TypeVar("Array", Tensor, Ints)
-
-OF_ROWS: Final = (
-    *("tokens", "positions", "pages", "offsets", "sample_of"),
-    *("own_table", "own_counts"),
-)
-"""Arrays whose first axis is B."""
 
 QUARTERS: Final = 4
 """Sizes between a power of two and the next to which sizes are rounded up on a GPU."""
@@ -54,65 +48,55 @@ class StepShape:
 
     def sizes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of every array of a step, in order."""
-        rows, prompts = (self.rows,), (self.prompts,)
         return {
-            "tokens": rows,
-            "positions": rows,
-            "pages": rows,
-            "offsets": rows,
-            "sample_of": rows,
-            "own_table": (self.rows, self.own_depth),
-            "own_counts": rows,
-            "owners": (self.own_pages,),
-            "starts": (self.own_pages,),
-            "row_at": (self.prompts, self.samples),
-            "lengths": prompts,
-            "prompt_table": (self.prompts, self.prompt_depth),
-            "prompt_counts": prompts,
-            "prompt_of": (self.prompt_pages,),
-            "prompt_starts": (self.prompt_pages,),
+            array.name: tuple(getattr(self, size) for size in array.metadata["axes"])
+            for array in fields(Layout)
         }
 
     def __len__(self) -> int:
-        """Return how many numbers a step's arrays hold."""
         return sum(map(math.prod, self.sizes().values()))
+
+
+def along(*axes: str) -> dict[str, tuple[str, ...]]:
+    """Say of an array which sizes of a `StepShape` its axes have."""
+    return {"axes": axes}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layout(Generic[Array]):
     """The arrays of a step, written by numpy and read on a device."""
 
-    tokens: Array
-    """``(B,)``: the token that each row is given."""
-    positions: Array
-    """``(B,)``: its position, the prompt's counted."""
-    pages: Array
-    """``(B,)``: the page on which its keys and values are written."""
-    offsets: Array
-    """``(B,)``: where on the page."""
-    sample_of: Array
-    """``(B,)``: the row's place in `row_at`, flattened."""
-    own_table: Array
-    """``(B, M)``: the pages of each row in order, then its first one again."""
-    own_counts: Array
-    """``(B,)``: how many of them are its pages."""
-    owners: Array
-    """``(N,)``: the row that a page belongs to; any row for one that is free."""
-    starts: Array
-    """``(N,)``: position of a page's first token."""
-    row_at: Array
-    """``(P, K)``: the rows of a prompt's samples; any row where there are fewer."""
-    lengths: Array
-    """``(P,)``: tokens of each prompt."""
-    prompt_table: Array
-    """``(P, L)``: the pages of each prompt in order, then its first one again; they
-    are counted among the Q."""
-    prompt_counts: Array
-    """``(P,)``: how many of them are its pages."""
-    prompt_of: Array
-    """``(Q,)``: the prompt that a page belongs to; any prompt for one that is free."""
-    prompt_starts: Array
-    """``(Q,)``: position of a page's first token."""
+    tokens: Array = field(metadata=along("rows"))
+    """The token that each row is given."""
+    positions: Array = field(metadata=along("rows"))
+    """Its position, the prompt's counted."""
+    pages: Array = field(metadata=along("rows"))
+    """The page on which its keys and values are written."""
+    offsets: Array = field(metadata=along("rows"))
+    """Where on the page."""
+    sample_of: Array = field(metadata=along("rows"))
+    """The row's place in `row_at`, flattened."""
+    own_table: Array = field(metadata=along("rows", "own_depth"))
+    """The pages of each row in order, then its first one again."""
+    own_counts: Array = field(metadata=along("rows"))
+    """How many of them are its pages."""
+    owners: Array = field(metadata=along("own_pages"))
+    """The row that a page belongs to; any row for one that is free."""
+    starts: Array = field(metadata=along("own_pages"))
+    """Position of a page's first token."""
+    row_at: Array = field(metadata=along("prompts", "samples"))
+    """The rows of a prompt's samples; any row where there are fewer."""
+    lengths: Array = field(metadata=along("prompts"))
+    """Tokens of each prompt."""
+    prompt_table: Array = field(metadata=along("prompts", "prompt_depth"))
+    """The pages of each prompt in order, then its first one again; they are counted
+    among the Q."""
+    prompt_counts: Array = field(metadata=along("prompts"))
+    """How many of them are its pages."""
+    prompt_of: Array = field(metadata=along("prompt_pages"))
+    """The prompt that a page belongs to; any prompt for one that is free."""
+    prompt_starts: Array = field(metadata=along("prompt_pages"))
+    """Position of a page's first token."""
 
 
 def views(vector: Array, shape: StepShape) -> Layout[Array]:
@@ -123,11 +107,6 @@ def views(vector: Array, shape: StepShape) -> Layout[Array]:
         found[name] = vector[start : start + count].reshape(size)
         start += count
     return Layout(**found)
-
-
-def exact(shape: StepShape) -> StepShape:
-    """Return sizes as they are, for a device that keeps no graphs."""
-    return shape
 
 
 def rounded(shape: StepShape) -> StepShape:
@@ -155,8 +134,8 @@ class Layouts:
     """Of whose samples each step writes one token."""
     least_samples: int = 1
     """K at least, so that products over prompts have rows enough to be exact."""
-    sized: Callable[[StepShape], StepShape] = exact
-    """Rounds the sizes of a step up."""
+    few_sizes: bool = False
+    """Whether sizes are rounded up, for a device that keeps graphs."""
 
     def of_step(self, slots: Ints, tokens: Sequence[int]) -> tuple[StepShape, Ints]:
         """Return sizes and numbers of the step that writes these tokens in these slots.
@@ -176,8 +155,10 @@ class Layouts:
         layout.sample_of[:count] = place * shape.samples + rank
         self._write_prompts(layout, list(prompts))
         self._write_rows(layout, slots, layout.lengths[place])
-        for rows in (getattr(layout, name) for name in OF_ROWS):
-            rows[count:] = rows[0]
+        for array in fields(layout):
+            if array.metadata["axes"][0] == "rows":
+                rows = getattr(layout, array.name)
+                rows[count:] = rows[0]
         return shape, vector
 
     def _shape(self, slots: Ints, prompts: Sequence[int], samples: int) -> StepShape:
@@ -193,7 +174,8 @@ class Layouts:
             prompt_pages=pages.extent(Kind.PROMPT),
             prompt_depth=power_of_two(longest),
         )
-        shape = self.sized(shape)
+        if self.few_sizes:
+            shape = rounded(shape)
         return replace(
             shape,
             own_pages=min(shape.own_pages, len(pages)),

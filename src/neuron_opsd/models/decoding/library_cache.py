@@ -1,4 +1,4 @@
-"""Decoding with the library's own cache: what `shared_prefix` is checked against.
+"""Decoding with the library's own cache: what paged decoding is checked against.
 
 It takes over for models whose attention cannot be followed here. Prompts of a group are
 padded on the left, and each sample has a copy of its prompt's keys.
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from neuron_opsd.models.decoding.budget import kept_bytes
 from neuron_opsd.models.decoding.growing import Decoder, Request
+from neuron_opsd.models.decoding.pages import kept_bytes
 from neuron_opsd.records import TokenIds
 
 
@@ -27,10 +27,7 @@ class LibraryCache:
     def __init__(
         self, model: Decoder, request: Request, rows: int, memory: int
     ) -> None:
-        """Begin with all that is not written yet.
-
-        At most `rows` samples grow side by side, in so many bytes of `memory`.
-        """
+        """Begin with all that is not written yet, in so many bytes of `memory`."""
         self.model = model
         self.request = request
         positions = memory // kept_bytes(model)

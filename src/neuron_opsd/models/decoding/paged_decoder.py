@@ -1,37 +1,59 @@
-"""A network that reads prompts onto pages and writes one token at a time."""
+"""A network that reads prompts onto pages and writes one token at a time.
+
+On a GPU such a step is thousands of small kernels, and starting them one by one takes
+longer than they do. A CUDA graph, recorded once for each size, starts all with one
+call, from inputs at fixed places.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Final, TypeAlias
 
 import torch
 from torch import Tensor
 
-from neuron_opsd.models.decoding.budget import heads_of
-from neuron_opsd.models.decoding.layout import Layout, Layouts, exact, rounded
+from neuron_opsd.errors import is_out_of_memory
+from neuron_opsd.models.decoding.growing import Network
+from neuron_opsd.models.decoding.layout import Layout, Layouts, StepShape, views
 from neuron_opsd.models.decoding.paged_memory import PagedMemory, Reading, Step
 from neuron_opsd.models.decoding.pages import Ints
-from neuron_opsd.models.decoding.recording import Recorder, Steps, recorder_for
 from neuron_opsd.models.decoding.scheduling import Schedule
 from neuron_opsd.models.forward.attention import MIN_ROWS, padded
+from neuron_opsd.models.forward.layers import heads_of
 from neuron_opsd.records import TokenIds
 
+MAX_RECORDINGS: Final = 64
 
-class Network(Protocol):
-    """What is asked of a network; `attention` must be its way to attend."""
+Work: TypeAlias = Callable[[], Tensor]
 
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
+Recorder: TypeAlias = Callable[[Work], Work]
+"""Records some work, and returns what does it again on what then stands in its inputs.
 
-    @property
-    def decoder(self) -> Any:
-        """The module below the head."""
+The work itself need not be done by the recording. Its result stands at one place and
+holds until the next work of the same recorder."""
 
-    def run_decoder(self, **inputs: Any) -> Tensor:
-        """Return the final states ``(B, T, D)`` of ``input_ids`` ``(B, T)``."""
+
+def recorder_for(device: torch.device) -> Recorder | None:
+    """Return what records on a device, `None` where nothing does."""
+    if device.type != "cuda":
+        return None
+    pool = torch.cuda.graph_pool_handle()  # all recordings share their memory
+
+    def record(work: Work) -> Work:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=pool):
+            found = work()
+
+        def again() -> Tensor:
+            graph.replay()
+            return found
+
+        return again
+
+    return record
 
 
 class PagedDecoder:
@@ -46,11 +68,9 @@ class PagedDecoder:
     ) -> None:
         """Begin with nothing read.
 
-        Args:
-            schedule: Whose samples grow.
-            network: Gives the states.
-            read_out: Turns the states ``(B, D)`` of a step into what it returns.
-            record: Gives what records steps on the network's device, if anything does.
+        `attention` must be the network's way to attend; `read_out` turns the states
+        ``(B, D)`` of a step into what it returns; `record` gives what records steps on
+        a device.
         """
         device = network.device
         self.schedule = schedule
@@ -63,7 +83,7 @@ class PagedDecoder:
         self._layouts = Layouts(
             schedule,
             least_samples=-(-MIN_ROWS * groups // heads),
-            sized=exact if recorder is None else rounded,
+            few_sizes=recorder is not None,
         )
         write = partial(written, self.memory, network, read_out)
         self._steps = Steps(write, device, recorder)
@@ -85,8 +105,7 @@ class PagedDecoder:
     def make_room(self) -> list[int]:
         """Give every sample a position for its next token.
 
-        Returns:
-            Slots of samples that were put back because there was no room.
+        Returns slots of samples that were put back because there was no room.
         """
         put_back = self.schedule.grow()
         for before, after in self.schedule.pack():
@@ -110,8 +129,7 @@ def written(
 ) -> Tensor:
     """Write the tokens of a step; return what is read out of their states.
 
-    No method of the decoder, which would hold itself and so all its pages until they
-    are collected as garbage.
+    No method of the decoder, which would hold itself and so all its pages.
     """
     states = network.run_decoder(
         input_ids=layout.tokens.unsqueeze(1),
@@ -124,10 +142,62 @@ def written(
 def enough(rows: Tensor) -> Tensor:
     """Repeat the first row until there are as many as products need to be exact.
 
-    With fewer rows a product on a processor adds in another order, and a completion
-    would depend on how many others are made beside it.
+    A completion would otherwise depend on how many others are made beside it.
     """
     missing = MIN_ROWS - len(rows)
     if missing <= 0:
         return rows
     return torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])])
+
+
+@dataclass(slots=True, eq=False)
+class Kept:
+    """The inputs of steps of one size, and what does such a step."""
+
+    numbers: Tensor
+    again: Work | None = None
+
+
+class Steps:
+    """Does steps: the first of a size as it is written, those after it recorded."""
+
+    def __init__(
+        self,
+        work: Callable[[Layout[Tensor]], Tensor],
+        device: torch.device,
+        record: Recorder | None = None,
+    ) -> None:
+        self._work = work
+        self._device = device
+        self._record = record
+        self._kept: dict[StepShape, Kept] = {}
+
+    def run(self, shape: StepShape, numbers: Ints) -> Tensor:
+        """Do a step; the result holds until the next one."""
+        given = torch.from_numpy(numbers)
+        if self._record is None:
+            return self._work(views(given.to(self._device), shape))
+        if shape not in self._kept:
+            # Also warms up what the libraries set up at first use.
+            while len(self._kept) >= MAX_RECORDINGS:
+                del self._kept[next(iter(self._kept))]
+            kept = self._kept[shape] = Kept(given.to(self._device))
+            return self._work(views(kept.numbers, shape))
+        kept = self._kept[shape]
+        kept.numbers.copy_(given)
+        if kept.again is None:
+            at = views(kept.numbers, shape)
+            kept.again = self._recorded(partial(self._work, at))
+        return kept.again()
+
+    def _recorded(self, work: Work) -> Work:
+        """Record a step; one that cannot be is done as it is written, as all others."""
+        if self._record is None:
+            return work
+        try:
+            return self._record(work)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            self._record = None
+            return work

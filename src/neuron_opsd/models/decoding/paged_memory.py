@@ -2,8 +2,8 @@
 
 Attention takes one product for all pages of one kind, each page by itself, and then
 adds up what the pages of a row give. So every product and sum over positions has one
-size, that of a page, and on a processor a row's bits hang neither on its length nor on
-what is written beside it.
+size, that of a page, and on a processor a row's bits depend neither on its length nor
+on what is written beside it.
 
 Axes: as in `layout`; and H query heads, G key heads, R = H / G, T positions of a page,
 D width of a head.
@@ -25,7 +25,7 @@ from neuron_opsd.models.forward.attention import Heads, Whole
 
 HIDDEN: Final = -torch.inf
 """Score of a position that is not seen. A row sees at least itself, so no difference is
-NaN; of finite numbers below all others a processor is slow to find that `exp` is 0."""
+NaN; of finite numbers a processor is slow to find that `exp` is 0."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,8 +74,7 @@ class PagedMemory:
 def kept_type(keys: Tensor, values: Tensor) -> torch.dtype:
     """Return the one type in which keys and values are kept.
 
-    Under autocast values come rounded and keys do not, since the rotation that follows
-    their projection is in float32.
+    Under autocast values come rounded and keys do not.
     """
     # One query against keys in bfloat16 is slow on a processor, and rounds.
     return torch.float32 if keys.device.type == "cpu" else values.dtype
@@ -109,7 +108,6 @@ class Step:
     """A pass over one new token of each row."""
 
     def __init__(self, memory: PagedMemory, layout: Layout[Tensor]) -> None:
-        """Attend as the arrays of a step say."""
         self.memory = memory
         self.at = layout
         self.own = Table.of(layout.own_table, layout.own_counts)
@@ -131,7 +129,6 @@ class Step:
     def _over_pages(
         self, query: Tensor, layer: LayerMemory, window: int | None
     ) -> Tensor:
-        """Return the attention ``(B, G, R, D)`` of queries of that shape."""
         at = self.at
         count, first = len(at.owners), len(layer.keys) - len(at.prompt_of)
         of_own, of_prompt = self._hidden_from(window, query.shape[2])
@@ -196,10 +193,8 @@ def hidden_where(hidden: Tensor) -> Tensor:
 def scores_of(query: Tensor, keys: Tensor, hidden: Tensor) -> Tensor:
     """Return the scores ``(N, G, R, T)`` on each page by itself.
 
-    Args:
-        query: ``(N, G, R, D)``, scaled, one for each page.
-        keys: ``(N, G, T, D)``.
-        hidden: ``(N, 1, 1 or R, T)``, which is added.
+    Queries ``(N, G, R, D)`` are scaled, keys ``(N, G, T, D)``; `hidden` is added, ``(N,
+    1, 1 or R, T)``.
     """
     return (query @ keys.mT).float().add_(hidden)
 
@@ -243,13 +238,8 @@ def highest_of(scores: Tensor, table: Table) -> Tensor:
 def added(factors: Tensor, values: Tensor, table: Table) -> tuple[Tensor, Tensor]:
     """Add up the values on the pages of each row, each times its factor.
 
-    Args:
-        factors: ``(N, G, R, T)``.
-        values: ``(N, G, T, D)``.
-        table: The pages of each row.
-
-    Returns:
-        The sums ``(B, G, R, D)`` and those of the factors alone ``(B, G, R, 1)``.
+    Factors are ``(N, G, R, T)`` and values ``(N, G, T, D)``. Returns the sums ``(B, G,
+    R, D)`` and those of the factors alone ``(B, G, R, 1)``.
     """
     sums = (factors.to(values.dtype) @ values).float()
     totals = factors.sum(-1, keepdim=True)

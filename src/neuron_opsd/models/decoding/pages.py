@@ -1,20 +1,32 @@
-"""Pages of memory for keys and values: which are free, and what the others hold.
+"""Pages of memory for keys and values: how many there are, and what they hold.
 
-Pure bookkeeping; the tensors that it counts are in `paged_memory`. Pages of samples are
-taken from the front and pages of prompts from the back, so that each kind lies close
-together and a product over all pages of one kind has few others in it.
+Pages of samples are taken from the front and pages of prompts from
+the back, so that each kind lies close together and a product over all pages of one kind
+has few others in it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
-from typing import TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from neuron_opsd.models.decoding.growing import Decoder
+from neuron_opsd.models.forward.layers import head_width, heads_of
+from neuron_opsd.processes.memory import free_memory
+
 Ints: TypeAlias = NDArray[np.int64]
+
+SHARES: Final[Mapping[str, float]] = {"cpu": 0.25, "cuda": 0.9}
+"""Share of the free memory that keys and values may take, by device; the rest is for
+passes over prompts, for logits, and on a processor for others."""
+
+PAGES: Final[Mapping[str, int]] = {"cpu": 32, "cuda": 256}
+"""Positions of a page, by device. A GPU is quicker with fewer and longer ones."""
 
 
 class Kind(IntEnum):
@@ -27,30 +39,20 @@ class Kind(IntEnum):
     """Tokens of a prompt, for all its samples."""
 
 
-class NoFreePagesError(Exception):
-    """More pages were asked for than are free."""
-
-
 class Pages:
     """A fixed number of pages, each free or in use."""
 
     def __init__(self, count: int) -> None:
-        """Begin with all of them free."""
         self.kinds: NDArray[np.int8] = np.zeros(count, np.int8)
         self.num_free = count
 
     def __len__(self) -> int:
-        """Return how many pages there are, free or not."""
         return len(self.kinds)
 
     def take(self, count: int, kind: Kind) -> Ints:
-        """Take free pages, those of samples from the front, of prompts from the back.
-
-        Raises:
-            NoFreePagesError: If fewer are free; then none is taken.
-        """
+        """Take free pages, of samples from the front and of prompts from the back."""
         if count > self.num_free:
-            raise NoFreePagesError(f"{count} pages wanted, {self.num_free} are free")
+            raise ValueError(f"{count} pages wanted, {self.num_free} are free")
         free = np.flatnonzero(self.kinds == Kind.FREE)
         taken = free[:count] if kind == Kind.SAMPLE else free[len(free) - count :]
         self.kinds[taken] = kind
@@ -58,11 +60,7 @@ class Pages:
         return taken
 
     def give(self, pages: Sequence[int] | Ints) -> None:
-        """Give pages back.
-
-        Raises:
-            ValueError: If one of them is free already.
-        """
+        """Give pages back."""
         places = np.asarray(pages, np.int64)
         if len(np.unique(places)) < len(places) or not self.kinds[places].all():
             raise ValueError(f"pages {places.tolist()} are given back twice")
@@ -70,10 +68,7 @@ class Pages:
         self.num_free += len(places)
 
     def extent(self, kind: Kind) -> int:
-        """Return how many pages there are up to the furthest of a kind.
-
-        Counted from the front for samples and from the back for prompts.
-        """
+        """Return how many pages there are, from its own end, to the last of a kind."""
         places = np.flatnonzero(self.kinds == kind)
         if not len(places):
             return 0
@@ -84,8 +79,7 @@ class Pages:
     def packed(self, kind: Kind) -> tuple[Ints, Ints]:
         """Move the furthest pages of a kind into free ones, so that they lie closest.
 
-        Returns:
-            The pages that were moved, and where to; their contents are the caller's.
+        Returns which were moved, and where to; their contents are the caller's.
         """
         order = slice(None) if kind == Kind.SAMPLE else slice(None, None, -1)
         near = np.arange(len(self))[order][: int((self.kinds == kind).sum())]
@@ -95,3 +89,71 @@ class Pages:
         self.kinds[moved] = Kind.FREE
         self.kinds[free] = kind
         return moved, free
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a schedule has to keep to."""
+
+    rows: int
+    """Samples that grow side by side, at most."""
+    longest: int
+    """Tokens of a completion, at most."""
+    page: int
+
+    def pages_of(self, length: int) -> int:
+        """Return how many pages some positions take."""
+        return -(-length // self.page)
+
+    def least_pages(self, prompt: int) -> int:
+        """Return the pages without which not even one sample of a prompt has room."""
+        return self.pages_of(prompt) + max(1, self.pages_of(self.longest))
+
+    def most_pages(self, asked: Sequence[tuple[int, int]]) -> int:
+        """Return the pages that could ever be filled at a time.
+
+        `asked` has the tokens of each prompt, and how many samples are wanted of it.
+        """
+        longest = sorted((length for length, _ in asked), reverse=True)[: self.rows]
+        rows = min(self.rows, sum(count for _, count in asked))
+        own = rows * max(1, self.pages_of(self.longest))
+        return sum(map(self.pages_of, longest)) + own
+
+
+def page_of(kind: str) -> int:
+    """Return the positions of a page on a kind of device."""
+    return PAGES.get(kind, PAGES["cuda"])
+
+
+def position_bytes(config: Any, number_bytes: int) -> int:
+    """Return what one position of one sample takes in all layers of a decoder."""
+    _, groups = heads_of(config)
+    numbers = 2 * int(config.num_hidden_layers) * groups * head_width(config)
+    return numbers * number_bytes
+
+
+def kept_bytes(model: Decoder) -> int:
+    """Return what one position takes as a model keeps it."""
+    # On a processor keys and values are kept in float32 whatever products are in.
+    rounded = model.device.type != "cpu" and model.facts.compute == "bfloat16"
+    return position_bytes(model.decoder.config, 2 if rounded else 4)
+
+
+def decoding_bytes(model: Decoder) -> int:
+    """Return the bytes that keys and values of a model may take."""
+    kind = model.device.type
+    share = SHARES.get(kind, SHARES["cpu"])
+    return model.room.memory or int(share * free_memory(str(model.device)))
+
+
+def pages_within(
+    memory: int, page_bytes: int, limits: Limits, asked: Sequence[tuple[int, int]]
+) -> int:
+    """Return how many pages to take for samples of some prompts.
+
+    As many as so many bytes have room for, but no more than could ever be filled, and
+    no fewer than one sample of the longest prompt takes. `asked` has the tokens of each
+    prompt, and how many samples are wanted of it.
+    """
+    most = min(memory // page_bytes, limits.most_pages(asked))
+    return max(most, *(limits.least_pages(length) for length, _ in asked))

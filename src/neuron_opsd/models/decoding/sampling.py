@@ -26,7 +26,6 @@ class Draw:
     """The tokens of one step."""
 
     tokens: Tensor
-    """``(B,)`` token ids."""
     logprobs: Tensor
     """``(B,)`` nats, under the distribution that was drawn from."""
     entropies: Tensor
@@ -37,17 +36,14 @@ def draw_tokens(logits: Tensor, uniform: Tensor, sampling: Sampling) -> Draw:
     """Draw a token for every row by inverting the cumulative distribution.
 
     The distribution runs over tokens in the order of their ids. A row's draw depends on
-    that row alone, whatever the batch.
+    that row alone, whatever the batch; its log-probability is NaN where its logits
+    cannot be drawn from.
 
     Args:
         logits: ``(B, V)``.
         uniform: ``(B,)`` float64 in [0, 1), one random number per row.
         sampling: A temperature of 0 takes the most probable token; others draw from
             what `truncated` makes of the logits.
-
-    Returns:
-        Tokens with the log-probability and entropy of what they were drawn from; the
-        log-probability of a row is NaN where its logits cannot be drawn from.
     """
     if sampling.temperature == 0.0:
         tokens = logits.argmax(dim=-1)
@@ -80,8 +76,8 @@ def draw_some(
 def inverted(weights: Tensor, uniform: Tensor) -> Tensor:
     """Return for each row the token at which its distribution passes its number.
 
-    First the block of tokens is found, then the token in it, so that no sum runs along
-    the whole vocabulary twice. Weights ``(B, V)`` are in proportion to probabilities.
+    First the block of tokens is found, then the token in it. Weights ``(B, V)`` are in
+    proportion to probabilities.
     """
     rows, size = weights.shape
     if padding := -size % BLOCK:
@@ -96,12 +92,9 @@ def inverted(weights: Tensor, uniform: Tensor) -> Tensor:
 def passed(weights: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
     """Return where each row's sum passes its number, and how far into that place.
 
-    Args:
-        weights: ``(B, W)``, not negative, one of each row positive.
-        uniform: ``(B,)`` in [0, 1): the share of the row's sum to pass.
-
-    Returns:
-        ``(B,)`` places, each of a positive weight, and ``(B,)`` shares in [0, 1).
+    Weights ``(B, W)`` are not negative, one of each row is positive; `uniform` ``(B,)``
+    in [0, 1) is the share of the row's sum to pass. Returns ``(B,)`` places, each of a
+    positive weight, and ``(B,)`` shares in [0, 1).
     """
     sums = weights.double().cumsum(dim=-1)
     target = uniform.unsqueeze(-1) * sums[:, -1:]

@@ -1,7 +1,6 @@
 """Which samples grow, which wait, and on which pages each of them stands.
 
-Pure bookkeeping, without tensors and without a model: `generation` does what it says,
-and `benchmarks/decoding_rows.py` plays it through for lengths that are drawn.
+Pure bookkeeping, which `benchmarks/decoding_rows.py` plays through for drawn lengths.
 
 A sample is let in where all are expected to find room up to their ends. Where it runs
 out all the same, the youngest samples are put back and begin again later. That costs
@@ -16,9 +15,8 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from neuron_opsd.models.decoding.pages import Ints, Kind, Pages
+from neuron_opsd.models.decoding.pages import Ints, Kind, Limits, Pages
 
 SPARE: Final = 0.5
 """What is kept free for chance, beside the expected peak: this many times that, divided
@@ -33,37 +31,6 @@ WORTH: Final = 16
 SPREAD: Final = 2
 """Pages lie apart where they reach this many times as far as they would side by side;
 then they are moved together."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a schedule has to keep to."""
-
-    rows: int
-    """Samples that grow side by side, at most."""
-    longest: int
-    """Tokens of a completion, at most."""
-    page: int
-    """Positions of a page."""
-
-    def pages_of(self, length: int) -> int:
-        """Return how many pages some positions take."""
-        return -(-length // self.page)
-
-    def least_pages(self, prompt: int) -> int:
-        """Return the pages without which not even one sample of a prompt has room."""
-        return self.pages_of(prompt) + max(1, self.pages_of(self.longest))
-
-    def most_pages(self, asked: Sequence[tuple[int, int]]) -> int:
-        """Return the pages that could ever be filled at a time.
-
-        Args:
-            asked: Tokens of each prompt, and how many samples are wanted of it.
-        """
-        longest = sorted((length for length, _ in asked), reverse=True)[: self.rows]
-        rows = min(self.rows, sum(count for _, count in asked))
-        own = rows * max(1, self.pages_of(self.longest))
-        return sum(map(self.pages_of, longest)) + own
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,11 +77,8 @@ class Schedule:
     ) -> None:
         """Begin with everything waiting, the longest prompt first.
 
-        Args:
-            prompts: Length of each prompt, in tokens.
-            samples: Numbers of the samples that are wanted of each, which may be none.
-            pages: All free; at least those of `Limits.least_pages`.
-            limits: Rows, lengths and the size of a page.
+        Prompts are given by their length in tokens, `samples` as the numbers of those
+        that are wanted of each; `pages` are all free, at least `Limits.least_pages`.
         """
         self.prompts = prompts
         self.pages = pages
@@ -125,11 +89,11 @@ class Schedule:
         self.held: dict[int, Held] = {}
         size = limits.rows
         most_own = max(1, limits.pages_of(limits.longest))
-        self.tables: NDArray[np.int64] = np.zeros((size, most_own), np.int64)
+        self.tables: Ints = np.zeros((size, most_own), np.int64)
         """``(S, M)``: the pages of each slot's sample, in the order of positions."""
-        self.counts: NDArray[np.int64] = np.zeros(size, np.int64)
+        self.counts: Ints = np.zeros(size, np.int64)
         """``(S,)``: how many of them there are."""
-        self.written: NDArray[np.int64] = np.zeros(size, np.int64)
+        self.written: Ints = np.zeros(size, np.int64)
         """``(S,)``: positions that each slot's sample has filled."""
         self.places: dict[int, tuple[int, int]] = {}
         """Prompt and sample of each slot in use, the oldest first."""
@@ -151,9 +115,8 @@ class Schedule:
     def expected_length(self) -> int:
         """Return how long a completion is expected to become.
 
-        That is what all have written, divided by how many have ended, which also counts
-        what those have written that still grow: the usual estimate of a mean lifetime
-        from observations that are cut off.
+        That is what all have written divided by how many have ended: the usual estimate
+        of a mean lifetime from observations that are cut off.
         """
         seen = self._seen + int(self.written[self.slots].sum())
         before = PRIOR * self.limits.longest / 2
@@ -224,11 +187,7 @@ class Schedule:
         return Admitted(prompt, samples, slots, is_new)
 
     def grow(self) -> list[int]:
-        """Give every sample a place for one more token.
-
-        Returns:
-            Slots of the samples that had to be put back, which do not grow any more.
-        """
+        """Give each sample a place for one more token; return slots put back."""
         put_back: list[int] = []
         while True:
             slots = self.slots
@@ -274,11 +233,7 @@ class Schedule:
             del self.held[prompt]
 
     def pack(self) -> list[tuple[Ints, Ints]]:
-        """Move pages together where they lie far apart.
-
-        Returns:
-            Pages that were moved, and where to.
-        """
+        """Move pages together where they lie far apart; return which, and where to."""
         moves = []
         for kind in (Kind.SAMPLE, Kind.PROMPT):
             count = int((self.pages.kinds == kind).sum())

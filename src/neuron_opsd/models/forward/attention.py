@@ -1,8 +1,8 @@
 """The attention that all passes of a network use here instead of its own.
 
 The network's code runs unchanged and asks `attention`, which needs no cache and no
-mask; what happens then, the present pass says. A model whose attention does more than
-this is found out when it is loaded (`probing.decodes_alike`) and keeps its own.
+mask; what happens then, the present pass says. A model whose attention does more keeps
+its own (`probing.decodes_alike`).
 
 Axes: B rows, H query heads, G key heads, T positions, D width of a head.
 """
@@ -26,9 +26,9 @@ from neuron_opsd.records import TokenIds
 NAME: Final = "neuron_opsd"
 
 ALIGNED: Final = 16
-"""Sums over positions run over a multiple of this. On a processor a last piece of
-another size is added in another way, so that a row would give other bits beside longer
-ones."""
+"""Sums over positions run over a multiple of this: on a processor a last piece of
+another size is added in another way, so that a row would give other bits beside
+longer ones."""
 
 WHOLE_MASK: Final = 4096
 """Positions up to which a pass has one mask, of which each is a row."""
@@ -88,7 +88,7 @@ class Whole:
 def attended(heads: Heads, mask: Tensor | None) -> Tensor:
     """Attend with the library's own attention, over an aligned number of positions.
 
-    The mask is ``(B or 1, 1, T, T)``, true where a position sees, T aligned; `None` for
+    The mask is ``(B or 1, 1, T, T)``, T aligned, true where a position sees; `None` for
     all that came before.
     """
     length = heads.key.shape[2]
@@ -101,13 +101,9 @@ def attended_in_blocks(
 ) -> Tensor:
     """Attend block by block, so that memory grows with T and not with its square.
 
-    Where a gradient is wanted, blocks run again rather than keep their masks.
-
-    Args:
-        heads: Of T positions.
-        seen: Returns the mask ``(B or 1, 1, rows, columns)`` of some positions.
-        reach: How many positions back the mask can be true, itself included; `None`
-            for all.
+    Where a gradient is wanted, blocks run again rather than keep their masks. `seen`
+    returns the mask ``(B or 1, 1, rows, columns)`` of some positions, which can be true
+    `reach` positions back, itself included; `None` for all.
     """
     length = heads.key.shape[2]
     states = tuple(map(for_products, (heads.query, heads.key, heads.value)))
@@ -146,7 +142,7 @@ def multiplied(
 def for_products(states: Tensor) -> Tensor:
     """Return states ``(B, H, T, D)`` as the library's attention multiplies them.
 
-    They have the type of products before zeros align them: half the bytes to move.
+    They are rounded before zeros align them: half the bytes to move.
     """
     device = states.device.type
     if torch.is_autocast_enabled(device):
@@ -197,10 +193,7 @@ AttentionInterface.register(NAME, attention)
 
 @contextmanager
 def replacing(config: Any, name: str = NAME) -> Iterator[None]:
-    """Let a network of this configuration attend through `attention` for a while.
-
-    Or through what `name` stands for.
-    """
+    """Let a network of this configuration attend through `name` for a while."""
     usual = config._attn_implementation  # noqa: SLF001
     config._attn_implementation = name  # noqa: SLF001
     try:

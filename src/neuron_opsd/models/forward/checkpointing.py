@@ -1,9 +1,9 @@
 """Layers of which a graph keeps only the input, and which run again going backward.
 
-transformers' layers do so themselves when they are told and are in training mode. That
-mode would also turn on a layer's dropout, so it ends where the layer begins. A layer
-that runs again must find what it ran with: the weights that stood in place of its own,
-and the attention and the precision of the pass.
+transformers' layers do so themselves when they are told and are in training mode, which
+ends where the layer begins, since it would also turn on dropout. A layer that runs
+again must find what it ran with: the weights that stood in place of its own, and the
+attention and the precision of the pass.
 """
 
 from __future__ import annotations
@@ -28,11 +28,9 @@ Computing: TypeAlias = Callable[[], AbstractContextManager[Any]]
 
 
 def runs_again(setting: str, pairs: Sequence[Pair]) -> bool:
-    """Say whether layers run again in the backward pass over these pairs.
+    """Say whether layers run again in the backward pass over the pairs of one graph.
 
-    Args:
-        setting: `distill.gradient_checkpointing`.
-        pairs: Prompts and completions that are in one graph.
+    `setting` is `distill.gradient_checkpointing`.
     """
     if setting != "auto":
         return setting == "on"
@@ -63,11 +61,7 @@ def running_again(decoder: Any, computing: Computing) -> Iterator[None]:
     """Let the graphs of a decoder's passes keep only what goes into each layer.
 
     Gradients are what they would be without, bit for bit where the device repeats its
-    sums, for one more pass without gradient.
-
-    Args:
-        decoder: Whose passes are made inside.
-        computing: Makes the context in which they are made, for layers that run again.
+    sums. `computing` makes the context of the passes, for layers that run again.
     """
     layers: list[Any] = outermost(decoder)
     for layer in layers:
@@ -129,7 +123,6 @@ class Calling(nn.Module):
     """A function of a layer as a module, in which the layer's weights are replaced."""
 
     def __init__(self, layer: nn.Module, function: Callable[..., Any]) -> None:
-        """Hold the layer, whose training mode stays as it is."""
         super().__init__()
         self.layer = layer
         self.function = function

@@ -1,25 +1,29 @@
-"""Layers of a network: transposed ones turned into plain ones, and its gated MLPs.
+"""Layers of a network: transposed ones turned into plain ones, MLPs, mean states.
 
 GPT-2 multiplies by ``(inputs, outputs)`` matrices. Adapters, merging and rounding here
 know ``(outputs, inputs)``; a square matrix taken the wrong way round would be wrong
 without a word.
 
-Axes: B rows, T positions, F neurons of one layer.
+Axes: B rows, T positions, F neurons of one layer, D residual width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
+from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
-from neuron_opsd.errors import ModelError
+from neuron_opsd.errors import ModelError, NotFiniteError
 from neuron_opsd.models.roles import NeuronValue
+from neuron_opsd.records import Pair
 
 PARTS = ("gate_proj", "up_proj", "down_proj", "act_fn")
 WANTED = (
@@ -61,11 +65,7 @@ def readable_mlps(network: Any) -> tuple[tuple[GatedMLP, ...], str]:
 
 
 def find_mlps(network: Any) -> tuple[GatedMLP, ...]:
-    """Return the MLP of every layer, first layer first.
-
-    Raises:
-        ModelError: If a layer has no gated MLP of a readable form; it is named.
-    """
+    """Return the MLP of every layer, first layer first; refuse one of another form."""
     family = network.config.model_type
     layers = dict(network.get_decoder().named_children()).get("layers")
     if not isinstance(layers, nn.ModuleList) or not layers:
@@ -95,6 +95,74 @@ def gated_mlp(layer: nn.Module, number: int, family: str) -> GatedMLP:
             f"{type(down_proj).__name__}, whose weight cannot be read; {WANTED}"
         )
     return GatedMLP(parts["act_fn"], down_proj)
+
+
+def heads_of(config: Any) -> tuple[int, int]:
+    """Return H and G, the query heads and the key heads of a decoder."""
+    heads = int(config.num_attention_heads)
+    return heads, int(getattr(config, "num_key_value_heads", None) or heads)
+
+
+def head_width(config: Any) -> int:
+    """Return the width of an attention head."""
+    own = getattr(config, "head_dim", None)
+    return int(own or config.hidden_size // config.num_attention_heads)
+
+
+def layers_of(network: Any, problem: str) -> nn.ModuleList:
+    """Return the layers of a decoder; refuse one that keeps no list of them."""
+    settings = network.config.get_text_config()
+    for module in network.get_decoder().modules():
+        if isinstance(module, nn.ModuleList) and len(module) == (
+            settings.num_hidden_layers
+        ):
+            return module
+    raise ModelError(f"a {settings.model_type} model keeps its layers where {problem}")
+
+
+class MeanStates:
+    """Watches a layer while pairs, padded on the right, go through a network."""
+
+    def __init__(self, network: Any, layer: int, pairs: Sequence[Pair]) -> None:
+        """Watch what a layer, counted from 1, gives at the completions of pairs."""
+        self._layer = layer
+        self._pairs = pairs
+        self._means: list[Tensor] = []
+        problem = "no hidden state can be read; choose another contexts.rule"
+        watched = layers_of(network, problem)[layer - 1]
+        self._handle = watched.register_forward_hook(self._see)
+
+    def __enter__(self) -> MeanStates:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._handle.remove()
+
+    def _see(self, _module: nn.Module, _given: Any, output: Any) -> None:
+        """Take the states ``(B, T, D)``, beside which some families return more."""
+        states = output[0] if isinstance(output, tuple) else output
+        for row, (prompt, completion) in zip(states, self._pairs, strict=True):
+            own = row[len(prompt) : len(prompt) + len(completion)]
+            self._means.append(own.float().mean(dim=0))
+
+    def found(self) -> list[NDArray[np.float32]]:
+        """Return the mean ``(D,)`` of each pair.
+
+        Raises:
+            NotFiniteError: If one is not finite; its places are pairs'.
+        """
+        found = torch.stack(self._means)
+        if wrong := (~found.isfinite().all(dim=1)).nonzero().flatten().tolist():
+            what = f"hidden states of layer {self._layer} are not finite"
+            raise NotFiniteError(what, wrong)
+        return list(found.cpu().numpy())
+
+
+def outlined(settings: Any) -> Any:
+    """Return a network in float32 on the meta device, which holds no numbers."""
+    with torch.device("meta"):
+        made = AutoModelForCausalLM.from_config(settings, dtype=torch.float32)
+        return as_linear(made)
 
 
 class InputMajor(nn.Linear):

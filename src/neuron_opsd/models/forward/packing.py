@@ -1,8 +1,8 @@
 """Several completions of one prompt read in one row, the prompt once.
 
 After the prompt come the completions one behind the other. Each sees the prompt and
-itself, and its positions begin where the prompt ends, so its states are those that it
-would have alone.
+itself, from the position where the prompt ends, so its states are those that it would
+have alone.
 
 Axes: B rows, T positions, N completion tokens.
 """
@@ -42,8 +42,8 @@ def packs_of(pairs: Sequence[Pair], max_tokens: int) -> list[Pack]:
     """Pack pairs of equal prompts, in the order in which prompts first appear.
 
     A pack of more than one completion has at most `max_tokens`. One that is longer than
-    `WHOLE_MASK` has no more tokens of completions than of its prompt: otherwise reading
-    the prompt again takes less time than looking past the other completions.
+    `WHOLE_MASK` has no more tokens of completions than of its prompt: reading the
+    prompt again takes less time than looking past the other completions.
     """
     places: dict[TokenIds, list[int]] = {}
     for place, (prompt, _) in enumerate(pairs):
@@ -51,19 +51,16 @@ def packs_of(pairs: Sequence[Pair], max_tokens: int) -> list[Pack]:
     return [
         Pack(prompt, tuple(pairs[i][1] for i in part), tuple(part))
         for prompt, group in places.items()
-        for part in parts(group, pairs, room_beside(len(prompt), max_tokens))
+        for part in parts(group, pairs, max_tokens)
     ]
 
 
-def room_beside(prompt: int, max_tokens: int) -> int:
-    """Return how many tokens of completions are read after a prompt of so many."""
-    return min(max_tokens, max(attention.WHOLE_MASK, 2 * prompt)) - prompt
-
-
 def parts(
-    group: Sequence[int], pairs: Sequence[Pair], room: int
+    group: Sequence[int], pairs: Sequence[Pair], max_tokens: int
 ) -> Iterator[list[int]]:
     """Cut the places of equal prompts so that the completions of each part fit."""
+    prompt = len(pairs[group[0]][0])
+    room = min(max_tokens, max(attention.WHOLE_MASK, 2 * prompt)) - prompt
     part: list[int] = []
     used = 0
     for place in group:
@@ -119,7 +116,6 @@ class Apart:
     """A pass over packs: completions of one prompt do not see each other."""
 
     def __init__(self, layout: Layout) -> None:
-        """Work out where each position stands."""
         count = layout.segments.shape[1]
         missing = (0, aligned(count) - count)
         self.segments = nn.functional.pad(layout.segments, missing, value=PADDING)

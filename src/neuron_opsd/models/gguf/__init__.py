@@ -2,8 +2,8 @@
 
 Nothing of a file is passed over: each tensor becomes a weight and each weight has its
 tensor; each key that changes what the model computes is used; what cannot be done is
-refused with its name and value. transformers' own reader drops what it does not know,
-and takes the pre-tokenizer from the architecture; here both come from the file.
+refused with its name and value. transformers' own reader drops what it does not know
+and guesses the pre-tokenizer.
 """
 
 from neuron_opsd.models.gguf.convert import CONVERSION, convert_gguf, unpacked

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +18,13 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, GenerationConfig
 
 from neuron_opsd.documents import parse_table
 from neuron_opsd.errors import ModelError, TryAgainError
-from neuron_opsd.models.gguf.families import FACTORS, Family, configuration, family_of
+from neuron_opsd.models.gguf.families import (
+    FACTORS,
+    WITH_FACTORS,
+    Family,
+    configuration,
+    family_of,
+)
 from neuron_opsd.models.gguf.file import Array, GGUFFile, read_gguf
 from neuron_opsd.models.gguf.tokens import Vocabulary, vocabulary_of
 from neuron_opsd.models.library_errors import saving
@@ -29,21 +35,15 @@ CONVERSION = 2
 """Counted up when the same file is to give other files."""
 
 NOTE = ".converted.json"
-"""File of a converted model with the hash of every other; written before the folder
-gets its name."""
-
-State: TypeAlias = dict[str, torch.Tensor]
-
-WITH_FACTORS = {"llama"}
-"""Families whose positions a tensor may scale."""
+"""File of a converted model with the hash of every other."""
 
 
 @cache
 def unpacked(gguf: Path) -> Path:
     """Return a plain folder with the model of a GGUF file, converted when first asked.
 
-    The folder stays in the user's cache under the file's hash, so that later commands
-    need not convert it again and an adapter can name it as its base.
+    It stays in the user's cache under the file's hash, so that an adapter can name it
+    as its base.
     """
     digest = sha256_file(gguf)
     home = download_cache.cache_folder() / "gguf"
@@ -121,9 +121,7 @@ def not_as_written(gguf: Path, folder: Path, changed: list[str]) -> ModelError:
 def convert_gguf(gguf: Path, folder: Path) -> None:
     """Write the model of a GGUF file into an existing empty folder.
 
-    Takes a few seconds for 135 million parameters, and memory for the float32 weights.
-    The caller commits the folder, so that a killed conversion leaves no half-made model
-    behind.
+    It takes memory for the float32 weights.
 
     Raises:
         ModelError: If it is not a GGUF file of one of `families.FAMILIES`, is not
@@ -162,7 +160,7 @@ def save(config: Any, state: dict[str, Any], tokenizer: Any, folder: Path) -> No
         path.chmod(mode)
 
 
-def weights_of(gguf: GGUFFile, family: Family, config: Any) -> State:
+def weights_of(gguf: GGUFFile, family: Family, config: Any) -> dict[str, torch.Tensor]:
     """Return the weights of a model as float32, by their names in transformers."""
     shapes = tensor_shapes(config)
     state = {}
@@ -189,21 +187,8 @@ def tensor_shapes(config: Any) -> dict[str, tuple[int, ...]]:
 
 def tensor_names(gguf: GGUFFile, config: Any) -> dict[str, str]:
     """Return the names that a file has for a model's weights, each and no more."""
-    known = name_map(gguf.family, config.num_hidden_layers)
+    known = name_map(gguf.family, config)
     stored = {name: known(name) or name for name in tensor_shapes(config)}
-    check_names(gguf, stored)
-    return stored
-
-
-def name_map(family: str, num_layers: int) -> Callable[[str], str | None]:
-    """Return what gives GGUF's name of a weight, `None` where it has none."""
-    number = next(n for n, name in MODEL_ARCH_NAMES.items() if name == family)
-    known = get_tensor_name_map(number, num_layers)
-    return lambda name: known.get_name(name, (".weight", ".bias"))
-
-
-def check_names(gguf: GGUFFile, stored: Mapping[str, str]) -> None:
-    """Refuse a file that lacks a tensor or has one too many."""
     for name, tensor in stored.items():
         if tensor not in gguf.tensors:
             raise ModelError(
@@ -217,23 +202,22 @@ def check_names(gguf: GGUFFile, stored: Mapping[str, str]) -> None:
                 f"{gguf.path} has the tensor {tensor}, for which a {gguf.family} model "
                 "has no place here; give the model as a folder with safetensors"
             )
+    return stored
+
+
+def name_map(family: str, config: Any) -> Callable[[str], str | None]:
+    """Return what gives GGUF's name of a weight, `None` where it has none."""
+    number = next(n for n, name in MODEL_ARCH_NAMES.items() if name == family)
+    known = get_tensor_name_map(number, config.num_hidden_layers)
+    return lambda name: known.get_name(name, (".weight", ".bias"))
 
 
 def as_trained(array: Array, name: str, family: Family, config: Any) -> Array:
     """Undo what llama.cpp's converter did to a weight."""
     if family.norm_offset and name.endswith("norm.weight"):
         return array - np.float32(family.norm_offset)
-    if family.rotated and ".q_proj." in name:
-        return in_halves(array, config.num_attention_heads)
-    if family.rotated and ".k_proj." in name:
-        return in_halves(array, config.num_key_value_heads)
-    return array
-
-
-def in_halves(array: Array, num_heads: int) -> Array:
-    """Sort the rows ``(H·W, D)`` of queries or keys from pairs into halves.
-
-    llama.cpp turns neighbours by one angle, transformers elements half a head apart.
-    """
+    if not (num_heads := family.turned_heads(name, config)):
+        return array
+    # llama.cpp turns neighbours by one angle, transformers elements half a head apart.
     pairs = array.reshape(num_heads, -1, 2, *array.shape[1:])
     return np.ascontiguousarray(pairs.swapaxes(1, 2).reshape(array.shape))

@@ -19,6 +19,21 @@ from neuron_opsd.models.gguf.file import GGUFFile, Keys
 FACTORS = "rope_freqs.weight"
 """Tensor of what each frequency is divided by, ``(head width / 2,)``."""
 
+WITH_FACTORS = {"llama"}
+"""Architectures whose files may have it."""
+
+COUNTS: Final[Mapping[str, str]] = {
+    "context_length": "max_position_embeddings",
+    "embedding_length": "hidden_size",
+    "block_count": "num_hidden_layers",
+    "feed_forward_length": "intermediate_size",
+    "attention.head_count": "num_attention_heads",
+}
+"""Keys that every file has, with the fields of a configuration that they stand for."""
+
+HEAD_WIDTHS: Final = ("attention.value_length", "rope.dimension_count")
+"""Keys that say what ``attention.key_length`` does, as no file here may differ."""
+
 BASE = 10_000.0
 """What llama.cpp takes where a file names no base."""
 
@@ -120,14 +135,28 @@ class Family:
     """Whether query and key rows are stored in pairs, as llama.cpp wants some."""
     norm_offset: float = 0.0
     """What is added to the weights of norms in the file."""
+    has_windows: bool = False
+    """Whether some layers see less than all positions."""
+
+    def turned_heads(self, name: str, config: Any) -> int:
+        """Return how many heads a weight's rows are stored in pairs for; 0 for none."""
+        if not self.rotated:
+            return 0
+        if ".q_proj." in name:
+            return int(config.num_attention_heads)
+        return int(config.num_key_value_heads) if ".k_proj." in name else 0
 
 
 def configuration(gguf: GGUFFile, vocab_size: int) -> Any:
     """Return the transformers configuration that a file's keys describe."""
-    family = family_of(gguf)
+    family, keys = family_of(gguf), gguf.settings
     fields = common_fields(gguf, vocab_size)
+    if not family.has_windows:
+        window = keys.number("attention.sliding_window", 0)
+        if 0 < window < fields["max_position_embeddings"]:
+            keys.refuse("attention.sliding_window", window, "attention is full here")
     fields |= family.fields(gguf, fields)
-    gguf.settings.refuse_left(HARMLESS)
+    keys.refuse_left(HARMLESS)
     return AutoConfig.for_model(family.model_type, **fields)
 
 
@@ -147,59 +176,40 @@ def common_fields(gguf: GGUFFile, vocab_size: int) -> Fields:
     for name, neutral in NEUTRAL.items():
         keys.expect(name, neutral, f"models of family {gguf.family} are read without")
     keys.expect("vocab_size", vocab_size, f"the tokenizer has {vocab_size} tokens")
-    num_heads = int(keys.number("attention.head_count"))
-    width = int(keys.number("embedding_length"))
-    head_width = int(keys.number("attention.key_length", width // num_heads))
-    for name in ("attention.value_length", "rope.dimension_count"):
+    fields = {field: int(keys.number(key)) for key, field in COUNTS.items()}
+    num_heads = fields["num_attention_heads"]
+    usual = fields["hidden_size"] // num_heads
+    head_width = int(keys.number("attention.key_length", usual))
+    for name in HEAD_WIDTHS:
         keys.expect(name, head_width, f"heads are {head_width} wide")
-    return {
+    return fields | {
         "vocab_size": vocab_size,
-        "hidden_size": width,
-        "intermediate_size": int(keys.number("feed_forward_length")),
-        "num_hidden_layers": int(keys.number("block_count")),
-        "num_attention_heads": num_heads,
         "num_key_value_heads": int(keys.number("attention.head_count_kv", num_heads)),
         "head_dim": head_width,
         "rms_norm_eps": float(keys.number("attention.layer_norm_rms_epsilon")),
-        "max_position_embeddings": int(keys.number("context_length")),
         "rope_parameters": rope_parameters(gguf),
         "tie_word_embeddings": "output.weight" not in gguf.tensors,
         "dtype": "float32",
     }
 
 
-def llama(gguf: GGUFFile, fields: Fields) -> Fields:
+def plain(**own: Any) -> Callable[[GGUFFile, Fields], Fields]:
+    """Return what gives the same fields for every file."""
+    return lambda _gguf, _fields: own
+
+
+def llama(gguf: GGUFFile, _fields: Fields) -> Fields:
     """Return what Llama, Mistral 7B and SmolLM2 have besides."""
-    refuse_window(gguf.settings, fields)
     return {
         "attention_bias": "blk.0.attn_q.bias" in gguf.tensors,
         "mlp_bias": "blk.0.ffn_up.bias" in gguf.tensors,
     }
 
 
-def without_window(gguf: GGUFFile, fields: Fields) -> Fields:
-    """Return what Qwen 2 and 3 and SmolLM3 have besides: no window in any layer."""
-    refuse_window(gguf.settings, fields)
-    return {"use_sliding_window": False}
-
-
-def olmo2(gguf: GGUFFile, fields: Fields) -> Fields:
-    """Return what OLMo 2 has besides: nothing."""
-    refuse_window(gguf.settings, fields)
-    return {}
-
-
-def refuse_window(keys: Keys, fields: Fields) -> None:
-    """Refuse a window that is shorter than the context."""
-    window = keys.number("attention.sliding_window", 0)
-    if 0 < window < fields["max_position_embeddings"]:
-        keys.refuse("attention.sliding_window", window, "attention is full here")
-
-
 def gemma2(gguf: GGUFFile, fields: Fields) -> Fields:
     """Return what Gemma 2 has besides: windows in every other layer, and soft caps."""
     keys = gguf.settings
-    return gemma(gguf, fields, largest=46, period=2) | {
+    return gemma(keys, fields, largest=46, period=2) | {
         "attn_logit_softcapping": float(keys.number("attn_logit_softcapping", 50.0)),
         "final_logit_softcapping": float(keys.number("final_logit_softcapping", 30.0)),
     }
@@ -210,7 +220,7 @@ def gemma3(gguf: GGUFFile, fields: Fields) -> Fields:
     keys = gguf.settings
     cap = float(keys.number("final_logit_softcapping", 0.0))
     own = {"rope_theta": float(keys.number("rope.freq_base_swa", 10_000.0))}
-    return gemma(gguf, fields, largest=62, period=6) | {
+    return gemma(keys, fields, largest=62, period=6) | {
         "rope_parameters": {
             "full_attention": fields["rope_parameters"],
             "sliding_attention": own | {"rope_type": "default"},
@@ -219,13 +229,13 @@ def gemma3(gguf: GGUFFile, fields: Fields) -> Fields:
     }
 
 
-def gemma(gguf: GGUFFile, fields: Fields, *, largest: int, period: int) -> Fields:
+def gemma(keys: Keys, fields: Fields, *, largest: int, period: int) -> Fields:
     """Return what Gemma 2 and 3 share.
 
     The 27B model, of `largest` layers, divides its queries by another width; each of
     `period` layers has a window but one.
     """
-    keys, num_layers = gguf.settings, fields["num_hidden_layers"]
+    num_layers = fields["num_hidden_layers"]
     usual = "only this family's usual one is read"
     keys.expect("attention.sliding_window_pattern", period, usual)
     window = int(keys.number("attention.sliding_window", 4096 if period == 2 else 0))
@@ -243,11 +253,11 @@ def gemma(gguf: GGUFFile, fields: Fields, *, largest: int, period: int) -> Field
 
 FAMILIES: Final[Mapping[str, Family]] = {
     "llama": Family("llama", llama, rotated=True),
-    "qwen2": Family("qwen2", without_window),
-    "qwen3": Family("qwen3", without_window),
-    "smollm3": Family("smollm3", without_window, rotated=True),
-    "olmo2": Family("olmo2", olmo2),
-    "gemma2": Family("gemma2", gemma2, norm_offset=1.0),
-    "gemma3": Family("gemma3_text", gemma3, norm_offset=1.0),
+    "qwen2": Family("qwen2", plain(use_sliding_window=False)),
+    "qwen3": Family("qwen3", plain(use_sliding_window=False)),
+    "smollm3": Family("smollm3", plain(use_sliding_window=False), rotated=True),
+    "olmo2": Family("olmo2", plain()),
+    "gemma2": Family("gemma2", gemma2, norm_offset=1.0, has_windows=True),
+    "gemma3": Family("gemma3_text", gemma3, norm_offset=1.0, has_windows=True),
 }
 """By ``general.architecture``; each has gated MLPs, and was compared with llama.cpp."""

@@ -1,7 +1,7 @@
 """What a transformers configuration says, as the keys of a GGUF file.
 
-The way back from `families`. Whoever writes a file reads it again with that, and
-refuses a configuration that comes back otherwise: so nothing of it is passed over.
+The way back from `families`, with which a file is read again: a configuration that
+comes back otherwise is refused.
 """
 
 from __future__ import annotations
@@ -14,20 +14,23 @@ import numpy as np
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from neuron_opsd.errors import ModelError
-from neuron_opsd.models.gguf.families import FAMILIES
+from neuron_opsd.models.forward.layers import head_width
+from neuron_opsd.models.gguf.families import COUNTS, FAMILIES, HEAD_WIDTHS, WITH_FACTORS
 from neuron_opsd.models.gguf.file import Array
 
 KeyValues: TypeAlias = dict[str, Any]
-"""Keys, without the name of the family."""
+"""Keys, without what they all begin with."""
+
+ADVICE: Final = (
+    "export it with --to merged and convert that folder with llama.cpp's "
+    "convert_hf_to_gguf.py"
+)
 
 ARCHITECTURES: Final[Mapping[str, str]] = {
     **{family.model_type: name for name, family in FAMILIES.items()},
     "mistral": "llama",
 }
 """What GGUF calls the families of transformers that can be written."""
-
-WITH_FACTORS: Final = "llama"
-"""Family whose positions a tensor may scale."""
 
 PASSED_OVER: Final = frozenset(
     {
@@ -41,53 +44,33 @@ PASSED_OVER: Final = frozenset(
         *("no_rope_layer_interval", "sliding_window_pattern", "use_bidirectional"),
     }
 )
-"""Fields of a configuration that change nothing of what a trained model computes, or
-that are compared apart: tokens by the tokenizer, positions by their keys, and layers by
-`layer_types` and `no_rope_layers`."""
+"""Fields that change nothing of what a trained model computes, or that are compared
+apart: tokens by the tokenizer, positions by their keys, and layers by `layer_types`
+and `no_rope_layers`."""
 
 
 def architecture_of(config: Any) -> str:
-    """Return what GGUF calls a model's family.
-
-    Raises:
-        ModelError: If it cannot be written.
-    """
+    """Return what GGUF calls a model's family; refuse one that cannot be written."""
     kind = config.model_type
     if kind in ARCHITECTURES:
         return ARCHITECTURES[kind]
     raise ModelError(
         f"a {kind} model cannot be written as GGUF here, which knows "
-        f"{', '.join(ARCHITECTURES)}; export it with --to merged and convert that "
-        "folder with llama.cpp's convert_hf_to_gguf.py"
+        f"{', '.join(ARCHITECTURES)}; {ADVICE}"
     )
 
 
 def keys_of(config: Any) -> KeyValues:
     """Return the keys below the family's name that describe a configuration."""
     family = architecture_of(config)
-    width = head_width(config)
-    keys: KeyValues = {
-        "vocab_size": config.vocab_size,
-        "context_length": config.max_position_embeddings,
-        "embedding_length": config.hidden_size,
-        "block_count": config.num_hidden_layers,
-        "feed_forward_length": config.intermediate_size,
-        "attention.head_count": config.num_attention_heads,
-        "attention.head_count_kv": config.num_key_value_heads,
-        "attention.key_length": width,
-        "attention.value_length": width,
-        "rope.dimension_count": width,
-        "attention.layer_norm_rms_epsilon": float(config.rms_norm_eps),
-    }
+    keys: KeyValues = {"vocab_size": config.vocab_size}
+    keys |= {key: getattr(config, field) for key, field in COUNTS.items()}
+    keys["attention.head_count_kv"] = config.num_key_value_heads
+    keys |= dict.fromkeys(["attention.key_length", *HEAD_WIDTHS], head_width(config))
+    keys["attention.layer_norm_rms_epsilon"] = float(config.rms_norm_eps)
     if family.startswith("gemma"):
         keys |= gemma_keys(config, family)
     return keys | rope_keys(config)
-
-
-def head_width(config: Any) -> int:
-    """Return the width of an attention head."""
-    own = getattr(config, "head_dim", None)
-    return int(own or config.hidden_size // config.num_attention_heads)
 
 
 def gemma_keys(config: Any, family: str) -> KeyValues:
@@ -122,7 +105,7 @@ def rope_keys(config: Any) -> KeyValues:
             scaled = {"type": "linear", "factor": float(rope["factor"])}
         case "yarn":
             scaled = yarn_keys(rope, config.max_position_embeddings)
-        case "llama3" | "longrope" if architecture_of(config) == WITH_FACTORS:
+        case "llama3" | "longrope" if architecture_of(config) in WITH_FACTORS:
             return keys  # the tensor of factors says it
         case _:
             refuse_rope(rope)
@@ -155,8 +138,7 @@ def refuse_rope(rope: Mapping[str, Any]) -> NoReturn:
     """Refuse positions that GGUF has no word for."""
     raise ModelError(
         f"the model turns positions by {dict(rope)}, which cannot be written as GGUF "
-        "here; export it with --to merged and convert that folder with llama.cpp's "
-        "convert_hf_to_gguf.py"
+        f"here; {ADVICE}"
     )
 
 
@@ -192,14 +174,10 @@ def same(left: Any, right: Any, name: str, written: Any) -> bool:
     """Say whether two values of a field mean the same."""
     if name == "head_dim":
         return head_width(written) == int(right)
-    if name == "sliding_window" and not uses_windows(written):
+    kinds = getattr(written, "layer_types", None)
+    everywhere = kinds is not None and "sliding_attention" not in kinds
+    if name == "sliding_window" and everywhere:
         return True
     if isinstance(left, float) and isinstance(right, float):
         return math.isclose(left, right, rel_tol=1e-6)
     return bool(left == right)
-
-
-def uses_windows(config: Any) -> bool:
-    """Say whether any layer sees less than all positions."""
-    kinds = getattr(config, "layer_types", None)
-    return kinds is None or "sliding_attention" in kinds

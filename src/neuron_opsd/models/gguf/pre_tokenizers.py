@@ -1,8 +1,8 @@
 r"""How text is cut into words before byte pairs are merged, by the names GGUF gives.
 
-``tokenizer.ggml.pre`` names one of the ways that llama.cpp knows (`llama-vocab.cpp`);
-the expressions are those of the models' own tokenizers. Each cuts the pieces that the
-one before it left: every match becomes a piece, and so does what is between.
+``tokenizer.ggml.pre`` names one of the ways that llama.cpp knows (`llama-vocab.cpp`).
+Each expression cuts the pieces that the one before it left: every match becomes a
+piece, and so does what is between.
 """
 
 from __future__ import annotations
@@ -29,10 +29,7 @@ UP_TO_THREE_DIGITS = (
     rf"{CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}|"
     rf" ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|{LINES_AND_SPACES}",
 )
-SINGLE_DIGITS = (
-    rf"{CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}|"
-    rf" ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|{LINES_AND_SPACES}",
-)
+SINGLE_DIGITS = (UP_TO_THREE_DIGITS[0].replace("{1,3}", ""),)
 MARKS_WITH_LETTERS = (
     rf"{CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?[\p{{L}}\p{{M}}]+|\p{{N}}|"
     rf" ?[^\s\p{{L}}\p{{M}}\p{{N}}]+[\r\n]*|{LINES_AND_SPACES}",
@@ -71,32 +68,27 @@ class PreTokenizer:
     """Whether a text begins with the first token where the file does not say."""
 
 
-def each(names: str, way: PreTokenizer) -> dict[str, PreTokenizer]:
-    """Return the same way under several names."""
-    return dict.fromkeys(names.split(), way)
+WAYS: Final[Mapping[str, PreTokenizer]] = {
+    "default": PreTokenizer(DEFAULT),
+    "llama-bpe llama3 llama-v3 falcon3 pixtral": PreTokenizer(
+        UP_TO_THREE_DIGITS, whole_words=True, add_bos=True
+    ),
+    "dbrx smaug-bpe chatglm-bpe": PreTokenizer(UP_TO_THREE_DIGITS),
+    "glm4": PreTokenizer(UP_TO_THREE_DIGITS, whole_words=True),
+    "qwen2 deepseek-r1-qwen stablelm2 hunyuan megrez": PreTokenizer(SINGLE_DIGITS),
+    "qwen35": PreTokenizer(MARKS_WITH_LETTERS),
+    "gpt-2 phi-2 mpt olmo jais exaone4 trillion": PreTokenizer(GPT2),
+    "smollm starcoder refact command-r codeshell exaone minerva-7b": PreTokenizer(
+        DIGITS_FIRST
+    ),
+    "falcon": PreTokenizer(FALCON),
+    "tekken": PreTokenizer(TEKKEN, whole_words=True, add_bos=True),
+    "gpt-4o llama4": PreTokenizer(GPT4O),
+    "deepseek-coder": PreTokenizer(DEEPSEEK_CODER),
+    "deepseek-v3": PreTokenizer(DEEPSEEK_V3),
+}
 
-
-PRE_TOKENIZERS: Final[Mapping[str, PreTokenizer]] = (
-    each("default", PreTokenizer(DEFAULT))
-    | each(
-        "llama-bpe llama3 llama-v3 falcon3 pixtral",
-        PreTokenizer(UP_TO_THREE_DIGITS, whole_words=True, add_bos=True),
-    )
-    | each("dbrx smaug-bpe chatglm-bpe", PreTokenizer(UP_TO_THREE_DIGITS))
-    | each("glm4", PreTokenizer(UP_TO_THREE_DIGITS, whole_words=True))
-    | each(
-        "qwen2 deepseek-r1-qwen stablelm2 hunyuan megrez", PreTokenizer(SINGLE_DIGITS)
-    )
-    | each("qwen35", PreTokenizer(MARKS_WITH_LETTERS))
-    | each("gpt-2 phi-2 mpt olmo jais exaone4 trillion", PreTokenizer(GPT2))
-    | each(
-        "smollm starcoder refact command-r codeshell exaone minerva-7b",
-        PreTokenizer(DIGITS_FIRST),
-    )
-    | each("falcon", PreTokenizer(FALCON))
-    | each("tekken", PreTokenizer(TEKKEN, whole_words=True, add_bos=True))
-    | each("gpt-4o llama4", PreTokenizer(GPT4O))
-    | each("deepseek-coder", PreTokenizer(DEEPSEEK_CODER))
-    | each("deepseek-v3", PreTokenizer(DEEPSEEK_V3))
-)
+PRE_TOKENIZERS: Final = {
+    name: way for names, way in WAYS.items() for name in names.split()
+}
 """By ``tokenizer.ggml.pre``."""

@@ -4,18 +4,21 @@ The way back from `tokens`. How text is cut is recognised by what it does to tex
 all kinds, as llama.cpp's own converter does.
 """
 
+# ruff: noqa: RUF001 (texts in many scripts tell tokenizers apart)
+
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections.abc import Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
-from tokenizers import Regex, Tokenizer, pre_tokenizers
+from tokenizers import Tokenizer
 
 from neuron_opsd.errors import ModelError
-from neuron_opsd.models.gguf.pre_tokenizers import PRE_TOKENIZERS, PreTokenizer
-from neuron_opsd.models.gguf.probes import TEXTS
+from neuron_opsd.models.gguf.keys import ADVICE, KeyValues
+from neuron_opsd.models.gguf.pre_tokenizers import PRE_TOKENIZERS
 from neuron_opsd.models.gguf.tokens import (
     CONTROL,
     ENDS,
@@ -23,29 +26,52 @@ from neuron_opsd.models.gguf.tokens import (
     SPACE,
     UNKNOWN,
     USER_DEFINED,
+    cutting,
 )
 
 NORMAL, UNUSED, BYTE = 1, 5, 6
 """Kinds in ``tokenizer.ggml.token_type`` besides."""
 
-KeyValues: TypeAlias = dict[str, Any]
-
-ADVICE: Final = (
-    "export it with --to merged and convert that folder with llama.cpp's "
-    "convert_hf_to_gguf.py"
+TEXTS: Final = (
+    "The capital of France is",
+    "Question: Which gas do plants take in from the air?\nAnswer: carbon dioxide\n",
+    "1 12 123 1234 12345 123456 1,234,567.89",
+    "In 1969, 3 men flew 384,400 km; 2 walked. It's 50% true",
+    "I don't think we'll see they've DON'T WE'LL",
+    "def f(x):\n    if x > 10:\n        return x[1:] + [2.5e-3]\n\n    return None\n",
+    "for (int i = 0; i < n; i++) { a[i] += 0x1F; } // done",
+    "    leading and trailing    ",
+    "many   spaces     between\t\ttabs\t and\n\n\n\nlines\r\n",
+    "\n",
+    "   ",
+    "日本語の文章です。中文字符测试，你好世界！",
+    "한국어 텍스트 ภาษาไทย हिन्दी עברית العربية",
+    "привет мир Ελληνικά café naïve ÅNGSTRÖM straße",
+    "👍🏽👩‍👩‍👧‍👦🎉🎉 emoji 🇫🇷!",
+    "½ ² Ⅳ ٣٤٥ १२३ 1st 2nd 42km",
+    "$5/€7/£9…—–“quoted”‘single’",
+    "http://example.org/a_b?c=d&e=1#f user@example.org",
+    "CamelCaseWord HTTPServer snake_case kebab-case",
+    "<|im_start|>user\nWhat is 2+2?<|im_end|>\n<|im_start|>assistant\n",
+    "<|endoftext|>The end",
+    "a\u00a0b\u2003c\u3000d\u200be\ufefff",
+    "e\u0301 n\u0303 combining",
+    '{"key": [1, 2, {"x": null}], "s": "a\\nb"}',
+    "| a | b |\n|---|---|\n| 1 | 22 |\n",
+    "\\frac{12}{345} + x^{2} = \\boxed{678}",
+    "!!! ??? ... --- === ~~~ ^^^",
+    "Review: a film of 100 minutes , none of them dull .\nSentiment: positive",
+    "A) 10  B) 200  C) 3000  D) 40000",
+    "x" * 50 + " " + "9" * 50,
 )
+"""Texts on which two tokenizers show that they differ."""
 
 
 def tokenizer_keys(tokenizer: Any, size: int, ends: Sequence[int]) -> KeyValues:
-    """Return the keys below ``tokenizer.ggml`` that describe a tokenizer.
+    """Return the keys below ``tokenizer.ggml`` that describe a tokenizer, or refuse it.
 
-    Args:
-        tokenizer: As transformers has it.
-        size: Rows of the embedding; those beyond the vocabulary become unused tokens.
-        ends: Tokens that end a completion.
-
-    Raises:
-        ModelError: If llama.cpp has no such tokenizer, or it is not known here.
+    `size` are the rows of the embedding, where those beyond the vocabulary become
+    unused tokens, and `ends` the tokens that end a completion.
     """
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     table = {} if backend is None else json.loads(backend.to_str())
@@ -59,7 +85,10 @@ def tokenizer_keys(tokenizer: Any, size: int, ends: Sequence[int]) -> KeyValues:
     if model.get("byte_fallback"):
         keys = pieces(table, tokens)
     else:
-        keys = byte_pairs(backend, model)
+        merges = [p if isinstance(p, str) else " ".join(p) for p in model["merges"]]
+        whole = bool(model.get("ignore_merges"))
+        pre = way_of(backend, whole_words=whole)
+        keys = {"model": "gpt2", "pre": pre, "merges": merges}
     special = special_keys(tokenizer, ends)
     if "unknown_token_id" in special:
         kinds[special["unknown_token_id"]] = UNKNOWN
@@ -70,9 +99,9 @@ def vocabulary(table: Any, size: int) -> tuple[list[str], list[int]]:
     """Return the texts and kinds of all tokens, by id."""
     named = {number: text for text, number in table["model"]["vocab"].items()}
     kinds = dict.fromkeys(named, NORMAL)
-    for number, text in named.items():
-        if table["model"].get("byte_fallback") and is_byte(text):
-            kinds[number] = BYTE
+    if table["model"].get("byte_fallback"):
+        # These stand for bytes that no other token writes.
+        kinds |= {n: BYTE for n, t in named.items() if re.fullmatch("<0x..>", t, re.S)}
     for added in table["added_tokens"]:
         named[added["id"]] = added["content"]
         kinds[added["id"]] = CONTROL if added["special"] else USER_DEFINED
@@ -84,24 +113,6 @@ def vocabulary(table: Any, size: int) -> tuple[list[str], list[int]]:
     places = range(size)
     tokens = [named.get(place, f"[PAD{place}]") for place in places]
     return tokens, [kinds.get(place, UNUSED) for place in places]
-
-
-def is_byte(text: str) -> bool:
-    """Say whether a token stands for a byte that no other token writes."""
-    return len(text) == 6 and text.startswith("<0x") and text.endswith(">")
-
-
-def byte_pairs(backend: Tokenizer, model: Any) -> KeyValues:
-    """Return the keys of a tokenizer that merges pairs of bytes."""
-    whole = bool(model.get("ignore_merges"))
-    merges = [
-        pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]
-    ]
-    return {
-        "model": "gpt2",
-        "pre": way_of(backend, whole_words=whole),
-        "merges": merges,
-    }
 
 
 def way_of(backend: Tokenizer, *, whole_words: bool) -> str:
@@ -117,16 +128,6 @@ def way_of(backend: Tokenizer, *, whole_words: bool) -> str:
         "its tokenizer cuts text in a way that is not known here (of "
         f"{len(PRE_TOKENIZERS)} names that are); {ADVICE}"
     )
-
-
-def cutting(way: PreTokenizer) -> Any:
-    """Return a way to cut text as the tokenizers library has it."""
-    cuts = [
-        pre_tokenizers.Split(Regex(expression), behavior="isolated")
-        for expression in way.expressions
-    ]
-    as_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    return pre_tokenizers.Sequence([*cuts, as_bytes])
 
 
 def cut_by(way: Any, text: str) -> list[str]:
@@ -179,8 +180,7 @@ def special_keys(tokenizer: Any, ends: Sequence[int]) -> KeyValues:
 def other_tokens(tokenizer: Any, read: Any) -> list[str]:
     """Return the texts of which a tokenizer that was read back makes other tokens.
 
-    llama.cpp takes texts as they are, so each is given as Unicode composes it, which is
-    what tokenizers that normalise text make of it.
+    llama.cpp takes texts as they are, so each is given as Unicode composes it.
     """
     texts = [unicodedata.normalize("NFC", text) for text in TEXTS]
     return [text for text in texts if tokenizer(text).input_ids != read(text).input_ids]

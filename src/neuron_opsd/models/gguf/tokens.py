@@ -21,7 +21,7 @@ from tokenizers import (
 from transformers import PreTrainedTokenizerFast
 
 from neuron_opsd.models.gguf.file import GGUFFile, Keys
-from neuron_opsd.models.gguf.pre_tokenizers import PRE_TOKENIZERS
+from neuron_opsd.models.gguf.pre_tokenizers import PRE_TOKENIZERS, PreTokenizer
 
 UNKNOWN, CONTROL, USER_DEFINED = 2, 3, 4
 """Kinds in ``tokenizer.ggml.token_type`` that are found in a text as they stand."""
@@ -62,7 +62,6 @@ class Vocabulary:
     """A file's tokenizer, and which ids have a role."""
 
     tokenizer: Any
-    """As transformers has it."""
     size: int
     ids: dict[str, int]
     """By GGUF's name of the role; only those that the file names."""
@@ -130,14 +129,19 @@ def byte_pairs(keys: Keys, tokens: Sequence[str]) -> tuple[Tokenizer, bool]:
     vocabulary = {token: number for number, token in enumerate(tokens)}
     merges = merges_of(keys, vocabulary)
     made = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=way.whole_words))
+    made.pre_tokenizer = cutting(way)
+    made.decoder = decoders.ByteLevel()
+    return made, way.add_bos
+
+
+def cutting(way: PreTokenizer) -> Any:
+    """Return a way to cut text as the tokenizers library has it."""
     cuts = [
         pre_tokenizers.Split(Regex(expression), behavior="isolated")
         for expression in way.expressions
     ]
     as_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    made.pre_tokenizer = pre_tokenizers.Sequence([*cuts, as_bytes])
-    made.decoder = decoders.ByteLevel()
-    return made, way.add_bos
+    return pre_tokenizers.Sequence([*cuts, as_bytes])
 
 
 def merges_of(keys: Keys, vocabulary: dict[str, int]) -> list[tuple[str, str]]:

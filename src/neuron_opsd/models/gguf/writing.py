@@ -1,8 +1,7 @@
 """Writing GGUF files: a merged model, or an adapter beside a model's own file.
 
 Tensors go from the base's files into the new one, one in memory. A model's file is read
-again before it counts as written: configuration, names, shapes and the tokens of many
-texts must come back as they were.
+again before it counts as written, and must come back as it was.
 """
 
 from __future__ import annotations
@@ -14,12 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from gguf import (
-    GGMLQuantizationType,
-    GGUFType,
-    GGUFWriter,
-    LlamaFileType,
-)
+from gguf import GGMLQuantizationType, GGUFType, GGUFWriter, LlamaFileType
 from torch import Tensor
 
 from neuron_opsd.errors import ModelError
@@ -32,16 +26,13 @@ from neuron_opsd.models.gguf.convert import (
 from neuron_opsd.models.gguf.families import FACTORS, FAMILIES
 from neuron_opsd.models.gguf.file import read_gguf
 from neuron_opsd.models.gguf.keys import (
+    ADVICE,
     architecture_of,
     differences,
     factors_of,
     keys_of,
 )
-from neuron_opsd.models.gguf.tokenizer_keys import (
-    ADVICE,
-    other_tokens,
-    tokenizer_keys,
-)
+from neuron_opsd.models.gguf.tokenizer_keys import other_tokens, tokenizer_keys
 from neuron_opsd.models.weights.merging import MergedWeights, Spec
 
 KINDS: Final[Mapping[torch.dtype, tuple[Any, Any]]] = {
@@ -84,7 +75,7 @@ def write_model(
         on_done: Told of the bytes written.
 
     Raises:
-        ModelError: If llama.cpp, or what is written here, has no words for the model.
+        ModelError: If GGUF has no words for the model.
     """
     config = weights.settings
     family = architecture_of(config)
@@ -107,13 +98,9 @@ def write_model(
 
 
 def places_of(weights: MergedWeights, family: str) -> list[Place]:
-    """Return where every tensor goes, in the order of the files.
-
-    Raises:
-        ModelError: If one has no place.
-    """
+    """Return where every tensor goes, in the order of the files; refuse others."""
     config = weights.settings
-    names = name_map(family, config.num_hidden_layers)
+    names = name_map(family, config)
     found = []
     for file in weights.source.weight_files():
         for name, spec in weights.specs(file).items():
@@ -191,22 +178,12 @@ def as_array(tensor: Tensor) -> Any:
 
 
 def as_stored(tensor: Tensor, name: str, config: Any) -> Tensor:
-    """Do to a weight what llama.cpp's converter does to it.
-
-    Also to the rows of what an adapter adds to queries and keys.
-    """
+    """Do to a weight, or what is added to its rows, what llama.cpp's converter does."""
     family = FAMILIES[architecture_of(config)]
     if family.norm_offset and name.endswith("norm.weight"):
         return tensor.float() + family.norm_offset
-    if family.rotated and ".q_proj." in name:
-        return in_pairs(tensor, config.num_attention_heads)
-    if family.rotated and ".k_proj." in name:
-        return in_pairs(tensor, config.num_key_value_heads)
-    return tensor
-
-
-def in_pairs(tensor: Tensor, num_heads: int) -> Tensor:
-    """Sort the rows ``(H·W, ...)`` of queries or keys from halves into pairs."""
+    if not (num_heads := family.turned_heads(name, config)):
+        return tensor
     halves = tensor.reshape(num_heads, 2, -1, *tensor.shape[1:])
     return halves.transpose(1, 2).reshape(tensor.shape)
 
@@ -239,7 +216,7 @@ def write_adapter(weights: MergedWeights, path: Path, name: str) -> int:
     """
     config = weights.settings
     family = architecture_of(config)
-    names = name_map(family, config.num_hidden_layers)
+    names = name_map(family, config)
     rank = max(len(change.down) for change in weights.changes.values())
     writer = GGUFWriter(path, family)
     writer.add_type(GGUFType.ADAPTER)

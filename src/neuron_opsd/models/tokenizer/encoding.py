@@ -43,8 +43,7 @@ class Tokens:
     ) -> None:
         """Look up what control tokens and marks of reasoning there are.
 
-        `marks` stand beside the known pairs that the chat template names, or else all
-        known ones; `name` is the model's, for messages.
+        `marks` stand beside the known pairs that the chat template names, or else all.
         """
         self.tokenizer = tokenizer
         self.end_ids = end_ids
@@ -65,11 +64,11 @@ class Tokens:
         return bool(self.tokenizer.chat_template)
 
     def encode(self, prompt: Prompt) -> TokenIds:
-        """Return a prompt's token ids."""
+        """See `Tokenizer`."""
         return self.encode_all([prompt])[0]
 
     def encode_all(self, prompts: Sequence[Prompt]) -> list[TokenIds]:
-        """Return what `encode` returns of each; all that can be is done at once."""
+        """See `Tokenizer`."""
         chats = [prompt for prompt in prompts if prompt.messages]
         plain = [prompt.text for prompt in prompts if not prompt.messages]
         written = iter(self._all_ids(self.chat_texts(chats)))
@@ -84,7 +83,7 @@ class Tokens:
         return self.template.texts(prompts)
 
     def refusal(self, prompt: Prompt) -> str:
-        """Say which control token a turn of a conversation contains, if any does."""
+        """See `Tokenizer`."""
         for message in prompt.messages:
             if control := self._control_in(message.content):
                 return (
@@ -94,11 +93,11 @@ class Tokens:
         return ""
 
     def prompt_text(self, prompt: Prompt) -> str:
-        """Return a prompt as text, for people to read."""
+        """See `Tokenizer`."""
         return self.chat_texts([prompt])[0] if prompt.messages else prompt.text
 
     def encode_answer(self, prompt: Prompt, answer: str) -> TokenIds:
-        """Return the completion that gives this answer, end token included."""
+        """See `Tokenizer`."""
         if prompt.messages:
             return (*self._answer_ids(answer), self._answer_end)
         # An answer is one line in the plain form, since a line break ends it.
@@ -106,14 +105,11 @@ class Tokens:
         return (*self._after_anchor(f" {line}"), self.newline_id)
 
     def encode_rendered(self, prompt: str, completion: str) -> Pair:
-        """Return the ids of texts that are rendered already, control tokens and all."""
+        """See `Tokenizer`."""
         return self._ids(prompt), self._ids(completion)
 
     def decode(self, token_ids: TokenIds) -> str:
-        """Return the text of token ids without control tokens, stripped.
-
-        The marks of reasoning stay, also where they are control tokens.
-        """
+        """See `Tokenizer`; marks of reasoning stay, also as control tokens."""
         ids = list(token_ids)
         if self._mark_ids.isdisjoint(ids):
             text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
@@ -122,13 +118,13 @@ class Tokens:
         return self._text([i for i in ids if i not in dropped]).strip()
 
     def token_text(self, token: int) -> str:
-        """Return the text of one token, control tokens included."""
+        """See `Tokenizer`."""
         return self._text([token])
 
     def opens_reasoning(self, prompt: TokenIds) -> bool:
-        """Whether a prompt ends inside a block of reasoning.
+        """See `Tokenizer`.
 
-        What stands after its last control token says so, which is never a question's
+        What stands after the last control token says so, which is never a question's
         own text; without control tokens the very end must be the opening mark.
         """
         other = self._control_ids - self._mark_ids
@@ -277,8 +273,7 @@ def check_tokens(tokens: Tokens) -> None:
 def control_texts(tokenizer: Any) -> list[str]:
     """Return every text that a tokenizer reads as a control token.
 
-    Many have no role, such as Llama 3's ``<|start_header_id|>``, and so are missing
-    among the named ones.
+    Many have no role, and so are missing among the named ones.
     """
     added = tokenizer.added_tokens_decoder.values()
     marked = {token.content for token in added if token.special}
@@ -289,7 +284,6 @@ class ModelTokenizer:
     """Fulfils the role of a `Tokenizer` with the methods of `Tokens`."""
 
     def __init__(self, tokens: Tokens, facts: ModelFacts) -> None:
-        """Take a tokenizer, and what the model is as far as its configuration says."""
         self.tokens = tokens
         self.facts = facts
         self.encode = tokens.encode

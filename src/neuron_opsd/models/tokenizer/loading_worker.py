@@ -1,9 +1,9 @@
 """The process that tries a tokenizer, and may be lost: it cuts texts into words.
 
 A tokenizer rewrites a text and cuts it by regular expressions that came with the model.
-Some of these never end on some texts, and some let a text grow without end. It is run
-as a file, with the path of a `tokenizer.json`, and writes `ready` when it begins and
-`done` once all texts are cut.
+Some never end on some texts, and some let a text grow without end. It is run as a file,
+with the path of a `tokenizer.json`, and writes `ready` when it begins and `done` once
+all texts are cut.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Chat templates rendered in a process of their own, which can be ended at any time.
 
-What a template does with a conversation is bounded for every conversation, not only for
-those it was tried on: the process has so much processor time for each and so much
-memory for all, and the system sees to both.
+What a template does is bounded for every conversation: the process has so much
+processor time for each and so much memory for all, and the system sees to both.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ TOO_LONG: Final = Refusal(
 class Renderer:
     """Runs chat templates; the process starts with the first and after each it lost.
 
-    Safe to share between threads, one of which waits for the other.
+    Safe to share between threads.
     """
 
     def __init__(self) -> None:
@@ -80,8 +79,7 @@ class Renderer:
     ) -> list[Written]:
         """Return what the template `source` makes of each conversation.
 
-        After one for which it had to be stopped it is asked no more, so that the rest
-        cost nothing.
+        After one for which it had to be stopped it is asked no more.
 
         Raises:
             TryAgainError: If the process does not start, or is ended from outside.

@@ -2,7 +2,7 @@
 
 A template is a program of whoever made the model. Here it can read and write nothing,
 and the system ends it when it takes more processor time or memory than a conversation
-is worth, whatever it does: no list of forbidden filters could promise that.
+is worth: no list of forbidden filters could promise that.
 
 It is run as a file and imports next to nothing, so that it starts quickly and stays
 small. Protocol, a line each: it writes ``ready``; then for each request it reads, in
@@ -185,7 +185,7 @@ def kind_of(error: Exception) -> str:
 
 
 def ignore_signals() -> None:
-    """Leave it to the parent when to end; it closes the input, also when it is gone."""
+    """Leave it to the parent to end; it closes the input, also when it is gone."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
@@ -213,8 +213,7 @@ def main() -> None:
 def write_day(day: date, form: str) -> str:
     """Return a day's start as `strftime` has it in the C locale, in universal time.
 
-    `strftime` itself follows the locale and the time zone of the process, with which a
-    run would ask with other tokens on another machine.
+    `strftime` itself follows the locale and the time zone of the machine.
     """
     weekday, month = DAYS.split()[day.weekday()], MONTHS.split()[day.month - 1]
     start = datetime(day.year, day.month, day.day, tzinfo=UTC)

@@ -1,9 +1,9 @@
 """A model's chat template: turns in, text out, and what it refuses as one line.
 
 A template is a small program that came with the model. It may refuse turns, drop them,
-not compile, or print today's date; each of these is found before a model reads a word.
-It also says what closes an answer: a base model's settings often name the end of a
-document, and a completion that continues after its turn is the model talking to itself.
+not compile, or print today's date; each is found before a model reads a word. It also
+says what closes an answer: a base model's settings often name the end of a document,
+and a completion that continues after its turn is the model talking to itself.
 """
 
 from __future__ import annotations
@@ -55,7 +55,6 @@ class ChatTemplate:
     """The chat template of one tokenizer."""
 
     def __init__(self, tokenizer: Any, name: str) -> None:
-        """Take a tokenizer of transformers, and the model's name for messages."""
         self.tokenizer = tokenizer
         self.name = name
         self._sound: set[tuple[object, ...]] = set()
@@ -181,7 +180,6 @@ class ChatTemplate:
         )
 
     def _writes(self, roles: Sequence[str]) -> bool:
-        """Whether the template writes turns of these roles."""
         try:
             self.write([probe(role, n) for n, role in enumerate(roles)], answering=True)
         except UnwrittenError:
@@ -204,9 +202,8 @@ def closing_token(template: ChatTemplate, ends: Collection[int]) -> int | None:
     there, after an answer that another turn follows, whose opening does not count
     unless it is among `ends`, the ids that the model's settings name.
 
-    Returns:
-        Its id; `None` where the template writes plain text or nothing there, or a token
-        that also stands within answers, after their reasoning.
+    `None` where the template writes plain text or nothing there, or a token that also
+    stands within answers, after their reasoning.
     """
     control = control_ids(template.tokenizer)
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from neuron_opsd.errors import ConfigError, ModelError
 from neuron_opsd.models.adapters.reading import ADAPTER_WEIGHTS
 from neuron_opsd.models.adapters.settings import read_settings
+from neuron_opsd.models.vllm.library import OURS
 from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS
 
 RANKS: Final = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -36,24 +37,19 @@ class Weights:
     """What an engine answers with beside the base model's weights."""
 
     write: Write
-    """Writes the adapter as it is now."""
     rank: int
     moves: bool
     """Whether it may be another one the next time."""
 
 
 def room_for(rank: int) -> int:
-    """Return the smallest room that vLLM can make for an adapter of a rank.
-
-    Raises:
-        ConfigError: If it is larger than any.
-    """
+    """Return the smallest room that vLLM can make for an adapter of a rank."""
     for room in RANKS:
         if rank <= room:
             return room
     raise ConfigError(
         f"vLLM takes adapters up to rank {RANKS[-1]}, but this one has {rank}; lower "
-        "distill.lora_rank, or set engine.rollouts=transformers"
+        f"distill.lora_rank, or {OURS}"
     )
 
 
@@ -94,26 +90,18 @@ def rank_sum(adapters: Sequence[Path]) -> int:
 
 
 def write_sum(adapters: Sequence[Path], folder: Path) -> None:
-    """Write the sum of adapters as one, whose rank is the sum of theirs.
-
-    Raises:
-        ModelError: If one is more than two factors for each layer and one scale.
-    """
+    """Write the sum of adapters as one, whose rank is the sum of theirs."""
     settings = [read_settings(adapter) for adapter in adapters]
     for adapter, own in zip(adapters, settings, strict=True):
         if found := [name for name in PLAIN if own.get(name)]:
             raise ModelError(
                 f"adapter {adapter} sets {found[0]}, which vLLM cannot add to another; "
-                "set engine.rollouts=transformers"
+                f"{OURS}"
             )
-    rank = sum(int(own["r"]) for own in settings)
+    rank = rank_sum(adapters)
     folder.mkdir()
-    tensors = summed(
-        [load_file(adapter / ADAPTER_WEIGHTS) for adapter in adapters],
-        [scale_of(own) for own in settings],
-        [int(own["r"]) for own in settings],
-    )
-    save_file(tensors, folder / ADAPTER_WEIGHTS)
+    tensors = [load_file(adapter / ADAPTER_WEIGHTS) for adapter in adapters]
+    save_file(summed(tensors, settings), folder / ADAPTER_WEIGHTS)
     names = sorted({name for own in settings for name in own["target_modules"]})
     plain = {"r": rank, "lora_alpha": rank, "target_modules": names}
     both = {**settings[-1], **plain, "use_rslora": False}
@@ -127,23 +115,22 @@ def scale_of(settings: dict[str, Any]) -> float:
 
 
 def summed(
-    adapters: Sequence[dict[str, Tensor]],
-    scales: Sequence[float],
-    ranks: Sequence[int],
+    adapters: Sequence[dict[str, Tensor]], settings: Sequence[dict[str, Any]]
 ) -> dict[str, Tensor]:
     """Return the factors of a sum, zeros where one of them does not reach a layer."""
     result: dict[str, Tensor] = {}
     layers = {name.removesuffix(DOWN) for one in adapters for name in one}
     for layer in sorted(name for name in layers if not name.endswith(UP)):
         downs, ups = [], []
-        for tensors, scale, rank in zip(adapters, scales, ranks, strict=True):
-            known = next(one for one in adapters if layer + DOWN in one)
+        known = next(one for one in adapters if layer + DOWN in one)
+        for tensors, own in zip(adapters, settings, strict=True):
             down, up = tensors.get(layer + DOWN), tensors.get(layer + UP)
             if down is None or up is None:
+                rank = int(own["r"])
                 down = known[layer + DOWN].new_zeros(rank, known[layer + DOWN].shape[1])
                 up = known[layer + UP].new_zeros(known[layer + UP].shape[0], rank)
             downs.append(down.float())
-            ups.append(up.float() * scale)
+            ups.append(up.float() * scale_of(own))
         result[layer + DOWN] = torch.cat(downs).contiguous()
         result[layer + UP] = torch.cat(ups, dim=1).contiguous()
     return result

@@ -25,15 +25,10 @@ from neuron_opsd.config import EngineConfig
 from neuron_opsd.errors import ModelError, NeuronOpsdError
 from neuron_opsd.models.room import ENGINE_CACHE
 from neuron_opsd.models.vllm.adapters import Weights, room_for
-from neuron_opsd.models.vllm.library import (
-    computing,
-    engine_errors,
-    library,
-    silenced,
-)
+from neuron_opsd.models.vllm.library import computing, engine_errors, library, silenced
 
 NUMBERS: Final = count(1)
-"""Of adapters, in the whole process."""
+"""Of adapters."""
 
 PROCESSOR_BLOCK: Final = 32
 """Tokens of a block of keys and values on a processor."""
@@ -54,11 +49,8 @@ class Served:
     """The base model of an engine."""
 
     place: str
-    """Folder of its files."""
     compute: str
-    """``float32`` or ``bfloat16``."""
     device: str
-    """``cpu`` or ``cuda``."""
     max_positions: int
 
 
@@ -66,7 +58,6 @@ class Engine:
     """vLLM with one base model and at most one adapter."""
 
     def __init__(self, served: Served, settings: EngineConfig) -> None:
-        """Start nothing yet."""
         self.served = served
         self.settings = settings
         self.rank = 1
@@ -86,10 +77,7 @@ class Engine:
     ) -> Iterator[tuple[int, Any]]:
         """Yield the number of each request with vLLM's output, as soon as it is there.
 
-        Args:
-            requests: One for every completion.
-            length: Tokens of the longest of them with all that may follow.
-            weights: What to answer with besides the base model.
+        `length` is that of the longest of them in tokens, with all that may follow.
         """
         self._prepare(length, 1 if weights is None else weights.rank)
         adapter = None if weights is None else self._use(weights)
@@ -126,7 +114,8 @@ class Engine:
 
     def rest(self) -> None:
         """Free the memory of a GPU until the next question, if the settings say so."""
-        if self._llm is not None and self._may_sleep and not self._asleep:
+        may_sleep = self._on_gpu and self.settings.sleep
+        if self._llm is not None and may_sleep and not self._asleep:
             self._llm.sleep(level=1)
             self._asleep = True
 
@@ -148,10 +137,6 @@ class Engine:
     def _on_gpu(self) -> bool:
         return self.served.device == "cuda"
 
-    @property
-    def _may_sleep(self) -> bool:
-        return self._on_gpu and self.settings.sleep
-
     def _prepare(self, length: int, rank: int) -> None:
         """Have the engine awake, with room for texts of a length and adapters."""
         if length > self.served.max_positions:
@@ -167,17 +152,14 @@ class Engine:
             # Twice as long, so that a few longer texts do not start it each time.
             longer = -(-2 * length // LENGTH_STEP) * LENGTH_STEP
             self.length = min(self.served.max_positions, max(self.length, longer))
-            self._start()
+            with self._working(f"the model {self.served.place}"), silenced():
+                self._llm = library().LLM(**self.options())
         elif self._asleep:
             gc.collect()
             torch.cuda.empty_cache()
             with self._working("a question"):
                 self._llm.wake_up()
             self._asleep = False
-
-    def _start(self) -> None:
-        with self._working(f"the model {self.served.place}"), silenced():
-            self._llm = library().LLM(**self.options())
 
     def options(self) -> dict[str, Any]:
         """Return what vLLM is started with."""
@@ -247,8 +229,7 @@ class Engine:
     @contextmanager
     def _working(self, what: str) -> Iterator[None]:
         """Let vLLM compute, and turn what it raises over something into one line."""
-        advice = "set engine.rollouts=transformers for this model"
-        with engine_errors(what, advice), computing(self.served.device):
+        with engine_errors(what), computing(self.served.device):
             yield
 
 
@@ -256,7 +237,6 @@ class Shared:
     """The engine of this process, if there is one."""
 
     def __init__(self) -> None:
-        """Hold none yet."""
         self.engine: Engine | None = None
 
     def get(self, served: Served, settings: EngineConfig) -> Engine:

@@ -24,10 +24,7 @@ from neuron_opsd.models.library_errors import FAULTS, full_line
 
 PACKAGE: Final = "vllm"
 
-INSTALL: Final = (
-    "install it with pip install 'neuron-opsd[vllm]' (on a processor: make test-vllm "
-    "shows how), or set engine.rollouts=transformers"
-)
+OURS: Final = "set engine.rollouts=transformers"
 
 ALWAYS: Final[Mapping[str, str]] = {
     # Nobody is told how it is used.
@@ -51,22 +48,22 @@ NO_ROOM: Final = ("no available memory", "free memory on device", "kv cache")
 """What vLLM says, in lower case, where its share of the memory is too small."""
 
 
-def is_installed() -> bool:
-    """Whether there is a package of that name."""
-    return PACKAGE in sys.modules or find_spec(PACKAGE) is not None
+def check_installed() -> None:
+    """Refuse to work without the package."""
+    if PACKAGE not in sys.modules and find_spec(PACKAGE) is None:
+        raise ModelError(
+            "engine.rollouts is vllm, which is not installed; install it with pip "
+            "install 'neuron-opsd[vllm]' (on a processor: make test-vllm shows how), "
+            f"or {OURS}"
+        )
 
 
 def library() -> Any:
-    """Return the package, imported when it is first asked for.
-
-    Raises:
-        ModelError: If it is missing, or was built for another torch.
-    """
+    """Return the package, imported when it is first asked for."""
     os.environ.update(ALWAYS)
     for name, value in USUAL.items():
         os.environ.setdefault(name, value)
-    if not is_installed():
-        raise ModelError(f"engine.rollouts is vllm, which is not installed; {INSTALL}")
+    check_installed()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -76,19 +73,14 @@ def library() -> Any:
         raise ModelError(
             f"vLLM cannot be imported: {full_line(error)}; it works with one version "
             f"of torch alone, and this is {torch.__version__}: install both anew in "
-            "one environment, or set engine.rollouts=transformers"
+            f"one environment, or {OURS}"
         ) from error
     return found
 
 
 @contextmanager
-def engine_errors(what: str, advice: str) -> Iterator[None]:
-    """Turn what vLLM raises into one line.
-
-    Raises:
-        TryAgainError: If there is too little memory.
-        ModelError: For anything else that is no bug of ours.
-    """
+def engine_errors(what: str) -> Iterator[None]:
+    """Turn what vLLM raises into one line; too little memory can be tried again."""
     try:
         yield
     except NeuronOpsdError:
@@ -102,15 +94,14 @@ def engine_errors(what: str, advice: str) -> Iterator[None]:
                 "engine.memory_share, lower rollouts.max_new_tokens, or close what "
                 "else uses the memory"
             ) from error
-        raise ModelError(f"vLLM cannot take {what}: {said}; {advice}") from error
+        raise ModelError(
+            f"vLLM cannot take {what}: {said}; {OURS} for this model"
+        ) from error
 
 
 @contextmanager
 def computing(device: str) -> Iterator[None]:
-    """Let vLLM work without a word, and compile nothing on a processor.
-
-    Compiling there takes longer than it saves. What goes wrong is raised all the same.
-    """
+    """Let vLLM work without a word; compiling on a processor never pays off."""
     stance = "force_eager" if device == "cpu" else "default"
     with warnings.catch_warnings(), torch.compiler.set_stance(stance):
         warnings.simplefilter("ignore")

@@ -10,12 +10,10 @@ from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError, ModelError
 from neuron_opsd.models.gguf import is_gguf
 from neuron_opsd.models.vllm.adapters import room_for
-from neuron_opsd.models.vllm.library import INSTALL, is_installed, library
+from neuron_opsd.models.vllm.library import OURS, check_installed, library
 
 LEAST_TEMPERATURE: Final = 0.01
 """vLLM raises any lower one, other than 0, to this."""
-
-OURS: Final = "set engine.rollouts=transformers"
 
 
 def check_engine(config: Config) -> None:
@@ -30,8 +28,7 @@ def check_engine(config: Config) -> None:
     for problem in problems(config):
         raise ConfigError(f"engine.rollouts is vllm, but {problem}")
     room_for(config.distill.lora_rank)
-    if not is_installed():
-        raise ModelError(f"engine.rollouts is vllm, which is not installed; {INSTALL}")
+    check_installed()
 
 
 def problems(config: Config) -> Iterator[str]:
@@ -41,10 +38,9 @@ def problems(config: Config) -> Iterator[str]:
             "distill.tuning is full, and vLLM takes what is trained as an adapter "
             f"alone; set distill.tuning=lora, or {OURS}"
         )
-    quantization = config.model.quantization
-    if quantization != "none":
+    if config.model.quantization != "none":
         yield (
-            f"model.quantization is {quantization}, whose rounded weights "
+            f"model.quantization is {config.model.quantization}, whose rounded weights "
             f"vLLM would not answer with; set model.quantization=none, or {OURS}"
         )
     if is_gguf(Path(config.model.name).expanduser()):
@@ -78,14 +74,12 @@ def sampling_problems(config: Config) -> Iterator[str]:
                 f"{name} is {value}, which it would raise to {LEAST_TEMPERATURE}; set "
                 f"it to that or more, or {OURS}"
             )
-    cuts = {
-        ("rollouts.top_p", "rollouts.min_p"): (rollouts.top_p, rollouts.min_p),
-        ("distill.sampling_top_p", "distill.sampling_min_p"): (
-            tuning.sampling_top_p,
-            tuning.sampling_min_p,
-        ),
-    }
-    for (nucleus, least), (top_p, min_p) in cuts.items():
+    cuts = (
+        ("rollouts.", rollouts.top_p, rollouts.min_p),
+        ("distill.sampling_", tuning.sampling_top_p, tuning.sampling_min_p),
+    )
+    for start, top_p, min_p in cuts:
+        nucleus, least = f"{start}top_p", f"{start}min_p"
         if top_p < 1.0 and min_p > 0.0:
             yield (
                 f"{nucleus} is {top_p} and {least} is {min_p}, which it would apply in "
@@ -93,19 +87,12 @@ def sampling_problems(config: Config) -> Iterator[str]:
             )
 
 
-def check_family(config: Config, architectures: list[str]) -> None:
-    """Refuse a model of a family that vLLM does not know.
-
-    Args:
-        config: The settings.
-        architectures: What `config.json` of the model names.
-    """
-    if config.engine.rollouts != "vllm":
-        return
+def check_family(name: str, architectures: list[str]) -> None:
+    """Refuse a model that vLLM knows none of the architectures of."""
     known = set(library().ModelRegistry.get_supported_archs())
     if known.isdisjoint(architectures):
         names = ", ".join(architectures) or "no architecture"
         raise ModelError(
-            f"engine.rollouts is vllm, which does not know {names} of model "
-            f"{config.model.name}; {OURS}, or take a model of another family"
+            f"engine.rollouts is vllm, which does not know {names} of model {name}; "
+            f"{OURS}, or take a model of another family"
         )

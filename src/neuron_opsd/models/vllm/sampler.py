@@ -1,7 +1,11 @@
-"""vLLM in the role of a `Sampler`: of the base model, a learning or a trained one."""
+"""vLLM in the role of a `Sampler`: of the base model, a learning or a trained one.
+
+Tokens go in and tokens come out; what ends a completion, and its text, are ours.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,12 +13,12 @@ from typing import Any
 
 from neuron_opsd.config import Config
 from neuron_opsd.errors import NotFiniteError
-from neuron_opsd.models.decoding.growing import ending_of
+from neuron_opsd.models.decoding.growing import Ending, Growing, completed, ending_of
 from neuron_opsd.models.roles import Finished, ModelFacts, Sampling, ignore
 from neuron_opsd.models.tokenizer.encoding import Tokens
 from neuron_opsd.models.vllm.adapters import Weights, Write, fixed, moving
 from neuron_opsd.models.vllm.engine import SHARED, Engine, Served
-from neuron_opsd.models.vllm.requests import completion_of, params_of, prompt_of
+from neuron_opsd.models.vllm.library import library
 from neuron_opsd.models.weights.location import source_of
 from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS, snapshot_of
 from neuron_opsd.records import Completion, TokenIds
@@ -47,11 +51,7 @@ class VLLMSampler:
     def give_way(self, network: Any) -> None:
         """Have the engine free its memory whenever a network computes."""
         engine = self.engine
-
-        def before(*_: object) -> None:
-            engine.rest()
-
-        network.get_decoder().register_forward_pre_hook(before)
+        network.get_decoder().register_forward_pre_hook(lambda *_: engine.rest())
 
     def sample(
         self,
@@ -60,13 +60,16 @@ class VLLMSampler:
         sampling: Sampling,
         finished: Finished = ignore,
     ) -> list[list[Completion]]:
-        """Draw one completion per seed for every prompt, a request for each."""
+        """See `Sampler`; each completion is a request."""
         places = [(i, k) for i, group in enumerate(seeds) for k in range(len(group))]
         if not places:
             return [[] for _ in prompts]
         ending = ending_of(self.tokens, sampling)
         requests = [
-            (prompt_of(prompts[i]), params_of(sampling, ending, seeds[i][k]))
+            (
+                {"prompt_token_ids": list(prompts[i])},
+                params_of(sampling, ending, seeds[i][k]),
+            )
             for i, k in places
         ]
         longest = max(len(prompts[i]) for i, _ in places) + sampling.max_new_tokens
@@ -78,15 +81,12 @@ class VLLMSampler:
                 one = completion_of(output, sampling, ending, opened=opened[i])
             except NotFiniteError as error:
                 raise NotFiniteError(error.what, [i]) from error
-            found[i][k] = one if self._moves else replace(one, logprobs=())
+            # A trainer compares its own log-probabilities.
+            moves = self.weights is not None and self.weights.moves
+            found[i][k] = one if moves else replace(one, logprobs=())
             if len(found[i]) == len(seeds[i]):
                 finished(i, in_order(found[i]))
         return [in_order(group) for group in found]
-
-    @property
-    def _moves(self) -> bool:
-        """Whether a trainer compares its own log-probabilities."""
-        return self.weights is not None and self.weights.moves
 
 
 def in_order(group: Mapping[int, Completion]) -> list[Completion]:
@@ -119,3 +119,71 @@ def base_folder(config: Config) -> str:
     if Path(source.place).is_dir():
         return source.place
     return str(snapshot_of(config.model.name, config.model.revision))
+
+
+def params_of(sampling: Sampling, ending: Ending, seed: int) -> Any:
+    """Return how one completion is drawn, in vLLM's words."""
+    return library().SamplingParams(
+        n=1,
+        seed=seed,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        min_p=sampling.min_p,
+        max_tokens=sampling.max_new_tokens,
+        logprobs=0,  # of the token that was drawn, and of no other
+        # Ours are what the model's settings, its tokenizer and its template name.
+        ignore_eos=True,
+        stop_token_ids=sorted(ending.ids),
+        stop=list(ending.stop) or None,
+        include_stop_str_in_output=True,
+        skip_special_tokens=False,
+        detokenize=bool(ending.stop),
+        output_kind=library().sampling_params.RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def drawn_tokens(output: Any, sampling: Sampling) -> tuple[list[int], list[float]]:
+    """Return the tokens of vLLM's one completion, and their log-probabilities."""
+    (found,) = output.outputs
+    ids = [int(token) for token in found.token_ids]
+    steps = zip(ids, found.logprobs, strict=True)
+    drawn = [float(step[token].logprob) for token, step in steps]
+    if sampling.temperature == 0.0:
+        drawn = [0.0 if math.isfinite(nats) else math.nan for nats in drawn]
+    return ids, drawn
+
+
+def completion_of(
+    output: Any, sampling: Sampling, ending: Ending, *, opened: bool
+) -> Completion:
+    """Return a completion as our own decoder would have written it.
+
+    vLLM tells no entropies. The mean of minus the log-probabilities of the tokens takes
+    their place, whose expectation the entropy is.
+    """
+    ids, logprobs = drawn_tokens(output, sampling)
+    if not math.isfinite(sum(logprobs)):
+        wrong = next(n for n, nats in enumerate(logprobs) if not math.isfinite(nats))
+        raise NotFiniteError(
+            f"the logits of token {wrong + 1} of an answer are not finite, so none can "
+            "be drawn"
+        )
+    size = num_kept(ids, ending)
+    row = Growing((0, 0), [], token_ids=ids[:size], logprob=sum(logprobs[:size]))
+    row.entropy = -row.logprob
+    # An end at the longest length is an end, whatever vLLM calls it.
+    stopped = output.outputs[0].finish_reason == "stop"
+    row.finished = stopped or ending.reached(row.token_ids)
+    found = completed(ending, row, opened=opened)
+    return replace(found, logprobs=tuple(logprobs[:size]))
+
+
+def num_kept(ids: Sequence[int], ending: Ending) -> int:
+    """Return how many tokens a completion has, the one that ends it included."""
+    first = next((n for n, token in enumerate(ids, 1) if token in ending.ids), len(ids))
+    whole = ending.tokens.tokenizer.decode(list(ids[:first])) if ending.stop else ""
+    if not any(text in whole for text in ending.stop):
+        return first
+    ends = (n for n in range(1, first + 1) if ending.reached(ids[:n]))
+    return next(ends, first)

@@ -1,7 +1,7 @@
 """Whether vLLM works here: a tiny random model with an adapter, asked and compared.
 
-`python -m neuron_opsd.models.vllm.trial` prints what it found as JSON. It is run in a
-process of its own, since a library that does not fit ends a process.
+`python -m neuron_opsd.models.vllm.trial` prints what it found as JSON. A library that
+does not fit ends its process.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from neuron_opsd.records import Completion, TokenIds
 VOCABULARY: Final = 64
 SEEDS: Final = tuple(range(8))
 LENGTH: Final = 24
-"""Tokens of an answer."""
 
 
 @dataclass(frozen=True, slots=True)

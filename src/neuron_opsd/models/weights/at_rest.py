@@ -1,8 +1,8 @@
 """Weights held in the precision of their file, and computed with as float32 ones are.
 
-A matrix of bfloat16 goes into products in bfloat16 as it is. All that is not a product
-stays in float32: norms, biases and buffers are held so, and rows of an embedding become
-so when they are looked up. So the numbers are those of the file loaded in float32.
+All that is no product stays in float32: norms, biases and buffers are held so, and rows
+of an embedding become so when they are looked up. So the numbers are those of the file
+loaded in float32.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ class AsFloat32(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Call a function of torch with operands of halves widened."""
         given = dict(kwargs or {})
         if func is nn.functional.embedding:
             return func(*args, **given).float()
@@ -72,10 +71,7 @@ def hold_halves(network: Any, exact: Mapping[str, Tensor]) -> None:
 
     Embedding and head stay as their file has them: rows of the one are looked up in
     float32 and divergences read out through the other, so float16 must not be rounded.
-
-    Args:
-        network: Loaded in half precision, which all of its file's weights are of.
-        exact: Buffers in float32 by name, of which the network's may be rounded.
+    `exact` are the buffers in float32 by name, of which the network's may be rounded.
     """
     head = network.get_output_embeddings()
     for module in list(network.modules()):
@@ -103,10 +99,3 @@ def is_matrix(module: nn.Module, name: str, weight: Tensor) -> bool:
 def is_half(network: nn.Module) -> bool:
     """Whether a network holds its matrices in half precision."""
     return next(network.parameters()).dtype in HALVES  # the embedding's
-
-
-def in_float32(network: Any) -> Any:
-    """Put all weights of a network in float32, one after the other."""
-    for weight in network.parameters():
-        weight.data = weight.data.float()
-    return network

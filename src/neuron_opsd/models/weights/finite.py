@@ -11,10 +11,7 @@ from neuron_opsd.errors import ModelError
 
 
 def first_not_finite(tensors: Mapping[str, Tensor]) -> str:
-    """Return the name of the first tensor with a value that is not finite, or none.
-
-    Each is read once, and all are waited for together.
-    """
+    """Return the name of the first tensor with a value that is not finite, or none."""
     # Single numbers count steps, on the processor whatever the device.
     large = {name: tensor for name, tensor in tensors.items() if tensor.dim() > 0}
     if not large:

@@ -1,15 +1,14 @@
 """Frozen matrices in four bits (QLoRA), packed as they are loaded by bitsandbytes.
 
-A product unpacks its matrix, a layer at a time, and its graph keeps the packed one. So
-a model computes just what one would whose file held the rounded matrices, small changes
-of an adapter included, and needs nothing of bitsandbytes but packing and unpacking.
+A product unpacks its matrix, and its graph keeps the packed one. So a model computes
+just what one would whose file held the rounded matrices, small changes of an adapter
+included.
 
 Axes: K inputs and O outputs of a layer, r columns beside its matrix.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -37,19 +36,13 @@ def check_quantization(config: Config) -> None:
         ConfigError: Naming the setting and what to take.
         ModelError: If bitsandbytes is not installed.
     """
-    if config.model.quantization == "none":
-        return
-    if config.distill.tuning == "full":
+    if config.model.quantization != "none" and config.distill.tuning == "full":
         raise ConfigError(NOT_TRAINED)
     check_packable(config.model)
 
 
 def check_packable(model: ModelConfig) -> None:
-    """Refuse a model that cannot be packed here.
-
-    Raises:
-        ModelError: Saying what to do.
-    """
+    """Refuse a model that is to be packed and cannot be."""
     if model.quantization == "none":
         return
     if is_gguf(Path(model.name).expanduser()):
@@ -93,7 +86,6 @@ class PackedLinear(nn.Linear):
     """A linear layer that unpacks its matrix for each product."""
 
     def __init__(self, packed: Any) -> None:
-        """Take over a layer of bitsandbytes."""
         with torch.device("meta"):
             super().__init__(packed.in_features, packed.out_features, bias=False)
         self.bias = packed.bias
@@ -116,7 +108,14 @@ class PackedLinear(nn.Linear):
             kind = torch.get_autocast_dtype(input.device.type)
         given: nn.Parameter | None = self.bias
         bias = None if given is None else given.to(kind)
-        output: Tensor = Unpacking.apply(input.to(kind), Whole(self), bias)  # type: ignore[no-untyped-call]
+        # What the next pass may replace.
+        columns: Tensor | None = getattr(self, COLUMNS)
+
+        def whole(kind: torch.dtype) -> Tensor:
+            matrix = self.matrix().to(kind)
+            return matrix if columns is None else torch.cat([matrix, columns], dim=1)
+
+        output: Tensor = Unpacking.apply(input.to(kind), whole, bias)  # type: ignore[no-untyped-call]
         return output
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:  # noqa: FBT001, FBT002
@@ -125,28 +124,12 @@ class PackedLinear(nn.Linear):
         return self
 
 
-class Whole:
-    """What a packed layer multiplies by now, unpacked whenever it is asked for."""
-
-    def __init__(self, layer: PackedLinear) -> None:
-        """Note what stands beside the matrix now, which the next pass may replace."""
-        self.layer = layer
-        self.columns: Tensor | None = getattr(layer, COLUMNS)
-
-    def __call__(self, kind: torch.dtype) -> Tensor:
-        """Return it in a type of products."""
-        matrix = self.layer.matrix().to(kind)
-        if self.columns is None:
-            return matrix
-        return torch.cat([matrix, self.columns], dim=1)
-
-
 class Unpacking(torch.autograd.Function):
     """A product whose graph keeps the packed matrix alone."""
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor, whole: Whole, bias: Tensor | None) -> Tensor:
-        """Return the product, and a bias added."""
+    def forward(ctx: Any, states: Tensor, whole: Any, bias: Tensor | None) -> Tensor:
+        """Return the product with what `whole` unpacks to, and a bias added."""
         ctx.whole = whole
         with torch.autocast(states.device.type, enabled=False):
             return nn.functional.linear(states, whole(states.dtype), bias)
@@ -170,14 +153,3 @@ def take_over(network: Any) -> Any:
 def is_packed(network: nn.Module) -> bool:
     """Whether a network holds packed matrices."""
     return any(isinstance(module, PackedLinear) for module in network.modules())
-
-
-def matrix_of(layer: nn.Module) -> Callable[[], Tensor]:
-    """Return what gives the matrix ``(O, K)`` that a linear layer has now.
-
-    It is unpacked when it is asked for.
-    """
-    if isinstance(layer, PackedLinear):
-        return layer.matrix
-    weight = layer.get_parameter("weight")
-    return lambda: weight

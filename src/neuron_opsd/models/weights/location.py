@@ -26,9 +26,10 @@ MOST_SETTINGS: Final = 16 << 20
 SETTINGS: Final = ("config.json", "generation_config.json", INDEX)
 
 
-def source_of(config: ModelConfig) -> Source:
-    """Return where transformers should load from."""
-    return Source(place_of(config), config.revision, local=not config.allow_download)
+def source_of(config: ModelConfig, place: str = "") -> Source:
+    """Return where transformers should load from, if it is not told the place."""
+    place = place or place_of(config)
+    return Source(place, config.revision, local=not config.allow_download)
 
 
 def place_of(config: ModelConfig) -> str:

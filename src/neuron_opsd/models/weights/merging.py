@@ -1,8 +1,7 @@
 """A base with what an adapter adds to it, one tensor at a time.
 
 A model of any size is merged in the memory of its largest matrix: tensors are read,
-changed and written in the order of the base's files, under the names that these have.
-The adapter is read beside an outline of the base, which holds no numbers.
+changed and written in the order and under the names of the base's files.
 """
 
 from __future__ import annotations
@@ -17,14 +16,13 @@ from typing import Any, Final
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM
 
 from neuron_opsd.config import ModelConfig
 from neuron_opsd.errors import ModelError
 from neuron_opsd.models.adapters.low_rank import LowRank
-from neuron_opsd.models.adapters.reading import name_of, read_adapter
+from neuron_opsd.models.adapters.reading import decoder_prefix, read_adapter
 from neuron_opsd.models.description import loading, quiet, settings_of
-from neuron_opsd.models.forward.layers import InputMajor, as_linear
+from neuron_opsd.models.forward.layers import InputMajor, outlined
 from neuron_opsd.models.weights.four_bit import check_packable, rounded_to_four_bits
 from neuron_opsd.models.weights.location import source_of
 from neuron_opsd.models.weights.precision import held_type
@@ -42,8 +40,7 @@ KINDS: Final[Mapping[str, torch.dtype]] = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
-"""Types of tensors by their names in safetensors; masks and counts are kept as they
-are."""
+"""Types of tensors by their names in safetensors."""
 
 DTYPES: Final[Mapping[str, torch.dtype | None]] = {
     "base": None,
@@ -95,7 +92,6 @@ class MergedWeights:
 
     source: Source
     settings: Any
-    """The model's configuration, as transformers reads it."""
     dtype: torch.dtype | None = None
     """Type of every tensor; `None` leaves each as its file has it."""
     changes: Mapping[str, LowRank] = field(default_factory=dict)
@@ -115,13 +111,13 @@ class MergedWeights:
 
     def specs(self, file: Path) -> dict[str, Spec]:
         """Return what a file's tensors will be."""
-        return {
-            name: Spec(self._kind(KINDS[entry["dtype"]]), tuple(entry["shape"]))
-            for name, entry in header_of(file).items()
-        }
-
-    def _kind(self, stored: torch.dtype) -> torch.dtype:
-        return self.dtype or stored if stored.is_floating_point else stored
+        found = {}
+        for name, entry in header_of(file).items():
+            kind = KINDS[entry["dtype"]]
+            if self.dtype is not None and kind.is_floating_point:
+                kind = self.dtype
+            found[name] = Spec(kind, tuple(entry["shape"]))
+        return found
 
     def tensors(self, file: Path) -> Iterator[tuple[str, Tensor]]:
         """Yield the merged tensors of one of the source's files, one in memory."""
@@ -146,11 +142,7 @@ class MergedWeights:
 
 
 def fitting(name: str, tensor: Tensor) -> Tensor:
-    """Return a tensor as it is, unless its type is too narrow for its values.
-
-    Raises:
-        ModelError: If float16, whose largest number is 65,504, made infinities of some.
-    """
+    """Return a tensor; refuse one whose values float16 made infinities of."""
     if tensor.dtype == torch.float16 and not bool(tensor.isfinite().all()):
         raise ModelError(
             f"{name} holds values that float16 cannot; export with --dtype bfloat16 or "
@@ -179,14 +171,12 @@ def merged_weights(
     check_packable(config)
     source = source_of(config)
     settings = settings_of(config, source)
-    with loading(config), torch.device("meta"):
-        network = as_linear(
-            AutoModelForCausalLM.from_config(settings, dtype=torch.float32)
-        )
+    with loading(config):
+        network = outlined(settings)
     layers = stored_layers(config.name, network, source)
     transposed = frozenset(
         layers[name]
-        for name, module in linear_layers(network).items()
+        for name, module in network.get_decoder().named_modules()
         if isinstance(module, InputMajor)
     )
     packed: dict[str, torch.dtype] = {}
@@ -214,22 +204,13 @@ def whole_weights(
     return MergedWeights(source, settings_of(own, source), dtype)
 
 
-def linear_layers(network: Any) -> dict[str, nn.Module]:
-    """Return the linear layers of a decoder by its names for them."""
-    return {
-        name: module
-        for name, module in network.get_decoder().named_modules()
-        if isinstance(module, nn.Linear)
-    }
-
-
 def stored_layers(model: str, network: Any, source: Source) -> dict[str, str]:
     """Return the names that a model's files have for the matrices of its decoder."""
     held = {name for file in source.weight_files() for name in header_of(file)}
-    decoder = name_of(network.get_decoder(), network)
-    start = f"{decoder}." * bool(decoder)
+    start = decoder_prefix(network)
+    named = network.get_decoder().named_modules()
     found = {}
-    for name in linear_layers(network):
+    for name in (name for name, module in named if isinstance(module, nn.Linear)):
         known = f"{start}{name}.weight"
         others = [one for one in held if one.endswith(f"{name}.weight")]
         if known not in held and len(others) != 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from functools import cache
-from time import perf_counter
+from timeit import repeat
 from typing import Final
 
 import torch
@@ -54,9 +54,9 @@ def held_type(kinds: Collection[str], compute: str) -> torch.dtype:
 def halves_serve(device: str) -> bool:
     """Whether products in bfloat16 are right here, and no slower than in float32.
 
-    The least of a few times is compared, with room, so that a busy machine does not
-    change the precision of a run; and once a process, so that a model is never tested
-    in one precision before training and in another after it.
+    Asked once a process, so that a model is never tested in one precision before
+    training and in another after it. The least of a few times is compared, with room,
+    so that a busy machine changes nothing.
     """
     whole = torch.linspace(-1.0, 1.0, 512 * 512, device=device).view(512, 512)
     half = whole.bfloat16()
@@ -67,9 +67,4 @@ def halves_serve(device: str) -> bool:
 
 def least_time(matrix: Tensor) -> float:
     """Return the seconds of a product of a matrix with itself, the least of a few."""
-    times = []
-    for _ in range(5):
-        start = perf_counter()
-        float((matrix @ matrix)[0, 0])
-        times.append(perf_counter() - start)
-    return min(times)
+    return min(repeat(lambda: float((matrix @ matrix)[0, 0]), number=1))

@@ -1,8 +1,7 @@
 """What is refused of a checkpoint: its own code, quantised or other weights than named.
 
-Settings are asked before any weights are read, and the report of reading them after it.
-How large a network may be is told here too: a configuration alone can ask for more than
-any machine has.
+A configuration alone can ask for more than any machine has, so how large a network may
+be is told here too, and whether there is room for training it in full.
 """
 
 from __future__ import annotations
@@ -14,8 +13,11 @@ from typing import Any, Final
 from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from neuron_opsd.config import DistillConfig
 from neuron_opsd.errors import ModelError
+from neuron_opsd.models.roles import ModelFacts
 from neuron_opsd.models.weights.shards import Stored
+from neuron_opsd.processes.memory import free_memory
 
 LAYER_COUNTS: Final = ("num_hidden_layers", "num_layers", "n_layers", "n_layer")
 MOST_COUNTED: Final = 1 << 17
@@ -28,16 +30,25 @@ SPARE: Final = 1 << 20
 """Weights that a network may have beyond twice those of its files: it ties some."""
 
 QUANTISED: Final = ("quantization_config", "compression_config")
-"""Names under which `config.json` says how weights were quantised."""
+
+AGAIN: Final = "get config.json and the *.safetensors files again, from one place"
+
+FLOAT: Final = 4
+TRAINED: Final = 4 * FLOAT
+"""Bytes of a weight that is trained: itself, its gradient and AdamW's two moments."""
+
+LORA: Final = "distill.tuning=lora (about 2 bytes a parameter of a bfloat16 file)"
 
 
-def refuse_own_code(source: str, settings: Mapping[str, Any]) -> None:
-    """Refuse a model that brings code to be run."""
+def refuse_foreign(name: str, source: str, settings: Mapping[str, Any]) -> None:
+    """Refuse a model that brings code to be run, or is stored in fewer bits."""
     if settings.get("auto_map"):
         raise ModelError(
             f"{source} asks to run code of its own (auto_map in config.json), which is "
             "never done here; use a model of a family that transformers knows"
         )
+    refuse_own_kernels(source, settings)
+    refuse_quantised(name, settings)
 
 
 def refuse_own_kernels(source: str, settings: Mapping[str, Any]) -> None:
@@ -53,11 +64,7 @@ def refuse_own_kernels(source: str, settings: Mapping[str, Any]) -> None:
 
 
 def refuse_quantised(name: str, settings: Mapping[str, Any]) -> None:
-    """Refuse weights that are stored in fewer bits, whatever libraries are installed.
-
-    Matrices of packed numbers can neither be read by neuron nor be trained in full, and
-    an adapter over them would be tested on other weights than it was trained on.
-    """
+    """Refuse weights that are stored in fewer bits, whatever is installed."""
     inner = settings.get("text_config")
     for place in (settings, inner if isinstance(inner, Mapping) else {}):
         for field in QUANTISED:
@@ -88,10 +95,7 @@ def refuse_other_kinds(name: str, settings: Any) -> None:
 
 
 def refuse_other_families(name: str, settings: Mapping[str, Any]) -> None:
-    """Refuse a family that is known and has no causal language model.
-
-    Told before anything is counted, since other families count other things.
-    """
+    """Refuse a family that is known and has no causal language model."""
     family = settings.get("model_type")
     if not isinstance(family, str) or family not in CONFIG_MAPPING:
         return
@@ -113,8 +117,8 @@ def refuse_absurd(
 ) -> None:
     """Refuse a configuration that counts more than there can be, or is not finite.
 
-    transformers makes a list of all that is counted, so this comes before it reads it.
-    Without files of weights, layers are held against `MOST_LAYERS`.
+    transformers makes a list of all that is counted. Without files of weights, layers
+    are held against `MOST_LAYERS`.
     """
     for key, value in settings.items():
         if isinstance(value, Mapping):
@@ -127,16 +131,14 @@ def refuse_absurd(
         if isinstance(value, bool) or not isinstance(value, int):
             continue
         layers = key in LAYER_COUNTS
-        of_files = stored if layers else None
         most = MOST_LAYERS if layers else MOST_COUNTED
         held = f"{most} is the most"
-        if of_files is not None:
-            most = of_files.num_tensors
+        if layers and stored is not None:
+            most = stored.num_tensors
             held = f"its files hold {most} tensors"
         if value > most and (layers or key.startswith("num_")):
             raise ModelError(
-                f"config.json of {name} sets {key} to {value}, but {held}; get "
-                "config.json and the *.safetensors files again, from one place"
+                f"config.json of {name} sets {key} to {value}, but {held}; {AGAIN}"
             )
 
 
@@ -146,25 +148,51 @@ def refuse_unheld(name: str, outline: Any, stored: Stored) -> None:
     if wanted > 2 * stored.num_weights + SPARE:
         raise ModelError(
             f"config.json of {name} describes {wanted} weights, but its files hold "
-            f"{stored.num_weights}; get config.json and the *.safetensors files again, "
-            "from one place"
+            f"{stored.num_weights}; {AGAIN}"
         )
 
 
 def refuse_reported(name: str, report: Mapping[str, Any]) -> None:
-    """Refuse weights that are missing, or of other shapes than the configuration says.
-
-    Those that are missing would be random numbers.
-    """
+    """Refuse weights that are missing, or of other shapes than `config.json` says."""
     if report["mismatched_keys"]:
         tensor, stored, needed = min(report["mismatched_keys"])
         raise ModelError(
             f"model {name} cannot be loaded: {tensor} is of shape {tuple(stored)}, but "
-            f"config.json asks for {tuple(needed)}; get config.json and the "
-            "*.safetensors files again, from one place"
+            f"config.json asks for {tuple(needed)}; {AGAIN}"
         )
     if missing := report["missing_keys"]:
         raise ModelError(
             f"model {name} has no weights for {len(missing)} of its tensors, first "
             f"{min(missing)}; get its *.safetensors files again"
         )
+
+
+def full_bytes(teacher: str) -> int:
+    """Return the bytes a parameter that `full` tuning holds between passes."""
+    return TRAINED + (0 if teacher == "live" else FLOAT)
+
+
+def check_training_room(facts: ModelFacts, tuning: DistillConfig) -> None:
+    """Refuse `full` tuning that memory has no room for."""
+    if tuning.tuning != "full":
+        return
+    each, free = full_bytes(tuning.teacher), free_memory(facts.device)
+    needed = each * facts.num_parameters
+    if needed <= free:
+        return
+    instead = LORA
+    live = full_bytes("live") * facts.num_parameters
+    if live <= free:
+        instead += f", or distill.teacher=live, which needs {gigabytes(live)}"
+    raise ModelError(
+        f"distill.tuning=full trains all {facts.num_parameters:,} weights of the "
+        f"model, which takes {gigabytes(needed)} ({each} bytes a parameter: weight, "
+        f"gradient, two moments{'' if each == TRAINED else ' and a teacher'}), but "
+        f"{gigabytes(free)} are free on {facts.device}, and weights are not split over "
+        f"GPUs (FSDP); take {instead}, or a smaller model"
+    )
+
+
+def gigabytes(count: int) -> str:
+    """Return a number of bytes in GB."""
+    return f"{count / 1e9:,.1f} GB"

@@ -1,8 +1,7 @@
 """Which files hold a model's weights, and what their headers say: safetensors alone.
 
 transformers loads whatever an index or `config.json` names, pickled weights too, and an
-adapter stored beside a model. So the names are read here before any weights are, and
-the headers, which name tensors, their shapes and the bytes that hold them.
+adapter stored beside a model. So the names and headers are read before any weights are.
 """
 
 from __future__ import annotations
@@ -79,10 +78,7 @@ class Source:
 
 
 def check_weights(source: Source, settings: Mapping[str, Any]) -> None:
-    """Refuse weights that would come from anything but the model's own safetensors.
-
-    The settings are those of its `config.json`.
-    """
+    """Refuse weights that would come from anything but the model's own safetensors."""
     if settings.get(NAMED) not in (None, WEIGHTS, INDEX):
         raise ModelError(
             f"config.json of {source.place} names the weights {settings[NAMED]!r} "
