@@ -11,7 +11,7 @@ import pytest
 import neuron_opsd as no
 import places
 from neuron_opsd import library
-from neuron_opsd.comparison.recipe import DEFAULT_METHODS
+from neuron_opsd.comparison.variants import DEFAULT_METHODS
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import as_config, config_from_table
 from neuron_opsd.errors import ConfigError

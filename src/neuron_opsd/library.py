@@ -16,7 +16,7 @@ from neuron_opsd.comparison import compare as comparing
 from neuron_opsd.comparison import forecast as forecasting
 from neuron_opsd.comparison.comparison import Comparison
 from neuron_opsd.comparison.forecast import Forecast
-from neuron_opsd.comparison.recipe import variants_of
+from neuron_opsd.comparison.variants import variants_of
 from neuron_opsd.config.recipes import Recipe
 from neuron_opsd.config.tables import Settings, as_config, shortened
 from neuron_opsd.errors import ConfigError

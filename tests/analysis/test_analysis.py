@@ -30,8 +30,8 @@ from neuron_opsd.analysis.inputs import (
     LabelledPool,
     PreparedRun,
     assign_answers,
-    named_runs,
 )
+from neuron_opsd.analysis.places import named_runs
 from neuron_opsd.answers.readers import Reader
 from neuron_opsd.cli.neurons import analyse as analyse_command
 from neuron_opsd.config import Config

@@ -572,8 +572,8 @@ def test_without_a_folder_the_command_says_so(
 def test_the_command_has_the_defaults_of_the_library() -> None:
     request = request_of("pool", "out", {})
     extent = Extent()
-    assert extent.questions == request.num_questions
-    assert extent.draws == request.num_draws
+    assert extent.questions == request.questions
+    assert extent.draws == request.draws
     assert extent.library == request.library
-    assert extent.completions == request.num_completions
-    assert extent.write == request.num_written
+    assert extent.completions == request.completions
+    assert extent.write == request.write

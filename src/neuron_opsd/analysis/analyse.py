@@ -10,8 +10,7 @@ from typing import Final
 import numpy as np
 
 from neuron_opsd.analysis import inputs
-from neuron_opsd.analysis.atlas.making import FILES_ALONE, AtlasRequest
-from neuron_opsd.analysis.atlas.writing import AtlasWriter
+from neuron_opsd.analysis.atlas.making import FILES_ALONE, AtlasRequest, AtlasWriter
 from neuron_opsd.analysis.cases import Findings, sharing_measures, show_cases
 from neuron_opsd.analysis.columns import (
     judge,
@@ -20,6 +19,7 @@ from neuron_opsd.analysis.columns import (
     unlabelled_measures,
 )
 from neuron_opsd.analysis.files import check_places, write_analysis
+from neuron_opsd.analysis.places import group_of, named_runs
 from neuron_opsd.answers.verifier import shared_verifier, unsettled_text
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.method import association
@@ -70,7 +70,7 @@ def analyse(request: AnalysisRequest, progress: Progress) -> AnalysisData:
 
     Nothing in the runs' folders is changed.
     """
-    folders = inputs.named_runs(request.runs)
+    folders = named_runs(request.runs)
     check_out(request.out, folders)
     check_places(request.out)
     sources = inputs.assign_answers(request.answers, tuple(folders))
@@ -106,7 +106,7 @@ def check_out(out: Path, runs: Mapping[str, Path]) -> None:
     """Refuse to write into a run directory."""
     place = out.resolve()
     for run in runs.values():
-        folder = inputs.group_of(run) or run
+        folder = group_of(run) or run
         inside = place.is_relative_to(folder.resolve())
         if inside and (folder / MANIFEST).is_file():
             raise ConfigError(

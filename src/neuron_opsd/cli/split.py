@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import neuron_opsd as no
 from neuron_opsd.cli import options
@@ -22,7 +21,7 @@ def split(  # noqa: PLR0913 - one argument per flag
     test_share: float = 0.2,
     group: str = "",
     by: str = "",
-    where: Annotated[tuple[str, ...], options.several("--where")] = (),
+    where: options.Texts = (),
     passage_words: int = 32,
     settings: options.Settings = options.DEFAULT_SETTINGS,
     output: options.Output = options.DEFAULT_OUTPUT,
@@ -57,10 +56,7 @@ def split(  # noqa: PLR0913 - one argument per flag
             where=where,
             passage_words=passage_words,
         )
-        if output.json:
-            terminal.show_json(asdict(data))
-        else:
-            show_split(terminal, data)
+        terminal.show_result(data, show_split)
 
 
 def show_split(terminal: Terminal, data: SplitData) -> None:
@@ -77,8 +73,7 @@ def show_split(terminal: Terminal, data: SplitData) -> None:
         (part,) = data.parts
         terminal.show(f"--pool {part.pool} --test test={part.test}")
         return
-    for flag, files in (
-        ("--source", [f"{part.name}={part.pool}" for part in data.parts]),
-        ("--test", [f"{part.name}={part.test}" for part in data.parts]),
-    ):
-        terminal.show(f"{flag} {' '.join(files)}")
+    terminal.show(
+        " ".join(["--source", *(f"{part.name}={part.pool}" for part in data.parts)]),
+        " ".join(["--test", *(f"{part.name}={part.test}" for part in data.parts)]),
+    )

@@ -7,6 +7,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 _SEQUENCES = re.compile(
@@ -143,9 +144,11 @@ def pace_text(rate: float, unit: str) -> str:
 
 
 def plain_values(value: Any) -> Any:
-    """Return nested values as JSON can hold them; NaN and infinity become null."""
+    """Return records and values as JSON can hold them; NaN and infinity become null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if is_dataclass(value):
+        return {f.name: plain_values(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, dict):
         return {str(key): plain_values(inner) for key, inner in value.items()}
     if isinstance(value, str | int | None):

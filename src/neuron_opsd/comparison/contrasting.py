@@ -237,7 +237,6 @@ def baseline_contrasts(
     The untrained model is among them. Intervals are over questions and seeds, as those
     between models are. No p-value is there: nothing is claimed but that a model is not
     above the baseline. Sources whose gold answers do not repeat have no row.
-
     """
     rows = []
     for arm, seeds in measuring.by_arm(tested, sources).items():

@@ -12,16 +12,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import product
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from neuron_opsd import errors
 from neuron_opsd.comparison import run_group
 from neuron_opsd.comparison.comparison import (
     Cell,
     ComparisonContext,
+    GroupKey,
     group_folder,
+    group_keys,
     in_domain,
     settings_of,
 )
@@ -38,8 +39,6 @@ from neuron_opsd.runs.inputs import environment, run_settings
 from neuron_opsd.storage.integrity import faults, files_in, is_read, quick_fault
 from neuron_opsd.storage.run_directory import RunDirectory
 
-GroupKey: TypeAlias = tuple[int, str, str]
-"""Seed, source and start of a group."""
 GREEDY: Final = "greedy"
 """Fact of a group's manifest: whether its answers have greedy ones beside them."""
 NO_START: Final = (
@@ -67,9 +66,7 @@ def fill(context: ComparisonContext) -> Outcome:
         TryAgainError: If the disk is full, or other processes hold all that is left.
         ConfigError: If something was started with other settings.
     """
-    comparison = context.comparison
-    seeds = comparison.seeds(context.config)
-    keys = [*product(seeds, comparison.sources, comparison.group_starts)]
+    keys = group_keys(context)
     parts: dict[GroupKey, Outcome] = {}
     while left := [key for key in keys if key not in parts]:
         for key in left:
@@ -77,9 +74,9 @@ def fill(context: ComparisonContext) -> Outcome:
                 parts[key] = fill_group(context, key, parts)
         if not parts.keys() & left:
             raise errors.InUseError(
-                f"other processes are working on all that is left of {comparison.out}: "
-                f"{', '.join(group_name(*key) for key in left)}; the same command "
-                "ends with the page once they are done"
+                "other processes are working on all that is left of "
+                f"{context.comparison.out}: {', '.join(map(group_name, left))}; the "
+                "same command ends with the page once they are done"
             )
     return joined([parts[key] for key in keys])
 
@@ -90,8 +87,8 @@ def joined(parts: Sequence[Outcome]) -> Outcome:
     warnings = [text for part in parts for text in part.warnings]
     warned: dict[tuple[str, str], list[str]] = {}
     for cell, result in results.items():
-        group = group_name(cell.seed, cell.source, cell.start)
         for text in result.warnings:
+            group = group_name(cell.group)
             warned.setdefault((group, text), []).append(cell.method)
     warnings += [
         f"{group}, {', '.join(dict.fromkeys(methods))}: {text}"
@@ -114,7 +111,7 @@ def fill_group(
             variants = context.trained(seed, start)
             lost = (Failure(start, source, v.name, seed, NO_START) for v in variants)
             return Outcome({}, tuple(lost), ())
-    with opened(context, source, seed, start) as group:
+    with opened(context, key) as group:
         greedy = draws_greedy(group.run.directory, settings_of(context))
         return filled(replace(group, greedy=greedy), context)
 
@@ -188,28 +185,28 @@ def works(
     return found
 
 
-def group_name(seed: int, source: str, start: str) -> str:
+def group_name(key: GroupKey) -> str:
     """Return what a group is called in messages."""
+    seed, source, start = key
     begun = "" if start == BASE else f" from {start}"
     return f"{source} seed {seed}{begun}"
 
 
 @contextmanager
-def opened(
-    context: ComparisonContext, source: str, seed: int, start: str
-) -> Iterator[run_group.RunGroup]:
+def opened(context: ComparisonContext, key: GroupKey) -> Iterator[run_group.RunGroup]:
     """Open a group, new or started."""
+    seed, source, start = key
     comparison, inputs = context.comparison, context.inputs[source]
     config = in_domain(context.config, source).model_copy(update={"seed": seed})
     hashes = {**inputs.hashes, "model": context.model_hash}
     adapters: tuple[Path, ...] = ()
     if start == FORM:
-        folder = group_folder(comparison, source, seed, BASE)
+        folder = group_folder(comparison, (seed, source, BASE))
         adapters = (folder / run_group.cell_folder(FORM) / "adapter",)
         hashes["start"] = repr(form_adapter(adapters[0]))
-    progress = Prefixed(context.progress, group_name(seed, source, start))
+    progress = Prefixed(context.progress, group_name(key))
     with RunDirectory.open(
-        group_folder(comparison, source, seed, start),
+        group_folder(comparison, key),
         run_settings(with_budget(config)),
         hashes,
         environment=environment(config.model),

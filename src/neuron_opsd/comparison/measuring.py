@@ -25,22 +25,6 @@ Tests: TypeAlias = Mapping[str, TestResult]
 """Name of the test set to one model's result on it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tested:
-    """One model of the comparison with its test results."""
-
-    __test__ = False  # pytest would take the name for a test class
-
-    start: str
-    source: str
-    method: str
-    seed: int
-    step: int
-    """Optimiser steps after which it was tested; 0 for an untrained one."""
-    tests: Tests
-    """By name of the test set; a model need not have answered all."""
-
-
 @dataclass(frozen=True, slots=True, order=True)
 class Arm:
     """What the models of a comparison that differ in their seed alone share."""
@@ -49,6 +33,19 @@ class Arm:
     source: str
     method: str
     step: int
+    """Optimiser steps after which they were tested; 0 for untrained ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """One model of the comparison with its test results."""
+
+    __test__ = False  # pytest would take the name for a test class
+
+    arm: Arm
+    seed: int
+    tests: Tests
+    """By name of the test set; a model need not have answered all."""
 
 
 ByArm: TypeAlias = Mapping[Arm, Mapping[int, Tests]]
@@ -64,19 +61,14 @@ def by_arm(tested: Sequence[Tested], sources: Sequence[str]) -> ByArm:
     Arms and seeds ascend, whatever the order of the models.
     """
     arms: dict[Arm, dict[int, Tests]] = {}
-    for one in sorted(tested, key=lambda one: (arm_of(one), one.seed)):
-        if one.source not in sources:
+    for one in sorted(tested, key=lambda one: (one.arm, one.seed)):
+        if one.arm.source not in sources:
             continue
-        seeds = arms.setdefault(arm_of(one), {})
+        seeds = arms.setdefault(one.arm, {})
         if one.seed in seeds:
-            raise ValueError(f"{arm_of(one)} appears twice with seed {one.seed}")
+            raise ValueError(f"{one.arm} appears twice with seed {one.seed}")
         seeds[one.seed] = one.tests
     return arms
-
-
-def arm_of(one: Tested) -> Arm:
-    """Return what a model shares with those of other seeds."""
-    return Arm(one.start, one.source, one.method, one.step)
 
 
 def place_of(arm: Arm, target: str, metric: str) -> Place:
@@ -174,15 +166,16 @@ def place_order(
     Models that began from the base come first; then by source (their mean last),
     method, step, target (what sums them up first) and measure.
     """
-    source_rank = {name: rank for rank, name in enumerate([*sources, ALL_SOURCES])}
-    target_rank = {name: rank for rank, name in enumerate([*SUMMARIES, *targets])}
-    metric_rank = {name: rank for rank, name in enumerate(METRICS)}
+    in_order = [*sources, ALL_SOURCES], [*SUMMARIES, *targets], METRICS
+    of_source, of_target, of_metric = (
+        {name: rank for rank, name in enumerate(names)} for names in in_order
+    )
     return lambda place: (
         place.start != BASE,
         place.start,
-        source_rank[place.source],
+        of_source[place.source],
         place.method,
         place.step,
-        target_rank[place.target],
-        metric_rank[place.metric],
+        of_target[place.target],
+        of_metric[place.metric],
     )

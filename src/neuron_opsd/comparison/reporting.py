@@ -21,7 +21,7 @@ from neuron_opsd.comparison.comparison import (
 )
 from neuron_opsd.comparison.contrasting import baseline_contrasts, contrasts
 from neuron_opsd.comparison.grid import Outcome
-from neuron_opsd.comparison.measuring import Tested, measurements
+from neuron_opsd.comparison.measuring import Arm, Tested, measurements
 from neuron_opsd.comparison.run_group import Spent
 from neuron_opsd.config.tables import changed_settings, toml_values
 from neuron_opsd.errors import DataError
@@ -45,11 +45,8 @@ rows take little more room than few."""
 
 SCORE_SCHEMA = pa.schema(
     [
-        ("start", pa.string()),
-        ("source", pa.string()),
-        ("method", pa.string()),
-        ("seed", pa.int64()),
-        ("steps", pa.int64()),
+        *((name, pa.string()) for name in ("start", "source", "method")),
+        *((name, pa.int64()) for name in ("seed", "steps")),
         *score_rows.SCORE_FIELDS,
     ]
 )
@@ -69,7 +66,7 @@ def build_comparison(context: ComparisonContext, outcome: Outcome) -> Comparison
         methods=method_lines(context),
         starts=comparison.group_starts,
         seeds=comparison.seeds(config),
-        steps=tuple(sorted({one.step for one in tested if one.step})),
+        steps=tuple(sorted({one.arm.step for one in tested if one.arm.step})),
         num_samples=config.evaluation.num_samples,
         num_questions=test_sizes(context, targets),
         measurements=measurements(tested, sources, targets),
@@ -114,8 +111,8 @@ def all_tested(outcome: Outcome) -> Iterator[Tested]:
     """Yield every model with its results, at every number of steps."""
     for cell, result in outcome.results.items():
         for step, tests in result.tests.items():
-            whose = cell.start, cell.source, cell.method, cell.seed
-            yield Tested(*whose, int(step), tests)
+            arm = Arm(cell.start, cell.source, cell.method, int(step))
+            yield Tested(arm, cell.seed, tests)
 
 
 def method_lines(context: ComparisonContext) -> tuple[MethodLine, ...]:
@@ -170,8 +167,8 @@ def hashes(context: ComparisonContext) -> dict[str, str]:
     return found
 
 
-def write_comparison(data: ComparisonData, outcome: Outcome, out: Path) -> Path:
-    """Write all files of a comparison; return the path of its page."""
+def write_comparison(data: ComparisonData, outcome: Outcome, out: Path) -> None:
+    """Write all files of a comparison."""
     score_rows.save_rows(
         rows_of(all_tested(outcome)), SCORE_SCHEMA, SCORE_ROWS, out / score_rows.SCORES
     )
@@ -186,14 +183,9 @@ def write_comparison(data: ComparisonData, outcome: Outcome, out: Path) -> Path:
     for name, rows in listed.items():
         write_atomic(out / f"{name}.csv", encode(tables.csv_text(rows)))
     write_page(out)
-    names = (
-        score_rows.SCORES,
-        DATA.file_name,
-        RESULTS,
-        *(f"{name}.csv" for name in listed),
-    )
-    integrity.write_listed(out, (*names, PAGE))
-    return out / PAGE
+    files = (f"{name}.csv" for name in listed)
+    names = (score_rows.SCORES, DATA.file_name, RESULTS, *files, PAGE)
+    integrity.write_listed(out, names)
 
 
 def write_page(out: Path) -> None:
@@ -239,10 +231,10 @@ def rows_of(models: Iterable[Tested]) -> Iterator[score_rows.ScoreRow]:
     """Yield a row for every question that a model was asked."""
     for one in models:
         model = {
-            "start": one.start,
-            "source": one.source,
-            "method": one.method,
+            "start": one.arm.start,
+            "source": one.arm.source,
+            "method": one.arm.method,
             "seed": one.seed,
-            "steps": one.step,
+            "steps": one.arm.step,
         }
         yield from score_rows.result_rows(model, one.tests)

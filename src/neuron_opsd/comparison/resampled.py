@@ -7,8 +7,10 @@ Axes: R resamples, M measures.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -70,13 +72,12 @@ def target_draws(models: ByArm, frame: Frame) -> Iterator[tuple[str, Drawn]]:
         for (arm, seed), part in drawn.items():
             others = foreign_sets(arm, frame)
             if target in others and all(name in models[arm][seed] for name in others):
-                total = sums.get((arm, seed))
-                sums[arm, seed] = part if total is None else total + part
-    means = {
-        (arm, seed): total / len(foreign_sets(arm, frame))
-        for (arm, seed), total in sums.items()
-    }
-    yield CROSS_DOMAIN, means
+                key = arm, seed
+                sums[key] = sums[key] + part if key in sums else part
+    yield (
+        CROSS_DOMAIN,
+        {key: total / len(foreign_sets(key[0], frame)) for key, total in sums.items()},
+    )
 
 
 def foreign_sets(arm: Arm, frame: Frame) -> list[str]:
@@ -125,8 +126,6 @@ def specificities(source: str, drawn: Drawn, sources: Sequence[str]) -> Drawn:
             continue
         models = [(replace(arm, source=other), seed) for other in others]
         if all(model in drawn for model in models):
-            total = drawn[models[0]]
-            for model in models[1:]:
-                total = total + drawn[model]
+            total = reduce(operator.add, (drawn[model] for model in models))
             found[arm, seed] = own - total / len(others)
     return found

@@ -24,7 +24,7 @@ from neuron_opsd.pipeline import (
     roll_out,
 )
 from neuron_opsd.probing.measuring import Kept
-from neuron_opsd.probing.rules import Rules
+from neuron_opsd.probing.request import Rules
 from neuron_opsd.records import Question, Rollout, RolloutSummary, TokenIds
 from neuron_opsd.records.beliefs import Belief
 from neuron_opsd.seeds import derive_seed

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
 
-from neuron_opsd.analysis.inputs import Place, read_output
+from neuron_opsd.analysis.places import Place, read_output
 from neuron_opsd.known import HIDDEN_STATES, MEDOIDS_NAME, QUESTION_NEURONS
 from neuron_opsd.pipeline import BIAS_NAME, ROLLOUTS_NAME
 from neuron_opsd.storage.caching import InChunks, Task
@@ -19,16 +19,15 @@ R = TypeVar("R")
 Item = TypeVar("Item")
 
 
-def lent_by(place: Place | None) -> dict[str, str]:
-    """Return what a run can lend: what it is called here, and there."""
-    if place is None:
-        return {}
-    shared = (BIAS_NAME, ROLLOUTS_NAME, verdicts_name(ROLLOUTS_NAME), HIDDEN_STATES)
-    names = {name: name for name in shared}
-    changed = place.medoids.removeprefix(MEDOIDS_NAME)
-    names |= {name: f"{name}{changed}" for name in (MEDOIDS_NAME, QUESTION_NEURONS)}
-    names["neurons"] = place.neurons
-    return {name: own for name, own in names.items() if own in place.manifest.outputs}
+LENDABLE: Final = (
+    *(BIAS_NAME, ROLLOUTS_NAME, verdicts_name(ROLLOUTS_NAME), HIDDEN_STATES),
+    *(MEDOIDS_NAME, QUESTION_NEURONS, "neurons"),
+)
+
+
+def lent_by(place: Place | None) -> list[str]:
+    """Return the names of what a run can lend."""
+    return [] if place is None else [name for name in LENDABLE if place.holds(name)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ class Borrowing:
     directory: RunDirectory
     place: Place | None = None
     """The run that lends."""
-    lent: Mapping[str, str] = field(default_factory=dict)
+    lent: Collection[str] = ()
     """As `lent_by` returns it. The hashes of these are inputs of the directory, so they
     are no sources of what is made in it."""
 
@@ -52,7 +51,7 @@ class Borrowing:
     ) -> T:
         """Return a value as a whole."""
         if self.place is not None and name in self.lent:
-            return read_output(self.place, self.lent[name], codec)
+            return read_output(self.place, name, codec)
         return self.directory.once(name, codec, compute, made_from=self.own(made_from))
 
     def chunks(
@@ -66,7 +65,7 @@ class Borrowing:
     ) -> Sequence[R]:
         """Return a list that is computed chunk by chunk."""
         if self.place is not None and name in self.lent:
-            found = read_output(self.place, self.lent[name], codec)
+            found = read_output(self.place, name, codec)
             items.done(len(items.items))
             return found
         return self.directory.chunks(

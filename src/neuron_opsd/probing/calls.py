@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 from neuron_opsd.config.tables import Settings, as_config
 from neuron_opsd.planning.costs import Plan
 from neuron_opsd.probing import plan as planning
 from neuron_opsd.probing import probe as probing
-from neuron_opsd.probing.request import (
-    NUM_COMPLETIONS,
-    NUM_DRAWS,
-    NUM_QUESTIONS,
-    ProbeRequest,
-)
+from neuron_opsd.probing.request import ProbeRequest
 from neuron_opsd.progress import QUIET, Progress
 from neuron_opsd.results.probe import ProbeData
 
@@ -87,17 +82,11 @@ def plan_probe(
 def request_of(pool: str | Path, out: str | Path, choices: Choices) -> ProbeRequest:
     """Return what a probe is asked to do."""
     run, answers = choices.get("run"), choices.get("answers")
-    return ProbeRequest(
-        pool=str(pool),
-        out=Path(out),
-        run=None if run is None else Path(run),
-        answers=None if answers is None else str(answers),
-        num_questions=choices.get("questions", NUM_QUESTIONS),
-        num_draws=choices.get("draws", NUM_DRAWS),
-        library=choices.get("library", 0),
-        num_completions=choices.get("completions", NUM_COMPLETIONS),
-        num_written=choices.get("write", 0),
-        context_rules=tuple(choices.get("context_rules", ())),
-        selection_rules=tuple(choices.get("selection_rules", ())),
-        command=choices.get("command", ""),
-    )
+    given: dict[str, Any] = {
+        **choices,
+        "run": None if run is None else Path(run),
+        "answers": None if answers is None else str(answers),
+        "context_rules": tuple(choices.get("context_rules", ())),
+        "selection_rules": tuple(choices.get("selection_rules", ())),
+    }
+    return ProbeRequest(str(pool), Path(out), **given)

@@ -63,7 +63,7 @@ def with_rates(
     card: NeuronCard, counts: Counts, theirs: Counts, shared: list[str]
 ) -> NeuronCard:
     """Return a neuron with how many questions hold it in either run."""
-    place = card.layer * counts.shape.num_neurons + card.neuron
+    place = counts.shape.id_of(card.layer, card.neuron)
     rates = {
         name: Rates(int(counts.of(name)[place]), int(theirs.of(name)[place]))
         for name in shared

@@ -56,6 +56,10 @@ class Shape:
         layer, neuron = divmod(int(neuron_id), self.num_neurons)
         return layer, neuron
 
+    def id_of(self, layer: int, neuron: int) -> int:
+        """Return the id of a neuron of a layer."""
+        return layer * self.num_neurons + neuron
+
     def by_layer(self, counts: IntArray | BoolArray) -> IntArray:
         """Add up numbers ``(F,)`` over the neurons of each layer."""
         grid = counts.reshape(self.num_layers, self.num_neurons)

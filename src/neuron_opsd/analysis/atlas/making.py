@@ -1,4 +1,7 @@
-"""The atlas of a run, put together: from its files, from its model, beside another."""
+"""The atlases of an analysis: each put together from a run's files and its model.
+
+Each is written as a page and a JSON.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +9,36 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from neuron_opsd.analysis.atlas.beside import check_alike, put_beside
 from neuron_opsd.analysis.atlas.cards import asked_ids, choose, make_cards
 from neuron_opsd.analysis.atlas.counting import count_pool
 from neuron_opsd.analysis.atlas.layers import group_rows, layer_rows
-from neuron_opsd.analysis.atlas.movement import (
-    drawn_ids,
-    measure_movement,
-    rates_of,
-)
+from neuron_opsd.analysis.atlas.movement import drawn_ids, measure_movement, rates_of
 from neuron_opsd.analysis.atlas.reading import (
     Reader,
     read_again,
     with_output,
     with_tokens,
 )
-from neuron_opsd.analysis.atlas.source import Source
-from neuron_opsd.errors import ConfigError
+from neuron_opsd.analysis.atlas.source import Source, read_texts, source_of
+from neuron_opsd.analysis.cases import Findings
+from neuron_opsd.analysis.columns import pool_columns
+from neuron_opsd.analysis.inputs import assign_answers, read_run
+from neuron_opsd.analysis.places import named_runs
+from neuron_opsd.errors import ConfigError, ModelError
 from neuron_opsd.progress import Progress
-from neuron_opsd.results.atlas import AtlasData, NeuronCard
+from neuron_opsd.records import Question
+from neuron_opsd.report.atlas_page import render_atlas
+from neuron_opsd.results.atlas import AtlasData
 from neuron_opsd.runs.reporting import public_name
+from neuron_opsd.storage.codecs import encode, save_json, without_nan
+from neuron_opsd.storage.files import write_atomic
 from neuron_opsd.storage.manifest import installed_versions
 
+FOLDER: Final = "atlas"
+"""Of the pages, in that of the analysis; what was computed for one is beside it."""
 NUM_READ: Final = 256
 
 
@@ -107,7 +117,10 @@ def make_atlas(
         with_model=request.read_model,
         command=called.command,
         versions=installed_versions(),
-        data_hashes=hashes_of(source),
+        data_hashes={
+            "pool": source.run.pool_hash,
+            "neuron sets": source.place.hash_of("neurons"),
+        },
     )
     if other is not None:
         beside, cards = put_beside(source, counts, other, cards)
@@ -136,14 +149,85 @@ def with_model(
     if reason:
         return replace(data, cards=tuple(cards), why_not_moved=reason)
     movement = measure_movement(source, base, trained)
-    moved: tuple[NeuronCard, ...] = tuple(
+    moved = tuple(
         replace(card, trained=rates_of(source.shape, card, movement)) for card in cards
     )
     return replace(data, cards=moved, moved=movement.told)
 
 
-def hashes_of(source: Source) -> Mapping[str, str]:
-    """Return the hashes of what the atlas is made from."""
-    found = {"pool": source.run.pool_hash}
-    found["neuron sets"] = source.hash_of(source.place.neurons)
-    return found
+class AtlasWriter:
+    """Writes the atlas of each run of an analysis as soon as the run was looked at."""
+
+    def __init__(
+        self, request: AtlasRequest, command: str, out: Path, progress: Progress
+    ) -> None:
+        """Write into a folder; nothing is read yet."""
+        self.request = request
+        self.folder = out / FOLDER
+        self.pages: dict[str, str] = {}
+        """By the run's name, as links spell them."""
+        self._command = command
+        self._progress = progress
+        self._pools: Mapping[str, str | None] = {}
+        self._other: Findings | None = None
+
+    def begin(self, names: tuple[str, ...]) -> None:
+        """Check what was asked for, and read the run that stands beside the others.
+
+        Raises:
+            ConfigError: If it cannot be.
+            DataError: If that run is not prepared.
+        """
+        self.request.check()
+        self._pools = assign_answers(self.request.pools, names, "--pool")
+        if self.request.against is not None:
+            ((name, folder),) = named_runs([self.request.against]).items()
+            run = read_run(name, folder, self._progress.warn)
+            self._other = Findings(run, pool_columns(run, None), None, None)
+
+    def add(self, found: Findings, folder: Path) -> None:
+        """Write the atlas of a run, where its model is there to say what a neuron is.
+
+        Raises:
+            NeuronOpsdError: For anything that the user can mend.
+        """
+        name = found.run.name
+        try:
+            source = source_of(found, folder, self._texts(found), self.request.model)
+        except ModelError as error:
+            if self.request != FILES_ALONE:
+                raise
+            self._progress.warn(
+                f"{name}: no page of single neurons, since the run's model is not "
+                f"there to say how many it has ({error}); name it with --model"
+            )
+            return
+        called = Called(self._command, self.folder / name, self._progress)
+        self._write(make_atlas(source, self._beside(source), self.request, called))
+
+    def _texts(self, found: Findings) -> Mapping[str, Question]:
+        """Return the questions of a run's pool, none where no file was given."""
+        file = self._pools[found.run.name]
+        if file is not None:
+            return read_texts(found.run, file, self._progress.warn)
+        return found.questions
+
+    def _beside(self, source: Source) -> Source | None:
+        """Return the run that stands beside one."""
+        if self._other is None or self.request.against is None:
+            return None
+        return Source(
+            self._other,
+            self.request.against,
+            source.place,
+            source.config,
+            source.shape,
+            texts={},
+        )
+
+    def _write(self, data: AtlasData) -> None:
+        """Write the page and the JSON of one atlas."""
+        page = self.folder / f"{data.run}.html"
+        save_json(without_nan(data), page.with_name(f"{data.run}.json"))
+        write_atomic(page, encode(render_atlas(data)))
+        self.pages[data.run] = quote(page.name)

@@ -12,6 +12,7 @@ from neuron_opsd.analysis.atlas.counting import Shape
 from neuron_opsd.analysis.atlas.source import Source
 from neuron_opsd.method.contexts.search import jaccard_distance
 from neuron_opsd.method.enrichment import IntArray
+from neuron_opsd.method.selection import kept_ids
 from neuron_opsd.method.statistics import FloatArray
 from neuron_opsd.records import NeuronIds, NeuronSet
 from neuron_opsd.results.atlas import (
@@ -54,7 +55,7 @@ def measure_movement(
     source: Source, base: Sequence[NeuronSet], trained: Sequence[NeuronSet]
 ) -> Movement:
     """Measure how far sets moved, question by question."""
-    kept = {entry.question_id for entry in source.run.selection if entry.kept}
+    kept = kept_ids(source.run.selection)
     names, rows = [], []
     before = np.zeros(source.shape.size, dtype=np.int64)
     after = before.copy()
@@ -137,5 +138,5 @@ def moved_neurons(
 
 def rates_of(shape: Shape, card: NeuronCard, movement: Movement) -> Rates:
     """Return how many of the questions hold a neuron before and after."""
-    one = card.layer * shape.num_neurons + card.neuron
+    one = shape.id_of(card.layer, card.neuron)
     return Rates(int(movement.before[one]), int(movement.after[one]))
