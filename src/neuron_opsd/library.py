@@ -233,9 +233,8 @@ def analyse(
     Raises:
         NeuronOpsdError: For anything that the user can mend.
     """
-    folders, files = map(Path, listed(runs)), map(str, listed(answers))
-    given = tuple(folders), Path(out), tuple(files), command, atlas
-    return analysis.analyse(analysis.AnalysisRequest(*given), progress)
+    folders, files = list(map(Path, listed(runs))), list(map(str, listed(answers)))
+    return analysis.analyse(folders, Path(out), progress, files, command, atlas)
 
 
 def plan(

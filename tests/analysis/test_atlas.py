@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from loaded import plain_network
-from neuron_opsd.analysis.analyse import AnalysisRequest, analyse
+from neuron_opsd.analysis.analyse import analyse
 from neuron_opsd.analysis.atlas import reading
 from neuron_opsd.analysis.atlas.making import AtlasRequest
 from neuron_opsd.analysis.places import Place
@@ -94,8 +94,7 @@ class Charted:
 def charted(out: Path, *runs: Path, **choices: Any) -> Silent:
     """Analyse some runs with an atlas; return what was said."""
     progress = Silent()
-    request = AnalysisRequest(runs, out, (), "a command", AtlasRequest(**choices))
-    analyse(request, progress)
+    analyse(runs, out, progress, (), "a command", AtlasRequest(**choices))
     return progress
 
 

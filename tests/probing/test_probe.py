@@ -25,7 +25,7 @@ from neuron_opsd.method.contexts import CONTEXT_RULES
 from neuron_opsd.method.selection import SELECTION_RULES
 from neuron_opsd.probing import probe as probing
 from neuron_opsd.probing.arms import reordered
-from neuron_opsd.probing.calls import Choices, request_of
+from neuron_opsd.probing.request import Choices, request_of
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import Demonstration, TeacherContext
 from neuron_opsd.results.probe import ContextResult, ProbeData, SelectionResult

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -49,40 +48,39 @@ NUM_RESAMPLES: Final = 2000
 NUM_BINS: Final = 10
 
 
-@dataclass(frozen=True, slots=True)
-class AnalysisRequest:
-    """What is to be analysed."""
-
-    runs: tuple[Path, ...]
-    """Run directories, told apart by their folders' names."""
-    out: Path
-    """Folder for `analysis.json`, `analysis.csv` and `analysis.html`."""
-    answers: tuple[str, ...] = ()
-    """Files with the pools' gold answers, as `assign_answers` reads them."""
-    command: str = ""
-    """How it was called, for the page."""
-    atlas: AtlasRequest = FILES_ALONE
-    """What the pages about single neurons show."""
-
-
-def analyse(request: AnalysisRequest, progress: Progress) -> AnalysisData:
+def analyse(
+    runs: Sequence[Path],
+    out: Path,
+    progress: Progress,
+    answers: Sequence[str] = (),
+    command: str = "",
+    atlas: AtlasRequest = FILES_ALONE,
+) -> AnalysisData:
     """Analyse prepared runs and write what was found; equal runs give equal files.
 
     Nothing in the runs' folders is changed.
+
+    Args:
+        runs: Run directories, told apart by their folders' names.
+        out: Folder for `analysis.json`, `analysis.csv` and `analysis.html`.
+        progress: Called with every run.
+        answers: Files with the pools' gold answers, as `assign_answers` reads them.
+        command: How it was called, for the page.
+        atlas: What the pages about single neurons show.
     """
-    folders = named_runs(request.runs)
-    check_out(request.out, folders)
-    check_places(request.out)
-    sources = inputs.assign_answers(request.answers, tuple(folders))
-    atlases = AtlasWriter(request.atlas, request.command, request.out, progress)
+    folders = named_runs(runs)
+    check_out(out, folders)
+    check_places(out)
+    sources = inputs.assign_answers(answers, tuple(folders))
+    atlases = AtlasWriter(atlas, command, out, progress)
     atlases.begin(tuple(folders))
-    runs, found, drawn = [], [], []
+    read, found, drawn = [], [], []
     with progress.stage("analysis", len(folders), "runs") as done:
         for name, folder in folders.items():
             run = inputs.read_run(name, folder, progress.warn)
             findings = look_at_answers(run, sources[name], progress)
             analysis, measures = analyse_run(findings)
-            runs.append(run)
+            read.append(run)
             found.append(analysis)
             drawn.append(measures)
             atlases.add(findings, folder)
@@ -91,14 +89,14 @@ def analyse(request: AnalysisRequest, progress: Progress) -> AnalysisData:
         title=title_of(tuple(folders)),
         runs=tuple(found),
         overall=association.mean_of(drawn).intervals() if len(drawn) > 1 else {},
-        between=distances_between(runs, found),
+        between=distances_between(read, found),
         num_resamples=NUM_RESAMPLES,
-        command=request.command,
+        command=command,
         versions=installed_versions(),
-        data_hashes={f"{run.name}, pool": run.pool_hash for run in runs},
+        data_hashes={f"{run.name}, pool": run.pool_hash for run in read},
         atlases=atlases.pages,
     )
-    write_analysis(data, request.out)
+    write_analysis(data, out)
     return data
 
 

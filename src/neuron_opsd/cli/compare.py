@@ -12,8 +12,6 @@ from neuron_opsd.cli.text import duration
 
 if TYPE_CHECKING:
     from neuron_opsd.comparison.forecast import Forecast
-    from neuron_opsd.config.recipes import Recipe
-    from neuron_opsd.library import Choices
     from neuron_opsd.results.comparison import ComparisonData
 
 
@@ -66,7 +64,8 @@ def compare(  # noqa: PLR0913 - one argument per flag
     config = options.resolve_with_model(settings, above, written.settings)
     named = options.read_named(sources, "--source"), options.need_tests(tests)
     flags = {"seeds": seeds, "warm_start": warm_start, "at": at, "oracle": oracle}
-    choices = choices_of(written, methods, flags)
+    choices: Any = {"recipe": written, "methods": methods, **options.given(flags)}
+    choices["command"] = options.COMMAND_LINE.get()
     with options.opened(output, config) as terminal:
         if dry_run:
             from neuron_opsd.library import forecast
@@ -77,21 +76,6 @@ def compare(  # noqa: PLR0913 - one argument per flag
         with options.tracked(track, out, terminal) as progress:
             data = no.compare(*named, out, config, progress, **choices)
         show_comparison(terminal, data, out)
-
-
-def choices_of(
-    recipe: Recipe, methods: tuple[str, ...], flags: dict[str, Any]
-) -> Choices:
-    """Return how methods are compared: by a recipe, and the flags that were given."""
-    given: Any = {
-        name: value
-        for name, value in flags.items()
-        if value is not None and value is not False and value != ()
-    }
-    command = options.COMMAND_LINE.get()
-    choices: Choices = {"recipe": recipe, "methods": methods, "command": command}
-    choices.update(given)
-    return choices
 
 
 def show_comparison(terminal: Terminal, data: ComparisonData, out: Path) -> None:

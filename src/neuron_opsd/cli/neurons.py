@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from cyclopts import Parameter
 
@@ -32,10 +32,6 @@ class NeuronFlags:
     """Neurons kept for overlap; the setting neurons.keep."""
     chunk_tokens: int | None = None
     """Tokens of a chunk; the setting neurons.chunk_tokens."""
-
-    def given(self) -> dict[str, Any]:
-        """Return the settings that were given."""
-        return {name: one for name, one in asdict(self).items() if one is not None}
 
 
 NO_FLAGS = NeuronFlags()
@@ -87,7 +83,8 @@ def neurons(
         flags: Which neurons count.
     """
     options.keep_settings_file(out, settings)
-    config = options.resolve_with_model(settings, {"neurons": flags.given()})
+    above = {"neurons": options.given(vars(flags))}
+    config = options.resolve_with_model(settings, above)
     with options.opened(output, config) as terminal:
         count = no.extract_neurons(completions, out, config, terminal)
         if terminal.json:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -154,6 +154,15 @@ def keep_settings_file(out: Path, settings: Settings) -> None:
         check_result_place(out, [settings.config])
 
 
+def given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of some values that were given."""
+    return {
+        name: value
+        for name, value in values.items()
+        if value is not None and value is not False and value not in ((), {})
+    }
+
+
 def resolve(
     settings: Settings,
     above: dict[str, Any] | None = None,
@@ -171,14 +180,13 @@ def resolve(
     if settings.config is not None and (fault := settings_fault(settings.config)):
         complain(f"warning: {settings.config} {fault}; it is used as it is")
     flags = {
-        "model": {"name": settings.model} if settings.model is not None else {},
+        "model": given({"name": settings.model}),
         "preset": settings.preset,
         "seed": settings.seed,
         "questions": {"format": ",".join(settings.formats)} if settings.formats else {},
     }
-    given = {name: value for name, value in flags.items() if value not in (None, {})}
     table = merge(config.model_dump(exclude_unset=True), above or {})
-    return config_from_table(merge(table, given))
+    return config_from_table(merge(table, given(flags)))
 
 
 def resolve_with_model(

@@ -9,11 +9,11 @@ where the user asked for them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from neuron_opsd import errors
 from neuron_opsd.comparison import run_group
@@ -31,7 +31,7 @@ from neuron_opsd.comparison.variants import with_budget
 from neuron_opsd.config import Config
 from neuron_opsd.methods import Oracle, Targets
 from neuron_opsd.pipeline import centred
-from neuron_opsd.progress import Progress
+from neuron_opsd.progress import PassedOn, Progress
 from neuron_opsd.results.comparison import BASE, FORM, Failure
 from neuron_opsd.results.run import PROMPTED
 from neuron_opsd.runs.context import RunContext
@@ -242,35 +242,19 @@ def form_adapter(folder: Path) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Prefixed:
+class Prefixed(PassedOn):
     """Progress whose stages say what group they are of; warns of nothing twice."""
 
     progress: Progress
     prefix: str
     said: set[str] = field(default_factory=set)
 
-    def stage(
-        self, name: str, total: int, unit: str
-    ) -> AbstractContextManager[Callable[[int], None]]:
-        """Open a stage."""
-        return self.progress.stage(f"{self.prefix}, {name}", total, unit)
+    def called(self, stage: str) -> str:
+        """Say what group a stage is of."""
+        return f"{self.prefix}, {stage}"
 
     def warn(self, text: str) -> None:
         """Pass on a warning that was not passed on before."""
         if text not in self.said:
             self.said.add(text)
             self.progress.warn(f"{self.prefix}: {text}")
-
-    def log_settings(self, stage: str, settings: Mapping[str, Any]) -> None:
-        """Pass on what a training is done with."""
-        self.progress.log_settings(f"{self.prefix}, {stage}", settings)
-
-    def log_metrics(
-        self,
-        stage: str,
-        step: int,
-        metrics: Mapping[str, float],
-        events: Sequence[str] = (),
-    ) -> None:
-        """Pass on what a step measured."""
-        self.progress.log_metrics(f"{self.prefix}, {stage}", step, metrics, events)

@@ -40,23 +40,14 @@ SECONDS: Final = 20.0
 """Between what a worker sends while a stage lasts; at its end it always does."""
 
 
-class FilesOf:
-    """The files of a folder, as they are when they are sent to a worker."""
+class FilesOf(dict[str, bytes]):
+    """The files of a folder, if any, as they are when they are sent to a worker."""
 
     def __init__(self, folder: Path | None) -> None:
-        """Take a folder; without one there are none."""
         self._folder = folder
-        self.files: Mapping[str, bytes] = {}
 
-    def __reduce__(self) -> tuple[Callable[..., FilesOf], tuple[dict[str, bytes]]]:
-        return arrived, (copied(self._folder) if self._folder else {},)
-
-
-def arrived(files: Mapping[str, bytes]) -> FilesOf:
-    """Return what a worker gets."""
-    found = FilesOf(None)
-    found.files = files
-    return found
+    def __reduce__(self) -> tuple[type[dict[str, bytes]], tuple[dict[str, bytes]]]:
+        return dict, (copied(self._folder) if self._folder else {},)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +55,9 @@ class Group:
     """A group that a worker is to fill."""
 
     key: GroupKey
-    files: FilesOf
+    files: Mapping[str, bytes]
     """What of it there is."""
-    before: FilesOf
+    before: Mapping[str, bytes]
     """The group that it begins from, if any."""
     parts: Mapping[GroupKey, Outcome]
     """What became of that."""
@@ -179,8 +170,8 @@ def fill_here(
         comparison = replace(context.comparison, out=Path(home))
         folder = group_folder(comparison, group.key)
         begun = group_folder(comparison, (seed, source, BASE))
-        write_files(folder, group.files.files)
-        write_files(begun / cell_folder(FORM) / "adapter", group.before.files)
+        write_files(folder, group.files)
+        write_files(begun / cell_folder(FORM) / "adapter", group.before)
         telling = Telling(group.key, Original(folder), send)
         own = replace(context, comparison=comparison, model=model, progress=telling)
         shared_verifier().forget()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Unpack
 
 from neuron_opsd.config import Config
+from neuron_opsd.config.tables import Settings, as_config
 from neuron_opsd.known import NAMES
 from neuron_opsd.method.contexts import CONTEXT_RULES
 from neuron_opsd.method.contexts.search import Signal
@@ -18,22 +21,36 @@ from neuron_opsd.planning.workload import Rates, Work
 from neuron_opsd.probing.borrowing import lent_by
 from neuron_opsd.probing.request import (
     RANKED_PER_ASKED,
+    Choices,
     ProbeRequest,
     Rules,
     check_request,
     place_for,
     read_library,
+    request_of,
     resolved_for,
     rules_for,
     settings_for,
 )
-from neuron_opsd.progress import Progress
+from neuron_opsd.progress import QUIET, Progress
 from neuron_opsd.runs.inputs import Inputs
 from neuron_opsd.stages.beliefs import MOST_TOKENS
 
 
-def plan_probe(request: ProbeRequest, config: Config, progress: Progress) -> Plan:
-    """Return tokens and time of every stage of a probe, at most."""
+def plan_probe(
+    pool: str | Path,
+    settings: Settings,
+    progress: Progress = QUIET,
+    **choices: Unpack[Choices],
+) -> Plan:
+    """Estimate tokens and time of a probe, at most; nothing is written.
+
+    Takes what `probe` takes, but no folder.
+
+    Raises:
+        NeuronOpsdError: For anything that the user can mend.
+    """
+    request, config = request_of(pool, Path(), choices), as_config(settings)
     check_request(request)
     place = place_for(request)
     config = settings_for(request, config, place)

@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 from neuron_opsd.analysis.places import Place
 from neuron_opsd.answers.readers import readers_for
 from neuron_opsd.answers.verifier import shared_verifier
 from neuron_opsd.config import Config
-from neuron_opsd.config.tables import flatten
+from neuron_opsd.config.tables import Settings, as_config, flatten
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.pipeline import centred
 from neuron_opsd.probing.answered import (
@@ -34,18 +34,20 @@ from neuron_opsd.probing.labels import judge_of
 from neuron_opsd.probing.request import (
     RANKED_PER_ASKED,
     TRAINING,
+    Choices,
     ProbeRequest,
     Rules,
     check_request,
     first_drawn,
     place_for,
     read_library,
+    request_of,
     resolved_for,
     rules_for,
     settings_for,
 )
 from neuron_opsd.probing.summary import Asked, Summary, summarise
-from neuron_opsd.progress import Progress
+from neuron_opsd.progress import QUIET, Progress
 from neuron_opsd.records import Question
 from neuron_opsd.records.beliefs import Belief
 from neuron_opsd.results.probe import ProbeData
@@ -86,12 +88,28 @@ class Questions:
     """Those that context rules are tried on, some of the ranked."""
 
 
-def probe(request: ProbeRequest, config: Config, progress: Progress) -> ProbeData:
-    """Probe a pool, and write what was found; the same call resumes.
+def probe(
+    pool: str | Path,
+    out: str | Path,
+    settings: Settings,
+    progress: Progress = QUIET,
+    **choices: Unpack[Choices],
+) -> ProbeData:
+    """Say before any training which signals make the best teacher on a pool.
+
+    The same call resumes a probe that was stopped.
+
+    Args:
+        pool: Unlabelled questions; answers in the file are not read.
+        out: Folder that gets `probe.json`, `probe.csv` and `probe.html`.
+        settings: Of the run that is to follow; they name the model, unless a run does.
+        progress: Called with every stage.
+        choices: What is tried, on how much.
 
     Raises:
         NeuronOpsdError: For anything that the user can mend.
     """
+    request, config = request_of(pool, out, choices), as_config(settings)
     check_request(request)
     check_folder(request.out, "run")
     check_files(request.out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypedDict
 
 from neuron_opsd.analysis.places import Place, kept_settings, place_of
 from neuron_opsd.config import Config
@@ -107,7 +107,7 @@ def rules_for(
 
 @dataclass(frozen=True, slots=True)
 class ProbeRequest:
-    """What a probe is asked to do, as `calls.Choices` describes it."""
+    """What a probe is asked to do, as `Choices` describe it."""
 
     pool: str
     out: Path
@@ -122,6 +122,42 @@ class ProbeRequest:
     """Those that are tried; all if left out."""
     selection_rules: tuple[str, ...] = ()
     command: str = ""
+
+
+class Choices(TypedDict, total=False):
+    """How a pool is probed, where it is not by default."""
+
+    run: str | Path
+    """Folder of a run, or of a method of a comparison, whose answers are taken."""
+    answers: str | Path
+    """File with the pool's gold answers; without it none is read."""
+    questions: int
+    """On which context rules are tried."""
+    draws: int
+    """Of a rule that draws."""
+    library: int
+    """Questions of the pool that are answered; 0 means all."""
+    completions: int
+    """Own free answers to a question that teachers score, at most."""
+    write: int
+    """Free answers that each teacher writes anew to a question; 0 means none."""
+    context_rules: Sequence[str]
+    selection_rules: Sequence[str]
+    command: str
+    """How the probe was called, for its page."""
+
+
+def request_of(pool: str | Path, out: str | Path, choices: Choices) -> ProbeRequest:
+    """Return what a probe is asked to do."""
+    run, answers = choices.get("run"), choices.get("answers")
+    given: dict[str, Any] = {
+        **choices,
+        "run": None if run is None else Path(run),
+        "answers": None if answers is None else str(answers),
+        "context_rules": tuple(choices.get("context_rules", ())),
+        "selection_rules": tuple(choices.get("selection_rules", ())),
+    }
+    return ProbeRequest(str(pool), Path(out), **given)
 
 
 def check_request(request: ProbeRequest) -> None:

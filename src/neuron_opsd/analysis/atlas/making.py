@@ -59,36 +59,15 @@ class AtlasRequest:
     num_read: int = NUM_READ
     """Questions whose sets are read again under base and trained model, at most."""
 
-    def check(self) -> None:
-        """Refuse what cannot be.
-
-        Raises:
-            ConfigError: If the number of questions is too small.
-        """
-        if self.num_read < 2:
-            raise ConfigError(
-                f"--num-read is {self.num_read}, but sets are compared of 2 questions "
-                "or more"
-            )
-
 
 FILES_ALONE: Final = AtlasRequest()
 """What is shown by default: what the files of a run tell."""
 
 
-@dataclass(frozen=True, slots=True)
-class Called:
-    """How an atlas was asked for, and where it may keep what it computes."""
-
-    command: str
-    folder: Path
-    progress: Progress
-
-
 def make_atlas(
-    source: Source, other: Source | None, request: AtlasRequest, called: Called
+    source: Source, other: Source | None, request: AtlasRequest, command: str
 ) -> AtlasData:
-    """Make the atlas of one run.
+    """Make the atlas of one run from its files.
 
     Raises:
         NeuronOpsdError: For anything that the user can mend.
@@ -115,7 +94,7 @@ def make_atlas(
         cards=cards,
         with_texts=bool(source.texts),
         with_model=request.read_model,
-        command=called.command,
+        command=command,
         versions=installed_versions(),
         data_hashes={
             "pool": source.run.pool_hash,
@@ -125,17 +104,15 @@ def make_atlas(
     if other is not None:
         beside, cards = put_beside(source, counts, other, cards)
         data = replace(data, beside=beside, cards=cards)
-    return with_model(data, source, request, called) if request.read_model else data
+    return data
 
 
-def with_model(
-    data: AtlasData, source: Source, request: AtlasRequest, called: Called
-) -> AtlasData:
+def with_model(data: AtlasData, reader: Reader, num_read: int) -> AtlasData:
     """Add what only the model can tell."""
-    reader = Reader.of(source, called.folder, called.progress)
+    source = reader.source
     cards = with_output(reader.model, data.cards)
     if not source.texts:
-        called.progress.warn(
+        reader.progress.warn(
             f"{source.run.name}: without its questions nothing can be read again, so "
             "no tokens and no sets after training are shown; name the file with "
             "--pool, or --answers"
@@ -144,7 +121,7 @@ def with_model(
             data, cards=tuple(cards), why_not_moved="no questions were given"
         )
     cards = with_tokens(reader, cards)
-    ids = drawn_ids(source, request.num_read)
+    ids = drawn_ids(source, num_read)
     base, trained, reason = read_again(reader, ids)
     if reason:
         return replace(data, cards=tuple(cards), why_not_moved=reason)
@@ -178,7 +155,11 @@ class AtlasWriter:
             ConfigError: If it cannot be.
             DataError: If that run is not prepared.
         """
-        self.request.check()
+        if self.request.num_read < 2:
+            raise ConfigError(
+                f"--num-read is {self.request.num_read}, but sets are compared of 2 "
+                "questions or more"
+            )
         self._pools = assign_answers(self.request.pools, names, "--pool")
         if self.request.against is not None:
             ((name, folder),) = named_runs([self.request.against]).items()
@@ -202,8 +183,12 @@ class AtlasWriter:
                 f"there to say how many it has ({error}); name it with --model"
             )
             return
-        called = Called(self._command, self.folder / name, self._progress)
-        self._write(make_atlas(source, self._beside(source), self.request, called))
+        other = self._beside(source)
+        data = make_atlas(source, other, self.request, self._command)
+        if self.request.read_model:
+            reader = Reader.of(source, self.folder / name, self._progress)
+            data = with_model(data, reader, self.request.num_read)
+        self._write(data)
 
     def _texts(self, found: Findings) -> Mapping[str, Question]:
         """Return the questions of a run's pool, none where no file was given."""
