@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks import probe_validity
-from neuron_opsd.probing.recommending import recommend
+from neuron_opsd.probing.summary import recommend
 from neuron_opsd.probing.validity import ScoredArms, known_validity
 from neuron_opsd.records.scores import Interval
 from neuron_opsd.results.probe import ContextResult, PairResult, Validity

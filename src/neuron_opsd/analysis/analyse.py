@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -17,9 +18,9 @@ from neuron_opsd.analysis.columns import (
     pool_columns,
     unlabelled_measures,
 )
-from neuron_opsd.analysis.files import check_places, write_analysis
 from neuron_opsd.analysis.places import group_of, named_runs
 from neuron_opsd.answers.verifier import shared_verifier, unsettled_text
+from neuron_opsd.comparison.tables import TableRow, csv_text
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.method import association
 from neuron_opsd.method.retrieval.spread import (
@@ -30,6 +31,9 @@ from neuron_opsd.method.retrieval.spread import (
 )
 from neuron_opsd.method.statistics import FloatArray, means
 from neuron_opsd.progress import Progress
+from neuron_opsd.records.scores import Interval
+from neuron_opsd.report.analysis_page import render_analysis
+from neuron_opsd.report.analysis_tables import MEAN
 from neuron_opsd.results.analysis import (
     ACCURACY,
     AGREEMENT,
@@ -42,7 +46,11 @@ from neuron_opsd.results.analysis import (
 )
 from neuron_opsd.runs.reporting import public_name
 from neuron_opsd.seeds import generator
+from neuron_opsd.storage.codecs import encode, save_json, without_nan
+from neuron_opsd.storage.files import is_leftover_of, write_atomic
+from neuron_opsd.storage.folders import check_outside
 from neuron_opsd.storage.manifest import MANIFEST, installed_versions
+from neuron_opsd.storage.output_paths import check_file_place, check_folder_place
 
 NUM_RESAMPLES: Final = 2000
 NUM_BINS: Final = 10
@@ -252,3 +260,65 @@ def distances_between(
                     generator(0, "analysis", "between", *hashes),
                 )
     return tuple(map(tuple, table))
+
+
+JSON, CSV, PAGE = "analysis.json", "analysis.csv", "analysis.html"
+
+TEACHER_CHECK: Final = (
+    *("student_agreement", "teacher_agreement", "student_entropy", "teacher_entropy"),
+)
+"""What the CSV has of the questions that student and teacher were asked."""
+
+
+def check_places(out: Path) -> None:
+    """Refuse a folder in which the files of an analysis cannot be written."""
+    check_folder_place(out)
+    check_outside(out)
+    for name in (JSON, CSV, PAGE):
+        check_file_place(out / name)
+    held = sorted(one.name for one in out.iterdir()) if out.is_dir() else []
+    others = [name for name in held if not is_leftover_of(JSON, name)]
+    if others and JSON not in others:
+        raise ConfigError(
+            f"{out} holds {others[0]} and no {JSON}; choose a new or empty folder for "
+            "--out, or that of an earlier analysis"
+        )
+
+
+def write_analysis(data: AnalysisData, out: Path) -> None:
+    """Write an analysis as JSON, as CSV and as a page."""
+    save_json(without_nan(data), out / JSON)
+    write_atomic(out / CSV, encode(csv_text([*table_rows(data)])))
+    write_atomic(out / PAGE, encode(render_analysis(data)))
+
+
+def table_rows(data: AnalysisData) -> Iterator[TableRow]:
+    """Yield every number as a row: run, quantity, value, low, high."""
+    for run in data.runs:
+        yield from (table_row(run.name, *one) for one in quantities(run))
+    yield from (table_row(MEAN, *one) for one in data.overall.items())
+    for one, row in zip(data.runs, data.between, strict=False):
+        for other, value in zip(data.runs, row, strict=True):
+            if value is not None and one is not other:
+                yield table_row(f"{one.name} to {other.name}", PAIRS, alone(value))
+
+
+def table_row(run: str, quantity: str, interval: Interval) -> TableRow:
+    """Return a number and the ends of its interval, nothing for what is none."""
+    return {"run": run, "quantity": quantity, **without_nan(interval)}
+
+
+def quantities(run: RunAnalysis) -> Iterator[tuple[str, Interval]]:
+    """Yield what was measured of one run, its bins and teacher included."""
+    yield from run.measures.items()
+    for target, bins in run.bins.items():
+        for place, one in enumerate(bins, 1):
+            yield f"bin.{target}.{place}", one.mean
+            yield f"bin.{target}.{place}.count", alone(one.center)
+    for name in TEACHER_CHECK if run.teacher_check is not None else ():
+        yield f"teacher_check.{name}", alone(getattr(run.teacher_check, name))
+
+
+def alone(value: float) -> Interval:
+    """Return a number without an interval."""
+    return Interval(value, math.nan, math.nan)

@@ -22,13 +22,12 @@ from neuron_opsd import errors
 from neuron_opsd.cli import (
     compare,
     export,
-    forgetting,
     inspect,
     neurons,
     planning,
     probe,
     run,
-    split,
+    scoring,
 )
 from neuron_opsd.cli.exit_statuses import BROKEN_PIPE, DONE, MISTAKE, TRY_AGAIN
 from neuron_opsd.cli.options import COMMAND_LINE
@@ -67,14 +66,15 @@ TEST = "--test exam=exam.jsonl"
 COMMANDS: Final[Mapping[Callable[..., int | None], str]] = {
     run.run: f"{POOL} {TEST} --out runs/first",
     run.demo: "--quick",
-    run.evaluate: f"--model MODEL {TEST} --adapter runs/first/adapter --out exam.json",
+    scoring.evaluate: f"--model MODEL {TEST} --adapter runs/first/adapter "
+    "--out exam.json",
     compare.compare: "--model MODEL --source law=law-pool.jsonl "
     "--test law=law.jsonl other=other.jsonl --out runs/compared",
     compare.methods: "",
     neurons.analyse: "runs/first --answers labelled.jsonl --out runs/first-analysis",
     run.fetch: "demo",
     probe.probe: f"{POOL} --out runs/probed",
-    split.split: "labelled.csv --out questions",
+    planning.split: "labelled.csv --out questions",
     planning.preview: POOL,
     inspect.read: "outputs.jsonl --set answers.reader=number",
     planning.plan: f"{POOL} {TEST}",
@@ -83,7 +83,7 @@ COMMANDS: Final[Mapping[Callable[..., int | None], str]] = {
     inspect.watch: "runs/first",
     inspect.report: "runs/first",
     export.export: "runs/first --to merged --out first-merged",
-    forgetting.forgetting: "runs/first --out first-forgetting --limit 500",
+    scoring.forgetting: "runs/first --out first-forgetting --limit 500",
     export.push: "runs/first OWNER/NAME --base-model OWNER/BASE --dry-run",
     planning.config: "--set method=lmsi > settings.toml",
     planning.doctor: "",

@@ -126,8 +126,8 @@ def show_analysis(terminal: Terminal, data: AnalysisData, out: Path) -> None:
     """Show the correlations, the outcome in a few sentences and where the page is."""
     from urllib.parse import unquote
 
+    from neuron_opsd.analysis.analyse import CSV, JSON, PAGE
     from neuron_opsd.analysis.atlas.making import FOLDER as ATLAS
-    from neuron_opsd.analysis.files import CSV, JSON, PAGE
     from neuron_opsd.report.analysis_page import outcome
     from neuron_opsd.report.analysis_tables import GIVEN, UNLABELLED, correlation_rows
 

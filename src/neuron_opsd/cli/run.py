@@ -1,15 +1,14 @@
-"""The commands that use one model: run, demo, fetch, evaluate."""
+"""The commands run and demo, and fetch, which gets what a demo needs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import neuron_opsd as no
 from neuron_opsd.cli import options
 from neuron_opsd.cli.exit_statuses import DONE
-from neuron_opsd.cli.terminal import PROGRAM, Terminal
+from neuron_opsd.cli.terminal import Terminal
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.processes.ranks import launched_rank
 
@@ -128,65 +127,6 @@ def fetch(
         )
 
 
-def evaluate(  # noqa: PLR0913 - one argument per flag
-    *,
-    out: Path | None = None,
-    tests: options.Tests = (),
-    adapter: Path | None = None,
-    completions: Annotated[
-        tuple[str, ...], options.several("--completions", "--completion")
-    ] = (),
-    against: str | None = None,
-    confidence: str = "",
-    settings: options.Settings = options.DEFAULT_SETTINGS,
-    output: options.Output = options.DEFAULT_OUTPUT,
-) -> None:
-    """Test a model, with or without an adapter; or score samples made elsewhere.
-
-    With `--completions` no model is loaded: files of vLLM, of OpenAI-like servers, of
-    lm-eval (`--log_samples`), of inspect or with columns of one's own are scored, with
-    intervals, calibration and paired differences.
-
-    Args:
-        out: JSON file for the metrics of every test set; of samples, also a page.
-        tests: Test sets with answers, NAME=FILE each; at least one, and for samples
-            one, or none if they carry their own questions and answers.
-        adapter: Folder of an adapter to test with the model.
-        completions: Files of samples, NAME=FILE or FILE each; all are compared with
-            the first.
-        against: File of samples that all others are compared with.
-        confidence: Column with the confidence that a sample states; `confidence` and
-            the like are found without.
-    """
-    if completions or against is not None:
-        from neuron_opsd.cli.judging import judge_files, refuse_model
-
-        refuse_model(settings, adapter)
-        files = (*(() if against is None else (against,)), *completions)
-        judge_files(files, tests, out, confidence, settings, output)
-        return
-    if out is None:
-        raise ConfigError(
-            f"--out is missing; see {PROGRAM} evaluate --help; it names a JSON file "
-            "for the metrics"
-        )
-    if confidence:
-        raise ConfigError(
-            f"--confidence is {confidence!r}, but it is a column of --completions, "
-            "which are missing; give them, or leave it out"
-        )
-    options.keep_settings_file(out, settings)
-    config = options.resolve_with_model(settings)
-    test_files = options.need_tests(tests)
-    with options.opened(output, config) as terminal:
-        results = no.evaluate(test_files, config, adapter, out, terminal)
-        if terminal.json:
-            terminal.show_json(results)
-        else:
-            show_metrics(terminal, results)
-            terminal.show(f"metrics: {out}")
-
-
 def show_results(terminal: Terminal, data: ReportData, run: Path) -> None:
     """Show the table, the outcome in a sentence and where the report is."""
     from neuron_opsd.report.run_outcome import outcome_sentence, result_table
@@ -216,17 +156,3 @@ def show_results(terminal: Terminal, data: ReportData, run: Path) -> None:
     terminal.show(
         outcome, "", f"adapter: {run / ADAPTER}", f"report:  {run / RUN_PAGE}"
     )
-
-
-def show_metrics(
-    terminal: Terminal, results: Mapping[str, Mapping[str, float | None]]
-) -> None:
-    """Show one column per test set and one line per metric."""
-    from neuron_opsd.report.wording import metric_text
-
-    names = list(dict.fromkeys(name for row in results.values() for name in row))
-    rows = [
-        [name, *(metric_text(row.get(name)) for row in results.values())]
-        for name in names
-    ]
-    terminal.show_table(["metric", *results], rows)

@@ -20,12 +20,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
-from neuron_opsd.cli.tables import fitting_table
 from neuron_opsd.cli.text import (
     PLAIN_SIGNS,
     clean,
     duration,
     escaped_toml,
+    fitting_table,
     one_line,
     pace_text,
     plain_values,

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 
 from neuron_opsd.comparison import measuring
-from neuron_opsd.comparison.resampled import CONTRASTED, Drawn, Frame, target_draws
+from neuron_opsd.comparison.measuring import CONTRASTED, Drawn, Frame, target_draws
 from neuron_opsd.config import EvaluationConfig
 from neuron_opsd.method.calibration import columns_of
 from neuron_opsd.method.labels import OF_LABELS, baseline_answer

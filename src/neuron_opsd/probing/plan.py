@@ -18,7 +18,7 @@ from neuron_opsd.planning.costs import Cost, Plan
 from neuron_opsd.planning.estimate import NUM_SAMPLES, clock_of, count_work, try_base
 from neuron_opsd.planning.trials import Trial
 from neuron_opsd.planning.workload import Rates, Work
-from neuron_opsd.probing.borrowing import lent_by
+from neuron_opsd.probing.answered import lent_by
 from neuron_opsd.probing.request import (
     RANKED_PER_ASKED,
     Choices,

@@ -22,12 +22,13 @@ from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.pipeline import centred
 from neuron_opsd.probing.answered import (
     AnsweredPool,
+    Borrowing,
     answer_pool,
     kept_by,
+    lent_by,
     scored_completions,
 )
 from neuron_opsd.probing.arms import FOLDER, Arm, Listening, hear_arm
-from neuron_opsd.probing.borrowing import Borrowing, lent_by
 from neuron_opsd.probing.columns import Judge
 from neuron_opsd.probing.files import check_files, write_probe
 from neuron_opsd.probing.labels import judge_of

@@ -7,8 +7,13 @@ from typing import Final
 
 import numpy as np
 
-from neuron_opsd.analysis.atlas.counting import Counts, count_pool
-from neuron_opsd.analysis.atlas.layers import group_rows, is_common, layer_rows
+from neuron_opsd.analysis.atlas.counting import (
+    Counts,
+    count_pool,
+    group_rows,
+    is_common,
+    layer_rows,
+)
 from neuron_opsd.analysis.atlas.source import Source
 from neuron_opsd.analysis.inputs import PreparedRun, same_neurons
 from neuron_opsd.errors import ConfigError

@@ -13,8 +13,7 @@ from urllib.parse import quote
 
 from neuron_opsd.analysis.atlas.beside import check_alike, put_beside
 from neuron_opsd.analysis.atlas.cards import asked_ids, choose, make_cards
-from neuron_opsd.analysis.atlas.counting import count_pool
-from neuron_opsd.analysis.atlas.layers import group_rows, layer_rows
+from neuron_opsd.analysis.atlas.counting import count_pool, group_rows, layer_rows
 from neuron_opsd.analysis.atlas.movement import drawn_ids, measure_movement, rates_of
 from neuron_opsd.analysis.atlas.reading import (
     Reader,
