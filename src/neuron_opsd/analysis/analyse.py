@@ -52,6 +52,13 @@ from neuron_opsd.storage.folders import check_outside
 from neuron_opsd.storage.manifest import MANIFEST, installed_versions
 from neuron_opsd.storage.output_paths import check_file_place, check_folder_place
 
+JSON, CSV, PAGE = "analysis.json", "analysis.csv", "analysis.html"
+
+TEACHER_CHECK: Final = (
+    *("student_agreement", "teacher_agreement", "student_entropy", "teacher_entropy"),
+)
+"""What the CSV has of the questions that student and teacher were asked."""
+
 NUM_RESAMPLES: Final = 2000
 NUM_BINS: Final = 10
 
@@ -80,21 +87,21 @@ def analyse(
     check_out(out, folders)
     check_places(out)
     sources = inputs.assign_answers(answers, tuple(folders))
-    atlases = AtlasWriter(atlas, command, out, progress)
-    atlases.begin(tuple(folders))
+    atlases = AtlasWriter(atlas, tuple(folders), command, out, progress)
     read, found, drawn = [], [], []
     with progress.stage("analysis", len(folders), "runs") as done:
         for name, folder in folders.items():
             run = inputs.read_run(name, folder, progress.warn)
-            findings = look_at_answers(run, sources[name], progress)
+            findings = look_at(run, sources[name], progress)
             analysis, measures = analyse_run(findings)
             read.append(run)
             found.append(analysis)
             drawn.append(measures)
             atlases.add(findings, folder)
             done(1)
+    what = ", ".join(folders) if len(folders) <= 3 else f"{len(folders)} runs"
     data = AnalysisData(
-        title=title_of(tuple(folders)),
+        title=f"Neurons and answers of {what}",
         runs=tuple(found),
         overall=association.mean_of(drawn).intervals() if len(drawn) > 1 else {},
         between=distances_between(read, found),
@@ -121,31 +128,21 @@ def check_out(out: Path, runs: Mapping[str, Path]) -> None:
             )
 
 
-def title_of(names: Sequence[str]) -> str:
-    """Return a title for an analysis of some runs."""
-    if len(names) <= 3:
-        return "Neurons and answers of " + ", ".join(names)
-    return f"Neurons and answers of {len(names)} runs"
-
-
-def look_at_answers(
+def look_at(
     run: inputs.PreparedRun, source: str | None, progress: Progress
 ) -> Findings:
-    """Look at a run with the verdicts that it kept; say what cannot be resolved."""
+    """Gather a run's columns and, where its answers are given, what is right.
+
+    With the verdicts that the run kept; what cannot be resolved is warned of.
+    """
     verifier = shared_verifier()
     verifier.learn(run.verdicts)
     with verifier.noting() as notes:
-        findings = look_at(run, source)
+        labels = None if source is None else inputs.read_labels(run, source)
+        columns = pool_columns(run, labels)
+        verdicts = None if labels is None else judge(run, columns, labels)
     if text := unsettled_text(notes.values()):
         progress.warn(f"{run.name}: {text}")
-    return findings
-
-
-def look_at(run: inputs.PreparedRun, source: str | None) -> Findings:
-    """Gather a run's columns and, where its answers are given, what is right."""
-    labels = None if source is None else inputs.read_labels(run, source)
-    columns = pool_columns(run, labels)
-    verdicts = None if labels is None else judge(run, columns, labels)
     return Findings(run, columns, labels, verdicts)
 
 
@@ -260,14 +257,6 @@ def distances_between(
                     generator(0, "analysis", "between", *hashes),
                 )
     return tuple(map(tuple, table))
-
-
-JSON, CSV, PAGE = "analysis.json", "analysis.csv", "analysis.html"
-
-TEACHER_CHECK: Final = (
-    *("student_agreement", "teacher_agreement", "student_entropy", "teacher_entropy"),
-)
-"""What the CSV has of the questions that student and teacher were asked."""
 
 
 def check_places(out: Path) -> None:

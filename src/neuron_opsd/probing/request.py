@@ -224,11 +224,7 @@ def resolved_for(
     library: tuple[Question, ...],
     begun: Sequence[Path] = (),
 ) -> tuple[Tokenizer, Config, Config]:
-    """Return the tokenizer, and the settings before and after they are resolved.
-
-    Raises:
-        NeuronOpsdError: If the model cannot be asked the questions.
-    """
+    """Return the tokenizer, and the settings before and after they are resolved."""
     tokenizer = load_tokenizer(config.model)
     own = for_model(config, tokenizer.facts, WITHOUT_NEURONS)
     chooses = any(question.choices for question in library)

@@ -11,10 +11,15 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from neuron_opsd.analysis.atlas.beside import check_alike, put_beside
+from neuron_opsd.analysis.atlas.beside import (
+    check_alike,
+    drawn_ids,
+    measure_movement,
+    put_beside,
+    rates_of,
+)
 from neuron_opsd.analysis.atlas.cards import asked_ids, choose, make_cards
 from neuron_opsd.analysis.atlas.counting import count_pool, group_rows, layer_rows
-from neuron_opsd.analysis.atlas.movement import drawn_ids, measure_movement, rates_of
 from neuron_opsd.analysis.atlas.reading import (
     Reader,
     read_again,
@@ -64,13 +69,9 @@ FILES_ALONE: Final = AtlasRequest()
 
 
 def make_atlas(
-    source: Source, other: Source | None, request: AtlasRequest, command: str
+    source: Source, other: Findings | None, request: AtlasRequest, command: str
 ) -> AtlasData:
-    """Make the atlas of one run from its files.
-
-    Raises:
-        NeuronOpsdError: For anything that the user can mend.
-    """
+    """Make the atlas of one run from its files."""
     if other is not None:
         check_alike(source.run, other.run)
     asked = asked_ids(request.neurons, source.shape)
@@ -135,58 +136,54 @@ class AtlasWriter:
     """Writes the atlas of each run of an analysis as soon as the run was looked at."""
 
     def __init__(
-        self, request: AtlasRequest, command: str, out: Path, progress: Progress
+        self,
+        request: AtlasRequest,
+        names: tuple[str, ...],
+        command: str,
+        out: Path,
+        progress: Progress,
     ) -> None:
-        """Write into a folder; nothing is read yet."""
-        self.request = request
-        self.folder = out / FOLDER
-        self.pages: dict[str, str] = {}
-        """By the run's name, as links spell them."""
-        self._command = command
-        self._progress = progress
-        self._pools: Mapping[str, str | None] = {}
-        self._other: Findings | None = None
-
-    def begin(self, names: tuple[str, ...]) -> None:
         """Check what was asked for, and read the run that stands beside the others.
 
         Raises:
             ConfigError: If it cannot be.
             DataError: If that run is not prepared.
         """
-        if self.request.num_read < 2:
+        if request.num_read < 2:
             raise ConfigError(
-                f"--num-read is {self.request.num_read}, but sets are compared of 2 "
+                f"--num-read is {request.num_read}, but sets are compared of 2 "
                 "questions or more"
             )
-        self._pools = assign_answers(self.request.pools, names, "--pool")
-        if self.request.against is not None:
-            ((name, folder),) = named_runs([self.request.against]).items()
-            run = read_run(name, folder, self._progress.warn)
+        self.pages: dict[str, str] = {}
+        """By the run's name, as links spell them."""
+        self._request = request
+        self._folder = out / FOLDER
+        self._command = command
+        self._progress = progress
+        self._pools = assign_answers(request.pools, names, "--pool")
+        self._other: Findings | None = None
+        if request.against is not None:
+            ((name, folder),) = named_runs([request.against]).items()
+            run = read_run(name, folder, progress.warn)
             self._other = Findings(run, pool_columns(run, None), None, None)
 
     def add(self, found: Findings, folder: Path) -> None:
-        """Write the atlas of a run, where its model is there to say what a neuron is.
-
-        Raises:
-            NeuronOpsdError: For anything that the user can mend.
-        """
+        """Write the atlas of a run whose model is there to say what a neuron is."""
         name = found.run.name
         try:
-            source = source_of(found, folder, self._texts(found), self.request.model)
+            source = source_of(found, folder, self._texts(found), self._request.model)
         except ModelError as error:
-            if self.request != FILES_ALONE:
+            if self._request != FILES_ALONE:
                 raise
             self._progress.warn(
                 f"{name}: no page of single neurons, since the run's model is not "
                 f"there to say how many it has ({error}); name it with --model"
             )
             return
-        other = self._beside(source)
-        data = make_atlas(source, other, self.request, self._command)
-        if self.request.read_model:
-            reader = Reader.of(source, self.folder / name, self._progress)
-            data = with_model(data, reader, self.request.num_read)
+        data = make_atlas(source, self._other, self._request, self._command)
+        if self._request.read_model:
+            reader = Reader.of(source, self._folder / name, self._progress)
+            data = with_model(data, reader, self._request.num_read)
         self._write(data)
 
     def _texts(self, found: Findings) -> Mapping[str, Question]:
@@ -196,22 +193,9 @@ class AtlasWriter:
             return read_texts(found.run, file, self._progress.warn)
         return found.questions
 
-    def _beside(self, source: Source) -> Source | None:
-        """Return the run that stands beside one."""
-        if self._other is None or self.request.against is None:
-            return None
-        return Source(
-            self._other,
-            self.request.against,
-            source.place,
-            source.config,
-            source.shape,
-            texts={},
-        )
-
     def _write(self, data: AtlasData) -> None:
         """Write the page and the JSON of one atlas."""
-        page = self.folder / f"{data.run}.html"
+        page = self._folder / f"{data.run}.html"
         save_json(without_nan(data), page.with_name(f"{data.run}.json"))
         write_atomic(page, encode(render_atlas(data)))
         self.pages[data.run] = quote(page.name)
