@@ -12,7 +12,7 @@ import pytest
 
 from neuron_opsd.comparison import measuring
 from neuron_opsd.comparison.contrasting import adjusted, contrasts
-from neuron_opsd.comparison.measuring import CONTRASTED, Tested
+from neuron_opsd.comparison.measuring import CONTRASTED, Frame, Tested
 from neuron_opsd.config import EvaluationConfig
 from neuron_opsd.method.calibration import METRICS, ScoreColumns
 from neuron_opsd.method.statistics import FloatArray
@@ -66,7 +66,7 @@ def run(
     rivals: Sequence[tuple[str, str]] = (),
 ) -> tuple[Contrast, ...]:
     """Return all contrasts of two sources and three sets."""
-    return contrasts(models, SOURCES, TARGETS, config, 5, rivals=rivals)
+    return contrasts(models, Frame(SOURCES, TARGETS, config, 5), rivals)
 
 
 def found(
@@ -246,7 +246,7 @@ def test_specificity_needs_the_models_of_all_other_sources() -> None:
     assert not found(run(alone), SPECIFICITY)
     other_seed = [*alone, flat("art", OURS, 1, law=6), flat("art", BASE, 1, law=4)]
     assert not found(run(other_seed), SPECIFICITY)
-    one_source = contrasts(alone, ["law"], ["law"], CONFIG, 5)
+    one_source = contrasts(alone, Frame(("law",), ("law",), CONFIG, 5))
     assert SPECIFICITY not in {row.place.target for row in one_source}
 
 

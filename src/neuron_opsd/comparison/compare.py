@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import fields
+from dataclasses import asdict, fields
 from itertools import product
 from pathlib import Path
 from statistics import fmean
@@ -15,7 +15,6 @@ import pyarrow as pa
 from neuron_opsd.answers.verifier import shared_verifier
 from neuron_opsd.comparison import spreading, tables, variants
 from neuron_opsd.comparison.comparison import (
-    Cell,
     Comparison,
     ComparisonContext,
     cells_of,
@@ -24,14 +23,20 @@ from neuron_opsd.comparison.comparison import (
 )
 from neuron_opsd.comparison.contrasting import baseline_contrasts, contrasts
 from neuron_opsd.comparison.grid import Outcome, fill
-from neuron_opsd.comparison.measuring import Arm, Tested, measurements
+from neuron_opsd.comparison.measuring import Arm, Frame, Tested, measurements
 from neuron_opsd.comparison.run_group import Spent
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import changed_settings, toml_values
 from neuron_opsd.errors import DataError
 from neuron_opsd.progress import Progress
 from neuron_opsd.report.comparison_page import render_comparison
-from neuron_opsd.results.comparison import FORM, BudgetLine, ComparisonData, MethodLine
+from neuron_opsd.results.comparison import (
+    FORM,
+    BudgetLine,
+    ComparisonData,
+    Failure,
+    MethodLine,
+)
 from neuron_opsd.results.run import OURS, least_of
 from neuron_opsd.runs.elsewhere import ClusterMachines, machines_for
 from neuron_opsd.runs.reporting import model_summary, rebuild_report
@@ -89,6 +94,7 @@ def build_comparison(context: ComparisonContext, outcome: Outcome) -> Comparison
     sources = tuple(comparison.sources)
     targets = (*sources, *(t for t in comparison.tests if t not in sources))
     tested = list(all_tested(outcome))
+    frame = Frame(sources, targets, config.evaluation, config.seed)
     return ComparisonData(
         title=f"{len(comparison.variants)} methods on {', '.join(sources)}",
         model=model_summary(context.model.facts),
@@ -102,19 +108,15 @@ def build_comparison(context: ComparisonContext, outcome: Outcome) -> Comparison
         num_questions=test_sizes(context, targets),
         measurements=measurements(tested, sources, targets),
         contrasts=(
-            *contrasts(
-                tested,
-                sources,
-                targets,
-                config.evaluation,
-                config.seed,
-                rivals=rivals(context),
-            ),
-            *baseline_contrasts(tested, sources, config.evaluation, config.seed),
+            *contrasts(tested, frame, rivals(context)),
+            *baseline_contrasts(tested, frame),
         ),
         budgets=tuple(budgets(outcome)),
-        failures=outcome.failures,
-        missing=len({*cells_of(context)} - {*outcome.results} - failed(outcome)),
+        failures=tuple(
+            Failure(**asdict(cell), reason=why)
+            for cell, why in outcome.failures.items()
+        ),
+        missing=len({*cells_of(context)} - {*outcome.results} - {*outcome.failures}),
         settings=written(context),
         warnings=outcome.warnings,
         versions=dict(installed_versions()),
@@ -129,13 +131,6 @@ def test_sizes(context: ComparisonContext, targets: Iterable[str]) -> dict[str, 
     tests = next(iter(context.inputs.values())).tests
     sizes = {test.name: len(test.questions) for test in tests}
     return {name: sizes[name] for name in targets}
-
-
-def failed(outcome: Outcome) -> set[Cell]:
-    """Return the models that could not be made."""
-    return {
-        Cell(one.start, one.source, one.method, one.seed) for one in outcome.failures
-    }
 
 
 def all_tested(outcome: Outcome) -> Iterator[Tested]:

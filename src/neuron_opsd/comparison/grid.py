@@ -32,7 +32,7 @@ from neuron_opsd.config import Config
 from neuron_opsd.methods import Oracle, Targets
 from neuron_opsd.pipeline import centred
 from neuron_opsd.progress import PassedOn, Progress
-from neuron_opsd.results.comparison import BASE, FORM, Failure
+from neuron_opsd.results.comparison import BASE, FORM
 from neuron_opsd.results.run import PROMPTED
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.inputs import environment, run_settings
@@ -51,7 +51,8 @@ class Outcome:
     """What there is of a comparison."""
 
     results: Mapping[Cell, run_group.CellResult]
-    failures: tuple[Failure, ...]
+    failures: Mapping[Cell, str]
+    """Why other models have no result."""
     warnings: tuple[str, ...]
 
 
@@ -94,7 +95,7 @@ def joined(parts: Sequence[Outcome]) -> Outcome:
         f"{group}, {', '.join(dict.fromkeys(methods))}: {text}"
         for (group, text), methods in warned.items()
     ]
-    failures = tuple(failure for part in parts for failure in part.failures)
+    failures = {cell: why for part in parts for cell, why in part.failures.items()}
     return Outcome(results, failures, tuple(dict.fromkeys(warnings)))
 
 
@@ -108,9 +109,9 @@ def fill_group(
         if base is None:
             raise errors.InUseError(f"what {source} seed {seed} begins from is in use")
         if Cell(BASE, source, FORM, seed) not in base.results:
-            variants = context.trained(seed, start)
-            lost = (Failure(start, source, v.name, seed, NO_START) for v in variants)
-            return Outcome({}, tuple(lost), ())
+            names = [variant.name for variant in context.trained(seed, start)]
+            lost = {Cell(start, source, name, seed): NO_START for name in names}
+            return Outcome({}, lost, ())
     with opened(context, key) as group:
         greedy = draws_greedy(group.run.directory, settings_of(context))
         return filled(replace(group, greedy=greedy), context)
@@ -146,31 +147,27 @@ def filled(group: run_group.RunGroup, context: ComparisonContext) -> Outcome:
     run = replace(group.run, config=config)
     group = replace(group, run=run)
     results: dict[Cell, run_group.CellResult] = {}
-    failures: list[Failure] = []
-    warnings = tuple(group.run.directory.warnings)
-    seed = group.run.config.seed
-    start = run_group.StartModel(context.model, group.run, group.adapters)
+    failures: dict[Cell, str] = {}
+    warnings = tuple(run.directory.warnings)
+    start = run_group.StartModel(context.model, run, group.adapters)
     first = run_group.measure_start(group, start)
     # What a warm start begins from stands in the tables as the form-only model.
     if group.start == BASE:
-        results[Cell(group.start, group.source, BASE, seed)] = first
+        results[Cell(BASE, group.source, BASE, config.seed)] = first
     for name, work in works(group, start, context).items():
+        cell = Cell(group.start, group.source, name, config.seed)
         try:
-            result = work()
+            results[cell] = work()
         except (errors.TryAgainError, errors.ConfigError):
             raise
         except errors.NeuronOpsdError as error:
-            reason = str(error)
-            failures.append(Failure(group.start, group.source, name, seed, reason))
-            group.run.progress.warn(f"{name} is left out: {reason}")
-            continue
-        results[Cell(group.start, group.source, name, seed)] = result
+            failures[cell] = str(error)
+            run.progress.warn(f"{name} is left out: {error}")
     # What a result depends on is whole by now, or was made again.
-    for fault in faults(
-        run.directory.folder, run.directory.manifest, quick_fault
-    ).values():
-        group.run.progress.warn(f"{fault}; no result depends on it")
-    return Outcome(results, tuple(failures), warnings)
+    folder, manifest = run.directory.folder, run.directory.manifest
+    for fault in faults(folder, manifest, quick_fault).values():
+        run.progress.warn(f"{fault}; no result depends on it")
+    return Outcome(results, failures, warnings)
 
 
 def works(
