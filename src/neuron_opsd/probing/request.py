@@ -14,8 +14,8 @@ from neuron_opsd.errors import ConfigError, DataError
 from neuron_opsd.method.contexts import CONTEXT_RULES, GIVEN, ContextRule
 from neuron_opsd.method.contexts.search import Signal
 from neuron_opsd.method.selection import SELECTION_RULES, SelectionRule
-from neuron_opsd.models.load import load_tokenizer
-from neuron_opsd.models.roles import ModelFacts, Tokenizer
+from neuron_opsd.models.load import ModelTokenizer, load_tokenizer
+from neuron_opsd.models.roles import ModelFacts
 from neuron_opsd.records import Question
 from neuron_opsd.results.probe import Skipped
 from neuron_opsd.runs.context import resolve
@@ -223,7 +223,7 @@ def resolved_for(
     config: Config,
     library: tuple[Question, ...],
     begun: Sequence[Path] = (),
-) -> tuple[Tokenizer, Config, Config]:
+) -> tuple[ModelTokenizer, Config, Config]:
     """Return the tokenizer, and the settings before and after they are resolved."""
     tokenizer = load_tokenizer(config.model)
     own = for_model(config, tokenizer.facts, WITHOUT_NEURONS)
