@@ -35,7 +35,6 @@ from neuron_opsd.results.comparison import (
     BudgetLine,
     ComparisonData,
     Failure,
-    MethodLine,
 )
 from neuron_opsd.results.run import OURS, least_of
 from neuron_opsd.runs.elsewhere import ClusterMachines, machines_for
@@ -100,7 +99,13 @@ def build_comparison(context: ComparisonContext, outcome: Outcome) -> Comparison
         model=model_summary(context.model.facts),
         sources=sources,
         targets=targets,
-        methods=method_lines(context),
+        methods=(
+            *variants.untrained_lines(config),
+            *(
+                variants.method_line(variant, config)
+                for variant in variants.with_form(comparison.variants)
+            ),
+        ),
         starts=comparison.group_starts,
         seeds=comparison.seeds(config),
         steps=tuple(sorted({one.arm.step for one in tested if one.arm.step})),
@@ -139,13 +144,6 @@ def all_tested(outcome: Outcome) -> Iterator[Tested]:
         for step, tests in result.tests.items():
             arm = Arm(cell.start, cell.source, cell.method, int(step))
             yield Tested(arm, cell.seed, tests)
-
-
-def method_lines(context: ComparisonContext) -> tuple[MethodLine, ...]:
-    """Return the methods in the order of the tables: untrained, form, the others."""
-    trained = variants.with_form(context.comparison.variants)
-    lines = [variants.method_line(variant, context.config) for variant in trained]
-    return (*variants.untrained_lines(context.config), *lines)
 
 
 def rivals(context: ComparisonContext) -> list[tuple[str, str]]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 
 from neuron_opsd.beliefs import TAUGHT
 from neuron_opsd.comparison.comparison import (
-    Cell,
     Comparison,
     ComparisonContext,
     cells_of,
@@ -54,7 +53,11 @@ def forecast(comparison: Comparison, config: Config, progress: Progress) -> Fore
     context = set_up(comparison, config, progress)
     comparison = context.comparison
     cells = cells_of(context)
-    left = [cell for cell in cells if not is_done(comparison, cell)]
+    left = [
+        cell
+        for cell in cells
+        if cell_folder(cell.method) not in group_outputs(comparison, cell.group)
+    ]
     counted = Forecast(len(cells), dict(Counter(cell.method for cell in left)))
     if writes_free(context) and costs.writes_elsewhere(context.config):
         return replace(counted, why_untimed=costs.WHY_UNTIMED)
@@ -101,11 +104,6 @@ def writes_free(context: ComparisonContext) -> bool:
         for questions in (one.pool, *(test.questions for test in one.tests))
     ]
     return any(not a.written for some in sets for a in ask(some, context.config))
-
-
-def is_done(comparison: Comparison, cell: Cell) -> bool:
-    """Whether a model has its result, by its group's manifest."""
-    return cell_folder(cell.method) in group_outputs(comparison, cell.group)
 
 
 def step_seconds(context: ComparisonContext, variant: Variant, found: Reading) -> float:

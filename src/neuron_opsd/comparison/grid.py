@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -26,7 +26,7 @@ from neuron_opsd.comparison.comparison import (
     in_domain,
     settings_of,
 )
-from neuron_opsd.comparison.oracles import hash_targets, targets_of
+from neuron_opsd.comparison.oracles import targets_of
 from neuron_opsd.comparison.variants import with_budget
 from neuron_opsd.config import Config
 from neuron_opsd.methods import Oracle, Targets
@@ -37,6 +37,7 @@ from neuron_opsd.results.run import PROMPTED
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.inputs import environment, run_settings
 from neuron_opsd.storage.integrity import faults, files_in, is_read, quick_fault
+from neuron_opsd.storage.manifest import json_sha256
 from neuron_opsd.storage.run_directory import RunDirectory
 
 GREEDY: Final = "greedy"
@@ -215,7 +216,8 @@ def opened(context: ComparisonContext, key: GroupKey) -> Iterator[run_group.RunG
         targets: Targets = {}
         if any(issubclass(one.trained, Oracle) for one in comparison.variants):
             targets = targets_of(comparison.sources[source], inputs.pool, config)
-            directory.integrity.add_source(run_group.GOLD, hash_targets(targets))
+            told = {name: asdict(target) for name, target in targets.items()}
+            directory.integrity.add_source(run_group.GOLD, json_sha256(told))
         yield run_group.RunGroup(
             run,
             source,

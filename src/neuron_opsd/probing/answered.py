@@ -49,6 +49,15 @@ from neuron_opsd.storage.run_directory import RunDirectory
 from neuron_opsd.storage.stored_rollouts import Chosen, in_full, summaries_of
 from neuron_opsd.storage.verdicts import hold_votes, verdicts_name
 
+T = TypeVar("T")
+R = TypeVar("R")
+Item = TypeVar("Item")
+
+LENDABLE: Final = (
+    *(BIAS_NAME, ROLLOUTS_NAME, verdicts_name(ROLLOUTS_NAME), HIDDEN_STATES),
+    *(MEDOIDS_NAME, QUESTION_NEURONS, "neurons"),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class AnsweredPool:
@@ -171,17 +180,6 @@ def kept_by(rule: str, signals: PoolSignals, config: Config, num_draws: int) -> 
     if np.array_equal(first, second):
         return Kept((first,))
     return Kept((first, second, *(draw(n) for n in range(2, num_draws))))
-
-
-T = TypeVar("T")
-R = TypeVar("R")
-Item = TypeVar("Item")
-
-
-LENDABLE: Final = (
-    *(BIAS_NAME, ROLLOUTS_NAME, verdicts_name(ROLLOUTS_NAME), HIDDEN_STATES),
-    *(MEDOIDS_NAME, QUESTION_NEURONS, "neurons"),
-)
 
 
 def lent_by(place: Place | None) -> list[str]:

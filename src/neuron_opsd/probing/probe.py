@@ -139,8 +139,8 @@ def probe_on(
 ) -> ProbeData:
     """Probe where the settings say that the model answers."""
     library = questions.library
-    found = resolved_for(request, config, library, [request.out])
-    tokenizer, own, resolved = found
+    begun = [request.out]
+    tokenizer, own, resolved = resolved_for(request, config, library, begun)
     model = machines.load(resolved, tokenizer=tokenizer)
     with RunDirectory.open(
         request.out,
