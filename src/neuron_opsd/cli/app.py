@@ -20,7 +20,6 @@ from rich.console import Console
 
 from neuron_opsd import errors
 from neuron_opsd.cli import (
-    compare,
     export,
     inspect,
     neurons,
@@ -68,9 +67,9 @@ COMMANDS: Final[Mapping[Callable[..., int | None], str]] = {
     run.demo: "--quick",
     scoring.evaluate: f"--model MODEL {TEST} --adapter runs/first/adapter "
     "--out exam.json",
-    compare.compare: "--model MODEL --source law=law-pool.jsonl "
+    run.compare: "--model MODEL --source law=law-pool.jsonl "
     "--test law=law.jsonl other=other.jsonl --out runs/compared",
-    compare.methods: "",
+    run.methods: "",
     neurons.analyse: "runs/first --answers labelled.jsonl --out runs/first-analysis",
     run.fetch: "demo",
     probe.probe: f"{POOL} --out runs/probed",

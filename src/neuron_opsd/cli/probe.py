@@ -102,7 +102,7 @@ def probe(  # noqa: PLR0913 - one argument per flag
 
 def show_probe(terminal: Terminal, data: ProbeData, out: Path) -> None:
     """Show the teachers, what is advised and where the page is."""
-    from neuron_opsd.probing.files import JSON
+    from neuron_opsd.probing.summary import JSON
     from neuron_opsd.report.probe_page import outcome
     from neuron_opsd.storage.folders import PROBE_PAGE
 

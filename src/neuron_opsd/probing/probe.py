@@ -30,7 +30,6 @@ from neuron_opsd.probing.answered import (
 )
 from neuron_opsd.probing.arms import FOLDER, Arm, Listening, hear_arm
 from neuron_opsd.probing.columns import Judge
-from neuron_opsd.probing.files import check_files, write_probe
 from neuron_opsd.probing.labels import judge_of
 from neuron_opsd.probing.request import (
     RANKED_PER_ASKED,
@@ -47,7 +46,13 @@ from neuron_opsd.probing.request import (
     rules_for,
     settings_for,
 )
-from neuron_opsd.probing.summary import Asked, Summary, summarise
+from neuron_opsd.probing.summary import (
+    Asked,
+    Summary,
+    check_files,
+    summarise,
+    write_probe,
+)
 from neuron_opsd.progress import QUIET, Progress
 from neuron_opsd.records import Question
 from neuron_opsd.records.beliefs import Belief
