@@ -15,9 +15,9 @@ from neuron_opsd.processes.ranks import launched_rank
 
 if TYPE_CHECKING:
     from neuron_opsd.comparison.forecast import Forecast
+    from neuron_opsd.config.recipes import Recipe
     from neuron_opsd.results.comparison import ComparisonData
     from neuron_opsd.results.run import ReportData
-
 
 Engine: TypeAlias = Literal["transformers", "vllm"]
 
@@ -204,9 +204,7 @@ def compare(  # noqa: PLR0913 - one argument per flag
             HOST:PORT or ray://HOST:PORT; sets cluster.address.
         track: Tracker of experiments to tell besides (docs/how-to/follow-a-run.md).
     """
-    from neuron_opsd.config.recipes import Recipe, read_recipe
-
-    written = Recipe() if recipe is None else read_recipe(recipe)
+    written = recipe_of(recipe)
     above = options.on_cluster(ray)
     config = options.resolve_with_model(settings, above, written.settings)
     named = options.read_named(sources, "--source"), options.need_tests(tests)
@@ -223,6 +221,13 @@ def compare(  # noqa: PLR0913 - one argument per flag
         with options.tracked(track, out, terminal) as progress:
             data = no.compare(*named, out, config, progress, **choices)
         show_comparison(terminal, data, out)
+
+
+def recipe_of(file: Path | None) -> Recipe:
+    """Read a recipe; without a file it asks for nothing."""
+    from neuron_opsd.config.recipes import Recipe, read_recipe
+
+    return Recipe() if file is None else read_recipe(file)
 
 
 def show_comparison(terminal: Terminal, data: ComparisonData, out: Path) -> None:
