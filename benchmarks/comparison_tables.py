@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from neuron_opsd.comparison.reporting import DATA
+from neuron_opsd.comparison.compare import DATA
 from neuron_opsd.report.comparison_index import Results, ordered_starts, results_from
 from neuron_opsd.report.measures import in_words
 from neuron_opsd.report.wording import MINUS

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from neuron_opsd.cli.environment import prepare_libraries
+from neuron_opsd.cli.options import prepare_libraries
 from neuron_opsd.cli.terminal import open_terminal
 from neuron_opsd.storage.download_cache import cache_folder
 

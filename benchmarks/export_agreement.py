@@ -148,7 +148,7 @@ def prepare(run: Path, scratch: Path) -> tuple[dict[str, Any], Rows, Rows]:
         prompt, of the tested model and of its base.
     """
     import neuron_opsd as no
-    from neuron_opsd.cli.environment import prepare_libraries
+    from neuron_opsd.cli.options import prepare_libraries
 
     prepare_libraries(allow_download=False)
     from neuron_opsd.exporting.finished import finished_run

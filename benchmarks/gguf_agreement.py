@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.llama_cpp import LlamaCpp
-from neuron_opsd.cli.environment import prepare_libraries
+from neuron_opsd.cli.options import prepare_libraries
 from neuron_opsd.demo import sources
 from neuron_opsd.demo.wheels import copy_member, get_wheel
 from neuron_opsd.models.gguf import convert_gguf

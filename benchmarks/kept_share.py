@@ -42,7 +42,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src")]
 
-from neuron_opsd.cli.environment import prepare_libraries  # noqa: E402
+from neuron_opsd.cli.options import prepare_libraries  # noqa: E402
 from neuron_opsd.config import ModelConfig  # noqa: E402
 from neuron_opsd.config.tables import config_from_table  # noqa: E402
 from neuron_opsd.methods.distillation import NeuronOPSD  # noqa: E402

@@ -22,7 +22,7 @@ sys.path[:0] = [str(ROOT / "src")]
 
 from neuron_opsd.method.statistics import FloatArray, spearman  # noqa: E402
 from neuron_opsd.probing.arms import STUDENT  # noqa: E402
-from neuron_opsd.probing.files import QUESTIONS  # noqa: E402
+from neuron_opsd.probing.summary import QUESTIONS  # noqa: E402
 from neuron_opsd.probing.validity import ScoredArms  # noqa: E402
 
 Columns = Mapping[str, FloatArray]

@@ -35,7 +35,7 @@ from benchmarks.factorial.effects import (
     results_of,
     verdict,
 )
-from neuron_opsd.comparison.reporting import SCORE_SCHEMA
+from neuron_opsd.comparison.compare import SCORE_SCHEMA
 from neuron_opsd.demo.benchmarks import Item
 from neuron_opsd.demo.splits import SplitSizes, split_items
 from neuron_opsd.errors import DataError, TryAgainError

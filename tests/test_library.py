@@ -11,7 +11,7 @@ import pytest
 import neuron_opsd as no
 import places
 from neuron_opsd import library
-from neuron_opsd.comparison.recipe import DEFAULT_METHODS
+from neuron_opsd.comparison.variants import DEFAULT_METHODS
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import as_config, config_from_table
 from neuron_opsd.errors import ConfigError
@@ -127,8 +127,8 @@ def test_one_value_stands_for_a_list_of_it(
     assert (names, comparison.shown_steps) == (["ttrl"], (5,))
     one: Any = Path("run")
     no.analyse(one, "out", one)
-    request = handed_on["analyse"][0]
-    assert (request.runs, request.answers) == ((one,), ("run",))
+    runs, _, _, answers, *_ = handed_on["analyse"]
+    assert (runs, answers) == ([one], ["run"])
 
 
 @pytest.mark.parametrize("files", ["exam.jsonl", ["exam.jsonl"]])
@@ -161,10 +161,9 @@ def test_the_others_hand_on_their_arguments(
         silent,
         Path("adapter"),
     )
-    request, progress = handed_on["analyse"]
-    assert (request.runs, request.out) == ((Path("a"), Path("b")), Path("out"))
-    assert (request.answers, request.command) == (("x=y.jsonl",), "typed")
-    assert progress is silent
+    *analysed, _ = handed_on["analyse"]
+    runs = [Path("a"), Path("b")]
+    assert analysed == [runs, Path("out"), silent, ["x=y.jsonl"], "typed"]
     assert handed_on["estimate"] == ("pool", files, SETTINGS, silent)
     assert handed_on["foresee"] == (SETTINGS, [24, 80], "pool", files, silent)
     assert handed_on["preview"] == ("pool", "q-1", SETTINGS, silent)

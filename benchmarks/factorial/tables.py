@@ -44,7 +44,7 @@ from benchmarks.factorial.effects import (
     verdict,
 )
 from benchmarks.factorial.sources import CROSS_DOMAIN, SOURCES
-from neuron_opsd.probing.files import JSON
+from neuron_opsd.probing.summary import JSON
 from neuron_opsd.records.scores import Interval
 from neuron_opsd.results.comparison import BASE
 from neuron_opsd.results.probe import ACCURACY

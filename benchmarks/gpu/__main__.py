@@ -31,7 +31,7 @@ from benchmarks.speed.tables import (
     section,
     table,
 )
-from neuron_opsd.cli.environment import prepare_libraries
+from neuron_opsd.cli.options import prepare_libraries
 from neuron_opsd.demo.fetch import fetch_demo
 from neuron_opsd.progress import Silent
 from neuron_opsd.storage.download_cache import cache_folder

@@ -27,7 +27,7 @@ from benchmarks.speed.outcome import Outcome
 from benchmarks.speed.peers import model_as_gguf, peers_python
 from benchmarks.speed.process import ROOT, Process, Setting
 from benchmarks.speed.tables import placed, section
-from neuron_opsd.cli.environment import prepare_libraries
+from neuron_opsd.cli.options import prepare_libraries
 from neuron_opsd.demo.fetch import fetch_demo
 from neuron_opsd.progress import Silent
 from neuron_opsd.storage.download_cache import cache_folder

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from neuron_opsd.library import run as run
     from neuron_opsd.methods import add_method as add_method
     from neuron_opsd.models.load import load_model as load_model
-    from neuron_opsd.probing.calls import plan_probe as plan_probe
-    from neuron_opsd.probing.calls import probe as probe
+    from neuron_opsd.probing.plan import plan_probe as plan_probe
+    from neuron_opsd.probing.probe import probe as probe
     from neuron_opsd.progress import Silent as Silent
     from neuron_opsd.steps import answers_to_show as answers_to_show
     from neuron_opsd.steps import build_contexts as build_contexts
@@ -68,7 +68,8 @@ _HOMES = {
     "library": "analyse compare evaluate extract_neurons foresee plan preview run",
     "methods": "add_method",
     "models.load": "load_model",
-    "probing.calls": "plan_probe probe",
+    "probing.plan": "plan_probe",
+    "probing.probe": "probe",
     "progress": "Silent",
     "steps": "answers_to_show build_contexts build_examples capture_neurons "
     "look_up make_learner read_signals representatives resolve sample_rollouts "

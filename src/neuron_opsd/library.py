@@ -16,7 +16,7 @@ from neuron_opsd.comparison import compare as comparing
 from neuron_opsd.comparison import forecast as forecasting
 from neuron_opsd.comparison.comparison import Comparison
 from neuron_opsd.comparison.forecast import Forecast
-from neuron_opsd.comparison.recipe import variants_of
+from neuron_opsd.comparison.variants import variants_of
 from neuron_opsd.config.recipes import Recipe
 from neuron_opsd.config.tables import Settings, as_config, shortened
 from neuron_opsd.errors import ConfigError
@@ -233,9 +233,8 @@ def analyse(
     Raises:
         NeuronOpsdError: For anything that the user can mend.
     """
-    folders, files = map(Path, listed(runs)), map(str, listed(answers))
-    given = tuple(folders), Path(out), tuple(files), command, atlas
-    return analysis.analyse(analysis.AnalysisRequest(*given), progress)
+    folders, files = list(map(Path, listed(runs))), list(map(str, listed(answers)))
+    return analysis.analyse(folders, Path(out), progress, files, command, atlas)
 
 
 def plan(

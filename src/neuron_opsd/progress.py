@@ -85,7 +85,11 @@ class PassedOn:
         self, name: str, total: int, unit: str
     ) -> AbstractContextManager[Callable[[int], None]]:
         """Open a stage there."""
-        return self.progress.stage(name, total, unit)
+        return self.progress.stage(self.called(name), total, unit)
+
+    def called(self, stage: str) -> str:
+        """Return what a stage is called there."""
+        return stage
 
     def warn(self, text: str) -> None:
         """Pass on a warning."""
@@ -93,7 +97,7 @@ class PassedOn:
 
     def log_settings(self, stage: str, settings: Mapping[str, Any]) -> None:
         """Pass on what a training is done with."""
-        self.progress.log_settings(stage, settings)
+        self.progress.log_settings(self.called(stage), settings)
 
     def log_metrics(
         self,
@@ -103,7 +107,7 @@ class PassedOn:
         events: Sequence[str] = (),
     ) -> None:
         """Pass on what a step measured."""
-        self.progress.log_metrics(stage, step, metrics, events)
+        self.progress.log_metrics(self.called(stage), step, metrics, events)
 
 
 class Silent(Quiet):

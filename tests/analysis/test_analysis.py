@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from cyclopts import App
 
-from neuron_opsd.analysis.analyse import AnalysisRequest, analyse
+from neuron_opsd.analysis.analyse import analyse
 from neuron_opsd.analysis.cases import Findings, same_label, sharing
 from neuron_opsd.analysis.columns import (
     PoolColumns,
@@ -30,8 +30,8 @@ from neuron_opsd.analysis.inputs import (
     LabelledPool,
     PreparedRun,
     assign_answers,
-    named_runs,
 )
+from neuron_opsd.analysis.places import named_runs
 from neuron_opsd.answers.readers import Reader
 from neuron_opsd.cli.neurons import analyse as analyse_command
 from neuron_opsd.config import Config
@@ -104,7 +104,7 @@ class Analysed:
 
 def analysed(out: Path, *runs: Path, answers: tuple[str, ...] = ()) -> AnalysisData:
     """Analyse some runs quietly."""
-    return analyse(AnalysisRequest(runs, out, answers, "a command"), Silent())
+    return analyse(runs, out, Silent(), answers, "a command")
 
 
 @pytest.fixture(scope="module")

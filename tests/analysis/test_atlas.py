@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from loaded import plain_network
-from neuron_opsd.analysis.analyse import AnalysisRequest, analyse
+from neuron_opsd.analysis.analyse import analyse
 from neuron_opsd.analysis.atlas import reading
 from neuron_opsd.analysis.atlas.making import AtlasRequest
-from neuron_opsd.analysis.atlas.source import Source
+from neuron_opsd.analysis.places import Place
 from neuron_opsd.cli import main
 from neuron_opsd.comparison.compare import compare
 from neuron_opsd.comparison.comparison import Comparison
@@ -94,8 +94,7 @@ class Charted:
 def charted(out: Path, *runs: Path, **choices: Any) -> Silent:
     """Analyse some runs with an atlas; return what was said."""
     progress = Silent()
-    request = AnalysisRequest(runs, out, (), "a command", AtlasRequest(**choices))
-    analyse(request, progress)
+    analyse(runs, out, progress, (), "a command", AtlasRequest(**choices))
     return progress
 
 
@@ -367,13 +366,13 @@ def test_what_was_read_of_other_weights_is_read_again(
         calls.append(len(answered))
         return capture_answers(model, answered, config)
 
-    usual = Source.hash_of
+    usual = Place.hash_of
     monkeypatch.setattr(reading, "capture_answers", counted)
     if changed == "model":
         monkeypatch.setattr(reading, "model_fingerprint", lambda _: "another")
     else:
         monkeypatch.setattr(
-            Source,
+            Place,
             "hash_of",
             lambda self, name: "another" if name == changed else usual(self, name),
         )

@@ -19,9 +19,15 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from neuron_opsd.cli import main
-from neuron_opsd.cli.tables import fitting_table
 from neuron_opsd.cli.terminal import Pace, Terminal, numbers
-from neuron_opsd.cli.text import clean, duration, one_line, plain_values, size
+from neuron_opsd.cli.text import (
+    clean,
+    duration,
+    fitting_table,
+    one_line,
+    plain_values,
+    size,
+)
 
 
 class Clock:

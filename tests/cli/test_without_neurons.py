@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from loaded import learning, loaded, plain_logits, plain_network, random_pairs
-from neuron_opsd.analysis.analyse import AnalysisRequest, analyse
+from neuron_opsd.analysis.analyse import analyse
 from neuron_opsd.cli import main
 from neuron_opsd.comparison.compare import compare
 from neuron_opsd.comparison.forecast import forecast
@@ -368,7 +368,7 @@ def test_a_run_without_neurons_is_not_analysed(
     finished: FinishedRun, tmp_path: Path
 ) -> None:
     with pytest.raises(DataError, match="reads no neurons") as error:
-        analyse(AnalysisRequest((finished.folder,), tmp_path / "out"), Silent())
+        analyse((finished.folder,), tmp_path / "out", Silent())
     assert "name a run of neuron-opsd" in str(error.value)
 
 

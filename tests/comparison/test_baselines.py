@@ -10,7 +10,7 @@ import pytest
 
 from comparison_examples import full_comparison
 from neuron_opsd.comparison.contrasting import baseline_contrasts, contrasts
-from neuron_opsd.comparison.measuring import Tested, measurements
+from neuron_opsd.comparison.measuring import Frame, Tested, measurements
 from neuron_opsd.report.comparison_index import results_from
 from neuron_opsd.report.comparison_outcome import opening
 from neuron_opsd.report.comparison_tables import overview
@@ -27,6 +27,7 @@ CONSTANT = [0 if place % 3 == 2 else 8 for place in range(60)]
 """Right counts of saying ``a`` to everything; ``a`` is true of two thirds."""
 
 HALF = [4] * 60
+LAW = Frame(("law",), ("law",), CONFIG, 5)
 RIGHT = [8] * 60
 NEARLY = [1 if place == 2 else count for place, count in enumerate(CONSTANT)]
 
@@ -34,8 +35,8 @@ NEARLY = [1 if place == 2 else count for place, count in enumerate(CONSTANT)]
 def compared(*models: Tested) -> ComparisonData:
     """Return the comparison of models of the source ``law``."""
     sources = ("law",)
-    rows = contrasts(models, sources, sources, CONFIG, 5)
-    rows += baseline_contrasts(models, sources, CONFIG, 5)
+    frame = Frame(sources, sources, CONFIG, 5)
+    rows = contrasts(models, frame) + baseline_contrasts(models, frame)
     return replace(
         full_comparison(),
         sources=sources,
@@ -73,7 +74,7 @@ def test_seeds_are_drawn_as_well() -> None:
         model("law", BASE, {"law": counts}, seed=seed)
         for seed, counts in enumerate([RIGHT, CONSTANT])
     ]
-    (row,) = baseline_contrasts(models, ["law"], CONFIG, 5)
+    (row,) = baseline_contrasts(models, LAW)
     assert row.difference.value == pytest.approx(1 / 6)
     assert row.difference.low == 0.0
 
@@ -83,8 +84,8 @@ def test_a_source_without_labels_has_no_baseline() -> None:
     result = one.tests["law"]
     scores = tuple(replace(s, gold_answer=s.question_id) for s in result.scores)
     other = replace(one, tests={"law": replace(result, scores=scores)})
-    assert baseline_contrasts([other], ["law"], CONFIG, 5) == ()
-    assert baseline_contrasts([replace(one, tests={})], ["law"], CONFIG, 5) == ()
+    assert baseline_contrasts([other], LAW) == ()
+    assert baseline_contrasts([replace(one, tests={})], LAW) == ()
 
 
 @pytest.mark.parametrize("ours", [CONSTANT, NEARLY])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from neuron_opsd import known
-from neuron_opsd.analysis.analyse import AnalysisRequest, analyse
+from neuron_opsd.analysis.analyse import analyse
 from neuron_opsd.comparison.compare import compare
 from neuron_opsd.comparison.comparison import Comparison
 from neuron_opsd.comparison.forecast import forecast
@@ -97,7 +97,7 @@ def test_a_run_that_shows_medoids_is_analysed(
 
     told = ("contexts.answer=neuron-medoid", "distill.steps=1")
     run = tiny_run(tiny_request(tmp_path), tiny_config(tiny_llama_plain, *told))
-    (found,) = analyse(AnalysisRequest((run.folder,), tmp_path / "out"), Silent()).runs
+    (found,) = analyse((run.folder,), tmp_path / "out", Silent()).runs
     shown = {
         one["question_id"]: one["answer"]
         for context in read_json(run.folder / "contexts.json")

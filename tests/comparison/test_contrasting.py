@@ -10,10 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from neuron_opsd.comparison import resampled
+from neuron_opsd.comparison import measuring
 from neuron_opsd.comparison.contrasting import adjusted, contrasts
-from neuron_opsd.comparison.measuring import Tested
-from neuron_opsd.comparison.resampled import CONTRASTED
+from neuron_opsd.comparison.measuring import CONTRASTED, Frame, Tested
 from neuron_opsd.config import EvaluationConfig
 from neuron_opsd.method.calibration import METRICS, ScoreColumns
 from neuron_opsd.method.statistics import FloatArray
@@ -67,7 +66,7 @@ def run(
     rivals: Sequence[tuple[str, str]] = (),
 ) -> tuple[Contrast, ...]:
     """Return all contrasts of two sources and three sets."""
-    return contrasts(models, SOURCES, TARGETS, config, 5, rivals=rivals)
+    return contrasts(models, Frame(SOURCES, TARGETS, config, 5), rivals)
 
 
 def found(
@@ -110,7 +109,7 @@ def flat(source: str, method: str, seed: int, **counts: int) -> Tested:
 def test_one_seed_has_the_interval_that_two_models_have() -> None:
     models = all_models(num_seeds=1)
     rows = run(models)
-    tests = {(one.source, one.method): one.tests for one in models}
+    tests = {(one.arm.source, one.arm.method): one.tests for one in models}
     for reference in (BASE, FORM):
         before, after = tests["law", reference], tests["law", OURS]
         for name, target in [("law", IN_DOMAIN), ("art", "art"), ("sea", "sea")]:
@@ -165,8 +164,8 @@ def test_the_mean_over_sources_matches_its_slow_twin() -> None:
     models = all_models()
     row = only(run(models), IN_DOMAIN, source=ALL_SOURCES)
     accuracy = {
-        (one.source, one.method, one.seed): np.array(
-            [score.num_correct / 8 for score in one.tests[one.source].scores]
+        (one.arm.source, one.arm.method, one.seed): np.array(
+            [score.num_correct / 8 for score in one.tests[one.arm.source].scores]
         )
         for one in models
     }
@@ -247,7 +246,7 @@ def test_specificity_needs_the_models_of_all_other_sources() -> None:
     assert not found(run(alone), SPECIFICITY)
     other_seed = [*alone, flat("art", OURS, 1, law=6), flat("art", BASE, 1, law=4)]
     assert not found(run(other_seed), SPECIFICITY)
-    one_source = contrasts(alone, ["law"], ["law"], CONFIG, 5)
+    one_source = contrasts(alone, Frame(("law",), ("law",), CONFIG, 5))
     assert SPECIFICITY not in {row.place.target for row in one_source}
 
 
@@ -338,7 +337,7 @@ def test_only_the_seeds_of_both_models_count() -> None:
 def test_a_set_that_was_not_answered_leaves_out_what_needs_it() -> None:
     models = all_models(num_seeds=1)
     tests = {name: spread(name, "short") for name in ("law", "sea")}
-    whole = [one for one in models if (one.source, one.method) != ("law", OURS)]
+    whole = [one for one in models if (one.arm.source, one.arm.method) != ("law", OURS)]
     rows = run([*whole, model("law", OURS, tests)])
     assert found(rows, IN_DOMAIN)
     assert found(rows, IN_DOMAIN, source=ALL_SOURCES)
@@ -367,7 +366,7 @@ def test_neither_the_order_of_models_nor_others_beside_them_change_a_row() -> No
     models = all_models()
     rows = run(models)
     assert run(random.Random(1).sample(models, len(models))) == rows
-    fewer = run([one for one in models if one.method != TTRL])
+    fewer = run([one for one in models if one.arm.method != TTRL])
     for one, other in zip(
         fewer, (row for row in rows if row.place.method != TTRL), strict=True
     ):
@@ -450,13 +449,13 @@ def test_each_model_is_measured_once_for_all_its_differences(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     counts: list[int] = []
-    original = resampled.contrasted
+    original = measuring.contrasted
 
     def counted(columns: ScoreColumns, weights: FloatArray) -> FloatArray:
         counts.append(len(weights))
         return original(columns, weights)
 
-    monkeypatch.setattr(resampled, "contrasted", counted)
+    monkeypatch.setattr(measuring, "contrasted", counted)
     models = all_models()
     run(models, rivals=[(OURS, TTRL)])
     num_measured = len(models) * len(TARGETS)

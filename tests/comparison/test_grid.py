@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import pyarrow.parquet as pq
 import pytest
 
-from neuron_opsd.analysis.analyse import AnalysisRequest, analyse
+from neuron_opsd.analysis.analyse import analyse
 from neuron_opsd.comparison import run_group as filling
 from neuron_opsd.comparison.compare import compare
 from neuron_opsd.comparison.comparison import Comparison
@@ -349,7 +349,7 @@ def test_status_finds_the_run_groups_and_models_of_a_comparison(done: Done) -> N
 
 
 def analysed(out: Path, *folders: Path) -> AnalysisData:
-    return analyse(AnalysisRequest(folders, out), Silent())
+    return analyse(folders, out, Silent())
 
 
 def test_a_method_of_a_comparison_can_be_analysed_like_a_run(

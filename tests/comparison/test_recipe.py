@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 import places
-from neuron_opsd.comparison.recipe import DEFAULT_METHODS, variants_of
 from neuron_opsd.comparison.variants import (
+    DEFAULT_METHODS,
     Variant,
     check_resolved,
     check_variants,
     config_of,
+    variants_of,
 )
 from neuron_opsd.config.recipes import Recipe, read_recipe
 from neuron_opsd.config.tables import config_from_table

@@ -25,7 +25,7 @@ from neuron_opsd.method.contexts import CONTEXT_RULES
 from neuron_opsd.method.selection import SELECTION_RULES
 from neuron_opsd.probing import probe as probing
 from neuron_opsd.probing.arms import reordered
-from neuron_opsd.probing.calls import Choices, request_of
+from neuron_opsd.probing.request import Choices, request_of
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import Demonstration, TeacherContext
 from neuron_opsd.results.probe import ContextResult, ProbeData, SelectionResult
@@ -572,8 +572,8 @@ def test_without_a_folder_the_command_says_so(
 def test_the_command_has_the_defaults_of_the_library() -> None:
     request = request_of("pool", "out", {})
     extent = Extent()
-    assert extent.questions == request.num_questions
-    assert extent.draws == request.num_draws
+    assert extent.questions == request.questions
+    assert extent.draws == request.draws
     assert extent.library == request.library
-    assert extent.completions == request.num_completions
-    assert extent.write == request.num_written
+    assert extent.completions == request.completions
+    assert extent.write == request.write

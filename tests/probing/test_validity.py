@@ -16,7 +16,7 @@ import pytest
 from benchmarks import probe_validity
 from neuron_opsd.config.tables import toml_values
 from neuron_opsd.methods import method_named
-from neuron_opsd.probing.recommending import recommend
+from neuron_opsd.probing.summary import recommend
 from neuron_opsd.probing.validity import ScoredArms, known_validity
 from neuron_opsd.records.scores import Interval
 from neuron_opsd.results.probe import ContextResult, PairResult, Validity

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from neuron_opsd.beliefs import BELIEFS, DIVERGENCES, POOL_CONTEXTS
 from neuron_opsd.comparison.compare import compare
 from neuron_opsd.comparison.comparison import Comparison
-from neuron_opsd.comparison.run_group import taught_suffix
+from neuron_opsd.comparison.run_group import outputs_for
 from neuron_opsd.comparison.variants import parse_variant
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import load_config
@@ -341,7 +341,7 @@ def test_what_changes_the_teacher_changes_the_name() -> None:
 
     def suffix(*assignments: str) -> str:
         own = load_config(None, ["contexts.rule=nearest", *assignments])
-        return taught_suffix(shared, own)
+        return outputs_for(shared, own).taught
 
     assert suffix("selection.rule=divergence", "distill.learning_rate=0.1") == ""
     assert suffix("contexts.num_demonstrations=3") == "-num_demonstrations-3"

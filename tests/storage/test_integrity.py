@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from neuron_opsd.analysis.analyse import AnalysisRequest, analyse
+from neuron_opsd.analysis.analyse import analyse
 from neuron_opsd.cli import main
 from neuron_opsd.errors import DataError
 from neuron_opsd.progress import Silent
@@ -476,14 +476,13 @@ def test_an_analysis_says_what_is_gone_and_refuses_what_does_not_fit(
 ) -> None:
     (run.folder / "evaluation.json").unlink()
     progress = Silent()
-    request = AnalysisRequest((run.folder,), tmp_path / "analysis")
-    analyse(request, progress)
+    analyse((run.folder,), tmp_path / "analysis", progress)
     assert progress.warnings == [f"{run.folder / 'evaluation.json'} is gone"]
     manifest = read_sealed(run.folder / "manifest.json")
     manifest["outputs"]["selection"]["made_from"]["neurons"] = "0"
     write_sealed(run.folder / "manifest.json", manifest)
     with pytest.raises(DataError, match=r"selection\.json was made from another neur"):
-        analyse(request, Silent())
+        analyse((run.folder,), tmp_path / "analysis", Silent())
 
 
 def test_a_run_that_nothing_harmed_says_nothing_new(run: FinishedRun) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from neuron_opsd.cli.environment import COMMAND_LINE
+from neuron_opsd.cli.options import COMMAND_LINE
 from neuron_opsd.cli.terminal import Terminal
 from neuron_opsd.cli.text import plain_values
 from places import DOCS
@@ -24,7 +24,7 @@ def checked(
 ) -> Callable[[Terminal, Mapping[str, Any]], None]:
     """Return a function that prints a document after it was found to fit."""
 
-    def show_json(terminal: Terminal, document: Mapping[str, Any]) -> None:
+    def show_json(terminal: Terminal, document: Any) -> None:
         _, *words = shlex.split(COMMAND_LINE.get()) or [""]
         # A command's function may also be called by itself; and that no command is
         # without a schema is a test of its own.
@@ -35,9 +35,9 @@ def checked(
     return show_json
 
 
-def check(command: str, document: Mapping[str, Any]) -> None:
+def check(command: str, document: Any) -> None:
     """Raise what is wrong with a document that a command prints."""
-    printed = json.loads(json.dumps(plain_values(dict(document)), allow_nan=False))
+    printed = json.loads(json.dumps(plain_values(document), allow_nan=False))
     validator(command).validate(printed)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from neuron_opsd.comparison.measuring import Tested
+from neuron_opsd.comparison.measuring import Arm, Tested
 from neuron_opsd.config import EvaluationConfig
 from neuron_opsd.records.scores import QuestionScore, TestResult
 from neuron_opsd.results.comparison import BASE
@@ -55,4 +55,4 @@ def model(
     if step is None:
         step = 0 if method == BASE else 10
     results = {name: result(name, counts) for name, counts in tests.items()}
-    return Tested(start, source, method, seed, step, results)
+    return Tested(Arm(start, source, method, step), seed, results)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from neuron_opsd.analysis import inputs
-from neuron_opsd.analysis.atlas.making import FILES_ALONE, AtlasRequest
-from neuron_opsd.analysis.atlas.writing import AtlasWriter
+from neuron_opsd.analysis.atlas.making import FILES_ALONE, AtlasRequest, AtlasWriter
 from neuron_opsd.analysis.cases import Findings, sharing_measures, show_cases
 from neuron_opsd.analysis.columns import (
     judge,
@@ -19,8 +18,9 @@ from neuron_opsd.analysis.columns import (
     pool_columns,
     unlabelled_measures,
 )
-from neuron_opsd.analysis.files import check_places, write_analysis
+from neuron_opsd.analysis.places import group_of, named_runs
 from neuron_opsd.answers.verifier import shared_verifier, unsettled_text
+from neuron_opsd.comparison.tables import TableRow, csv_text
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.method import association
 from neuron_opsd.method.retrieval.spread import (
@@ -31,6 +31,9 @@ from neuron_opsd.method.retrieval.spread import (
 )
 from neuron_opsd.method.statistics import FloatArray, means
 from neuron_opsd.progress import Progress
+from neuron_opsd.records.scores import Interval
+from neuron_opsd.report.analysis_page import render_analysis
+from neuron_opsd.report.analysis_tables import MEAN
 from neuron_opsd.results.analysis import (
     ACCURACY,
     AGREEMENT,
@@ -43,62 +46,72 @@ from neuron_opsd.results.analysis import (
 )
 from neuron_opsd.runs.reporting import public_name
 from neuron_opsd.seeds import generator
+from neuron_opsd.storage.codecs import encode, save_json, without_nan
+from neuron_opsd.storage.files import is_leftover_of, write_atomic
+from neuron_opsd.storage.folders import check_outside
 from neuron_opsd.storage.manifest import MANIFEST, installed_versions
+from neuron_opsd.storage.output_paths import check_file_place, check_folder_place
+
+JSON, CSV, PAGE = "analysis.json", "analysis.csv", "analysis.html"
+
+TEACHER_CHECK: Final = (
+    *("student_agreement", "teacher_agreement", "student_entropy", "teacher_entropy"),
+)
+"""What the CSV has of the questions that student and teacher were asked."""
 
 NUM_RESAMPLES: Final = 2000
 NUM_BINS: Final = 10
 
 
-@dataclass(frozen=True, slots=True)
-class AnalysisRequest:
-    """What is to be analysed."""
-
-    runs: tuple[Path, ...]
-    """Run directories, told apart by their folders' names."""
-    out: Path
-    """Folder for `analysis.json`, `analysis.csv` and `analysis.html`."""
-    answers: tuple[str, ...] = ()
-    """Files with the pools' gold answers, as `assign_answers` reads them."""
-    command: str = ""
-    """How it was called, for the page."""
-    atlas: AtlasRequest = FILES_ALONE
-    """What the pages about single neurons show."""
-
-
-def analyse(request: AnalysisRequest, progress: Progress) -> AnalysisData:
+def analyse(
+    runs: Sequence[Path],
+    out: Path,
+    progress: Progress,
+    answers: Sequence[str] = (),
+    command: str = "",
+    atlas: AtlasRequest = FILES_ALONE,
+) -> AnalysisData:
     """Analyse prepared runs and write what was found; equal runs give equal files.
 
     Nothing in the runs' folders is changed.
+
+    Args:
+        runs: Run directories, told apart by their folders' names.
+        out: Folder for `analysis.json`, `analysis.csv` and `analysis.html`.
+        progress: Called with every run.
+        answers: Files with the pools' gold answers, as `assign_answers` reads them.
+        command: How it was called, for the page.
+        atlas: What the pages about single neurons show.
     """
-    folders = inputs.named_runs(request.runs)
-    check_out(request.out, folders)
-    check_places(request.out)
-    sources = inputs.assign_answers(request.answers, tuple(folders))
-    atlases = AtlasWriter(request.atlas, request.command, request.out, progress)
-    atlases.begin(tuple(folders))
-    runs, found, drawn = [], [], []
+    folders = named_runs(runs)
+    check_out(out, folders)
+    check_places(out)
+    sources = inputs.assign_answers(answers, tuple(folders))
+    atlases = AtlasWriter(atlas, tuple(folders), command, out, progress)
+    read, found, drawn = [], [], []
     with progress.stage("analysis", len(folders), "runs") as done:
         for name, folder in folders.items():
             run = inputs.read_run(name, folder, progress.warn)
-            findings = look_at_answers(run, sources[name], progress)
+            findings = look_at(run, sources[name], progress)
             analysis, measures = analyse_run(findings)
-            runs.append(run)
+            read.append(run)
             found.append(analysis)
             drawn.append(measures)
             atlases.add(findings, folder)
             done(1)
+    what = ", ".join(folders) if len(folders) <= 3 else f"{len(folders)} runs"
     data = AnalysisData(
-        title=title_of(tuple(folders)),
+        title=f"Neurons and answers of {what}",
         runs=tuple(found),
         overall=association.mean_of(drawn).intervals() if len(drawn) > 1 else {},
-        between=distances_between(runs, found),
+        between=distances_between(read, found),
         num_resamples=NUM_RESAMPLES,
-        command=request.command,
+        command=command,
         versions=installed_versions(),
-        data_hashes={f"{run.name}, pool": run.pool_hash for run in runs},
+        data_hashes={f"{run.name}, pool": run.pool_hash for run in read},
         atlases=atlases.pages,
     )
-    write_analysis(data, request.out)
+    write_analysis(data, out)
     return data
 
 
@@ -106,7 +119,7 @@ def check_out(out: Path, runs: Mapping[str, Path]) -> None:
     """Refuse to write into a run directory."""
     place = out.resolve()
     for run in runs.values():
-        folder = inputs.group_of(run) or run
+        folder = group_of(run) or run
         inside = place.is_relative_to(folder.resolve())
         if inside and (folder / MANIFEST).is_file():
             raise ConfigError(
@@ -115,31 +128,21 @@ def check_out(out: Path, runs: Mapping[str, Path]) -> None:
             )
 
 
-def title_of(names: Sequence[str]) -> str:
-    """Return a title for an analysis of some runs."""
-    if len(names) <= 3:
-        return "Neurons and answers of " + ", ".join(names)
-    return f"Neurons and answers of {len(names)} runs"
-
-
-def look_at_answers(
+def look_at(
     run: inputs.PreparedRun, source: str | None, progress: Progress
 ) -> Findings:
-    """Look at a run with the verdicts that it kept; say what cannot be resolved."""
+    """Gather a run's columns and, where its answers are given, what is right.
+
+    With the verdicts that the run kept; what cannot be resolved is warned of.
+    """
     verifier = shared_verifier()
     verifier.learn(run.verdicts)
     with verifier.noting() as notes:
-        findings = look_at(run, source)
+        labels = None if source is None else inputs.read_labels(run, source)
+        columns = pool_columns(run, labels)
+        verdicts = None if labels is None else judge(run, columns, labels)
     if text := unsettled_text(notes.values()):
         progress.warn(f"{run.name}: {text}")
-    return findings
-
-
-def look_at(run: inputs.PreparedRun, source: str | None) -> Findings:
-    """Gather a run's columns and, where its answers are given, what is right."""
-    labels = None if source is None else inputs.read_labels(run, source)
-    columns = pool_columns(run, labels)
-    verdicts = None if labels is None else judge(run, columns, labels)
     return Findings(run, columns, labels, verdicts)
 
 
@@ -254,3 +257,57 @@ def distances_between(
                     generator(0, "analysis", "between", *hashes),
                 )
     return tuple(map(tuple, table))
+
+
+def check_places(out: Path) -> None:
+    """Refuse a folder in which the files of an analysis cannot be written."""
+    check_folder_place(out)
+    check_outside(out)
+    for name in (JSON, CSV, PAGE):
+        check_file_place(out / name)
+    held = sorted(one.name for one in out.iterdir()) if out.is_dir() else []
+    others = [name for name in held if not is_leftover_of(JSON, name)]
+    if others and JSON not in others:
+        raise ConfigError(
+            f"{out} holds {others[0]} and no {JSON}; choose a new or empty folder for "
+            "--out, or that of an earlier analysis"
+        )
+
+
+def write_analysis(data: AnalysisData, out: Path) -> None:
+    """Write an analysis as JSON, as CSV and as a page."""
+    save_json(without_nan(data), out / JSON)
+    write_atomic(out / CSV, encode(csv_text([*table_rows(data)])))
+    write_atomic(out / PAGE, encode(render_analysis(data)))
+
+
+def table_rows(data: AnalysisData) -> Iterator[TableRow]:
+    """Yield every number as a row: run, quantity, value, low, high."""
+    for run in data.runs:
+        yield from (table_row(run.name, *one) for one in quantities(run))
+    yield from (table_row(MEAN, *one) for one in data.overall.items())
+    for one, row in zip(data.runs, data.between, strict=False):
+        for other, value in zip(data.runs, row, strict=True):
+            if value is not None and one is not other:
+                yield table_row(f"{one.name} to {other.name}", PAIRS, alone(value))
+
+
+def table_row(run: str, quantity: str, interval: Interval) -> TableRow:
+    """Return a number and the ends of its interval, nothing for what is none."""
+    return {"run": run, "quantity": quantity, **without_nan(interval)}
+
+
+def quantities(run: RunAnalysis) -> Iterator[tuple[str, Interval]]:
+    """Yield what was measured of one run, its bins and teacher included."""
+    yield from run.measures.items()
+    for target, bins in run.bins.items():
+        for place, one in enumerate(bins, 1):
+            yield f"bin.{target}.{place}", one.mean
+            yield f"bin.{target}.{place}.count", alone(one.center)
+    for name in TEACHER_CHECK if run.teacher_check is not None else ():
+        yield f"teacher_check.{name}", alone(getattr(run.teacher_check, name))
+
+
+def alone(value: float) -> Interval:
+    """Return a number without an interval."""
+    return Interval(value, math.nan, math.nan)

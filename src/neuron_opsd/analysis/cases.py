@@ -13,6 +13,7 @@ import numpy as np
 from neuron_opsd.analysis.columns import PoolColumns, Verdicts
 from neuron_opsd.analysis.inputs import LabelledPool, PreparedRun
 from neuron_opsd.method.association import Measures
+from neuron_opsd.method.selection import kept_ids
 from neuron_opsd.method.statistics import FloatArray, means
 from neuron_opsd.prompts import LETTERS
 from neuron_opsd.records import Demonstration, Question, TeacherContext
@@ -35,6 +36,12 @@ class Findings:
     verdicts: Verdicts | None
 
     @cached_property
+    def questions(self) -> Mapping[str, Question]:
+        """The questions by id; none without labels."""
+        known = () if self.labels is None else self.labels.questions
+        return {question.id: question for question in known}
+
+    @cached_property
     def own(self) -> Labels:
         """Question id to the captured answer."""
         return {i: self.columns.captured[i].answer for i in self.columns.ids}
@@ -47,7 +54,7 @@ class Findings:
         answered = frozenset(rollout.question_id for rollout in shown)
         if contexts.source == "pool":
             return answered
-        return answered & {e.question_id for e in self.run.selection if e.kept}
+        return answered & kept_ids(self.run.selection)
 
     @cached_property
     def written(self) -> Mapping[str, Labels]:
@@ -65,7 +72,7 @@ class Findings:
         listed = self.run.config.prompts.list_choices == "letters"
         if self.labels is None or not listed:
             return answers
-        choices_of = {q.id: q.choices for q in self.labels.questions}
+        choices_of = {name: one.choices for name, one in self.questions.items()}
         return {
             name: LETTERS[choices_of[name].index(answer)]
             if answer in choices_of[name]
@@ -141,18 +148,13 @@ def show_cases(found: Findings) -> tuple[ShownCase, ...]:
     contexts = found.shown
     count = min(MOST_CASES, len(contexts))
     places = np.linspace(0, len(contexts) - 1, count).round().astype(int)
-    questions = (
-        {} if found.labels is None else {q.id: q for q in found.labels.questions}
-    )
-    return tuple(show_case(contexts[place], found, questions) for place in places)
+    return tuple(show_case(contexts[place], found) for place in places)
 
 
-def show_case(
-    context: TeacherContext, found: Findings, questions: Mapping[str, Question]
-) -> ShownCase:
+def show_case(context: TeacherContext, found: Findings) -> ShownCase:
     """Return one question with its demonstrations, nearest first."""
     own_id = context.question_id
-    question = questions.get(own_id)
+    question = found.questions.get(own_id)
     vote = found.columns.votes[own_id]
     reasons = {entry.question_id: entry.reason for entry in found.run.selection}
     verdicts = found.verdicts
@@ -169,14 +171,14 @@ def show_case(
         correct=captured_correct(found, own_id),
         gold=None if verdicts is None else verdicts.gold[own_id],
         demonstrations=tuple(
-            show_demonstration(shown, own_id, found, questions)
+            show_demonstration(shown, own_id, found)
             for shown in reversed(context.demonstrations)
         ),
     )
 
 
 def show_demonstration(
-    shown: Demonstration, asked: str, found: Findings, questions: Mapping[str, Question]
+    shown: Demonstration, asked: str, found: Findings
 ) -> ShownDemonstration:
     """Return one demonstration of the question with the id `asked`."""
     own_id, verdicts = shown.question_id, found.verdicts
@@ -184,7 +186,7 @@ def show_demonstration(
         kind: same_label(labels[own_id], labels[asked])
         for kind, labels in found.written.items()
     }
-    question = questions.get(own_id)
+    question = found.questions.get(own_id)
     return ShownDemonstration(
         question_id=own_id,
         question="" if question is None else question.text,

@@ -9,23 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 from neuron_opsd import records
-from neuron_opsd.analysis.places import Place as Place
-from neuron_opsd.analysis.places import group_of as group_of
-from neuron_opsd.analysis.places import named_runs as named_runs
-from neuron_opsd.analysis.places import place_of as place_of
-from neuron_opsd.analysis.places import read_output as read_output
+from neuron_opsd.analysis.places import Place, place_of, read_output
 from neuron_opsd.answers.verifier import Verdict
 from neuron_opsd.beliefs import BELIEFS, DIVERGENCES
 from neuron_opsd.config import Config
 from neuron_opsd.data.questions import QuestionFile, read_questions
 from neuron_opsd.errors import ConfigError, DataError
+from neuron_opsd.known import MEDOIDS_NAME
 from neuron_opsd.methods import needs_medoids, needs_neurons
 from neuron_opsd.records.beliefs import Belief
 from neuron_opsd.records.states import Medoid
-from neuron_opsd.runs.inputs import questions_hash
+from neuron_opsd.runs.inputs import POOL, questions_hash
 from neuron_opsd.storage import codecs
 from neuron_opsd.storage.caching import ignore
 from neuron_opsd.storage.integrity import faults, quick_fault
@@ -34,10 +30,8 @@ from neuron_opsd.storage.manifest import Manifest, kept_name
 from neuron_opsd.storage.stored_neurons import STORED_NEURONS
 from neuron_opsd.storage.verdicts import verdicts_codec, verdicts_name
 
-T = TypeVar("T")
-
-POOL, MODEL = "pool", "model"
-"""Names under which a manifest keeps the hashes of these inputs."""
+MODEL = "model"
+"""Name under which a manifest keeps the hash of a model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,49 +121,43 @@ def read_run(
     if not (place.folder / HOLDER).exists():
         for line in faults(place.folder, place.manifest, quick_fault).values():
             warn(line)
-    neurons = read_output(place, place.neurons, STORED_NEURONS)
+    neurons = read_output(place, "neurons", STORED_NEURONS)
     if len(neurons) < 2:
         raise DataError(
             f"{folder} holds {len(neurons)} questions, too few to compare any; analyse "
             "a run with a larger pool"
         )
-    teacher_check = None
     checked = kept_name(place.own("teacher_check"), place.manifest.outputs)
-    if checked in place.manifest.outputs:
-        teacher_check = read_output(place, checked, codecs.TEACHER_CHECK)
     equal = verdicts_name("rollouts")
-    medoids: Sequence[Medoid] = ()
-    if needs_medoids(place.config):
-        medoids = read_output(place, place.medoids, codecs.MEDOIDS)
-    verdicts: Sequence[Verdict] = ()
-    if equal in place.manifest.outputs:
-        verdicts = read_output(place, equal, verdicts_codec(equal))
     return PreparedRun(
         name=name,
         manifest=place.manifest,
         config=place.config,
         rollouts=read_output(place, "rollouts", codecs.ROLLOUTS),
         neurons=neurons,
-        selection=read_output(place, place.own("selection"), codecs.SELECTION),
-        contexts=read_output(place, place.own("contexts"), codecs.CONTEXTS),
-        teacher_check=teacher_check,
-        verdicts=verdicts,
-        medoids=medoids,
-        beliefs=read_beliefs(place),
+        selection=read_output(place, "selection", codecs.SELECTION),
+        contexts=read_output(place, "contexts", codecs.CONTEXTS),
+        teacher_check=read_output(place, checked, codecs.TEACHER_CHECK)
+        if place.holds(checked)
+        else None,
+        verdicts=read_output(place, equal, verdicts_codec(equal))
+        if place.holds(equal)
+        else (),
+        medoids=read_output(place, MEDOIDS_NAME, codecs.MEDOIDS)
+        if needs_medoids(place.config)
+        else (),
+        beliefs=[
+            belief
+            for name in (BELIEFS, DIVERGENCES)
+            if place.holds(name)
+            for belief in read_output(place, name, codecs.BELIEFS)
+        ],
     )
-
-
-def read_beliefs(place: Place) -> list[Belief]:
-    """Return what student and teacher answer to the pool, of what was asked of them."""
-    names = [f"{name}{place.taught}" for name in (BELIEFS, DIVERGENCES)]
-    kept = [name for name in names if name in place.manifest.outputs]
-    codec = codecs.BELIEFS
-    return [one for name in kept for one in read_output(place, name, codec)]
 
 
 def check_neurons(folder: Path, place: Place) -> None:
     """Refuse a run whose method reads no neurons, of which an analysis speaks."""
-    if needs_neurons(place.config) or place.neurons in place.manifest.outputs:
+    if needs_neurons(place.config) or place.holds("neurons"):
         return
     raise DataError(
         f"{folder} holds a run that reads no neurons (selection.rule is "

@@ -7,22 +7,16 @@ with its selection and contexts; that folder is what stands for a run.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from neuron_opsd.comparison.run_group import (
-    cell_folder,
-    changed_capture,
-    neurons_name,
-    taught_suffix,
-)
+from neuron_opsd.comparison.run_group import cell_folder, outputs_for
 from neuron_opsd.config import Config
-from neuron_opsd.config.tables import config_from_table
+from neuron_opsd.config.tables import as_config
 from neuron_opsd.errors import ConfigError, DataError
-from neuron_opsd.known import MEDOIDS_NAME
 from neuron_opsd.methods import needs_contexts
-from neuron_opsd.runs.prepare import inside
+from neuron_opsd.runs.prepare import RUN_OUTPUTS, PoolOutputs, inside
 from neuron_opsd.storage import codecs
 from neuron_opsd.storage.files import sha256_file
 from neuron_opsd.storage.folders import METHOD_FOLDERS
@@ -44,16 +38,25 @@ class Place:
     manifest: Manifest
     config: Config
     """The run's settings in `SECTIONS`; the others are defaults."""
-    neurons: str = "neurons"
-    medoids: str = MEDOIDS_NAME
-    taught: str = ""
-    """Ends the names of the teacher's views of the whole pool."""
-    method: str = ""
-    """Folder, within, of what no other method shares; empty for a run of its own."""
+    outputs: PoolOutputs = RUN_OUTPUTS
+    """What is made of the pool, as it is called there."""
 
     def own(self, name: str) -> str:
         """Return the name of an output that is this run's alone."""
-        return inside(self.method, name)
+        return inside(self.outputs.folder, name)
+
+    def named(self, name: str) -> str:
+        """Return what an output is called that has another name for `prepare`."""
+        (found,) = self.outputs.of([name])
+        return found
+
+    def holds(self, name: str) -> bool:
+        """Whether an output was made."""
+        return self.named(name) in self.manifest.outputs
+
+    def hash_of(self, name: str) -> str:
+        """Return the SHA-256 of an output."""
+        return self.manifest.outputs[self.named(name)].sha256
 
 
 def place_of(folder: Path) -> Place:
@@ -81,19 +84,26 @@ def place_in_group(group: Path, method: str) -> Place:
     """Find the outputs of one method among those of its group."""
     manifest = read_manifest(group)
     shared = Place(group, manifest, settings_of(manifest.settings))
-    known = read_output(
-        shared, f"{method}/settings", codecs.json_codec(f"{method}/settings.json")
-    )
-    config = settings_of(known)
+    own = replace(shared, outputs=PoolOutputs(method))
+    config = settings_of(kept_settings(own))
     if not needs_contexts(config):
         raise DataError(
             f"{group / method} is of a method without demonstrations, of which there "
             "is nothing to tell; name one of a method that shows some"
         )
-    neurons = neurons_name(shared.config, config)
-    medoids = f"{MEDOIDS_NAME}{changed_capture(shared.config, config)}"
-    taught = taught_suffix(shared.config, config)
-    return Place(group, manifest, config, neurons, medoids, taught, method)
+    outputs = outputs_for(shared.config, config, method)
+    return Place(group, manifest, config, outputs)
+
+
+def kept_settings(place: Place) -> Mapping[str, Any]:
+    """Return all settings of a run, or of a method in its group, by dotted name."""
+    if not place.outputs.folder:
+        return place.manifest.settings
+    name = place.own("settings")
+    found: Mapping[str, Any] = read_output(
+        place, name, codecs.json_codec(f"{name}.json")
+    )
+    return found
 
 
 def name_of(folder: Path) -> str:
@@ -122,7 +132,7 @@ def named_runs(folders: Sequence[Path]) -> dict[str, Path]:
 
 def read_output(place: Place, name: str, codec: codecs.Codec[T]) -> T:
     """Read one output of a run."""
-    output = place.manifest.outputs.get(name)
+    output = place.manifest.outputs.get(place.named(name))
     if output is None or not (place.folder / output.file).is_file():
         raise DataError(
             f"{place.folder} has no {codec.file_name}: the run is not prepared yet; "
@@ -144,9 +154,5 @@ def read_output(place: Place, name: str, codec: codecs.Codec[T]) -> T:
 
 def settings_of(flat: Mapping[str, Any]) -> Config:
     """Return the method and the settings of `SECTIONS` that are kept by name."""
-    table: dict[str, Any] = {"method": flat["method"]} if "method" in flat else {}
-    for dotted, value in flat.items():
-        section, _, field = dotted.partition(".")
-        if section in SECTIONS and field:
-            table.setdefault(section, {})[field] = value
-    return config_from_table(table)
+    sections = ("method", *SECTIONS)
+    return as_config({n: v for n, v in flat.items() if n.split(".")[0] in sections})

@@ -20,20 +20,16 @@ from rich.console import Console
 
 from neuron_opsd import errors
 from neuron_opsd.cli import (
-    compare,
     export,
-    forgetting,
     inspect,
     neurons,
     planning,
     probe,
-    push,
     run,
-    split,
-    watch,
+    scoring,
 )
-from neuron_opsd.cli.environment import COMMAND_LINE
 from neuron_opsd.cli.exit_statuses import BROKEN_PIPE, DONE, MISTAKE, TRY_AGAIN
+from neuron_opsd.cli.options import COMMAND_LINE
 from neuron_opsd.cli.terminal import PROGRAM, complain, open_streams
 from neuron_opsd.cli.usage_errors import explain_mistake
 from neuron_opsd.processes.ranks import launched_rank
@@ -69,24 +65,25 @@ TEST = "--test exam=exam.jsonl"
 COMMANDS: Final[Mapping[Callable[..., int | None], str]] = {
     run.run: f"{POOL} {TEST} --out runs/first",
     run.demo: "--quick",
-    run.evaluate: f"--model MODEL {TEST} --adapter runs/first/adapter --out exam.json",
-    compare.compare: "--model MODEL --source law=law-pool.jsonl "
+    scoring.evaluate: f"--model MODEL {TEST} --adapter runs/first/adapter "
+    "--out exam.json",
+    run.compare: "--model MODEL --source law=law-pool.jsonl "
     "--test law=law.jsonl other=other.jsonl --out runs/compared",
-    compare.methods: "",
+    run.methods: "",
     neurons.analyse: "runs/first --answers labelled.jsonl --out runs/first-analysis",
     run.fetch: "demo",
     probe.probe: f"{POOL} --out runs/probed",
-    split.split: "labelled.csv --out questions",
+    planning.split: "labelled.csv --out questions",
     planning.preview: POOL,
     inspect.read: "outputs.jsonl --set answers.reader=number",
     planning.plan: f"{POOL} {TEST}",
     neurons.neurons: "--model MODEL --completions outputs.jsonl --out neurons.parquet",
     inspect.status: "runs/first",
-    watch.watch: "runs/first",
+    inspect.watch: "runs/first",
     inspect.report: "runs/first",
     export.export: "runs/first --to merged --out first-merged",
-    forgetting.forgetting: "runs/first --out first-forgetting --limit 500",
-    push.push: "runs/first OWNER/NAME --base-model OWNER/BASE --dry-run",
+    scoring.forgetting: "runs/first --out first-forgetting --limit 500",
+    export.push: "runs/first OWNER/NAME --base-model OWNER/BASE --dry-run",
     planning.config: "--set method=lmsi > settings.toml",
     planning.doctor: "",
     completion: "bash",

@@ -1,4 +1,4 @@
-"""The command that turns a finished run into files for other programs: export."""
+"""The commands that hand a finished run on, to programs or the hub: export, push."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from neuron_opsd.exporting.targets import TARGETS
 
 if TYPE_CHECKING:
     from neuron_opsd.exporting.export import Exported
+    from neuron_opsd.exporting.publication import Package
 
 
 @Parameter(name="*")
@@ -26,13 +27,13 @@ class Given:
 
     dtype: Literal["base", "float32", "bfloat16", "float16"] = "base"
     """Type of the weights in `merged` and `gguf`; `base` keeps that of the base."""
-    base: Annotated[str, Parameter(show_default=False)] = ""
+    base: options.Text = ""
     """Folder or hub id of the base, if it is not where the run had it."""
-    pool: Annotated[str, Parameter(show_default=False)] = ""
+    pool: options.Text = ""
     """File or dataset that the run had as its pool."""
     tests: options.Tests = ()
     """The run's test sets, as NAME=FILE."""
-    name: Annotated[str, Parameter(show_default=False)] = ""
+    name: options.Text = ""
     """What servers call the model; the name of the run's folder when left out."""
 
 
@@ -43,7 +44,7 @@ def export(
     run: Path | None = None,
     /,
     *,
-    to: Annotated[str, Parameter(show_default=False)] = "",
+    to: options.Text = "",
     out: Path | None = None,
     given: Given = NOTHING_GIVEN,
     output: options.Output = options.DEFAULT_OUTPUT,
@@ -61,48 +62,110 @@ def export(
     """
     with options.opened(output) as terminal:
         if run is None:
-            show_targets(terminal, as_json=output.json)
+            show_targets(terminal)
             return
         if out is None:
             raise ConfigError("--out is missing; name a new or empty folder")
-        found = no.export(
-            run,
-            to,
-            out,
-            terminal,
-            dtype=given.dtype,
-            base=given.base,
-            pool=given.pool,
-            tests=options.read_named(given.tests),
-            name=given.name,
-        )
-        show_exported(terminal, found, as_json=output.json)
+        choices = vars(given) | {"tests": options.read_named(given.tests)}
+        found = no.export(run, to, out, terminal, **choices)
+        show_exported(terminal, found)
 
 
-def show_targets(terminal: Terminal, *, as_json: bool) -> None:
+def show_targets(terminal: Terminal) -> None:
     """List what a run can be exported to."""
-    if as_json:
-        terminal.show_json({target.name: target.summary for target in TARGETS.values()})
+    targets = {target.name: target.summary for target in TARGETS.values()}
+    if terminal.json:
+        terminal.show_json(targets)
         return
-    rows = [[target.name, target.summary] for target in TARGETS.values()]
+    rows = [[name, summary] for name, summary in targets.items()]
     terminal.show_table(["target", "what it writes"], rows)
 
 
-def show_exported(terminal: Terminal, found: Exported, *, as_json: bool) -> None:
+def show_exported(terminal: Terminal, found: Exported) -> None:
     """Show what was written and what to do with it."""
-    if as_json:
+    if terminal.json:
         terminal.show_json(
             {
                 "to": found.to,
-                "out": str(found.out.resolve()),
+                "out": found.out.resolve(),
                 "files": found.files,
                 "facts": found.facts,
-                "next_steps": list(found.next_steps),
+                "next_steps": found.next_steps,
             }
         )
         return
     for name, num_bytes in found.files.items():
         terminal.show(f"{found.out / name}  {size(num_bytes)}")
-    terminal.show()
-    for line in found.next_steps:
-        terminal.show(line)
+    terminal.show("", *found.next_steps)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Said:
+    """What the model card says besides what the run knows."""
+
+    base_model: options.Text = ""
+    """Hub id of the base, needed where the run had it in a folder."""
+    pool_dataset: options.Text = ""
+    """Hub id of the dataset that the pool is."""
+    benchmarks: Annotated[tuple[str, ...], options.several("--benchmark")] = ()
+    """Hub ids of test sets, as NAME=DATASET, or NAME=DATASET#TASK where the hub lists
+    results of that task."""
+    license: options.Text = ""
+    """Licence of what was trained, as the hub calls it, such as apache-2.0."""
+
+
+NOTHING_SAID = Said()
+
+
+def push(  # noqa: PLR0913 - one argument per flag
+    run: Path,
+    repo: str,
+    /,
+    *,
+    dry_run: options.Flag = False,
+    private: options.Flag = False,
+    update: options.Flag = False,
+    said: Said = NOTHING_SAID,
+    output: options.Output = options.DEFAULT_OUTPUT,
+) -> None:
+    """Publish what a run trained on the Hugging Face hub, with a model card.
+
+    Sends what was trained, the card, `evaluation.json` and results on benchmarks, in
+    one commit; no question, answer or setting of the run. Everything is looked through
+    for paths, names of users and machines, and keys, and nothing is sent where there
+    are any.
+
+    Args:
+        run: Folder of a finished run.
+        repo: Where to: OWNER/NAME.
+        dry_run: Say what would be sent, and send nothing.
+        private: Let only the owner see a new repository.
+        update: Add a commit to a repository that exists.
+        said: What the card says besides.
+    """
+    with options.opened(output, online=not dry_run) as terminal:
+        benchmarks = options.read_named(said.benchmarks, "--benchmark")
+        found = no.prepare_push(run, repo, **vars(said) | {"benchmarks": benchmarks})
+        address = "" if dry_run else no.push(found, private=private, update=update)
+        show_package(terminal, found, address)
+
+
+def show_package(terminal: Terminal, found: Package, address: str) -> None:
+    """Show every file, and the card where nothing was sent."""
+    files = found.sizes()
+    if terminal.json:
+        terminal.show_json(
+            {
+                "repo": found.repo,
+                "base_model": found.base_model,
+                "files": files,
+                "card": found.card,
+                "commit": address or None,
+            }
+        )
+        return
+    for name, num_bytes in files.items():
+        terminal.show(f"{found.repo}/{name}  {size(num_bytes)}")
+    sent = [address] if address else [found.card, "nothing was sent (--dry-run)"]
+    terminal.show("", *sent)

@@ -1,13 +1,15 @@
-"""The commands that read files and need no model: status, report, read."""
+"""The commands that read files and need no model: status, watch, report, read."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neuron_opsd.cli import options
+from neuron_opsd.cli.exit_statuses import DONE
 from neuron_opsd.cli.terminal import Terminal
 from neuron_opsd.cli.text import duration, one_line
 from neuron_opsd.errors import listing
@@ -37,12 +39,10 @@ def status(
 
     found = read_status(run, verify=verify)
     with options.opened(output) as terminal:
-        if output.json:
-            terminal.show_json(asdict(found))
-        elif isinstance(found, RunStatus):
-            show_run(terminal, found)
+        if isinstance(found, RunStatus):
+            terminal.show_result(found, show_run)
         else:
-            show_comparison(terminal, found)
+            terminal.show_result(found, show_comparison)
 
 
 def show_run(terminal: Terminal, found: RunStatus) -> None:
@@ -81,8 +81,6 @@ def show_state(
 
     Which files were judged without reading is said as well, up to three by name.
     """
-    for line in found.amiss:
-        terminal.show(line)
     state = "stopped; the command that started it resumes it"
     if running:
         state = running
@@ -95,7 +93,36 @@ def show_state(
             f" (of {listing(found.unread, 3)}, which are large, only the sizes were "
             "compared; --verify reads them)"
         )
-    terminal.show(f"state: {state}")
+    terminal.show(*found.amiss, f"state: {state}")
+
+
+def watch(
+    run: Path,
+    /,
+    *,
+    port: int = 8765,
+    quiet: options.Flag = False,
+) -> int:
+    """Show in a browser how far a run or a comparison is, while it works.
+
+    The page is read from the folder's files at every look and disturbs nothing. It is
+    served to this machine alone, until Ctrl-C. On another machine, pass the port on:
+    ssh -L 8765:127.0.0.1:8765 MACHINE.
+
+    Args:
+        run: Folder of the run or the comparison.
+        port: Port on 127.0.0.1; 0 takes a free one.
+        quiet: Say nothing but the address.
+    """
+    with options.opened(options.Output(quiet=quiet)) as terminal:
+        from neuron_opsd.live.server import listening
+
+        with listening(run, port) as server:
+            terminal.show(server.address)
+            terminal.note("open this address in a browser; Ctrl-C ends it")
+            with suppress(KeyboardInterrupt):
+                server.serve_forever()
+    return DONE
 
 
 def report(run: Path, /, *, output: options.Output = options.DEFAULT_OUTPUT) -> None:
@@ -108,8 +135,8 @@ def report(run: Path, /, *, output: options.Output = options.DEFAULT_OUTPUT) -> 
         from neuron_opsd.comparison.compare import rebuild_page
 
         page = rebuild_page(run, terminal)
-        if output.json:
-            terminal.show_json({"report": str(page.resolve())})
+        if terminal.json:
+            terminal.show_json({"report": page.resolve()})
         else:
             terminal.show(f"report: {page}")
 
@@ -134,7 +161,7 @@ def read(
 
     with options.opened(output) as terminal:
         rows = read_answers(file, config)
-        if output.json:
+        if terminal.json:
             tables = [asdict(row) for row in rows]
             for table in tables:
                 if table["same"] is None:  # there is no gold answer

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from cyclopts import Parameter
 
 import neuron_opsd as no
 from neuron_opsd.cli import options
-from neuron_opsd.cli.environment import COMMAND_LINE
 from neuron_opsd.cli.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -34,10 +33,6 @@ class NeuronFlags:
     chunk_tokens: int | None = None
     """Tokens of a chunk; the setting neurons.chunk_tokens."""
 
-    def given(self) -> dict[str, Any]:
-        """Return the settings that were given."""
-        return {name: one for name, one in asdict(self).items() if one is not None}
-
 
 NO_FLAGS = NeuronFlags()
 
@@ -47,12 +42,12 @@ NO_FLAGS = NeuronFlags()
 class Atlas:
     """What the pages of single neurons show besides what the runs' files tell."""
 
-    pool: Annotated[tuple[str, ...], options.several("--pool")] = ()
+    pool: options.Texts = ()
     """The pool's file, whose answers, if it has any, are not read; named as --answers
     is. For the texts of questions, and needed by --read-model."""
     against: Path | None = None
     """A run of the same model and neuron settings to put beside each."""
-    neurons: Annotated[tuple[str, ...], options.several("--neurons")] = ()
+    neurons: options.Texts = ()
     """Neurons to show in any case, each as LAYER:NEURON, both from 0."""
     read_model: options.Flag = False
     """Load the run's model for what its files do not hold: the tokens that the shown
@@ -88,11 +83,12 @@ def neurons(
         flags: Which neurons count.
     """
     options.keep_settings_file(out, settings)
-    config = options.resolve_with_model(settings, {"neurons": flags.given()})
+    above = {"neurons": options.given(vars(flags))}
+    config = options.resolve_with_model(settings, above)
     with options.opened(output, config) as terminal:
         count = no.extract_neurons(completions, out, config, terminal)
-        if output.json:
-            terminal.show_json({"out": str(out.resolve()), "num_completions": count})
+        if terminal.json:
+            terminal.show_json({"out": out.resolve(), "num_completions": count})
         else:
             terminal.show(f"neurons of {count:,} completions: {out}")
 
@@ -102,7 +98,7 @@ def analyse(
     /,
     *,
     out: Path,
-    answers: Annotated[tuple[str, ...], options.several("--answers")] = (),
+    answers: options.Texts = (),
     atlas: Atlas = DEFAULT_ATLAS,
     output: options.Output = options.DEFAULT_OUTPUT,
 ) -> None:
@@ -121,36 +117,31 @@ def analyse(
         atlas: What the pages of single neurons show.
     """
     with options.opened(output) as terminal:
-        command = COMMAND_LINE.get()
+        command = options.COMMAND_LINE.get()
         data = no.analyse(runs, out, answers, terminal, command, atlas.request())
-        show_analysis(terminal, data, out, as_json=output.json)
+        show_analysis(terminal, data, out)
 
 
-def show_analysis(
-    terminal: Terminal, data: AnalysisData, out: Path, *, as_json: bool
-) -> None:
+def show_analysis(terminal: Terminal, data: AnalysisData, out: Path) -> None:
     """Show the correlations, the outcome in a few sentences and where the page is."""
     from urllib.parse import unquote
 
-    from neuron_opsd.analysis.atlas.writing import FOLDER as ATLAS
-    from neuron_opsd.analysis.files import CSV, JSON, PAGE
+    from neuron_opsd.analysis.analyse import CSV, JSON, PAGE
+    from neuron_opsd.analysis.atlas.making import FOLDER as ATLAS
     from neuron_opsd.report.analysis_page import outcome
     from neuron_opsd.report.analysis_tables import GIVEN, UNLABELLED, correlation_rows
-    from neuron_opsd.storage.codecs import without_nan
 
-    if as_json:
+    atlases = {n: out / ATLAS / unquote(page) for n, page in data.atlases.items()}
+    if terminal.json:
         terminal.show_json(
             {
                 "outcome": outcome(data),
-                "runs": {run.name: without_nan(run.measures) for run in data.runs},
-                "overall": without_nan(data.overall),
-                "report": str((out / PAGE).resolve()),
-                "json": str((out / JSON).resolve()),
-                "csv": str((out / CSV).resolve()),
-                "atlases": {
-                    name: str((out / ATLAS / unquote(page)).resolve())
-                    for name, page in data.atlases.items()
-                },
+                "runs": {run.name: run.measures for run in data.runs},
+                "overall": data.overall,
+                "report": (out / PAGE).resolve(),
+                "json": (out / JSON).resolve(),
+                "csv": (out / CSV).resolve(),
+                "atlases": {name: page.resolve() for name, page in atlases.items()},
             }
         )
         return
@@ -164,8 +155,5 @@ def show_analysis(
         for row in rows
     ]
     terminal.show_table(headings, cells)
-    terminal.show(outcome(data))
-    terminal.show()
-    terminal.show(f"report: {out / PAGE}")
-    for page in data.atlases.values():
-        terminal.show(f"neurons: {out / ATLAS / unquote(page)}")
+    pages = [f"neurons: {page}" for page in atlases.values()]
+    terminal.show(outcome(data), "", f"report: {out / PAGE}", *pages)

@@ -1,16 +1,21 @@
-"""Flags that several commands share, and how they become settings and test sets."""
+"""Flags that several commands share, and how they become settings and test sets.
+
+Also what the environment sets, except the cache, and what libraries read from it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Parameter
 
-from neuron_opsd.cli.environment import prepare_libraries
 from neuron_opsd.cli.exit_statuses import DONE
 from neuron_opsd.cli.terminal import Terminal, complain, open_terminal
 from neuron_opsd.errors import ConfigError
@@ -20,7 +25,36 @@ if TYPE_CHECKING:
     from neuron_opsd.config import Config
     from neuron_opsd.progress import Progress
 
-Flag: TypeAlias = Annotated[bool, Parameter(negative=(), show_default=False)]
+COMMAND_LINE: ContextVar[str] = ContextVar("COMMAND_LINE", default="")
+"""The command as it was typed, for the records of a run."""
+
+_ALWAYS = {
+    # Threads that wait for each other spin for some microseconds, since sleeping made
+    # decoding a third slower; longer, and two busy cores are slower than one.
+    "OMP_WAIT_POLICY": "passive",
+    "GOMP_SPINCOUNT": "1000",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    # Torch makes this folder on import, in /tmp by default, though nothing is compiled
+    # here; a folder that exists need not be made.
+    "TORCHINDUCTOR_CACHE_DIR": sys.prefix,
+}
+
+_OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+}
+
+
+def prepare_libraries(*, allow_download: bool) -> None:
+    """Set what the libraries read when they are first imported; a user's own wins."""
+    for name, value in (_ALWAYS if allow_download else _ALWAYS | _OFFLINE).items():
+        os.environ.setdefault(name, value)
 
 
 def several(*names: str) -> Parameter:
@@ -28,10 +62,11 @@ def several(*names: str) -> Parameter:
     return Parameter(name=names, consume_multiple=True, negative=(), show_default=False)
 
 
-Ray: TypeAlias = Annotated[str, Parameter(show_default=False)]
-
-Track: TypeAlias = Annotated[TrackerName | None, Parameter(show_default=False)]
-
+PLAIN = Parameter(show_default=False)
+Flag: TypeAlias = Annotated[bool, Parameter(negative=(), show_default=False)]
+Text: TypeAlias = Annotated[str, PLAIN]
+Texts: TypeAlias = Annotated[tuple[str, ...], several()]
+Track: TypeAlias = Annotated[TrackerName | None, PLAIN]
 Tests: TypeAlias = Annotated[tuple[str, ...], several("--test")]
 
 
@@ -79,7 +114,7 @@ def opened(
     """
     allowed = config is not None and config.model.allow_download
     prepare_libraries(allow_download=online or allowed)
-    with open_terminal(quiet=output.quiet) as terminal:
+    with open_terminal(quiet=output.quiet, json=output.json) as terminal:
         yield terminal
 
 
@@ -119,6 +154,15 @@ def keep_settings_file(out: Path, settings: Settings) -> None:
         check_result_place(out, [settings.config])
 
 
+def given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of some values that were given."""
+    return {
+        name: value
+        for name, value in values.items()
+        if value is not None and value is not False and value not in ((), {})
+    }
+
+
 def resolve(
     settings: Settings,
     above: dict[str, Any] | None = None,
@@ -136,14 +180,13 @@ def resolve(
     if settings.config is not None and (fault := settings_fault(settings.config)):
         complain(f"warning: {settings.config} {fault}; it is used as it is")
     flags = {
-        "model": {"name": settings.model} if settings.model is not None else {},
+        "model": given({"name": settings.model}),
         "preset": settings.preset,
         "seed": settings.seed,
         "questions": {"format": ",".join(settings.formats)} if settings.formats else {},
     }
-    given = {name: value for name, value in flags.items() if value not in (None, {})}
     table = merge(config.model_dump(exclude_unset=True), above or {})
-    return config_from_table(merge(table, given))
+    return config_from_table(merge(table, given(flags)))
 
 
 def resolve_with_model(

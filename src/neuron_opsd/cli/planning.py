@@ -1,4 +1,4 @@
-"""The commands to ask before anything is spent: preview, plan, config, doctor."""
+"""The commands before a run: split, preview, plan, config, doctor."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ from neuron_opsd.cli.text import duration, size
 from neuron_opsd.errors import ConfigError
 
 if TYPE_CHECKING:
+    from neuron_opsd.cli.terminal import Terminal
+    from neuron_opsd.data.splitting import SplitData
     from neuron_opsd.planning.costs import Plan
     from neuron_opsd.planning.doctor import Check
     from neuron_opsd.planning.fitting import Fit
     from neuron_opsd.planning.foresight import Foresight
     from neuron_opsd.runs.preview import Preview
+
 
 WAYS: Final = {"lora": "LoRA", "qlora": "QLoRA", "full": "all weights"}
 
@@ -31,6 +34,72 @@ FIT_HEADINGS: Final = (
     "longest completion",
     "completions a pass",
 )
+
+
+def split(  # noqa: PLR0913 - one argument per flag
+    file: str,
+    /,
+    *,
+    out: Path,
+    test_share: float = 0.2,
+    group: str = "",
+    by: str = "",
+    where: options.Texts = (),
+    passage_words: int = 32,
+    settings: options.Settings = options.DEFAULT_SETTINGS,
+    output: options.Output = options.DEFAULT_OUTPUT,
+) -> None:
+    """Make an unlabelled pool and a labelled test set from one labelled file.
+
+    The side of a question is drawn by a hash of its text, or of its group, with the
+    seed. Questions of one text or one passage stay together, and none of the test
+    nearly equals one of the pool.
+
+    Args:
+        file: Labelled questions, or the id of a dataset.
+        out: New or empty folder for pool.jsonl, test.jsonl and split.json.
+        test_share: Share that falls into the test, about.
+        group: Column whose equal values stay on one side, such as a patient.
+        by: Column for each of whose values there is a folder with a pool and a test.
+        where: One or more `COLUMN=VALUE,VALUE`: take only such rows. A column within
+            another is named with a dot, as in details.level=L1,L2.
+        passage_words: Words in a row that make two questions share a passage; 0 looks
+            for none.
+    """
+    config = options.resolve(settings)
+    with options.opened(output, config) as terminal:
+        data = no.split(
+            file,
+            out,
+            config,
+            terminal,
+            test_share=test_share,
+            group=group,
+            by=by,
+            where=where,
+            passage_words=passage_words,
+        )
+        terminal.show_result(data, show_split)
+
+
+def show_split(terminal: Terminal, data: SplitData) -> None:
+    """Show how many questions each side has, and how to go on."""
+    rows = [
+        [part.name or "all", f"{part.num_pool:,}", f"{part.num_test:,}"]
+        for part in data.parts
+    ]
+    terminal.show_table(["part", "pool", "test"], rows)
+    terminal.show(
+        f"{data.num_groups:,} groups, the largest of {data.largest_group:,} questions"
+    )
+    if len(data.parts) == 1:
+        (part,) = data.parts
+        terminal.show(f"--pool {part.pool} --test test={part.test}")
+        return
+    terminal.show(
+        " ".join(["--source", *(f"{part.name}={part.pool}" for part in data.parts)]),
+        " ".join(["--test", *(f"{part.name}={part.test}" for part in data.parts)]),
+    )
 
 
 def preview(
@@ -49,10 +118,7 @@ def preview(
     config = options.resolve_with_model(settings)
     with options.opened(output, config) as terminal:
         seen = no.preview(pool, config, question, terminal)
-        if output.json:
-            terminal.show_json(asdict(seen))
-        else:
-            show_preview(terminal, seen)
+        terminal.show_result(seen, show_preview)
 
 
 def show_preview(terminal: Terminal, seen: Preview) -> None:
@@ -76,7 +142,7 @@ def plan(
     *,
     pool: str | None = None,
     tests: options.Tests = (),
-    gpu_memory: Annotated[tuple[float, ...], options.several("--gpu-memory")] = (),
+    gpu_memory: Annotated[tuple[float, ...], options.several()] = (),
     settings: options.Settings = options.DEFAULT_SETTINGS,
     output: options.Output = options.DEFAULT_OUTPUT,
 ) -> None:
@@ -101,16 +167,9 @@ def plan(
     with options.opened(output, config) as terminal:
         if gpu_memory:
             seen = no.foresee(config, gpu_memory, pool, files, terminal)
-            if output.json:
-                terminal.show_json(asdict(seen))
-            else:
-                show_foresight(terminal, seen)
-            return
-        found = no.plan(str(pool), config, files, terminal)
-        if output.json:
-            terminal.show_json(asdict(found) | {"seconds": found.seconds})
+            terminal.show_result(seen, show_foresight)
         else:
-            show_plan(terminal, found)
+            show_plan(terminal, no.plan(str(pool), config, files, terminal))
 
 
 def show_foresight(terminal: Terminal, seen: Foresight) -> None:
@@ -157,6 +216,9 @@ def show_fit(terminal: Terminal, fit: Fit) -> None:
 
 def show_plan(terminal: Terminal, found: Plan) -> None:
     """Show one line per stage and the sums."""
+    if terminal.json:
+        terminal.show_json(asdict(found) | {"seconds": found.seconds})
+        return
     rows = [
         [
             stage.name,
@@ -172,8 +234,7 @@ def show_plan(terminal: Terminal, found: Plan) -> None:
     held = f"{size(memory)} at most" if memory else "unknown on this system"
     engine = found.engine_memory_bytes
     beside = f", of which vLLM holds {size(engine)}" if engine else ""
-    terminal.show(f"memory: {held}{beside}")
-    terminal.show(f"disk:   {size(found.disk_bytes)}")
+    terminal.show(f"memory: {held}{beside}", f"disk:   {size(found.disk_bytes)}")
 
 
 def times(
@@ -203,7 +264,7 @@ def config(
 
         resolved = with_method(resolved)
     with options.opened(output) as terminal:
-        if output.json:
+        if terminal.json:
             terminal.show_json(resolved.model_dump())
         else:
             text = to_toml(resolved, comments=True, only_chosen=True)
@@ -226,8 +287,8 @@ def doctor(
         from neuron_opsd.storage.download_cache import cache_folder
 
         checks = diagnose(cache_folder(), out)
-        if output.json:
-            terminal.show_json({"checks": [asdict(check) for check in checks]})
+        if terminal.json:
+            terminal.show_json({"checks": checks})
         else:
             show_checks(terminal, checks)
     return MISTAKE if any(check.state == "fail" for check in checks) else DONE

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 from cyclopts import Parameter
 
 import neuron_opsd as no
 from neuron_opsd.cli import options
-from neuron_opsd.cli.environment import COMMAND_LINE
 from neuron_opsd.cli.planning import show_plan
 from neuron_opsd.cli.terminal import Terminal
+from neuron_opsd.cli.text import plain_values
 from neuron_opsd.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -41,11 +41,9 @@ class Extent:
     write: int = 0
     """Free answers that every teacher writes anew to each question, which takes as long
     as they are; 0 means none, and the student's own are scored."""
-    context_rules: Annotated[tuple[str, ...], options.several("--context-rules")] = ()
+    context_rules: options.Texts = ()
     """Those that are tried; all when left out."""
-    selection_rules: Annotated[
-        tuple[str, ...], options.several("--selection-rules")
-    ] = ()
+    selection_rules: options.Texts = ()
     """Those that are tried; all when left out."""
 
 
@@ -60,7 +58,7 @@ def probe(  # noqa: PLR0913 - one argument per flag
     out: Path | None = None,
     answers: str | None = None,
     dry_run: options.Flag = False,
-    ray: options.Ray = "",
+    ray: options.Text = "",
     extent: Extent = DEFAULT_EXTENT,
     settings: options.Settings = options.DEFAULT_SETTINGS,
     output: options.Output = options.DEFAULT_OUTPUT,
@@ -87,16 +85,11 @@ def probe(  # noqa: PLR0913 - one argument per flag
         config = options.resolve_with_model(settings, above)
     else:
         config = options.resolve(settings, above)
-    choices: dict[str, Any] = {**asdict(extent), "command": COMMAND_LINE.get()}
-    choices |= {} if run is None else {"run": run}
-    choices |= {} if answers is None else {"answers": answers}
+    choices: dict[str, Any] = {**asdict(extent), "run": run, "answers": answers}
+    choices["command"] = options.COMMAND_LINE.get()
     with options.opened(output, config) as terminal:
         if dry_run:
-            plan = no.plan_probe(pool, config, terminal, **choices)
-            if output.json:
-                terminal.show_json(asdict(plan) | {"seconds": plan.seconds})
-            else:
-                show_plan(terminal, plan)
+            show_plan(terminal, no.plan_probe(pool, config, terminal, **choices))
             return
         if out is None:
             raise ConfigError(
@@ -104,24 +97,19 @@ def probe(  # noqa: PLR0913 - one argument per flag
                 "told what the probe costs"
             )
         data = no.probe(pool, out, config, terminal, **choices)
-        show_probe(terminal, data, out, as_json=output.json)
+        show_probe(terminal, data, out)
 
 
-def show_probe(
-    terminal: Terminal, data: ProbeData, out: Path, *, as_json: bool
-) -> None:
+def show_probe(terminal: Terminal, data: ProbeData, out: Path) -> None:
     """Show the teachers, what is advised and where the page is."""
-    from neuron_opsd.probing.files import JSON
+    from neuron_opsd.probing.summary import JSON
     from neuron_opsd.report.probe_page import outcome
-    from neuron_opsd.storage.codecs import without_nan
     from neuron_opsd.storage.folders import PROBE_PAGE
 
-    if as_json:
-        places = {
-            "report": str((out / PROBE_PAGE).resolve()),
-            "json": str((out / JSON).resolve()),
-        }
-        terminal.show_json({"outcome": outcome(data), **without_nan(data), **places})
+    if terminal.json:
+        files = {"report": out / PROBE_PAGE, "json": out / JSON}
+        places = {name: file.resolve() for name, file in files.items()}
+        terminal.show_json({"outcome": outcome(data), **plain_values(data), **places})
         return
     more = ("accuracy",) if data.labelled else ()
     names = (*SHOWN, "score", *more)
@@ -132,11 +120,8 @@ def show_probe(
     rows = [numbers(one.rule, one.measures, some) for one in data.selections]
     terminal.show_table([f"selection, {data.base_rule}", *some], rows)
     terminal.show()
-    terminal.show(outcome(data))
-    for setting in data.recommendation.settings:
-        terminal.show(f"  --set {setting}")
-    terminal.show()
-    terminal.show(f"report: {out / PROBE_PAGE}")
+    advice = [f"  --set {setting}" for setting in data.recommendation.settings]
+    terminal.show(outcome(data), *advice, "", f"report: {out / PROBE_PAGE}")
 
 
 def numbers(rule: str, measures: Any, names: Sequence[str]) -> list[str]:

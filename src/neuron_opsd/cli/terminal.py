@@ -11,21 +11,21 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager as ContextManager
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
-from neuron_opsd.cli.tables import fitting_table
 from neuron_opsd.cli.text import (
     PLAIN_SIGNS,
     clean,
     duration,
     escaped_toml,
+    fitting_table,
     one_line,
     pace_text,
     plain_values,
@@ -33,6 +33,8 @@ from neuron_opsd.cli.text import (
 from neuron_opsd.errors import is_out_of_memory
 from neuron_opsd.processes.stopping import STOPPING
 from neuron_opsd.progress import Quiet
+
+T = TypeVar("T")
 
 PROGRAM = "neuron-opsd"
 FULL_WIDTH = 100
@@ -50,12 +52,15 @@ class Terminal(Quiet):
         err: TextIO,
         *,
         quiet: bool = False,
+        json: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         lenient(out)
         lenient(err)
         self._out = out
         self._err = Console(file=err, highlight=False, markup=False, emoji=False)
+        self.json = json
+        """Whether results are to be one JSON document."""
         self._quiet = quiet
         self._clock = clock
         self._bars: Progress | None = None
@@ -82,21 +87,28 @@ class Terminal(Quiet):
         if not self._quiet:
             self._err.print(Text(clean(text)), soft_wrap=True)
 
-    def show(self, text: str = "") -> None:
-        """Write a line of results."""
-        self._out.write(clean(text) + "\n")
+    def _write(self, text: str) -> None:
+        self._out.write(text + "\n")
         self._out.flush()
+
+    def show(self, *lines: str) -> None:
+        """Write lines of results, a blank one if there are none."""
+        self._write(clean("\n".join(lines)))
 
     def show_toml(self, text: str) -> None:
         """Write a TOML file that means what it meant, whatever the encoding lacks."""
-        self._out.write(escaped_toml(text, self._out.encoding or "utf-8") + "\n")
-        self._out.flush()
+        self._write(escaped_toml(text, self._out.encoding or "utf-8"))
 
-    def show_json(self, document: Mapping[str, Any]) -> None:
-        """Write the results as one JSON document, of ASCII characters alone."""
-        text = json.dumps(plain_values(dict(document)), indent=2, allow_nan=False)
-        self._out.write(text + "\n")
-        self._out.flush()
+    def show_json(self, document: Any) -> None:
+        """Write a record or a table as one JSON document, of ASCII characters alone."""
+        self._write(json.dumps(plain_values(document), indent=2, allow_nan=False))
+
+    def show_result(self, found: T, in_words: Callable[[Terminal, T], None]) -> None:
+        """Show a record, as one JSON document where that is asked for."""
+        if self.json:
+            self.show_json(found)
+        else:
+            in_words(self, found)
 
     def show_table(
         self, headings: Sequence[str], rows: Sequence[Sequence[str]]
@@ -261,9 +273,9 @@ def open_streams() -> None:
 
 
 @contextmanager
-def open_terminal(*, quiet: bool = False) -> Iterator[Terminal]:
+def open_terminal(*, quiet: bool = False, json: bool = False) -> Iterator[Terminal]:
     """Give a terminal that keeps stdout for results until it is closed."""
-    terminal = Terminal(sys.stdout, sys.stderr, quiet=quiet)
+    terminal = Terminal(sys.stdout, sys.stderr, quiet=quiet, json=json)
     STOPPING.has_begun = True
     with redirect_stdout(sys.stderr):
         yield terminal

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from typing import Literal, get_args, get_origin
 
 from cyclopts import CoercionError, CycloptsError, exceptions
@@ -38,8 +39,7 @@ def unknown_command(error: exceptions.UnknownCommandError) -> str:
         return f"{PROGRAM} has no flag {one_line(word)}; see {PROGRAM} --help"
     known = () if error.app is None else error.app.resolved_commands()
     names = [name for name in known if not name.startswith("-")]
-    near = difflib.get_close_matches(word, names, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
+    hint = nearest(word, names) or f"there are {', '.join(names)}"
     return f"there is no command {one_line(word)}; {hint}"
 
 
@@ -47,9 +47,14 @@ def unknown_option(error: exceptions.UnknownOptionError, command: str) -> str:
     """Name the nearest flag, or the page that lists them."""
     word = (error.token.keyword or error.token.value).partition("=")[0]
     names = [name for argument in error.argument_collection for name in argument.names]
-    near = difflib.get_close_matches(word, names, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"see {command} --help"
+    hint = nearest(word, names) or f"see {command} --help"
     return f"{command} has no flag {one_line(word)}; {hint}"
+
+
+def nearest(word: str, names: Sequence[str]) -> str:
+    """Ask whether the nearest name was meant; empty where none is near."""
+    near = difflib.get_close_matches(word, names, n=1)
+    return f"did you mean {near[0]}?" if near else ""
 
 
 def missing_argument(error: exceptions.MissingArgumentError, command: str) -> str:
@@ -74,8 +79,7 @@ def unfit_value(error: CoercionError, command: str) -> str:
     said = f"{name} is {one_line(value)!r}, but it must be"
     if get_origin(target) is Literal:
         choices = [str(choice) for choice in get_args(target)]
-        near = difflib.get_close_matches(value, choices, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        return f"{said} {' or '.join(choices)}{hint}"
+        hint = nearest(value, choices)
+        return f"{said} {' or '.join(choices)}{'; ' * bool(hint)}{hint}"
     kind = KINDS.get(target, "another") if target is not None else "another"
     return f"{said} {kind}; see {command} --help"

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import product
 from pathlib import Path
+from typing import TypeAlias
 
 from neuron_opsd.comparison.variants import (
     Variant,
@@ -29,9 +31,13 @@ from neuron_opsd.runs.inputs import Inputs, check_names, read_inputs
 from neuron_opsd.runs.machines import THIS_MACHINE, Machines
 from neuron_opsd.runs.model_checks import check_questions
 from neuron_opsd.storage.folders import BLOCKS, is_run
+from neuron_opsd.storage.manifest import MANIFEST, Output, read_manifest
 
 MOST_SEEDS = 1000
 """More trainings of one method would show nothing more."""
+
+GroupKey: TypeAlias = tuple[int, str, str]
+"""Seed, source and start of a group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +86,11 @@ class Cell:
     source: str
     method: str
     seed: int
+
+    @property
+    def group(self) -> GroupKey:
+        """The group that it is part of."""
+        return self.seed, self.source, self.start
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,13 +200,19 @@ def check_steps(variant: Variant, config: Config, shown: Sequence[int]) -> None:
 
 def in_domain(config: Config, source: str) -> Config:
     """Return settings that name a source's own test set."""
-    evaluation = config.evaluation.model_copy(update={"in_domain": source})
-    return config.model_copy(update={"evaluation": evaluation})
+    return config.changed(evaluation={"in_domain": source})
 
 
-def group_folder(comparison: Comparison, source: str, seed: int, start: str) -> Path:
+def group_folder(comparison: Comparison, key: GroupKey) -> Path:
     """Return the run directory of a group."""
+    seed, source, start = key
     return comparison.out / BLOCKS / source / f"seed-{seed}" / start
+
+
+def group_outputs(comparison: Comparison, key: GroupKey) -> Mapping[str, Output]:
+    """Return what a group has made by its manifest; nothing if it has not begun."""
+    folder = group_folder(comparison, key)
+    return read_manifest(folder).outputs if (folder / MANIFEST).is_file() else {}
 
 
 def settings_of(context: ComparisonContext) -> dict[str, Config]:
@@ -207,13 +224,17 @@ def settings_of(context: ComparisonContext) -> dict[str, Config]:
     return found
 
 
+def group_keys(context: ComparisonContext) -> list[GroupKey]:
+    """Return all groups, in the order of the work."""
+    comparison = context.comparison
+    seeds = comparison.seeds(context.config)
+    return [*product(seeds, comparison.sources, comparison.group_starts)]
+
+
 def cells_of(context: ComparisonContext) -> list[Cell]:
     """Return every model that is to be trained, in the order of the work."""
-    comparison = context.comparison
     return [
         Cell(start, source, variant.name, seed)
-        for seed in comparison.seeds(context.config)
-        for source in comparison.sources
-        for start in comparison.group_starts
+        for seed, source, start in group_keys(context)
         for variant in context.trained(seed, start)
     ]

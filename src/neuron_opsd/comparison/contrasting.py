@@ -15,8 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 
 from neuron_opsd.comparison import measuring
-from neuron_opsd.comparison.resampled import CONTRASTED, Drawn, Frame, target_draws
-from neuron_opsd.config import EvaluationConfig
+from neuron_opsd.comparison.measuring import CONTRASTED, Drawn, Frame, target_draws
 from neuron_opsd.method.calibration import columns_of
 from neuron_opsd.method.labels import OF_LABELS, baseline_answer
 from neuron_opsd.method.resampling import Resampled, over_seeds, resample
@@ -45,11 +44,7 @@ class Pair:
 
 def contrasts(
     tested: Sequence[measuring.Tested],
-    sources: Sequence[str],
-    targets: Sequence[str],
-    config: EvaluationConfig,
-    seed: int,
-    *,
+    frame: Frame,
     rivals: Sequence[tuple[str, str]] = (),
 ) -> tuple[Contrast, ...]:
     """Return how every model differs from its references.
@@ -65,15 +60,12 @@ def contrasts(
 
     Args:
         tested: In any order; models of other sources are left out.
-        sources: Each also the name of its own test set.
-        targets: Names of the test sets; results on others are left out.
-        config: Number of bins and of resamples.
-        seed: The comparison's; draws depend on it and on names of sets and sources.
+        frame: Results on other test sets are left out. Draws depend on its seed, and
+            on names of sets and sources.
         rivals: Pairs of methods to compare besides, the second the reference, of the
             same start, source and step.
     """
-    frame = Frame(tuple(sources), tuple(targets), config, seed)
-    arms = measuring.by_arm(tested, sources)
+    arms = measuring.by_arm(tested, frame.sources)
     groups: dict[tuple[str, int], list[Pair]] = defaultdict(list)
     for pair in pairs_of(arms, rivals):
         groups[pair.arm.start, pair.arm.step].append(pair)
@@ -81,7 +73,7 @@ def contrasts(
         row for pairs in groups.values() for row in contrasts_at(pairs, arms, frame)
     ]
     rows = with_own_sets(adjusted(rows))
-    order = measuring.place_order(sources, targets)
+    order = measuring.place_order(frame.sources, frame.targets)
     return tuple(sorted(rows, key=lambda row: (*order(row.place), row.reference)))
 
 
@@ -227,21 +219,17 @@ def with_own_sets(rows: Sequence[Contrast]) -> list[Contrast]:
 
 
 def baseline_contrasts(
-    tested: Sequence[measuring.Tested],
-    sources: Sequence[str],
-    config: EvaluationConfig,
-    seed: int,
+    tested: Sequence[measuring.Tested], frame: Frame
 ) -> tuple[Contrast, ...]:
     """Return by how much models exceed the most frequent gold answer in-domain.
 
     The untrained model is among them. Intervals are over questions and seeds, as those
     between models are. No p-value is there: nothing is claimed but that a model is not
     above the baseline. Sources whose gold answers do not repeat have no row.
-
     """
     rows = []
-    for arm, seeds in measuring.by_arm(tested, sources).items():
-        above = above_baseline_of(arm, list(seeds.values()), config, seed)
+    for arm, seeds in measuring.by_arm(tested, frame.sources).items():
+        above = above_baseline_of(arm, list(seeds.values()), frame)
         if above is not None:
             (interval,) = percentile_intervals(above.values, above.draws)
             place = measuring.place_of(arm, IN_DOMAIN, "avg_at_k")
@@ -251,10 +239,7 @@ def baseline_contrasts(
 
 
 def above_baseline_of(
-    arm: measuring.Arm,
-    by_seed: Sequence[measuring.Tests],
-    config: EvaluationConfig,
-    seed: int,
+    arm: measuring.Arm, by_seed: Sequence[measuring.Tests], frame: Frame
 ) -> Resampled | None:
     """Return by how much the models of an arm exceed the baseline, over their seeds."""
     results = [tests[arm.source] for tests in by_seed if arm.source in tests]
@@ -266,8 +251,9 @@ def above_baseline_of(
         mean_accuracy,
         [columns_of(scores) for scores in (constant, *(r.scores for r in results))],
         len(constant),
-        config.num_resamples,
-        generator(seed, "bootstrap", arm.source),
+        frame.config.num_resamples,
+        generator(frame.seed, "bootstrap", arm.source),
     )
     differences = [model - reference for model in models]
-    return over_seeds(differences, generator(seed, "bootstrap seeds", arm.source))
+    rng = generator(frame.seed, "bootstrap seeds", arm.source)
+    return over_seeds(differences, rng)

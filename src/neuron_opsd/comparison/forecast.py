@@ -8,15 +8,14 @@ from dataclasses import dataclass, field, replace
 
 from neuron_opsd.beliefs import TAUGHT
 from neuron_opsd.comparison.comparison import (
-    Cell,
     Comparison,
     ComparisonContext,
     cells_of,
-    group_folder,
+    group_outputs,
     set_up,
     settings_of,
 )
-from neuron_opsd.comparison.run_group import cell_folder, method_for, taught_suffix
+from neuron_opsd.comparison.run_group import cell_folder, method_for, outputs_for
 from neuron_opsd.comparison.variants import Variant, config_of, with_form
 from neuron_opsd.config import Config
 from neuron_opsd.methods import Target, captures, needs_contexts, needs_neurons
@@ -29,7 +28,6 @@ from neuron_opsd.planning.trials import Trial
 from neuron_opsd.planning.workload import Rates, Work
 from neuron_opsd.progress import Progress
 from neuron_opsd.stages.rollouts import ask
-from neuron_opsd.storage.manifest import MANIFEST, read_manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +53,11 @@ def forecast(comparison: Comparison, config: Config, progress: Progress) -> Fore
     context = set_up(comparison, config, progress)
     comparison = context.comparison
     cells = cells_of(context)
-    left = [cell for cell in cells if not is_done(comparison, cell)]
+    left = [
+        cell
+        for cell in cells
+        if cell_folder(cell.method) not in group_outputs(comparison, cell.group)
+    ]
     counted = Forecast(len(cells), dict(Counter(cell.method for cell in left)))
     if writes_free(context) and costs.writes_elsewhere(context.config):
         return replace(counted, why_untimed=costs.WHY_UNTIMED)
@@ -82,9 +84,9 @@ def forecast(comparison: Comparison, config: Config, progress: Progress) -> Fore
     last = config.distill.steps
     num_tests = 1 + sum(step < last for step in comparison.shown_steps)
     training = sum(steps[cell.method] * last + num_tests * tested for cell in left)
-    groups = {(cell.start, cell.source, cell.seed) for cell in left}
+    groups = {cell.group for cell in left}
     shared = sum(
-        tested + group_seconds(context, start, work, rates) for start, _, _ in groups
+        tested + group_seconds(context, start, work, rates) for _, _, start in groups
     )
     return replace(
         counted,
@@ -102,14 +104,6 @@ def writes_free(context: ComparisonContext) -> bool:
         for questions in (one.pool, *(test.questions for test in one.tests))
     ]
     return any(not a.written for some in sets for a in ask(some, context.config))
-
-
-def is_done(comparison: Comparison, cell: Cell) -> bool:
-    """Whether a model has its result, by its group's manifest."""
-    folder = group_folder(comparison, cell.source, cell.seed, cell.start)
-    if not (folder / MANIFEST).is_file():
-        return False
-    return cell_folder(cell.method) in read_manifest(folder).outputs
 
 
 def step_seconds(context: ComparisonContext, variant: Variant, found: Reading) -> float:
@@ -139,7 +133,7 @@ def group_seconds(
     # What several methods read, they share.
     shared: dict[str, costs.Cost] = {}
     for own in configs:
-        suffix = taught_suffix(config, own)
+        suffix = outputs_for(config, own).taught
         shared |= {
             f"{name}{suffix if name in TAUGHT else ''}": cost
             for name, cost in passes(work, rates, own).items()

@@ -9,37 +9,37 @@ where the user asked for them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from itertools import product
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 from neuron_opsd import errors
 from neuron_opsd.comparison import run_group
 from neuron_opsd.comparison.comparison import (
     Cell,
     ComparisonContext,
+    GroupKey,
     group_folder,
+    group_keys,
     in_domain,
     settings_of,
 )
-from neuron_opsd.comparison.oracles import hash_targets, targets_of
+from neuron_opsd.comparison.oracles import targets_of
 from neuron_opsd.comparison.variants import with_budget
 from neuron_opsd.config import Config
 from neuron_opsd.methods import Oracle, Targets
 from neuron_opsd.pipeline import centred
-from neuron_opsd.progress import Progress
-from neuron_opsd.results.comparison import BASE, FORM, Failure
+from neuron_opsd.progress import PassedOn, Progress
+from neuron_opsd.results.comparison import BASE, FORM
 from neuron_opsd.results.run import PROMPTED
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.inputs import environment, run_settings
 from neuron_opsd.storage.integrity import faults, files_in, is_read, quick_fault
+from neuron_opsd.storage.manifest import json_sha256
 from neuron_opsd.storage.run_directory import RunDirectory
 
-GroupKey: TypeAlias = tuple[int, str, str]
-"""Seed, source and start of a group."""
 GREEDY: Final = "greedy"
 """Fact of a group's manifest: whether its answers have greedy ones beside them."""
 NO_START: Final = (
@@ -52,7 +52,8 @@ class Outcome:
     """What there is of a comparison."""
 
     results: Mapping[Cell, run_group.CellResult]
-    failures: tuple[Failure, ...]
+    failures: Mapping[Cell, str]
+    """Why other models have no result."""
     warnings: tuple[str, ...]
 
 
@@ -67,9 +68,7 @@ def fill(context: ComparisonContext) -> Outcome:
         TryAgainError: If the disk is full, or other processes hold all that is left.
         ConfigError: If something was started with other settings.
     """
-    comparison = context.comparison
-    seeds = comparison.seeds(context.config)
-    keys = [*product(seeds, comparison.sources, comparison.group_starts)]
+    keys = group_keys(context)
     parts: dict[GroupKey, Outcome] = {}
     while left := [key for key in keys if key not in parts]:
         for key in left:
@@ -77,9 +76,9 @@ def fill(context: ComparisonContext) -> Outcome:
                 parts[key] = fill_group(context, key, parts)
         if not parts.keys() & left:
             raise errors.InUseError(
-                f"other processes are working on all that is left of {comparison.out}: "
-                f"{', '.join(group_name(*key) for key in left)}; the same command "
-                "ends with the page once they are done"
+                "other processes are working on all that is left of "
+                f"{context.comparison.out}: {', '.join(map(group_name, left))}; the "
+                "same command ends with the page once they are done"
             )
     return joined([parts[key] for key in keys])
 
@@ -90,14 +89,14 @@ def joined(parts: Sequence[Outcome]) -> Outcome:
     warnings = [text for part in parts for text in part.warnings]
     warned: dict[tuple[str, str], list[str]] = {}
     for cell, result in results.items():
-        group = group_name(cell.seed, cell.source, cell.start)
         for text in result.warnings:
+            group = group_name(cell.group)
             warned.setdefault((group, text), []).append(cell.method)
     warnings += [
         f"{group}, {', '.join(dict.fromkeys(methods))}: {text}"
         for (group, text), methods in warned.items()
     ]
-    failures = tuple(failure for part in parts for failure in part.failures)
+    failures = {cell: why for part in parts for cell, why in part.failures.items()}
     return Outcome(results, failures, tuple(dict.fromkeys(warnings)))
 
 
@@ -111,10 +110,10 @@ def fill_group(
         if base is None:
             raise errors.InUseError(f"what {source} seed {seed} begins from is in use")
         if Cell(BASE, source, FORM, seed) not in base.results:
-            variants = context.trained(seed, start)
-            lost = (Failure(start, source, v.name, seed, NO_START) for v in variants)
-            return Outcome({}, tuple(lost), ())
-    with opened(context, source, seed, start) as group:
+            names = [variant.name for variant in context.trained(seed, start)]
+            lost = {Cell(start, source, name, seed): NO_START for name in names}
+            return Outcome({}, lost, ())
+    with opened(context, key) as group:
         greedy = draws_greedy(group.run.directory, settings_of(context))
         return filled(replace(group, greedy=greedy), context)
 
@@ -149,31 +148,27 @@ def filled(group: run_group.RunGroup, context: ComparisonContext) -> Outcome:
     run = replace(group.run, config=config)
     group = replace(group, run=run)
     results: dict[Cell, run_group.CellResult] = {}
-    failures: list[Failure] = []
-    warnings = tuple(group.run.directory.warnings)
-    seed = group.run.config.seed
-    start = run_group.StartModel(context.model, group.run, group.adapters)
+    failures: dict[Cell, str] = {}
+    warnings = tuple(run.directory.warnings)
+    start = run_group.StartModel(context.model, run, group.adapters)
     first = run_group.measure_start(group, start)
     # What a warm start begins from stands in the tables as the form-only model.
     if group.start == BASE:
-        results[Cell(group.start, group.source, BASE, seed)] = first
+        results[Cell(BASE, group.source, BASE, config.seed)] = first
     for name, work in works(group, start, context).items():
+        cell = Cell(group.start, group.source, name, config.seed)
         try:
-            result = work()
+            results[cell] = work()
         except (errors.TryAgainError, errors.ConfigError):
             raise
         except errors.NeuronOpsdError as error:
-            reason = str(error)
-            failures.append(Failure(group.start, group.source, name, seed, reason))
-            group.run.progress.warn(f"{name} is left out: {reason}")
-            continue
-        results[Cell(group.start, group.source, name, seed)] = result
+            failures[cell] = str(error)
+            run.progress.warn(f"{name} is left out: {error}")
     # What a result depends on is whole by now, or was made again.
-    for fault in faults(
-        run.directory.folder, run.directory.manifest, quick_fault
-    ).values():
-        group.run.progress.warn(f"{fault}; no result depends on it")
-    return Outcome(results, tuple(failures), warnings)
+    folder, manifest = run.directory.folder, run.directory.manifest
+    for fault in faults(folder, manifest, quick_fault).values():
+        run.progress.warn(f"{fault}; no result depends on it")
+    return Outcome(results, failures, warnings)
 
 
 def works(
@@ -188,28 +183,28 @@ def works(
     return found
 
 
-def group_name(seed: int, source: str, start: str) -> str:
+def group_name(key: GroupKey) -> str:
     """Return what a group is called in messages."""
+    seed, source, start = key
     begun = "" if start == BASE else f" from {start}"
     return f"{source} seed {seed}{begun}"
 
 
 @contextmanager
-def opened(
-    context: ComparisonContext, source: str, seed: int, start: str
-) -> Iterator[run_group.RunGroup]:
+def opened(context: ComparisonContext, key: GroupKey) -> Iterator[run_group.RunGroup]:
     """Open a group, new or started."""
+    seed, source, start = key
     comparison, inputs = context.comparison, context.inputs[source]
     config = in_domain(context.config, source).model_copy(update={"seed": seed})
     hashes = {**inputs.hashes, "model": context.model_hash}
     adapters: tuple[Path, ...] = ()
     if start == FORM:
-        folder = group_folder(comparison, source, seed, BASE)
+        folder = group_folder(comparison, (seed, source, BASE))
         adapters = (folder / run_group.cell_folder(FORM) / "adapter",)
         hashes["start"] = repr(form_adapter(adapters[0]))
-    progress = Prefixed(context.progress, group_name(seed, source, start))
+    progress = Prefixed(context.progress, group_name(key))
     with RunDirectory.open(
-        group_folder(comparison, source, seed, start),
+        group_folder(comparison, key),
         run_settings(with_budget(config)),
         hashes,
         environment=environment(config.model),
@@ -221,7 +216,8 @@ def opened(
         targets: Targets = {}
         if any(issubclass(one.trained, Oracle) for one in comparison.variants):
             targets = targets_of(comparison.sources[source], inputs.pool, config)
-            directory.integrity.add_source(run_group.GOLD, hash_targets(targets))
+            told = {name: asdict(target) for name, target in targets.items()}
+            directory.integrity.add_source(run_group.GOLD, json_sha256(told))
         yield run_group.RunGroup(
             run,
             source,
@@ -245,35 +241,19 @@ def form_adapter(folder: Path) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Prefixed:
+class Prefixed(PassedOn):
     """Progress whose stages say what group they are of; warns of nothing twice."""
 
     progress: Progress
     prefix: str
     said: set[str] = field(default_factory=set)
 
-    def stage(
-        self, name: str, total: int, unit: str
-    ) -> AbstractContextManager[Callable[[int], None]]:
-        """Open a stage."""
-        return self.progress.stage(f"{self.prefix}, {name}", total, unit)
+    def called(self, stage: str) -> str:
+        """Say what group a stage is of."""
+        return f"{self.prefix}, {stage}"
 
     def warn(self, text: str) -> None:
         """Pass on a warning that was not passed on before."""
         if text not in self.said:
             self.said.add(text)
             self.progress.warn(f"{self.prefix}: {text}")
-
-    def log_settings(self, stage: str, settings: Mapping[str, Any]) -> None:
-        """Pass on what a training is done with."""
-        self.progress.log_settings(f"{self.prefix}, {stage}", settings)
-
-    def log_metrics(
-        self,
-        stage: str,
-        step: int,
-        metrics: Mapping[str, float],
-        events: Sequence[str] = (),
-    ) -> None:
-        """Pass on what a step measured."""
-        self.progress.log_metrics(f"{self.prefix}, {stage}", step, metrics, events)

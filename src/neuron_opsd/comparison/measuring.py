@@ -1,14 +1,23 @@
-"""What the models of a comparison measured: means over seeds, sets and sources."""
+"""What the models of a comparison measured: means over seeds, and resampled questions.
+
+A test set is resampled for all models at once and each model is measured once, whatever
+the number of differences taken later. What sums test sets up is arithmetic on that.
+Axes: R resamples, M measures.
+"""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from functools import reduce
+from typing import Final, TypeAlias
 
 import numpy as np
 
-from neuron_opsd.method.calibration import METRICS
+from neuron_opsd.config import EvaluationConfig
+from neuron_opsd.method.calibration import METRICS, ScoreColumns
+from neuron_opsd.method.resampling import Resampled, resample
 from neuron_opsd.method.statistics import FloatArray
 from neuron_opsd.records.scores import TestResult
 from neuron_opsd.results.comparison import (
@@ -16,29 +25,16 @@ from neuron_opsd.results.comparison import (
     BASE,
     CROSS_DOMAIN,
     IN_DOMAIN,
+    SPECIFICITY,
     SUMMARIES,
     Measurement,
     Place,
 )
+from neuron_opsd.seeds import generator
+from neuron_opsd.stages.scoring import paired_columns
 
 Tests: TypeAlias = Mapping[str, TestResult]
 """Name of the test set to one model's result on it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tested:
-    """One model of the comparison with its test results."""
-
-    __test__ = False  # pytest would take the name for a test class
-
-    start: str
-    source: str
-    method: str
-    seed: int
-    step: int
-    """Optimiser steps after which it was tested; 0 for an untrained one."""
-    tests: Tests
-    """By name of the test set; a model need not have answered all."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -49,6 +45,19 @@ class Arm:
     source: str
     method: str
     step: int
+    """Optimiser steps after which they were tested; 0 for untrained ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """One model of the comparison with its test results."""
+
+    __test__ = False  # pytest would take the name for a test class
+
+    arm: Arm
+    seed: int
+    tests: Tests
+    """By name of the test set; a model need not have answered all."""
 
 
 ByArm: TypeAlias = Mapping[Arm, Mapping[int, Tests]]
@@ -64,19 +73,14 @@ def by_arm(tested: Sequence[Tested], sources: Sequence[str]) -> ByArm:
     Arms and seeds ascend, whatever the order of the models.
     """
     arms: dict[Arm, dict[int, Tests]] = {}
-    for one in sorted(tested, key=lambda one: (arm_of(one), one.seed)):
-        if one.source not in sources:
+    for one in sorted(tested, key=lambda one: (one.arm, one.seed)):
+        if one.arm.source not in sources:
             continue
-        seeds = arms.setdefault(arm_of(one), {})
+        seeds = arms.setdefault(one.arm, {})
         if one.seed in seeds:
-            raise ValueError(f"{arm_of(one)} appears twice with seed {one.seed}")
+            raise ValueError(f"{one.arm} appears twice with seed {one.seed}")
         seeds[one.seed] = one.tests
     return arms
-
-
-def arm_of(one: Tested) -> Arm:
-    """Return what a model shares with those of other seeds."""
-    return Arm(one.start, one.source, one.method, one.step)
 
 
 def place_of(arm: Arm, target: str, metric: str) -> Place:
@@ -174,15 +178,123 @@ def place_order(
     Models that began from the base come first; then by source (their mean last),
     method, step, target (what sums them up first) and measure.
     """
-    source_rank = {name: rank for rank, name in enumerate([*sources, ALL_SOURCES])}
-    target_rank = {name: rank for rank, name in enumerate([*SUMMARIES, *targets])}
-    metric_rank = {name: rank for rank, name in enumerate(METRICS)}
+    in_order = [*sources, ALL_SOURCES], [*SUMMARIES, *targets], METRICS
+    of_source, of_target, of_metric = (
+        {name: rank for rank, name in enumerate(names)} for names in in_order
+    )
     return lambda place: (
         place.start != BASE,
         place.start,
-        source_rank[place.source],
+        of_source[place.source],
         place.method,
         place.step,
-        target_rank[place.target],
-        metric_rank[place.metric],
+        of_target[place.target],
+        of_metric[place.metric],
     )
+
+
+CONTRASTED: Final = (
+    "avg_at_k",
+    "maj_at_k",
+    "balanced_accuracy",
+    "macro_f1",
+    "ece",
+    "brier",
+    "auroc",
+    "overconfidence",
+    "unanimity",
+)
+"""The measures of `METRICS` that are compared."""
+
+Model: TypeAlias = tuple[Arm, int]
+"""An arm and a seed."""
+
+Drawn: TypeAlias = Mapping[Model, Resampled]
+"""What each model measured on one target."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What all contrasts of a comparison share."""
+
+    sources: tuple[str, ...]
+    """Each also the name of its own test set."""
+    targets: tuple[str, ...]
+    """Names of the test sets."""
+    config: EvaluationConfig
+    seed: int
+
+
+def target_draws(models: ByArm, frame: Frame) -> Iterator[tuple[str, Drawn]]:
+    """Yield every target with what the models measured on it.
+
+    Single test sets come in their order, each source's followed by the specificity of
+    that source's models; the cross-domain mean of the models that answered all sets but
+    their own comes last.
+    """
+    sums: dict[Model, Resampled] = {}
+    for target in frame.targets:
+        drawn = test_draws(target, models, frame)
+        yield target, drawn
+        if target in frame.sources:
+            yield SPECIFICITY, specificities(target, drawn, frame.sources)
+        for (arm, seed), part in drawn.items():
+            others = foreign_sets(arm, frame)
+            if target in others and all(name in models[arm][seed] for name in others):
+                key = arm, seed
+                sums[key] = sums[key] + part if key in sums else part
+    yield (
+        CROSS_DOMAIN,
+        {key: total / len(foreign_sets(key[0], frame)) for key, total in sums.items()},
+    )
+
+
+def foreign_sets(arm: Arm, frame: Frame) -> list[str]:
+    """Return the names of all test sets but the source's own."""
+    return [name for name in frame.targets if name != arm.source]
+
+
+def test_draws(name: str, models: ByArm, frame: Frame) -> Drawn:
+    """Resample one test set for all models that answered it."""
+    results = {
+        (arm, seed): tests[name]
+        for arm, seeds in models.items()
+        for seed, tests in seeds.items()
+        if name in tests
+    }
+    if not results:
+        return {}
+    first = next(iter(results.values()))
+    drawn = resample(
+        contrasted,
+        [paired_columns(first, result, frame.config)[1] for result in results.values()],
+        len(first.scores),
+        frame.config.num_resamples,
+        generator(frame.seed, "bootstrap", name),
+    )
+    return dict(zip(results, drawn, strict=True))
+
+
+def contrasted(columns: ScoreColumns, weights: FloatArray) -> FloatArray:
+    """Return ``(R, M)``, the measures that are compared."""
+    return np.stack([METRICS[name](columns, weights) for name in CONTRASTED], axis=1)
+
+
+def specificities(source: str, drawn: Drawn, sources: Sequence[str]) -> Drawn:
+    """Return what the models of a source measure beyond those of other sources.
+
+    On the source's own test set, less the mean over the models of the other sources
+    (same start, method, step and seed), all of which must be there. The untrained
+    model's is 0 where it gave every source the same answers, so that it then cancels
+    from the difference to it.
+    """
+    others = [other for other in sources if other != source]
+    found: dict[Model, Resampled] = {}
+    for (arm, seed), own in drawn.items():
+        if arm.source != source or not others:
+            continue
+        models = [(replace(arm, source=other), seed) for other in others]
+        if all(model in drawn for model in models):
+            total = reduce(operator.add, (drawn[model] for model in models))
+            found[arm, seed] = own - total / len(others)
+    return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from neuron_opsd.answers.readers import readers_for
 from neuron_opsd.config import Config
@@ -14,7 +13,6 @@ from neuron_opsd.prompts import choice_answers
 from neuron_opsd.records import Question
 from neuron_opsd.runs.inputs import POOL
 from neuron_opsd.stages.scoring import normalised_gold
-from neuron_opsd.storage.manifest import json_sha256
 
 
 def targets_of(pool: str, questions: Sequence[Question], config: Config) -> Targets:
@@ -40,8 +38,3 @@ def targets_of(pool: str, questions: Sequence[Question], config: Config) -> Targ
             place = question.choices.index(answers[question.id])
             written[question.id] = choice_answers(question, prompts)[place]
     return {name: Target(answer, written[name]) for name, answer in answers.items()}
-
-
-def hash_targets(targets: Targets) -> str:
-    """Return the SHA-256 of all that oracles are given."""
-    return json_sha256({name: asdict(target) for name, target in targets.items()})

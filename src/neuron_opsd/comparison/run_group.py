@@ -159,9 +159,8 @@ def measure_prompted(group: RunGroup, start: StartModel) -> CellResult:
 def shared_run(group: RunGroup) -> RunContext:
     """Return the run of what all methods share: what any of them needs is drawn."""
     answer = "greedy" if group.greedy else "first"
-    return replace(
-        group.run, config=group.run.config.changed(contexts={"answer": answer})
-    )
+    config = group.run.config.changed(contexts={"answer": answer})
+    return replace(group.run, config=config)
 
 
 def answer_with_demonstrations(
@@ -170,11 +169,10 @@ def answer_with_demonstrations(
     """Test a model with its own demonstrations in the prompt, in its own domain."""
     config = prompted(group.run.config, model.facts)
     # A teacher who has nothing to teach stops nothing here: none is asked.
-    check = config.teacher_check.model_copy(update={"one_answer": "warn"})
-    config = config.model_copy(update={"teacher_check": check})
+    config = config.changed(teacher_check={"one_answer": "warn"})
     run = replace(group.run, config=config)
-    prepared = prepared_for(group, model, run, cell_folder(PROMPTED))
-    made = outputs_for(group, config, cell_folder(PROMPTED))
+    made = outputs_for(group.run.config, config, cell_folder(PROMPTED))
+    prepared = prepared_for(group, model, run, made)
     return {
         test.name: answer_prompted(run, model, test, prepared, made)
         for test in group.tests
@@ -183,49 +181,28 @@ def answer_with_demonstrations(
 
 
 def prepared_for(
-    group: RunGroup, model: LanguageModel, run: RunContext, folder: str
+    group: RunGroup, model: LanguageModel, run: RunContext, made: PoolOutputs
 ) -> Prepared:
     """Make what training needs from the pool, for the settings of one method."""
     if not run.directory.has(ROLLOUTS_NAME, ROLLOUTS, [BIAS_NAME]):
         roll_out(shared_run(group).work, model, group.pool)
-    return prepare_run(run, model, group.pool, outputs_for(group, run.config, folder))
+    return prepare_run(run, model, group.pool, made)
 
 
-def outputs_for(group: RunGroup, config: Config, folder: str) -> PoolOutputs:
-    """Return what a method's preparation is called in its group."""
-    shared = group.run.config
-    return PoolOutputs(
-        folder,
-        neurons_name(shared, config),
-        changed_capture(shared, config),
-        taught_suffix(shared, config),
-    )
+def outputs_for(shared: Config, own: Config, folder: str = "") -> PoolOutputs:
+    """Return what a method's preparation is called in its group.
 
-
-def neurons_name(shared: Config, own: Config) -> str:
-    """Return under what name a group keeps the neuron sets that a method needs.
-
-    Methods that capture the same answers in the same way share them.
+    Methods that capture the same answers in the same way share neuron sets; those that
+    show the same demonstrations, in as much room, the teacher's views of the pool.
     """
-    return f"neurons-{own.contexts.answer}{changed_capture(shared, own)}"
-
-
-def changed_capture(shared: Config, own: Config) -> str:
-    """Return what tells a method's neuron sets from those with the shared settings."""
-    return changed(shared, own, "neurons")
-
-
-def taught_suffix(shared: Config, own: Config) -> str:
-    """Return what ends the names of the teacher's views of the pool under a method.
-
-    Methods that show the same demonstrations, in as much room, share them.
-    """
-    found = changed(shared, own, "contexts")
+    captured = changed(shared, own, "neurons")
+    taught = changed(shared, own, "contexts")
     if own.context_signals & OF_NEURONS:
-        found += changed_capture(shared, own)
+        taught += captured
     if own.most_new_tokens != shared.most_new_tokens:
-        found += f"-max_new_tokens-{own.most_new_tokens}"
-    return found
+        taught += f"-max_new_tokens-{own.most_new_tokens}"
+    neurons = f"neurons-{own.contexts.answer}{captured}"
+    return PoolOutputs(folder, neurons, captured, taught)
 
 
 def changed(shared: Config, own: Config, section: str) -> str:
@@ -249,10 +226,11 @@ def train_variant(group: RunGroup, variant: Variant, start: StartModel) -> CellR
     training = Training(variant.name, folder, between, told)
     adapters = {step: training.kept(step) for step in between}
     adapters |= {last: training.adapter}
+    made = outputs_for(group.run.config, config, folder)
 
     def compute() -> CellResult:
         model = start.get()
-        prepared = prepared_for(group, model, run, folder)
+        prepared = prepared_for(group, model, run, made)
         method = method_for(variant, config, group.targets)
         metrics = train_prepared(run, model, training, prepared, method)
         model.release()  # what training kept of it makes room
@@ -269,7 +247,6 @@ def train_variant(group: RunGroup, variant: Variant, start: StartModel) -> CellR
         for test in group.tests
         for name in compared(test.name, label_after(variant.name, step))
     ]
-    made = outputs_for(group, config, folder)
     made_from = [*told, *made.all, *adapters.values(), training.metrics, *tests]
     result = once(group, variant.name, compute, made_from)
     tell_again(run, training, result.tests.get(last, {}))

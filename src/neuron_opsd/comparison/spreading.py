@@ -12,19 +12,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from neuron_opsd.answers.verifier import shared_verifier
-from neuron_opsd.comparison.comparison import ComparisonContext, group_folder
-from neuron_opsd.comparison.grid import (
+from neuron_opsd.comparison.comparison import (
+    ComparisonContext,
     GroupKey,
-    Outcome,
-    fill_group,
-    joined,
+    group_folder,
+    group_keys,
+    group_outputs,
 )
+from neuron_opsd.comparison.grid import Outcome, fill_group, joined
 from neuron_opsd.comparison.run_group import cell_folder
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.progress import QUIET, Progress
@@ -34,30 +34,20 @@ from neuron_opsd.runs.elsewhere import ClusterMachines, write_files
 from neuron_opsd.storage.files import make_folder
 from neuron_opsd.storage.folders import claim
 from neuron_opsd.storage.lock import locked
-from neuron_opsd.storage.manifest import MANIFEST, read_manifest
 from neuron_opsd.storage.mirror import Change, Original, copied, repeat
 
 SECONDS: Final = 20.0
 """Between what a worker sends while a stage lasts; at its end it always does."""
 
 
-class FilesOf:
-    """The files of a folder, as they are when they are sent to a worker."""
+class FilesOf(dict[str, bytes]):
+    """The files of a folder, if any, as they are when they are sent to a worker."""
 
     def __init__(self, folder: Path | None) -> None:
-        """Take a folder; without one there are none."""
         self._folder = folder
-        self.files: Mapping[str, bytes] = {}
 
-    def __reduce__(self) -> tuple[Callable[..., FilesOf], tuple[dict[str, bytes]]]:
-        return arrived, (copied(self._folder) if self._folder else {},)
-
-
-def arrived(files: Mapping[str, bytes]) -> FilesOf:
-    """Return what a worker gets."""
-    found = FilesOf(None)
-    found.files = files
-    return found
+    def __reduce__(self) -> tuple[type[dict[str, bytes]], tuple[dict[str, bytes]]]:
+        return dict, (copied(self._folder) if self._folder else {},)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +55,9 @@ class Group:
     """A group that a worker is to fill."""
 
     key: GroupKey
-    files: FilesOf
+    files: Mapping[str, bytes]
     """What of it there is."""
-    before: FilesOf
+    before: Mapping[str, bytes]
     """The group that it begins from, if any."""
     parts: Mapping[GroupKey, Outcome]
     """What became of that."""
@@ -92,46 +82,28 @@ def fill(context: ComparisonContext, machines: ClusterMachines) -> Outcome:
             its worker too often.
         ConfigError: If something was started with other settings.
     """
-    comparison = context.comparison
-    seeds = comparison.seeds(context.config)
+    keys = group_keys(context)
     parts: dict[GroupKey, Outcome] = {}
-    total = len(seeds) * len(comparison.sources) * len(comparison.group_starts)
-    with context.progress.stage("comparison", total, "groups") as done:
-        for start in comparison.group_starts:  # the base's first, as others need it
-            keys = [*product(seeds, comparison.sources, [start])]
-            ended = [key for key in keys if has_ended(context, key)]
+    with context.progress.stage("comparison", len(keys), "groups") as done:
+        for start in context.comparison.group_starts:  # others need the base's first
+            alike = [key for key in keys if key[2] == start]
+            ended = [key for key in alike if has_ended(context, key)]
             for key in ended:
                 parts[key] = fill_group(context, key, parts)
             done(len(ended))
-            left = [key for key in keys if key not in ended]
+            left = [key for key in alike if key not in ended]
             for key, outcome in filled(context, machines, left, parts):
                 parts[key] = outcome
                 done(1)
-    return joined([parts[key] for key in sorted(parts, key=order_of(context))])
-
-
-def order_of(context: ComparisonContext) -> Callable[[GroupKey], int]:
-    """Return the place of a group in the order of the work."""
-    comparison = context.comparison
-    seeds = comparison.seeds(context.config)
-    return [*product(seeds, comparison.sources, comparison.group_starts)].index
+    return joined([parts[key] for key in keys])
 
 
 def has_ended(context: ComparisonContext, key: GroupKey) -> bool:
     """Say whether a group has a result of every model, so that it is only read."""
-    folder = folder_of(context, key)
-    if not (folder / MANIFEST).is_file():
-        return False
-    outputs = read_manifest(folder).outputs
+    outputs = group_outputs(context.comparison, key)
     names = [BASE, *(one.name for one in context.trained(key[0], key[2]))]
     names += [PROMPTED] if context.config.tests_prompted else []
     return all(cell_folder(name) in outputs for name in names)
-
-
-def folder_of(context: ComparisonContext, key: GroupKey) -> Path:
-    """Return the run directory of a group."""
-    seed, source, start = key
-    return group_folder(context.comparison, source, seed, start)
 
 
 def filled(
@@ -145,7 +117,7 @@ def filled(
         return
     with ExitStack() as held:
         for key in keys:
-            folder = folder_of(context, key)
+            folder = group_folder(context.comparison, key)
             make_folder(folder)
             claim(folder, "run")
             held.enter_context(locked(folder))
@@ -165,19 +137,19 @@ def group_for(
     context: ComparisonContext, key: GroupKey, parts: Mapping[GroupKey, Outcome]
 ) -> Group:
     """Return what a worker is given to fill a group."""
-    seed, source, start = key
+    comparison, (seed, source, start) = context.comparison, key
     base = seed, source, BASE
-    begun = folder_of(context, base) / cell_folder(FORM) / "adapter"
+    begun = group_folder(comparison, base) / cell_folder(FORM) / "adapter"
     before = FilesOf(begun if start == FORM else None)
     own = {base: parts[base]} if base in parts else {}
-    return Group(key, FilesOf(folder_of(context, key)), before, own)
+    return Group(key, FilesOf(group_folder(comparison, key)), before, own)
 
 
 def deliver(context: ComparisonContext, take: Callable[[], list[Letter]]) -> None:
     """Repeat in `--out` what workers wrote, and tell what they tell."""
     for letter in take():
         if letter.change is not None:
-            repeat(folder_of(context, letter.key), letter.change)
+            repeat(group_folder(context.comparison, letter.key), letter.change)
         if letter.warning:
             context.progress.warn(letter.warning)
         if letter.logged is not None:
@@ -196,10 +168,10 @@ def fill_here(
     seed, source, _ = group.key
     with TemporaryDirectory(prefix="neuron-opsd-") as home:
         comparison = replace(context.comparison, out=Path(home))
-        folder = group_folder(comparison, source, seed, group.key[2])
-        begun = group_folder(comparison, source, seed, BASE)
-        write_files(folder, group.files.files)
-        write_files(begun / cell_folder(FORM) / "adapter", group.before.files)
+        folder = group_folder(comparison, group.key)
+        begun = group_folder(comparison, (seed, source, BASE))
+        write_files(folder, group.files)
+        write_files(begun / cell_folder(FORM) / "adapter", group.before)
         telling = Telling(group.key, Original(folder), send)
         own = replace(context, comparison=comparison, model=model, progress=telling)
         shared_verifier().forget()

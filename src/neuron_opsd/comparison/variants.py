@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from neuron_opsd.config import Config, tables
+from neuron_opsd.config.recipes import Recipe
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.methods import METHODS, Method, Oracle, method_named
 from neuron_opsd.methods.method import WITHOUT_NEURONS
@@ -34,6 +35,8 @@ OWN_SECTIONS: Final = (
     "teacher_check",
 )
 """What a variant may set; how all are asked and tested is one for all."""
+
+DEFAULT_METHODS: Final = ("neuron-opsd", "lmsi", "ttrl", "intuitor")
 
 NUM_SAMPLES: Final = 8
 """Rollouts per question and step of every method, unless the settings name a number."""
@@ -73,6 +76,57 @@ def parse_variant(text: str) -> Variant:
     for assignment in filter(None, tail.split(",")) if colon else ():
         table = tables.merge(table, tables.parse_assignment(assignment))
     return Variant(name.strip(), method_named(method.strip()).name, table)
+
+
+def variants_of(recipe: Recipe, wanted: Sequence[str]) -> tuple[Variant, ...]:
+    """Return the methods of these names, or all of a recipe's.
+
+    Where a recipe has none of a name it is taken as written; without a recipe and names
+    the methods are `DEFAULT_METHODS`.
+
+    Raises:
+        ConfigError: For the first method, wanted or not, that cannot be trained so.
+    """
+    shared = tables.config_from_table(recipe.settings)
+    named: dict[str, Variant] = {}
+    for name, table in recipe.methods.items():
+        try:
+            named[name] = variant_in(name, table, shared)
+        except ConfigError as error:
+            raise ConfigError(f"recipe {recipe.place}: {error}") from None
+    names = [*map(str, wanted)] or [*named] or DEFAULT_METHODS
+    return tuple(named.get(name) or parse_variant(name) for name in names)
+
+
+def variant_in(name: str, table: Any, shared: Config) -> Variant:
+    """Read one method of a recipe."""
+    if not NAME.fullmatch(name):
+        raise ConfigError(
+            f"{tables.shortened(name)} cannot name a method; a name {NAME_TEXT}"
+        )
+    if not isinstance(table, Mapping):
+        raise ConfigError(
+            f"the method {name} is {tables.shortened(table)}, but it must be a table, "
+            'such as {} or { method = "neuron-opsd" }'
+        )
+    own = dict(table)
+    method, seeds = own.pop("method", name), own.pop("seeds", 0)
+    if not isinstance(method, str) or method not in METHODS:
+        raise ConfigError(
+            f"the method of {name} is {tables.shortened(method)}; set method to one "
+            f"of {', '.join(METHODS)}"
+        )
+    if type(seeds) is not int or seeds < 0:
+        raise ConfigError(
+            f"the seeds of {name} are {tables.shortened(seeds)}, but they must be a "
+            "whole number: with how many of all it is trained; 0 means all"
+        )
+    variant = Variant(name, method, own, seeds)
+    try:
+        config_of(variant, shared)
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
+    return variant
 
 
 def check_variants(variants: Sequence[Variant], *, oracle: bool) -> None:
@@ -267,8 +321,7 @@ def fitted(
     warn(text)
     taken: tables.Table = {}
     for name, value in tables.differences(own, resolved).items():
-        section, _, field = name.partition(".")
-        taken = tables.merge(taken, {section: {field: value}})
+        taken = tables.merge(taken, tables.nested(name.split("."), value))
     return replace(variant, settings=tables.merge(taken, variant.settings))
 
 

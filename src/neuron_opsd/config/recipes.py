@@ -11,7 +11,7 @@ Pools and tests are no part of it, so that one recipe compares on anybody's ques
     lmsi = {}
     by-words = { method = "neuron-opsd", contexts = { rule = "words" } }
 
-What a method is, is not known here; `comparison.recipe` makes variants of them.
+What a method is, is not known here; `comparison.variants` makes variants of them.
 """
 
 from __future__ import annotations

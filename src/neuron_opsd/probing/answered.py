@@ -1,22 +1,33 @@
 """What a probe needs of the pool: answers, votes, neurons, and what each rule keeps.
 
-The parts are those of `pipeline.prepare`, in its order.
+The parts are those of `pipeline.prepare`, in its order. What a run has made already is
+taken from there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
+from neuron_opsd.analysis.places import Place, read_output
 from neuron_opsd.answers.votes import sampled_rollouts
 from neuron_opsd.config import Config
-from neuron_opsd.known import MedoidNames, look_up, with_medoids
+from neuron_opsd.known import (
+    HIDDEN_STATES,
+    MEDOIDS_NAME,
+    QUESTION_NEURONS,
+    MedoidNames,
+    look_up,
+    with_medoids,
+)
 from neuron_opsd.method.contexts.search import Known
 from neuron_opsd.method.selection import PoolSignals, kept_ids, select_questions
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.pipeline import (
+    BIAS_NAME,
     ROLLOUTS_NAME,
     answers_to_show,
     demonstration_pool,
@@ -24,7 +35,7 @@ from neuron_opsd.pipeline import (
     roll_out,
 )
 from neuron_opsd.probing.measuring import Kept
-from neuron_opsd.probing.rules import Rules
+from neuron_opsd.probing.request import Rules
 from neuron_opsd.records import Question, Rollout, RolloutSummary, TokenIds
 from neuron_opsd.records.beliefs import Belief
 from neuron_opsd.seeds import derive_seed
@@ -32,9 +43,20 @@ from neuron_opsd.stages.pool_beliefs import entropies_of
 from neuron_opsd.stages.probing import to_be_scored
 from neuron_opsd.stages.rollouts import written
 from neuron_opsd.stages.teaching import DemonstrationPool, representatives
-from neuron_opsd.storage.caching import Workspace
+from neuron_opsd.storage.caching import InChunks, Task, Workspace
+from neuron_opsd.storage.codecs import Codec
+from neuron_opsd.storage.run_directory import RunDirectory
 from neuron_opsd.storage.stored_rollouts import Chosen, in_full, summaries_of
-from neuron_opsd.storage.verdicts import hold_votes
+from neuron_opsd.storage.verdicts import hold_votes, verdicts_name
+
+T = TypeVar("T")
+R = TypeVar("R")
+Item = TypeVar("Item")
+
+LENDABLE: Final = (
+    *(BIAS_NAME, ROLLOUTS_NAME, verdicts_name(ROLLOUTS_NAME), HIDDEN_STATES),
+    *(MEDOIDS_NAME, QUESTION_NEURONS, "neurons"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,3 +180,55 @@ def kept_by(rule: str, signals: PoolSignals, config: Config, num_draws: int) -> 
     if np.array_equal(first, second):
         return Kept((first,))
     return Kept((first, second, *(draw(n) for n in range(2, num_draws))))
+
+
+def lent_by(place: Place | None) -> list[str]:
+    """Return the names of what a run can lend."""
+    return [] if place is None else [name for name in LENDABLE if place.holds(name)]
+
+
+@dataclass(frozen=True, slots=True)
+class Borrowing:
+    """The cache of a probe."""
+
+    directory: RunDirectory
+    place: Place | None = None
+    """The run that lends."""
+    lent: Collection[str] = ()
+    """As `lent_by` returns it. The hashes of these are inputs of the directory, so they
+    are no sources of what is made in it."""
+
+    def once(
+        self,
+        name: str,
+        codec: Codec[T],
+        compute: Callable[[], T],
+        *,
+        made_from: Sequence[str] = (),
+    ) -> T:
+        """Return a value as a whole."""
+        if self.place is not None and name in self.lent:
+            return read_output(self.place, name, codec)
+        return self.directory.once(name, codec, compute, made_from=self.own(made_from))
+
+    def chunks(
+        self,
+        name: str,
+        codec: Codec[Sequence[R]],
+        items: InChunks[Item],
+        task: Task[Any, Item, R],
+        *,
+        made_from: Sequence[str] = (),
+    ) -> Sequence[R]:
+        """Return a list that is computed chunk by chunk."""
+        if self.place is not None and name in self.lent:
+            found = read_output(self.place, name, codec)
+            items.done(len(items.items))
+            return found
+        return self.directory.chunks(
+            name, codec, items, task, made_from=self.own(made_from)
+        )
+
+    def own(self, names: Sequence[str]) -> list[str]:
+        """Return those of some sources that are not lent."""
+        return [name for name in names if name not in self.lent]

@@ -21,7 +21,7 @@ from neuron_opsd.stages.teaching import (
     fitted_prompt,
 )
 from neuron_opsd.storage.caching import Workspace
-from neuron_opsd.storage.codecs import CONTEXTS, Codec, records_codec
+from neuron_opsd.storage.codecs import CONTEXTS, records_codec
 
 FOLDER: Final = "probe"
 """Of what a probe keeps, in its folder."""
@@ -57,7 +57,7 @@ class Listening:
         with work.progress.stage(f"probe: {name}", len(probes), "questions") as done:
             found = work.cache.chunks(
                 f"{FOLDER}/{name}",
-                heard_codec(name),
+                records_codec(f"{FOLDER}/{name}.json", Heard),
                 work.cut(probes, done),
                 work.task(self.model, listen),
                 made_from=[*ANSWERS, *filter(None, [shown])],
@@ -69,11 +69,6 @@ class Listening:
         alone = replace(self, num_written=0)
         asked = ask(list(self.questions.values()), self.work.config)
         return alone.hear(STUDENT, {a.question.id: a.prompt for a in asked})
-
-
-def heard_codec(name: str) -> Codec[Sequence[Heard]]:
-    """Return how what is said is kept."""
-    return records_codec(f"{FOLDER}/{name}.json", Heard)
 
 
 def contexts_name(rule: str, number: int) -> str:

@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from neuron_opsd.method.association import Measures as Measure
 from neuron_opsd.method.association import measure_resamples
 from neuron_opsd.method.contexts import CONTEXT_RULES
 from neuron_opsd.method.selection import SELECTION_RULES
@@ -74,6 +75,11 @@ def intervals_of(
             for name, (one, kept) in columns.items()
         }
 
+    return on_resamples(measures, size, pool)
+
+
+def on_resamples(measures: Measure, size: int, pool: str) -> dict[str, Interval]:
+    """Return measures with intervals, on the resamples of so many questions."""
     rng = generator(0, "probe", "bootstrap", pool)
     return measure_resamples(measures, size, NUM_RESAMPLES, rng).intervals()
 
@@ -176,8 +182,7 @@ def differences(
             for name, one in columns.items()
         }
 
-    rng = generator(0, "probe", "bootstrap", pool)
-    return measure_resamples(measures, size, NUM_RESAMPLES, rng).intervals()
+    return on_resamples(measures, size, pool)
 
 
 def top_answer_share(kept: Kept, votes: Sequence[Vote]) -> float:

@@ -2,48 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Unpack
 
 from neuron_opsd.config import Config
+from neuron_opsd.config.tables import Settings, as_config
 from neuron_opsd.known import NAMES
 from neuron_opsd.method.contexts import CONTEXT_RULES
 from neuron_opsd.method.contexts.search import Signal
-from neuron_opsd.models.load import load_model, load_tokenizer
+from neuron_opsd.models.load import load_model
 from neuron_opsd.planning import costs, workload
 from neuron_opsd.planning.costs import Cost, Plan
 from neuron_opsd.planning.estimate import NUM_SAMPLES, clock_of, count_work, try_base
 from neuron_opsd.planning.trials import Trial
 from neuron_opsd.planning.workload import Rates, Work
-from neuron_opsd.probing.borrowing import lent_by
+from neuron_opsd.probing.answered import lent_by
 from neuron_opsd.probing.request import (
     RANKED_PER_ASKED,
-    WITHOUT_NEURONS,
+    Choices,
     ProbeRequest,
+    Rules,
     check_request,
     place_for,
     read_library,
+    request_of,
+    resolved_for,
+    rules_for,
     settings_for,
 )
-from neuron_opsd.probing.rules import Rules, rules_for
-from neuron_opsd.progress import Progress
-from neuron_opsd.runs.context import resolve
-from neuron_opsd.runs.inputs import POOL, Inputs
-from neuron_opsd.runs.model_checks import check_sets
-from neuron_opsd.runs.resolution import for_model
+from neuron_opsd.progress import QUIET, Progress
+from neuron_opsd.runs.inputs import Inputs
 from neuron_opsd.stages.beliefs import MOST_TOKENS
 
 
-def plan_probe(request: ProbeRequest, config: Config, progress: Progress) -> Plan:
-    """Return tokens and time of every stage of a probe, at most."""
+def plan_probe(
+    pool: str | Path,
+    settings: Settings,
+    progress: Progress = QUIET,
+    **choices: Unpack[Choices],
+) -> Plan:
+    """Estimate tokens and time of a probe, at most; nothing is written.
+
+    Takes what `probe` takes, but no folder.
+
+    Raises:
+        NeuronOpsdError: For anything that the user can mend.
+    """
+    request, config = request_of(pool, Path(), choices), as_config(settings)
     check_request(request)
     place = place_for(request)
     config = settings_for(request, config, place)
     library, _ = read_library(request, config, place, progress.warn)
-    tokenizer = load_tokenizer(config.model)
-    own = for_model(config, tokenizer.facts, WITHOUT_NEURONS)
-    chooses = any(question.choices for question in library)
-    resolved = resolve(own, tokenizer, chooses=chooses)
-    check_sets(tokenizer, {POOL: library}, resolved, {POOL: request.pool})
+    tokenizer, _, resolved = resolved_for(request, config, library)
     model = load_model(config.model, tokenizer=tokenizer)
     rules = rules_for(request.context_rules, request.selection_rules, model.facts)
     trial = Trial(model, resolved, clock_of(model.facts.device), bool(rules.reading))
@@ -53,7 +65,7 @@ def plan_probe(request: ProbeRequest, config: Config, progress: Progress) -> Pla
         done(1)
     work = count_work(model, inputs, resolved, found)
     asking = Asking(request, rules, work, found.rates, resolved)
-    named = asking.costs(frozenset(lent_by(place)))
+    named = asking.costs(lent_by(place))
     stages = [one.stage(name, resolved) for name, one in named.items() if one.seconds]
     untimed = any(stage.seconds is None for stage in stages)
     return Plan(
@@ -74,7 +86,7 @@ class Asking:
     rates: Rates
     config: Config
 
-    def costs(self, lent: frozenset[str]) -> dict[str, Cost]:
+    def costs(self, lent: Collection[str]) -> dict[str, Cost]:
         """Return what each stage costs at most; what a run lends costs nothing."""
         work, rates, config = self.work, self.rates, self.config
         named: dict[str, Cost] = {}
@@ -85,10 +97,10 @@ class Asking:
             read = costs.reading_off(work.pool, work.written, rates, needed=needed)
             named["neurons"] = read
         named |= self.signals(lent)
-        asked = min(self.request.num_questions, work.pool.num_questions)
+        asked = min(self.request.questions, work.pool.num_questions)
         ranked = min(RANKED_PER_ASKED * asked, work.pool.num_questions)
         named["student"] = self.listening(ranked, 0.0, 0)
-        written, draws = self.request.num_written, self.request.num_draws
+        written, draws = self.request.write, self.request.draws
         teacher = self.listening(asked, work.shown_tokens, written)
         base = self.listening(ranked, work.shown_tokens, written)
         for rule in self.rules.contexts:
@@ -96,7 +108,7 @@ class Asking:
             named[f"teachers, {rule}"] = sum([first] * draws, Cost())
         return named
 
-    def signals(self, lent: frozenset[str]) -> dict[str, Cost]:
+    def signals(self, lent: Collection[str]) -> dict[str, Cost]:
         """Return what it costs to read the questions of the whole pool, by output."""
         read = {s for name in self.rules.contexts for s in CONTEXT_RULES[name].reads}
         rates = {
@@ -125,7 +137,7 @@ class Asking:
             )
             return written + self.divergence(some.num_free, shown)
         length = self.prompt + shown + work.written.mean
-        tokens = some.num_free * self.request.num_completions * length
+        tokens = some.num_free * self.request.completions * length
         scored = Cost(prefill=tokens, seconds=tokens * rates.reading)
         return scored + self.divergence(some.num_free if shown else 0, shown)
 

@@ -11,52 +11,58 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
-from neuron_opsd.analysis.inputs import Place
+from neuron_opsd.analysis.places import Place
 from neuron_opsd.answers.readers import readers_for
 from neuron_opsd.answers.verifier import shared_verifier
 from neuron_opsd.config import Config
-from neuron_opsd.config.tables import flatten
-from neuron_opsd.models.load import load_tokenizer
+from neuron_opsd.config.tables import Settings, as_config, flatten
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.pipeline import centred
 from neuron_opsd.probing.answered import (
     AnsweredPool,
+    Borrowing,
     answer_pool,
     kept_by,
+    lent_by,
     scored_completions,
 )
 from neuron_opsd.probing.arms import FOLDER, Arm, Listening, hear_arm
-from neuron_opsd.probing.borrowing import Borrowing, lent_by
 from neuron_opsd.probing.columns import Judge
-from neuron_opsd.probing.files import check_files, write_probe
 from neuron_opsd.probing.labels import judge_of
 from neuron_opsd.probing.request import (
     RANKED_PER_ASKED,
     TRAINING,
-    WITHOUT_NEURONS,
+    Choices,
     ProbeRequest,
+    Rules,
     check_request,
     first_drawn,
     place_for,
     read_library,
+    request_of,
+    resolved_for,
+    rules_for,
     settings_for,
 )
-from neuron_opsd.probing.rules import Rules, rules_for
-from neuron_opsd.probing.summary import Asked, Summary, summarise
-from neuron_opsd.progress import Progress
+from neuron_opsd.probing.summary import (
+    Asked,
+    Summary,
+    check_files,
+    summarise,
+    write_probe,
+)
+from neuron_opsd.progress import QUIET, Progress
 from neuron_opsd.records import Question
 from neuron_opsd.records.beliefs import Belief
 from neuron_opsd.results.probe import ProbeData
-from neuron_opsd.runs.context import RunContext, remarks, resolve
+from neuron_opsd.runs.context import RunContext, remarks
 from neuron_opsd.runs.elsewhere import machines_for
 from neuron_opsd.runs.fingerprint import model_fingerprint
 from neuron_opsd.runs.inputs import POOL, environment, questions_hash, run_settings
 from neuron_opsd.runs.kept_room import keep_room
 from neuron_opsd.runs.machines import Machines
-from neuron_opsd.runs.model_checks import check_sets
-from neuron_opsd.runs.resolution import for_model
 from neuron_opsd.stages.probing import Heard, Subject, belief_of, subject_of
 from neuron_opsd.storage.caching import Workspace
 from neuron_opsd.storage.folders import check_folder
@@ -88,12 +94,28 @@ class Questions:
     """Those that context rules are tried on, some of the ranked."""
 
 
-def probe(request: ProbeRequest, config: Config, progress: Progress) -> ProbeData:
-    """Probe a pool, and write what was found; the same call resumes.
+def probe(
+    pool: str | Path,
+    out: str | Path,
+    settings: Settings,
+    progress: Progress = QUIET,
+    **choices: Unpack[Choices],
+) -> ProbeData:
+    """Say before any training which signals make the best teacher on a pool.
+
+    The same call resumes a probe that was stopped.
+
+    Args:
+        pool: Unlabelled questions; answers in the file are not read.
+        out: Folder that gets `probe.json`, `probe.csv` and `probe.html`.
+        settings: Of the run that is to follow; they name the model, unless a run does.
+        progress: Called with every stage.
+        choices: What is tried, on how much.
 
     Raises:
         NeuronOpsdError: For anything that the user can mend.
     """
+    request, config = request_of(pool, out, choices), as_config(settings)
     check_request(request)
     check_folder(request.out, "run")
     check_files(request.out)
@@ -103,7 +125,7 @@ def probe(request: ProbeRequest, config: Config, progress: Progress) -> ProbeDat
     library, num_pool = read_library(request, config, place, progress.warn)
     ranked, sample = (
         first_drawn(library, count, config.seed, "sample")
-        for count in (request.num_questions * RANKED_PER_ASKED, request.num_questions)
+        for count in (request.questions * RANKED_PER_ASKED, request.questions)
     )
     if request.answers is not None:
         judge_of(request.answers, ranked, config)  # so that its faults show early
@@ -121,12 +143,9 @@ def probe_on(
     progress: Progress,
 ) -> ProbeData:
     """Probe where the settings say that the model answers."""
-    tokenizer = load_tokenizer(config.model)
-    own = for_model(config, tokenizer.facts, WITHOUT_NEURONS)
     library = questions.library
-    chooses = any(question.choices for question in library)
-    resolved = resolve(own, tokenizer, [request.out], chooses=chooses)
-    check_sets(tokenizer, {POOL: library}, resolved, {POOL: request.pool})
+    begun = [request.out]
+    tokenizer, own, resolved = resolved_for(request, config, library, begun)
     model = machines.load(resolved, tokenizer=tokenizer)
     with RunDirectory.open(
         request.out,
@@ -142,9 +161,9 @@ def probe_on(
             directory.warn(remark)
         cache = Borrowing(directory, place, lent_by(place))
         work = centred(Workspace(resolved, cache, run, machines), model, library)
-        found = look(work, model, request, questions)
-        data = replace(found.data, data_hashes={**directory.manifest.inputs})
-        write_probe(replace(found, data=data), request.out)
+        summary = look(work, model, request, questions)
+        data = replace(summary.data, data_hashes={**directory.manifest.inputs})
+        write_probe(replace(summary, data=data), request.out)
         return data
 
 
@@ -156,10 +175,10 @@ def probe_settings(config: Config, request: ProbeRequest) -> dict[str, Any]:
         if not name.startswith(NO_PART) or name.endswith(".max_new_tokens")
     }
     return settings | {
-        "probe.questions": request.num_questions,
+        "probe.questions": request.questions,
         "probe.library": request.library,
-        "probe.completions": request.num_completions,
-        "probe.write": request.num_written,
+        "probe.completions": request.completions,
+        "probe.write": request.write,
     }
 
 
@@ -168,9 +187,8 @@ def inputs_of(
 ) -> dict[str, str]:
     """Return the hashes of what a probe reads."""
     found = {POOL: questions_hash(library), "model": model_fingerprint(config.model)}
-    for name, own in lent_by(place).items():
-        if place is not None:
-            found[f"{name} of the run"] = place.manifest.outputs[own].sha256
+    if place is not None:
+        found |= {f"{n} of the run": place.hash_of(n) for n in lent_by(place)}
     return found
 
 
@@ -186,6 +204,7 @@ def look(
     if request.answers is not None:
         judge = judge_of(request.answers, questions.ranked, work.config)
     found = summarise(asked, judge, questions_hash(questions.ranked))
+    settings = flatten(work.config)
     data = replace(
         found.data,
         title=f"Teachers for {Path(request.pool).name}",
@@ -194,7 +213,7 @@ def look(
         num_pool=questions.num_pool,
         num_library=len(questions.library),
         num_demonstrations=work.config.contexts.num_demonstrations,
-        taught=taught(work.config),
+        taught={name: settings[name] for name in TAUGHT},
         skipped=rules.skipped,
         command=request.command,
     )
@@ -211,21 +230,31 @@ def ask_teachers(
     """Have the pool answered, and ask the teachers of all rules. No label is read."""
     config, ranked = work.config, questions.ranked
     pool = answer_pool(work, model, questions.library, rules)
-    scored = scored_completions(pool, ranked, config, request.num_completions)
+    scored = scored_completions(pool, ranked, config, request.completions)
     listening = Listening(
         work,
         model,
         {question.id: question for question in ranked},
         {name: ids for name, (_, ids) in scored.items()},
-        request.num_written,
+        request.write,
     )
-    student = listening.student()
-    arms = hear_arms(listening, rules.contexts, pool, questions, request.num_draws)
+    student, base = listening.student(), config.contexts.rule
+    some = pool.known_of(questions.sample)
+    arms = {}
+    for rule in rules.contexts:
+        # That of the settings is asked all that selection rules choose among.
+        wanted = pool.known_of(ranked) if rule == base else some
+        own = wanted, some
+        arms[rule] = hear_arm(listening, rule, own, pool.library, request.draws)
     gather = partial(subjects_of, pool=pool, scored=scored, arms=arms, config=config)
-    if request.num_written:
-        made_from = [f"{FOLDER}/{name}" for name in spoken_names(arms)]
+    if request.write:
+        made_from = [
+            f"{FOLDER}/{rule}-{number}"
+            for rule, arm in arms.items()
+            for number in range(len(arm.draws))
+        ]
         settle_equality(work, WRITTEN, ranked, gather, made_from)
-    subjects, base = gather(ranked), config.contexts.rule
+    subjects = gather(ranked)
     beliefs = beliefs_of(subjects, student, arms[base])
     signals = pool.signals_of(ranked, beliefs, config)
     return Asked(
@@ -234,38 +263,11 @@ def ask_teachers(
         student=student,
         arms=arms,
         kept={
-            name: kept_by(name, signals, config, request.num_draws)
+            name: kept_by(name, signals, config, request.draws)
             for name in rules.selections
         },
         base=base,
     )
-
-
-def taught(config: Config) -> dict[str, Any]:
-    """Return the settings that what is found holds for, besides rules and model."""
-    settings = flatten(config)
-    return {name: settings[name] for name in TAUGHT}
-
-
-def hear_arms(
-    listening: Listening,
-    rules: Sequence[str],
-    pool: AnsweredPool,
-    questions: Questions,
-    num_draws: int,
-) -> dict[str, Arm]:
-    """Ask the teachers of all rules; that of the settings comes first.
-
-    It is asked all that selection rules choose among.
-    """
-    base = listening.work.config.contexts.rule
-    ranked, sample = pool.known_of(questions.ranked), pool.known_of(questions.sample)
-    arms = {base: hear_arm(listening, base, (ranked, sample), pool.library, num_draws)}
-    for rule in rules:
-        if rule != base:
-            wanted = (sample, sample)
-            arms[rule] = hear_arm(listening, rule, wanted, pool.library, num_draws)
-    return arms
 
 
 def beliefs_of(
@@ -279,11 +281,6 @@ def beliefs_of(
         )
         for subject in subjects
     }
-
-
-def spoken_names(arms: Mapping[str, Arm]) -> list[str]:
-    """Return what the outputs are called that hold what teachers said first."""
-    return [f"{rule}-{n}" for rule, arm in arms.items() for n in range(len(arm.draws))]
 
 
 def subjects_of(

@@ -1,27 +1,29 @@
-"""What a probe is asked to do, and the settings and questions that it takes."""
+"""What a probe is asked to do, and the rules, settings and questions that it takes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
-from neuron_opsd.analysis.inputs import Place, place_of, read_output
+from neuron_opsd.analysis.places import Place, kept_settings, place_of
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import as_config, config_from_table, differences, merge
 from neuron_opsd.errors import ConfigError, DataError
-from neuron_opsd.method.contexts import GIVEN
-from neuron_opsd.probing.rules import CONTEXTS, SELECTION, check_names
+from neuron_opsd.method.contexts import CONTEXT_RULES, GIVEN, ContextRule
+from neuron_opsd.method.contexts.search import Signal
+from neuron_opsd.method.selection import SELECTION_RULES, SelectionRule
+from neuron_opsd.models.load import ModelTokenizer, load_tokenizer
+from neuron_opsd.models.roles import ModelFacts
 from neuron_opsd.records import Question
+from neuron_opsd.results.probe import Skipped
+from neuron_opsd.runs.context import resolve
 from neuron_opsd.runs.inputs import POOL, check_size, questions_hash, read_pool
-from neuron_opsd.runs.resolution import with_method
+from neuron_opsd.runs.model_checks import check_sets
+from neuron_opsd.runs.resolution import for_model, with_method
 from neuron_opsd.seeds import generator
-from neuron_opsd.storage.codecs import json_codec
 
-NUM_QUESTIONS: Final = 128
-NUM_DRAWS: Final = 3
-NUM_COMPLETIONS: Final = 4
 RANKED_PER_ASKED: Final = 8
 """Questions that selection rules choose among, for each that context rules are tried
 on."""
@@ -45,43 +47,126 @@ WITHOUT_NEURONS: Final = {"selection": {"rule": "all"}, "contexts": {"rule": "ra
 """Where a probe begins if the model's neurons cannot be read."""
 
 
+ANSWER: Final = Signal.ANSWER_NEURONS
+CONTEXTS, SELECTION = "contexts", "selection"
+"""Sections of the settings that name a rule."""
+TABLES: Final[Mapping[str, Mapping[str, ContextRule] | Mapping[str, SelectionRule]]] = {
+    CONTEXTS: CONTEXT_RULES,
+    SELECTION: SELECTION_RULES,
+}
+FLAGS: Final = {CONTEXTS: "--context-rules", SELECTION: "--selection-rules"}
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The rules of a probe."""
+
+    contexts: tuple[str, ...]
+    selections: tuple[str, ...]
+    skipped: tuple[Skipped, ...] = ()
+    """Those that this model cannot follow."""
+
+    @property
+    def reading(self) -> str:
+        """A context rule that reads the neurons of answers, if any rule does."""
+        of_answers = [
+            name for name, rule in CONTEXT_RULES.items() if ANSWER in rule.reads
+        ]
+        selects = any(SELECTION_RULES[name].reads_neurons for name in self.selections)
+        tried = [name for name in self.contexts if name in of_answers]
+        return next(iter(tried or (of_answers if selects else ())), "")
+
+
+def check_names(section: str, names: Sequence[str]) -> None:
+    """Refuse a rule that does not exist."""
+    for name in names:
+        if name not in TABLES[section]:
+            raise ConfigError(
+                f"{FLAGS[section]} has {name!r}, but there are "
+                f"{', '.join(TABLES[section])}"
+            )
+
+
+def rules_for(
+    contexts: Sequence[str], selections: Sequence[str], facts: ModelFacts
+) -> Rules:
+    """Return the rules that are tried; without names all of a section."""
+    tried: dict[str, list[str]] = {}
+    skipped = []
+    for section, names in ((CONTEXTS, contexts), (SELECTION, selections)):
+        tried[section] = []
+        for name, rule in TABLES[section].items():
+            if names and name not in names:
+                continue
+            if rule.reads_neurons and facts.why_no_neurons:
+                skipped.append(Skipped(section, name, facts.why_no_neurons))
+            else:
+                tried[section].append(name)
+    return Rules(tuple(tried[CONTEXTS]), tuple(tried[SELECTION]), tuple(skipped))
+
+
 @dataclass(frozen=True, slots=True)
 class ProbeRequest:
-    """What a probe is asked to do."""
+    """What a probe is asked to do, as `Choices` describe it."""
 
     pool: str
-    """File or dataset of unlabelled questions; answers in it are not read."""
     out: Path
-    """Folder of the probe, which resumes."""
     run: Path | None = None
-    """A run, or a method of a comparison, whose answers and neurons are taken."""
     answers: str | None = None
-    """File with the pool's gold answers; without it nothing is said of right and
-    wrong."""
-    num_questions: int = NUM_QUESTIONS
-    """Questions on which context rules are tried."""
-    num_draws: int = NUM_DRAWS
-    """Draws of a rule that draws."""
+    questions: int = 128
+    draws: int = 3
     library: int = 0
-    """Questions of the pool that are answered; 0 means all."""
-    num_completions: int = NUM_COMPLETIONS
-    """Of a question that is answered freely, scored under each teacher's prompt."""
-    num_written: int = 0
-    """Free answers that each teacher writes anew; 0 scores the student's own."""
+    completions: int = 4
+    write: int = 0
     context_rules: tuple[str, ...] = ()
     """Those that are tried; all if left out."""
     selection_rules: tuple[str, ...] = ()
     command: str = ""
+
+
+class Choices(TypedDict, total=False):
+    """How a pool is probed, where it is not by default."""
+
+    run: str | Path
+    """Folder of a run, or of a method of a comparison, whose answers are taken."""
+    answers: str | Path
+    """File with the pool's gold answers; without it none is read."""
+    questions: int
+    """On which context rules are tried."""
+    draws: int
+    """Of a rule that draws."""
+    library: int
+    """Questions of the pool that are answered; 0 means all."""
+    completions: int
+    """Own free answers to a question that teachers score, at most."""
+    write: int
+    """Free answers that each teacher writes anew to a question; 0 means none."""
+    context_rules: Sequence[str]
+    selection_rules: Sequence[str]
+    command: str
     """How the probe was called, for its page."""
+
+
+def request_of(pool: str | Path, out: str | Path, choices: Choices) -> ProbeRequest:
+    """Return what a probe is asked to do."""
+    run, answers = choices.get("run"), choices.get("answers")
+    given: dict[str, Any] = {
+        **choices,
+        "run": None if run is None else Path(run),
+        "answers": None if answers is None else str(answers),
+        "context_rules": tuple(choices.get("context_rules", ())),
+        "selection_rules": tuple(choices.get("selection_rules", ())),
+    }
+    return ProbeRequest(str(pool), Path(out), **given)
 
 
 def check_request(request: ProbeRequest) -> None:
     """Refuse numbers and rules that cannot be."""
     numbers = {
-        "--questions": (request.num_questions, 2),
-        "--draws": (request.num_draws, 2),
-        "--completions": (request.num_completions, 1),
-        "--write": (request.num_written, 0),
+        "--questions": (request.questions, 2),
+        "--draws": (request.draws, 2),
+        "--completions": (request.completions, 1),
+        "--write": (request.write, 0),
         "--library": (request.library, 0),
     }
     for flag, (value, least) in numbers.items():
@@ -133,13 +218,19 @@ def searching(config: Config) -> Config:
     return config
 
 
-def kept_settings(place: Place) -> Mapping[str, Any]:
-    """Return all settings of a run, or of a method in its group, by dotted name."""
-    if not place.method:
-        return place.manifest.settings
-    name = place.own("settings")
-    found: Mapping[str, Any] = read_output(place, name, json_codec(f"{name}.json"))
-    return found
+def resolved_for(
+    request: ProbeRequest,
+    config: Config,
+    library: tuple[Question, ...],
+    begun: Sequence[Path] = (),
+) -> tuple[ModelTokenizer, Config, Config]:
+    """Return the tokenizer, and the settings before and after they are resolved."""
+    tokenizer = load_tokenizer(config.model)
+    own = for_model(config, tokenizer.facts, WITHOUT_NEURONS)
+    chooses = any(question.choices for question in library)
+    resolved = resolve(own, tokenizer, begun, chooses=chooses)
+    check_sets(tokenizer, {POOL: library}, resolved, {POOL: request.pool})
+    return tokenizer, own, resolved
 
 
 def place_for(request: ProbeRequest) -> Place | None:

@@ -1,11 +1,16 @@
-"""From what was heard of teachers to all that a probe says."""
+"""From what was heard of teachers to all that a probe says and advises, and its files.
+
+JSON has everything, CSV every number, and the page what it is about.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Final, Literal
 
+from neuron_opsd.comparison.tables import TableRow, csv_text
 from neuron_opsd.method.probing import consensus
 from neuron_opsd.method.statistics import FloatArray
 from neuron_opsd.probing.arms import STUDENT, Arm
@@ -25,11 +30,33 @@ from neuron_opsd.probing.measuring import (
     pair_results,
     selection_results,
 )
-from neuron_opsd.probing.recommending import recommend
 from neuron_opsd.probing.validity import known_validity
-from neuron_opsd.results.probe import SCORE, SUPPORT, ProbeData, SelectionResult
+from neuron_opsd.records.scores import Interval
+from neuron_opsd.report.probe_page import render_probe
+from neuron_opsd.report.wording import ends, points, signed_two_digits
+from neuron_opsd.results.probe import (
+    ACCURACY,
+    SCORE,
+    SUPPORT,
+    ContextResult,
+    Measures,
+    PairResult,
+    ProbeData,
+    Recommendation,
+    SelectionResult,
+    Validity,
+)
 from neuron_opsd.stages.probing import Heard, Subject
+from neuron_opsd.storage.codecs import encode, save_json, without_nan
+from neuron_opsd.storage.files import write_atomic
+from neuron_opsd.storage.folders import PROBE_PAGE
 from neuron_opsd.storage.manifest import installed_versions
+from neuron_opsd.storage.output_paths import check_file_place
+
+JSON: Final = "probe.json"
+CSV: Final = "probe.csv"
+QUESTIONS: Final = "questions.csv"
+"""Holds what is measured of each question under each context rule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,3 +185,143 @@ def others_of(
     student = [view.student for view in teacher.views[0]]
     lists = [own for name, own in answers.items() if name != rule]
     return [consensus(all_of) for all_of in zip(student, *lists, strict=True)]
+
+
+WITH_ANSWERS = "With --answers, a hundred answered questions say which teacher is right"
+
+
+def recommend(
+    contexts: Sequence[ContextResult], pairs: Sequence[PairResult], validity: Validity
+) -> Recommendation:
+    """Return what to do: by right answers where there are some, else by the score.
+
+    By the score only if that is known to predict what training gains.
+    """
+    if any(ACCURACY in one.measures for one in contexts):
+        return by_accuracy(contexts)
+    if validity.predicts and pairs:
+        return by_score(pairs, validity)
+    return Recommendation(f"{why_not(validity)}. {WITH_ANSWERS}.")
+
+
+def why_not(validity: Validity) -> str:
+    """Say why the score recommends nothing."""
+    if validity.correlation is None:
+        return (
+            "No rule is recommended: whether the score predicts what training gains "
+            "has not been measured yet"
+        )
+    found = validity.correlation
+    return (
+        "No rule is recommended: the score was not seen to predict what training "
+        f"gains (rank correlation {signed_two_digits(found.value)}, "
+        f"{ends(found, signed_two_digits)}, over {validity.num_arms} arms of "
+        f"{validity.num_sources} sources)"
+    )
+
+
+def by_accuracy(contexts: Sequence[ContextResult]) -> Recommendation:
+    """Recommend the context rule whose teacher is right most often, if it is seen."""
+    best = max(contexts, key=lambda one: one.measures[ACCURACY].value)
+    above = best.over_student[ACCURACY]
+    said = (
+        f"The teacher with demonstrations {best.help} is right most often, "
+        f"{points_above(above)} above the student"
+    )
+    if ACCURACY in best.over_random:
+        said += f" and {points_above(best.over_random[ACCURACY])} above random ones"
+    said += f"; it is the best of {len(contexts)}, which flatters it."
+    if above.low <= 0.0:
+        return Recommendation(
+            f"{said} No teacher is seen to be better than the student, so training "
+            "towards one is not expected to make it right more often.",
+            by="accuracy",
+        )
+    reference = best.over_random.get(ACCURACY)
+    if reference is not None and reference.holds_zero:
+        said += " No rule is seen to be better than random demonstrations."
+    return Recommendation(said, best.settings, "accuracy")
+
+
+def points_above(interval: Interval) -> str:
+    """Write a difference of shares in points with its interval."""
+    return f"{points(interval.value)} points ({ends(interval, points)})"
+
+
+def by_score(pairs: Sequence[PairResult], validity: Validity) -> Recommendation:
+    """Recommend the rules with the highest score."""
+    best = max(pairs, key=lambda one: one.score.value)
+    found = validity.correlation
+    known = (
+        ""
+        if found is None
+        else (
+            f" (rank correlation with the gain {signed_two_digits(found.value)}, "
+            f"{ends(found, signed_two_digits)}, over {validity.num_arms} arms)"
+        )
+    )
+    return Recommendation(
+        f"By the score{known}, take the selection rule {best.selection} with "
+        f"demonstrations by the rule {best.contexts}.",
+        (f"selection.rule={best.selection}", f"contexts.rule={best.contexts}"),
+        "score",
+    )
+
+
+def check_files(out: Path) -> None:
+    """Refuse a folder in which the files of a probe cannot be written."""
+    for name in (JSON, CSV, QUESTIONS, PROBE_PAGE):
+        check_file_place(out / name)
+
+
+def write_probe(found: Summary, out: Path) -> None:
+    """Write a probe as JSON, as CSV and as a page."""
+    data = found.data
+    save_json(without_nan(data), out / JSON)
+    write_atomic(out / CSV, encode(csv_text([*table_rows(data)])))
+    write_atomic(out / QUESTIONS, encode(csv_text([*question_rows(found)])))
+    write_atomic(out / PROBE_PAGE, encode(render_probe(data)))
+
+
+def table_rows(data: ProbeData) -> Iterator[TableRow]:
+    """Yield every number as a row: of what, rule, quantity, value, low, high."""
+    for name, interval in data.student.items():
+        yield table_row("student", "", name, interval)
+    for one in data.contexts:
+        yield from rows_of("contexts", one.rule, "", one.measures)
+        yield from rows_of("contexts", one.rule, " over student", one.over_student)
+        yield from rows_of("contexts", one.rule, " over random", one.over_random)
+    for kept in data.selections:
+        yield from rows_of("selection", kept.rule, "", kept.measures)
+        yield from rows_of("selection", kept.rule, " over random", kept.over_random)
+    for pair in data.pairs:
+        rules = f"{pair.selection} with {pair.contexts}"
+        yield table_row("pair", rules, "score", pair.score)
+
+
+def question_rows(found: Summary) -> Iterator[TableRow]:
+    """Yield a row for each question and rule; the student has fewer measures."""
+    names = list(dict.fromkeys(n for one in found.columns.values() for n in one))
+    for rule, columns in found.columns.items():
+        for place, subject in enumerate(found.subjects):
+            yield {
+                "question_id": subject.question.id,
+                "rule": rule,
+                "vote_share": subject.vote.agreement,
+                **{
+                    name: float(columns[name][place]) if name in columns else None
+                    for name in names
+                },
+            }
+
+
+def rows_of(of: str, rule: str, more: str, measures: Measures) -> Iterator[TableRow]:
+    """Yield the numbers of one rule."""
+    for name, interval in measures.items():
+        yield table_row(of, rule, name + more, interval)
+
+
+def table_row(of: str, rule: str, quantity: str, interval: Interval) -> TableRow:
+    """Return a number and the ends of its interval."""
+    row = {"of": of, "rule": rule, "quantity": quantity}
+    return {**row, **without_nan(interval)}

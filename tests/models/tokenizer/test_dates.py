@@ -190,7 +190,7 @@ def test_the_blocks_of_a_comparison_share_the_day_of_the_first(
     )
     config = tiny_config(dated, "prompts.form=chat")
     assert set_up(comparison, config, Silent()).config.prompts.date == NEXT_DAY
-    begun = group_folder(comparison, "parity", 0, "base")
+    begun = group_folder(comparison, (0, "parity", "base"))
     begun.mkdir(parents=True)
     write_manifest(begun, new_manifest({"prompts.date": FIRST_DAY}, {}, {}))
     assert set_up(comparison, config, Silent()).config.prompts.date == FIRST_DAY

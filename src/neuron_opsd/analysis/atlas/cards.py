@@ -52,7 +52,7 @@ def asked_ids(names: Sequence[str], shape: Shape) -> list[int]:
                 f"from 0 to {shape.num_layers - 1} and a neuron from 0 to "
                 f"{shape.num_neurons - 1}, for example 3:141"
             )
-        found.append(int(layer) * shape.num_neurons + int(neuron))
+        found.append(shape.id_of(int(layer), int(neuron)))
     return found
 
 

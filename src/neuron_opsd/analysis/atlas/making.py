@@ -1,4 +1,7 @@
-"""The atlas of a run, put together: from its files, from its model, beside another."""
+"""The atlases of an analysis: each put together from a run's files and its model.
+
+Each is written as a page and a JSON.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +9,40 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
-from neuron_opsd.analysis.atlas.beside import check_alike, put_beside
-from neuron_opsd.analysis.atlas.cards import asked_ids, choose, make_cards
-from neuron_opsd.analysis.atlas.counting import count_pool
-from neuron_opsd.analysis.atlas.layers import group_rows, layer_rows
-from neuron_opsd.analysis.atlas.movement import (
+from neuron_opsd.analysis.atlas.beside import (
+    check_alike,
     drawn_ids,
     measure_movement,
+    put_beside,
     rates_of,
 )
+from neuron_opsd.analysis.atlas.cards import asked_ids, choose, make_cards
+from neuron_opsd.analysis.atlas.counting import count_pool, group_rows, layer_rows
 from neuron_opsd.analysis.atlas.reading import (
     Reader,
     read_again,
     with_output,
     with_tokens,
 )
-from neuron_opsd.analysis.atlas.source import Source
-from neuron_opsd.errors import ConfigError
+from neuron_opsd.analysis.atlas.source import Source, read_texts, source_of
+from neuron_opsd.analysis.cases import Findings
+from neuron_opsd.analysis.columns import pool_columns
+from neuron_opsd.analysis.inputs import assign_answers, read_run
+from neuron_opsd.analysis.places import named_runs
+from neuron_opsd.errors import ConfigError, ModelError
 from neuron_opsd.progress import Progress
-from neuron_opsd.results.atlas import AtlasData, NeuronCard
+from neuron_opsd.records import Question
+from neuron_opsd.report.atlas_page import render_atlas
+from neuron_opsd.results.atlas import AtlasData
 from neuron_opsd.runs.reporting import public_name
+from neuron_opsd.storage.codecs import encode, save_json, without_nan
+from neuron_opsd.storage.files import write_atomic
 from neuron_opsd.storage.manifest import installed_versions
 
+FOLDER: Final = "atlas"
+"""Of the pages, in that of the analysis; what was computed for one is beside it."""
 NUM_READ: Final = 256
 
 
@@ -49,40 +63,15 @@ class AtlasRequest:
     num_read: int = NUM_READ
     """Questions whose sets are read again under base and trained model, at most."""
 
-    def check(self) -> None:
-        """Refuse what cannot be.
-
-        Raises:
-            ConfigError: If the number of questions is too small.
-        """
-        if self.num_read < 2:
-            raise ConfigError(
-                f"--num-read is {self.num_read}, but sets are compared of 2 questions "
-                "or more"
-            )
-
 
 FILES_ALONE: Final = AtlasRequest()
 """What is shown by default: what the files of a run tell."""
 
 
-@dataclass(frozen=True, slots=True)
-class Called:
-    """How an atlas was asked for, and where it may keep what it computes."""
-
-    command: str
-    folder: Path
-    progress: Progress
-
-
 def make_atlas(
-    source: Source, other: Source | None, request: AtlasRequest, called: Called
+    source: Source, other: Findings | None, request: AtlasRequest, command: str
 ) -> AtlasData:
-    """Make the atlas of one run.
-
-    Raises:
-        NeuronOpsdError: For anything that the user can mend.
-    """
+    """Make the atlas of one run from its files."""
     if other is not None:
         check_alike(source.run, other.run)
     asked = asked_ids(request.neurons, source.shape)
@@ -105,24 +94,25 @@ def make_atlas(
         cards=cards,
         with_texts=bool(source.texts),
         with_model=request.read_model,
-        command=called.command,
+        command=command,
         versions=installed_versions(),
-        data_hashes=hashes_of(source),
+        data_hashes={
+            "pool": source.run.pool_hash,
+            "neuron sets": source.place.hash_of("neurons"),
+        },
     )
     if other is not None:
         beside, cards = put_beside(source, counts, other, cards)
         data = replace(data, beside=beside, cards=cards)
-    return with_model(data, source, request, called) if request.read_model else data
+    return data
 
 
-def with_model(
-    data: AtlasData, source: Source, request: AtlasRequest, called: Called
-) -> AtlasData:
+def with_model(data: AtlasData, reader: Reader, num_read: int) -> AtlasData:
     """Add what only the model can tell."""
-    reader = Reader.of(source, called.folder, called.progress)
+    source = reader.source
     cards = with_output(reader.model, data.cards)
     if not source.texts:
-        called.progress.warn(
+        reader.progress.warn(
             f"{source.run.name}: without its questions nothing can be read again, so "
             "no tokens and no sets after training are shown; name the file with "
             "--pool, or --answers"
@@ -131,19 +121,81 @@ def with_model(
             data, cards=tuple(cards), why_not_moved="no questions were given"
         )
     cards = with_tokens(reader, cards)
-    ids = drawn_ids(source, request.num_read)
+    ids = drawn_ids(source, num_read)
     base, trained, reason = read_again(reader, ids)
     if reason:
         return replace(data, cards=tuple(cards), why_not_moved=reason)
     movement = measure_movement(source, base, trained)
-    moved: tuple[NeuronCard, ...] = tuple(
+    moved = tuple(
         replace(card, trained=rates_of(source.shape, card, movement)) for card in cards
     )
     return replace(data, cards=moved, moved=movement.told)
 
 
-def hashes_of(source: Source) -> Mapping[str, str]:
-    """Return the hashes of what the atlas is made from."""
-    found = {"pool": source.run.pool_hash}
-    found["neuron sets"] = source.hash_of(source.place.neurons)
-    return found
+class AtlasWriter:
+    """Writes the atlas of each run of an analysis as soon as the run was looked at."""
+
+    def __init__(
+        self,
+        request: AtlasRequest,
+        names: tuple[str, ...],
+        command: str,
+        out: Path,
+        progress: Progress,
+    ) -> None:
+        """Check what was asked for, and read the run that stands beside the others.
+
+        Raises:
+            ConfigError: If it cannot be.
+            DataError: If that run is not prepared.
+        """
+        if request.num_read < 2:
+            raise ConfigError(
+                f"--num-read is {request.num_read}, but sets are compared of 2 "
+                "questions or more"
+            )
+        self.pages: dict[str, str] = {}
+        """By the run's name, as links spell them."""
+        self._request = request
+        self._folder = out / FOLDER
+        self._command = command
+        self._progress = progress
+        self._pools = assign_answers(request.pools, names, "--pool")
+        self._other: Findings | None = None
+        if request.against is not None:
+            ((name, folder),) = named_runs([request.against]).items()
+            run = read_run(name, folder, progress.warn)
+            self._other = Findings(run, pool_columns(run, None), None, None)
+
+    def add(self, found: Findings, folder: Path) -> None:
+        """Write the atlas of a run whose model is there to say what a neuron is."""
+        name = found.run.name
+        try:
+            source = source_of(found, folder, self._texts(found), self._request.model)
+        except ModelError as error:
+            if self._request != FILES_ALONE:
+                raise
+            self._progress.warn(
+                f"{name}: no page of single neurons, since the run's model is not "
+                f"there to say how many it has ({error}); name it with --model"
+            )
+            return
+        data = make_atlas(source, self._other, self._request, self._command)
+        if self._request.read_model:
+            reader = Reader.of(source, self._folder / name, self._progress)
+            data = with_model(data, reader, self._request.num_read)
+        self._write(data)
+
+    def _texts(self, found: Findings) -> Mapping[str, Question]:
+        """Return the questions of a run's pool, none where no file was given."""
+        file = self._pools[found.run.name]
+        if file is not None:
+            return read_texts(found.run, file, self._progress.warn)
+        return found.questions
+
+    def _write(self, data: AtlasData) -> None:
+        """Write the page and the JSON of one atlas."""
+        page = self._folder / f"{data.run}.html"
+        save_json(without_nan(data), page.with_name(f"{data.run}.json"))
+        write_atomic(page, encode(render_atlas(data)))
+        self.pages[data.run] = quote(page.name)

@@ -88,7 +88,7 @@ class Reader:
         """Return the hashes of what all that is read depends on."""
         return {
             "model": model_fingerprint(self.source.config.model),
-            "rollouts": self.source.hash_of("rollouts"),
+            "rollouts": self.source.place.hash_of("rollouts"),
             "settings": json_sha256(flatten(self.source.config)),
         }
 
@@ -116,12 +116,12 @@ def with_output(model: HFModel, cards: Sequence[NeuronCard]) -> list[NeuronCard]
 
 def with_tokens(reader: Reader, cards: Sequence[NeuronCard]) -> list[NeuronCard]:
     """Return neurons with the tokens that they pushed in their questions."""
-    width = reader.source.shape.num_neurons
+    shape = reader.source.shape
+    ids = [shape.id_of(card.layer, card.neuron) for card in cards]
     wanted: dict[str, list[int]] = {}
-    for card in cards:
+    for neuron_id, card in zip(ids, cards, strict=True):
         for one in card.questions:
-            own = wanted.setdefault(one.question_id, [])
-            own.append(card.layer * width + card.neuron)
+            wanted.setdefault(one.question_id, []).append(neuron_id)
     names = [name for name in reader.source.found.columns.ids if name in wanted]
     answered = reader.answered(names)
 
@@ -147,8 +147,8 @@ def with_tokens(reader: Reader, cards: Sequence[NeuronCard]) -> list[NeuronCard]
                 )
             )
     return [
-        replace(card, tokens=most(tokens.get(card.layer * width + card.neuron, [])))
-        for card in cards
+        replace(card, tokens=most(tokens.get(neuron_id, [])))
+        for neuron_id, card in zip(ids, cards, strict=True)
     ]
 
 
@@ -182,7 +182,7 @@ def read_again(
     own = NEURONS.at("base.parquet")
     base = reader.kept(own, places, capture(reader.model), asked)
     trained_model = load_model(source.config.model, source.adapter, base=reader.model)
-    adapter = {ADAPTER: source.hash_of(source.place.own(ADAPTER))}
+    adapter = {ADAPTER: source.place.hash_of(source.place.own(ADAPTER))}
     own = NEURONS.at("trained.parquet")
     trained = reader.kept(own, places, capture(trained_model), {**asked, **adapter})
     return base, trained, ""

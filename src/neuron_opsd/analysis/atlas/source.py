@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from neuron_opsd.analysis.atlas.counting import Shape
 from neuron_opsd.analysis.cases import Findings
 from neuron_opsd.analysis.inputs import MODEL, PreparedRun
-from neuron_opsd.analysis.places import Place, group_of, place_of, read_output
+from neuron_opsd.analysis.places import Place, group_of, kept_settings, place_of
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import as_config
 from neuron_opsd.errors import ConfigError, DataError, ModelError
@@ -19,7 +19,6 @@ from neuron_opsd.records import Question
 from neuron_opsd.results.comparison import BASE
 from neuron_opsd.runs.fingerprint import model_fingerprint
 from neuron_opsd.runs.inputs import POOL, questions_hash, read_pool
-from neuron_opsd.storage.codecs import json_codec
 from neuron_opsd.storage.integrity import fault_of
 
 ADAPTER: Final = "adapter"
@@ -48,10 +47,6 @@ class Source:
         """Where the run's adapter is."""
         return self.place.folder / self.place.own(ADAPTER)
 
-    def hash_of(self, name: str) -> str:
-        """Return the SHA-256 of one output of the run."""
-        return self.place.manifest.outputs[name].sha256
-
 
 def source_of(
     found: Findings, folder: Path, texts: Mapping[str, Question], model: str = ""
@@ -76,15 +71,6 @@ def source_of(
         raise ModelError(facts.why_no_neurons)
     shape = Shape(facts.num_layers, facts.num_neurons)
     return Source(found, folder, place, config, shape, texts)
-
-
-def kept_settings(place: Place) -> Mapping[str, Any]:
-    """Return all settings of a run, or of a method in its group, by dotted name."""
-    if not place.method:
-        return place.manifest.settings
-    name = place.own("settings")
-    found: Mapping[str, Any] = read_output(place, name, json_codec(f"{name}.json"))
-    return found
 
 
 def read_texts(
