@@ -14,7 +14,7 @@ from typing import Final
 
 import pyarrow.parquet as pq
 
-from neuron_opsd.probing.files import JSON as PROBE
+from neuron_opsd.probing.summary import JSON as PROBE
 from neuron_opsd.storage.score_rows import SCORES
 
 COMPARISON: Final = "comparison.json"
