@@ -59,19 +59,6 @@ class FinishedRun:
         return self.base.model_copy(update=whole)
 
 
-def need_adapter(run: FinishedRun, instead: str) -> None:
-    """Refuse a run that trained all weights where an adapter is wanted.
-
-    Raises:
-        ConfigError: Naming the target to take instead.
-    """
-    if run.is_whole_model:
-        raise ConfigError(
-            f"{run.folder} trained all weights (distill.tuning is full), so there is "
-            f"no adapter; take --to {instead}"
-        )
-
-
 def finished_run(folder: Path, base: str = "") -> FinishedRun:
     """Read a run that has ended, and prove its report and what it trained.
 
@@ -92,9 +79,7 @@ def finished_run(folder: Path, base: str = "") -> FinishedRun:
         )
     for name in (REPORT.file_name, ADAPTER):
         known = manifest.outputs.get(name)
-        fault = integrity.GONE if known is None else ""
-        if known is not None:
-            fault = integrity.fault_of(folder, known)
+        fault = integrity.fault_of(folder, known) if known else integrity.GONE
         if fault:
             raise DataError(
                 f"{folder / name} {fault}; the `neuron-opsd run` command that started "

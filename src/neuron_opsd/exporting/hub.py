@@ -10,7 +10,7 @@ from typing import Final, Unpack
 
 from neuron_opsd.documents import first_line
 from neuron_opsd.errors import ConfigError, TryAgainError
-from neuron_opsd.exporting.publication import Choices, Package, package, wanted_of
+from neuron_opsd.exporting.publication import Choices, Package, Wanted, package
 
 MESSAGE: Final = "Add what neuron-opsd trained and measured"
 
@@ -30,7 +30,7 @@ def prepare_push(run: str | Path, repo: str, **choices: Unpack[Choices]) -> Pack
     Raises:
         NeuronOpsdError: For anything that the user can mend, private things included.
     """
-    return package(wanted_of(run, repo, choices))
+    return package(Wanted(Path(run), repo, **choices))
 
 
 def push(found: Package, *, private: bool = False, update: bool = False) -> str:

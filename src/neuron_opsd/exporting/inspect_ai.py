@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import string
-from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from neuron_opsd.exporting.export import Made, Request
 from neuron_opsd.exporting.finished import FinishedRun
-from neuron_opsd.exporting.request import Made, Request
+from neuron_opsd.exporting.served import stops
 from neuron_opsd.exporting.task_files import (
     ENDING,
     Tested,
     read_sets,
-    stops_of,
     write_files,
 )
 from neuron_opsd.progress import Progress
@@ -108,9 +107,7 @@ def write(run: FinishedRun, request: Request, folder: Path, progress: Progress) 
         epochs=config.evaluation.num_samples, config=generation(found)
     ) + "".join(
         TASK.format(
-            name=found.task_name(test),
-            test=test.name,
-            file=f"{test.name}{ENDING}",
+            name=found.task_name(test), test=test.name, file=f"{test.name}{ENDING}"
         )
         for test in found.sets
     )
@@ -121,12 +118,12 @@ def write(run: FinishedRun, request: Request, folder: Path, progress: Progress) 
     )
 
 
-def columns(question: Question, test: TestSet, found: Tested) -> Mapping[str, Any]:
+def columns(question: Question, test: TestSet, found: Tested) -> dict[str, Any]:
     """Return what a task reads of a question besides itself."""
     prompt, gold = found.asked(question), test.gold.answer_of[question.id]
     asked: Any = prompt.text
     if prompt.messages:
-        asked = [{"role": m.role, "content": m.content} for m in prompt.messages]
+        asked = [asdict(turn) for turn in prompt.messages]
     target: Any = [gold, *test.gold.aliases_of.get(question.id, ())]
     if question.choices:
         target = string.ascii_uppercase[question.choices.index(gold)]
@@ -143,9 +140,9 @@ def generation(found: Tested) -> str:
     }
     if config.rollouts.top_k:
         told["top_k"] = config.rollouts.top_k
-    if stops := stops_of(found):
-        told["stop_seqs"] = stops
-    return repr(json.loads(json.dumps(told)))
+    if ends := stops(found.run):
+        told["stop_seqs"] = ends
+    return repr(told)
 
 
 def command(found: Tested, request: Request) -> str:

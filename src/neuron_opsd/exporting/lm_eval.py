@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from neuron_opsd.errors import ConfigError, questions_text
+from neuron_opsd.exporting.export import Made, Request
 from neuron_opsd.exporting.finished import FinishedRun
-from neuron_opsd.exporting.request import Made, Request
+from neuron_opsd.exporting.served import stops
 from neuron_opsd.exporting.task_files import (
     ENDING,
     Tested,
     read_sets,
-    stops_of,
     write_files,
-    written_choices,
 )
 from neuron_opsd.progress import Progress
+from neuron_opsd.prompts import choice_answers
 from neuron_opsd.records import Question
 from neuron_opsd.runs.context import TestSet
 from neuron_opsd.storage.files import write_atomic
@@ -45,6 +44,8 @@ def mark(doc, results):
     texts = results[0] if isinstance(results[0], list) else results
     return marker(str(HERE / doc["questions"])).measures(doc["id"], texts)
 '''
+CALLS: Final = ("custom_dataset", "process_results")
+"""Fields of a task that name a function."""
 MEASURES: Final = (("acc", True), ("maj", True), ("unread", False))
 """Names of what is measured of free answers, and whether more of it is better."""
 
@@ -92,20 +93,17 @@ def system_text(found: Tested) -> str:
     return next(iter(systems), "")
 
 
-def columns(question: Question, test: TestSet, found: Tested) -> Mapping[str, Any]:
+def columns(question: Question, test: TestSet, found: Tested) -> dict[str, Any]:
     """Return what a task reads of a question besides itself.
 
     Its answer is a text alone, and it has no empty column, so that all rows are alike.
     """
     prompt = found.asked(question)
     asked = prompt.messages[-1].content if prompt.messages else prompt.text
-    more: dict[str, Any] = {
-        "asked": asked,
-        "questions": f"{test.name}{ENDING}",
-    }
+    more: dict[str, Any] = {"asked": asked, "questions": f"{test.name}{ENDING}"}
     if question.choices:
         gold = test.gold.answer_of[question.id]
-        more["written"] = list(written_choices(question, found))
+        more["written"] = list(choice_answers(question, found.prompts))
         more["place"] = question.choices.index(gold)
     return more
 
@@ -123,20 +121,17 @@ def task_text(test: TestSet, found: Tested, system: str) -> str:
         **(likelihoods(found) if chooses(test, found) else free(found)),
         "metadata": {"version": 1},
     }
-    lines = [f"{name}: {yaml_value(value)}" for name, value in task.items()]
-    return "\n".join([*lines, ""])
+    # YAML, of which JSON is a part; a function has a mark of its own.
+    return "".join(
+        f"{name}: {value if name in CALLS else json.dumps(value, ensure_ascii=False)}\n"
+        for name, value in task.items()
+    )
 
 
 def chooses(test: TestSet, found: Tested) -> bool:
     """Say whether a task compares the likelihood of choices."""
-    return found.chooses and all(question.choices for question in test.questions)
-
-
-def yaml_value(value: Any) -> str:
-    """Write a value as YAML, of which JSON is a part; a function by its own mark."""
-    if isinstance(value, str) and value.startswith("!function "):
-        return value
-    return json.dumps(value, ensure_ascii=False)
+    chose = found.run.config.rollouts.mode == "constrained"
+    return chose and all(question.choices for question in test.questions)
 
 
 def likelihoods(found: Tested) -> dict[str, Any]:
@@ -169,7 +164,7 @@ def free(found: Tested) -> dict[str, Any]:
             "top_p": config.rollouts.top_p,
             **{name: value for name, value in sampling.items() if value},
             "max_gen_toks": config.test_tokens,
-            "until": stops_of(found),
+            "until": stops(found.run),
         },
         "metric_list": [measure(name, more_is_better=up) for name, up in MEASURES],
     }
@@ -177,11 +172,7 @@ def free(found: Tested) -> dict[str, Any]:
 
 def measure(name: str, *, more_is_better: bool) -> dict[str, Any]:
     """Return one measure of a task."""
-    return {
-        "metric": name,
-        "aggregation": "mean",
-        "higher_is_better": more_is_better,
-    }
+    return {"metric": name, "aggregation": "mean", "higher_is_better": more_is_better}
 
 
 def command(found: Tested, request: Request) -> str:

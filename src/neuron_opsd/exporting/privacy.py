@@ -87,8 +87,10 @@ def findings(
         allowed: Texts that are public anyway, such as the repository's name.
     """
     sought = {
-        what: re.compile("|".join(rf"(?<!\w){re.escape(n)}(?!\w)" for n in some))
-        for what, some in by_kind(names).items()
+        what: re.compile(
+            "|".join(rf"(?<!\w){re.escape(n)}(?!\w)" for n in names if names[n] == what)
+        )
+        for what in names.values()
     }
     for file, content in files.items():
         if Path(file).name in VOCABULARIES:
@@ -99,14 +101,6 @@ def findings(
             for what, pattern in {**PATTERNS, **sought}.items():
                 for match in pattern.finditer(line):
                     yield Finding(file, number, what, match[0])
-
-
-def by_kind(names: Mapping[str, str]) -> dict[str, list[str]]:
-    """Return names by what they are."""
-    found: dict[str, list[str]] = {}
-    for name, what in names.items():
-        found.setdefault(what, []).append(name)
-    return found
 
 
 def text_of(file: str, content: Content) -> str:

@@ -89,7 +89,13 @@ def package(wanted: Wanted) -> Package:
     check_id(wanted.repo, "the repository")
     run = finished_run(wanted.run)
     base = base_of_hub(run, wanted.base_model)
-    check_tests(run, wanted.benchmarks)
+    names = [test.name for test in run.report.tests]
+    for name in wanted.benchmarks:
+        if name not in names:
+            raise ConfigError(
+                f"--benchmark names {name!r}, but the run's test sets are "
+                f"{', '.join(names) or 'none'}"
+            )
     datasets = {n: one.partition("#")[0] for n, one in wanted.benchmarks.items()}
     if wanted.pool_dataset:
         datasets[POOL] = wanted.pool_dataset
@@ -134,17 +140,6 @@ def base_of_hub(run: FinishedRun, named: str) -> str:
     return named or known
 
 
-def check_tests(run: FinishedRun, benchmarks: Mapping[str, str]) -> None:
-    """Refuse benchmarks of tests that the run does not have."""
-    names = [test.name for test in run.report.tests]
-    for name in benchmarks:
-        if name not in names:
-            raise ConfigError(
-                f"--benchmark names {name!r}, but the run's test sets are "
-                f"{', '.join(names) or 'none'}"
-            )
-
-
 def trained_files(run: FinishedRun, base: str) -> Iterator[tuple[str, Content]]:
     """Yield what was trained, the base's place replaced by its id."""
     for name in sorted(run.manifest.outputs["adapter"].files):
@@ -152,8 +147,7 @@ def trained_files(run: FinishedRun, base: str) -> Iterator[tuple[str, Content]]:
         if path.suffix == ".json":
             table = json.loads(path.read_bytes())
             if name == ADAPTER_SETTINGS:
-                table[BASE] = base
-                table["revision"] = None
+                table |= {BASE: base, "revision": None}
             else:
                 table.pop("_name_or_path", None)
                 table.pop("name_or_path", None)
@@ -190,8 +184,3 @@ def result_entry(
             f"{config.evaluation.temperature}, without examples in the prompt"
         ),
     )
-
-
-def wanted_of(run: str | Path, repo: str, choices: Choices) -> Wanted:
-    """Return what is to be published."""
-    return Wanted(Path(run), repo, **choices)

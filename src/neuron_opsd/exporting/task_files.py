@@ -6,20 +6,19 @@ be the same.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from neuron_opsd.config import PromptsConfig
-from neuron_opsd.data.questions import question_table
+from neuron_opsd.data.questions import json_lines, question_table
 from neuron_opsd.errors import ConfigError, DataError
+from neuron_opsd.exporting.export import Request
 from neuron_opsd.exporting.finished import FinishedRun
-from neuron_opsd.exporting.request import Request
 from neuron_opsd.judging.marking import SETTINGS
-from neuron_opsd.prompts import choice_answers, student_prompt
+from neuron_opsd.prompts import student_prompt
 from neuron_opsd.records import Prompt, Question
 from neuron_opsd.runs.context import TestSet
 from neuron_opsd.runs.inputs import check_names, read_tests, test_hash
@@ -37,11 +36,6 @@ class Tested:
     run: FinishedRun
     sets: tuple[TestSet, ...]
     prompts: PromptsConfig
-
-    @property
-    def chooses(self) -> bool:
-        """Whether the run sampled answers among the choices."""
-        return self.run.config.rollouts.mode == "constrained"
 
     def asked(self, question: Question) -> Prompt:
         """Return the prompt of a question."""
@@ -97,7 +91,7 @@ def read_sets(
 
 
 def write_files(
-    found: Tested, folder: Path, more: Callable[[Question, TestSet], Mapping[str, Any]]
+    found: Tested, folder: Path, more: Callable[[Question, TestSet], dict[str, Any]]
 ) -> None:
     """Write the questions of every test set, and how their answers are read.
 
@@ -107,11 +101,8 @@ def write_files(
         more: Columns of a question besides those of a question file.
     """
     for test in found.sets:
-        lines = []
-        for question in test.questions:
-            table = {**question_table(question, test.gold), **more(question, test)}
-            lines.append(json.dumps(table, ensure_ascii=False) + "\n")
-        write_atomic(folder / f"{test.name}{ENDING}", encode("".join(lines)))
+        tables = (question_table(q, test.gold) | more(q, test) for q in test.questions)
+        write_atomic(folder / f"{test.name}{ENDING}", encode(json_lines(tables)))
     model = found.run.config.model
     told = {
         "answers": found.run.config.answers.model_dump(),
@@ -122,14 +113,3 @@ def write_files(
         },
     }
     save_json(told, folder / SETTINGS)
-
-
-def written_choices(question: Question, found: Tested) -> Sequence[str]:
-    """Return what a model writes to give each choice."""
-    return choice_answers(question, found.prompts)
-
-
-def stops_of(found: Tested) -> list[str]:
-    """Return the texts that end an answer; in the plain form a line break does."""
-    plain = ["\n"] if found.prompts.form == "plain" else []
-    return [*plain, *found.run.config.rollouts.stop]

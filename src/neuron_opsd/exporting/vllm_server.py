@@ -8,10 +8,9 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+from neuron_opsd.exporting.export import Made, Request
 from neuron_opsd.exporting.finished import FinishedRun
-from neuron_opsd.exporting.gguf_adapter import warn_of_rounded
-from neuron_opsd.exporting.merged import weights_of, write_model
-from neuron_opsd.exporting.request import Made, Request
+from neuron_opsd.exporting.merged import warn_of_rounded, weights_of, write_model
 from neuron_opsd.exporting.served import request_body
 from neuron_opsd.models.vllm.adapters import rank_sum, room_for
 from neuron_opsd.progress import Progress
@@ -51,19 +50,19 @@ def write(run: FinishedRun, request: Request, folder: Path, progress: Progress) 
     line = shlex.join(words)
     script = folder / SCRIPT
     script.write_text(HEAD.format(what=what, name=name, line=line), encoding="utf-8")
-    steps = [*ask(run, name, folder)]
-    return Made({"command": line, "rank": rank, "model": name}, tuple(steps))
+    steps = ask(run, name, folder)
+    return Made({"command": line, "rank": rank, "model": name}, steps)
 
 
-def ask(run: FinishedRun, name: str, folder: Path) -> list[str]:
-    """Write a request, and return the command that sends it."""
+def ask(run: FinishedRun, name: str, folder: Path) -> tuple[str, ...]:
+    """Write a request, and return the command that sends it, if there is one."""
     found = request_body(run, name)
     if found is None:
-        return []
+        return ()
     path, body = found
     text = json.dumps(body, indent=2, ensure_ascii=False) + "\n"
     (folder / BODY).write_text(text, encoding="utf-8")
-    return [
+    return (
         f"Then ask it: curl http://localhost:8000{path} -H 'Content-Type: "
-        f"application/json' -d @{BODY}"
-    ]
+        f"application/json' -d @{BODY}",
+    )

@@ -185,8 +185,9 @@ def place_by_file(
     value: Any, answer: RawAnswer, item: Item, evidence: Evidence
 ) -> int | None:
     """Return the place that an answer gives, the other rows of its file considered."""
-    if isinstance(value, bool):
-        return place_of_truth(item.choices, true=value)
+    if isinstance(value, bool):  # the only choice that says yes, or no
+        said = [WORDS.get(fold(choice)) == value for choice in item.choices]
+        return said.index(True) if said.count(True) == 1 else None
     text, letter = equal_choice(value, item.choices), lettered(value, item)
     number = whole(value)
     if number is not None and item.keys and item.keys[0].isdigit():
@@ -204,12 +205,6 @@ def place_by_file(
         f"letter of {shorten(item.choices[letter])}, and other rows do not show which "
         "is meant; set questions.answers=letter or text"
     )
-
-
-def place_of_truth(choices: Sequence[str], *, true: bool) -> int | None:
-    """Return the only choice that says yes, or no."""
-    places = [n for n, text in enumerate(choices) if WORDS.get(fold(text)) == true]
-    return places[0] if len(places) == 1 else None
 
 
 def numbered_key(
