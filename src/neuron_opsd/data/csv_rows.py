@@ -7,6 +7,7 @@ import re
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 from neuron_opsd.config import QuestionsConfig
@@ -80,10 +81,7 @@ class TextLines:
             self.ahead = next(self.lines, NO_LINE)
 
     def __iter__(self) -> Iterator[str]:
-        if self.ahead.data:
-            yield self.decoded(self.ahead)
-        for line in self.lines:
-            yield self.decoded(line)
+        return map(self.decoded, chain([self.ahead], self.lines))
 
     def decoded(self, line: Line) -> str:
         """Return the text of a line."""

@@ -62,11 +62,8 @@ def divide(
 ) -> Sides:
     """Divide questions into pool and test.
 
-    Args:
-        questions: All of them, in the order of their file.
-        groups: For each what its group is called; empty where it has none.
-        labelled: Ids of those that have an answer.
-        rule: How.
+    For each `groups` has what its group is called, empty where it has none; `labelled`
+    are the ids of those that have an answer.
     """
     passages = Passages(np.empty((0, 2), np.int64))
     if rule.passage_words:

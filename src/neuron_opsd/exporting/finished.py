@@ -62,9 +62,7 @@ class FinishedRun:
 def finished_run(folder: Path, base: str = "") -> FinishedRun:
     """Read a run that has ended, and prove its report and what it trained.
 
-    Args:
-        folder: A run directory.
-        base: Where the base is, if not where the run had it.
+    `base` is where its base is, if not where the run had it.
 
     Raises:
         ConfigError: If it is no run directory, or another base is named.
@@ -100,11 +98,7 @@ def base_settings(run: Path, report: ReportData, base: str) -> ModelConfig:
 
 
 def check_base(run: FinishedRun) -> None:
-    """Refuse a base that is not there, or is not the one that the run trained.
-
-    Raises:
-        ConfigError: Saying how to name the right one.
-    """
+    """Refuse a base that is not there, or is not the one that the run trained."""
     place = Path(run.base.name).expanduser()
     if not place.exists() and (place.is_absolute() or run.base.name.startswith(".")):
         raise ConfigError(

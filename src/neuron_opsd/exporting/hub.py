@@ -5,32 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Final, Unpack
+from typing import Final
 
 from neuron_opsd.documents import first_line
 from neuron_opsd.errors import ConfigError, TryAgainError
-from neuron_opsd.exporting.publication import Choices, Package, Wanted, package
+from neuron_opsd.exporting.publication import Package
 
 MESSAGE: Final = "Add what neuron-opsd trained and measured"
 
 CLIENTS: Final = ("httpx", "httpx2")
 """Packages through which versions of the hub's library reach it; what they raise over
 a connection is no `OSError`."""
-
-
-def prepare_push(run: str | Path, repo: str, **choices: Unpack[Choices]) -> Package:
-    """Put together what a run would send to the hub; nothing is sent.
-
-    Args:
-        run: Folder of a finished run.
-        repo: Hub id, with its owner.
-        choices: What the card says besides.
-
-    Raises:
-        NeuronOpsdError: For anything that the user can mend, private things included.
-    """
-    return package(Wanted(Path(run), repo, **choices))
 
 
 def push(found: Package, *, private: bool = False, update: bool = False) -> str:

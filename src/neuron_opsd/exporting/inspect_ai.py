@@ -112,10 +112,7 @@ def write(run: FinishedRun, request: Request, folder: Path, progress: Progress) 
         for test in found.sets
     )
     write_atomic(folder / MODULE, code.encode())
-    return Made(
-        {"tasks": [found.task_name(test) for test in found.sets]},
-        (command(found, request),),
-    )
+    return Made({"tasks": found.tasks}, (command(found, request),))
 
 
 def columns(question: Question, test: TestSet, found: Tested) -> dict[str, Any]:
@@ -147,9 +144,8 @@ def generation(found: Tested) -> str:
 
 def command(found: Tested, request: Request) -> str:
     """Return how inspect is called on the tasks."""
-    task = found.task_name(found.sets[0])
     return (
-        f"inspect eval {request.out}/{MODULE}@{task} --model MODEL; then `neuron-opsd "
-        "evaluate --completions logs/....eval` gives the same accuracy, with intervals "
-        "and calibration"
+        f"inspect eval {request.out}/{MODULE}@{found.tasks[0]} --model MODEL; then "
+        "`neuron-opsd evaluate --completions logs/....eval` gives the same accuracy, "
+        "with intervals and calibration"
     )

@@ -51,11 +51,7 @@ MEASURES: Final = (("acc", True), ("maj", True), ("unread", False))
 
 
 def write(run: FinishedRun, request: Request, folder: Path, progress: Progress) -> Made:
-    """Write a task for each test set.
-
-    Raises:
-        ConfigError: If lm-eval cannot put a question as the run does.
-    """
+    """Write a task for each test set."""
     found = read_sets(run, request, progress.warn)
     system = system_text(found)
     write_files(found, folder, lambda question, test: columns(question, test, found))
@@ -63,18 +59,11 @@ def write(run: FinishedRun, request: Request, folder: Path, progress: Progress) 
     for test in found.sets:
         name = found.task_name(test)
         write_atomic(folder / f"{name}.yaml", task_text(test, found, system).encode())
-    return Made(
-        {"tasks": [found.task_name(test) for test in found.sets]},
-        (command(found, request),),
-    )
+    return Made({"tasks": found.tasks}, (command(found, request),))
 
 
 def system_text(found: Tested) -> str:
-    """Return the system turn that all questions share.
-
-    Raises:
-        ConfigError: If they have several, or earlier turns, which lm-eval cannot put.
-    """
+    """Return the system turn that all questions share; refuse several of them."""
     systems: set[str] = set()
     for test in found.sets:
         for question in test.questions:
@@ -182,10 +171,9 @@ def command(found: Tested, request: Request) -> str:
     if run.is_whole_model:
         model = f"pretrained={run.adapter.resolve()}"
     chat = " --apply_chat_template" if found.prompts.form == "chat" else ""
-    tasks = ",".join(found.task_name(test) for test in found.sets)
     return (
         f"lm_eval --model hf --model_args {model} --include_path {request.out} "
-        f"--tasks {tasks}{chat} --log_samples --output_path RESULTS; then "
-        "`neuron-opsd evaluate --completions RESULTS/.../samples_TASK_....jsonl` "
+        f"--tasks {','.join(found.tasks)}{chat} --log_samples --output_path RESULTS; "
+        "then `neuron-opsd evaluate --completions RESULTS/.../samples_TASK_....jsonl` "
         "gives the same accuracy, with intervals and calibration"
     )

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from neuron_opsd.exporting.export import Made, Request
 from neuron_opsd.exporting.finished import FinishedRun
@@ -33,9 +33,6 @@ MODELFILE: Final = "Modelfile"
 PLACEHOLDER: Final = "Qzquestion"
 PROMPT_ROOM: Final = 4096
 """Tokens of a prompt that there is room for, beside the longest answer."""
-Writer: TypeAlias = Callable[[Sequence[Message]], str]
-"""Writes a conversation up to where the assistant answers."""
-
 SYSTEM, FIRST, ANSWER, SECOND = "Qzsystem", "Qzfirst", "Qzanswer", "Qzsecond"
 
 
@@ -93,10 +90,8 @@ def template_of(run: FinishedRun, tokenizer: Any) -> str | None:
 def parameters(run: FinishedRun, ends: Iterable[str], most: int) -> list[str]:
     """Return the lines that make Ollama draw answers as the tests did.
 
-    Args:
-        run: The run.
-        ends: Texts of the tokens that end a completion.
-        most: Positions that the model holds.
+    `ends` are the texts of tokens that end a completion, and `most` is how many
+    positions the model holds.
     """
     length = run.config.test_tokens
     values = sampling(run) | {
@@ -165,12 +160,12 @@ def quoted(text: str) -> str:
     return text.replace("{{", '{{ "{{" }}')
 
 
-def frame_of(write: Writer, start_token: str = "") -> Frame | None:
+def frame_of(
+    write: Callable[[Sequence[Message]], str], start_token: str = ""
+) -> Frame | None:
     """Return the fixed texts of a chat template, `None` where it has others.
 
-    Args:
-        write: Writes conversations.
-        start_token: Written by the server itself, so taken off the start.
+    The start token is taken off, since the server writes it itself.
     """
     question, answer = Message("user", FIRST), Message("assistant", ANSWER)
     system, second = Message("system", SYSTEM), Message("user", SECOND)

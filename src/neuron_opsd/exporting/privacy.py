@@ -79,13 +79,7 @@ def names_here() -> dict[str, str]:
 def findings(
     files: Mapping[str, Content], names: Mapping[str, str], allowed: Sequence[str] = ()
 ) -> Iterator[Finding]:
-    """Yield what is private in files.
-
-    Args:
-        files: By the names under which they would be published.
-        names: What `names_here` returned.
-        allowed: Texts that are public anyway, such as the repository's name.
-    """
+    """Yield what is private in files, and some names, but texts that are `allowed`."""
     sought = {
         what: re.compile(
             "|".join(rf"(?<!\w){re.escape(n)}(?!\w)" for n in names if names[n] == what)
@@ -119,11 +113,7 @@ def text_of(file: str, content: Content) -> str:
 def refuse_private(
     files: Mapping[str, Content], names: Mapping[str, str], allowed: Sequence[str] = ()
 ) -> None:
-    """Refuse to publish files that hold something private.
-
-    Raises:
-        ConfigError: Saying where what is.
-    """
+    """Refuse to publish files that hold something private; see `findings`."""
     found = [str(one) for one in findings(files, names, allowed)]
     if found:
         raise ConfigError(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypedDict
+from typing import Any, Final
 
 import yaml
 from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
@@ -31,44 +31,16 @@ BASE: Final = "base_model_name_or_path"
 """Field of an adapter's settings."""
 
 
-class Choices(TypedDict, total=False):
-    """What a publication says besides; the fields of `Wanted`."""
-
-    base_model: str
-    pool_dataset: str
-    benchmarks: Mapping[str, str]
-    license: str
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What is to be published, and what to say of it."""
-
-    run: Path
-    repo: str
-    base_model: str = ""
-    """Hub id of the base, where the run had it in a folder."""
-    pool_dataset: str = ""
-    """Hub id of the pool."""
-    benchmarks: Mapping[str, str] = field(default_factory=dict)
-    """Hub ids of test sets by name; with ``#TASK`` those of registered benchmarks."""
-    license: str = ""
-
-
 @dataclass(frozen=True, slots=True)
 class Package:
     """All that would be sent."""
 
     repo: str
     base_model: str
+    card: str
+    """The model card, one of the files."""
     files: Mapping[str, Content]
     """By their names in the repository."""
-
-    @property
-    def card(self) -> str:
-        """The model card."""
-        data = self.files[CARD]
-        return data.decode() if isinstance(data, bytes) else data.read_text("utf-8")
 
     def sizes(self) -> dict[str, int]:
         """Return the bytes of every file."""
@@ -78,41 +50,65 @@ class Package:
         }
 
 
-def package(wanted: Wanted) -> Package:
-    """Put together what would be sent, and refuse what is private in it.
+def prepare_push(
+    run: str | Path,
+    repo: str,
+    *,
+    base_model: str = "",
+    pool_dataset: str = "",
+    benchmarks: Mapping[str, str] | None = None,
+    license: str = "",  # noqa: A002 - as the hub calls it
+) -> Package:
+    """Put together what a run would send to the hub; nothing is sent.
+
+    Args:
+        run: Folder of a finished run.
+        repo: Hub id, with its owner.
+        base_model: Hub id of the base, where the run had it in a folder.
+        pool_dataset: Hub id of the pool.
+        benchmarks: Hub ids of test sets by name; with ``#TASK`` those of registered
+            benchmarks.
+        license: Of what was trained.
 
     Raises:
         ConfigError: If a name is none of the hub, the base is not named, or a file
             tells something private.
         DataError: If the run is not finished, or was changed afterwards.
     """
-    check_id(wanted.repo, "the repository")
-    run = finished_run(wanted.run)
-    base = base_of_hub(run, wanted.base_model)
+    check_id(repo, "the repository")
+    found, benchmarks = finished_run(Path(run)), benchmarks or {}
+    base = base_of_hub(found, base_model)
+    datasets = checked_datasets(found, benchmarks, pool_dataset)
+    public = Publication(repo, license, datasets)
+    card = render_card(found.report, base, base, public)
+    files: dict[str, Content] = {
+        CARD: card.encode(),
+        **dict(trained_files(found, base)),
+        EVALUATION.file_name: found.folder / EVALUATION.file_name,
+        **dict(result_files(found, benchmarks)),
+    }
+    public_texts = (repo, base, *datasets.values())
+    refuse_private(files, names_here(), sorted(public_texts, key=len, reverse=True))
+    return Package(repo, base, card, files)
+
+
+def checked_datasets(
+    run: FinishedRun, benchmarks: Mapping[str, str], pool: str
+) -> dict[str, str]:
+    """Return the hub ids of test sets and pool; refuse what cannot be such."""
     names = [test.name for test in run.report.tests]
-    for name in wanted.benchmarks:
+    for name in benchmarks:
         if name not in names:
             raise ConfigError(
                 f"--benchmark names {name!r}, but the run's test sets are "
                 f"{', '.join(names) or 'none'}"
             )
-    datasets = {n: one.partition("#")[0] for n, one in wanted.benchmarks.items()}
-    if wanted.pool_dataset:
-        datasets[POOL] = wanted.pool_dataset
+    datasets = {n: one.partition("#")[0] for n, one in benchmarks.items()}
+    if pool:
+        datasets[POOL] = pool
     for source in datasets.values():
         check_id(source.partition(":")[0], "a dataset")
-    public = Publication(wanted.repo, wanted.license, datasets)
-    card = render_card(run.report, base, base, public)
-    files: dict[str, Content] = {
-        CARD: card.encode(),
-        **dict(trained_files(run, base)),
-        EVALUATION.file_name: run.folder / EVALUATION.file_name,
-        **dict(result_files(run, wanted.benchmarks)),
-    }
-    found = Package(wanted.repo, base, files)
-    public_texts = (wanted.repo, base, *datasets.values())
-    refuse_private(files, names_here(), sorted(public_texts, key=len, reverse=True))
-    return found
+    return datasets
 
 
 def check_id(name: str, what: str) -> None:
@@ -125,11 +121,7 @@ def check_id(name: str, what: str) -> None:
 
 
 def base_of_hub(run: FinishedRun, named: str) -> str:
-    """Return the hub id of the base.
-
-    Raises:
-        ConfigError: If nobody says it.
-    """
+    """Return the hub id of the base; refuse a run of which nobody says it."""
     known = run.config.model.name
     if not named and (Path(known).expanduser().exists() or known.count("/") != 1):
         raise ConfigError(

@@ -89,11 +89,7 @@ TARGETS: Final[Mapping[str, ExportTarget]] = {target.name: target for target in 
 
 
 def target_of(name: str) -> ExportTarget:
-    """Return the target of a name.
-
-    Raises:
-        ConfigError: If there is none.
-    """
+    """Return the target of a name; refuse what names none."""
     if name in TARGETS:
         return TARGETS[name]
     wrong = f"--to is {name!r}, but there is no such target" if name else "no --to"

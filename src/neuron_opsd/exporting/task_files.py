@@ -41,6 +41,11 @@ class Tested:
         """Return the prompt of a question."""
         return student_prompt(question, self.prompts)
 
+    @property
+    def tasks(self) -> list[str]:
+        """What the tasks are called."""
+        return [self.task_name(test) for test in self.sets]
+
     def task_name(self, test: TestSet) -> str:
         """Return what a task is called: the run and the test set."""
         return NOT_IN_NAMES.sub("_", f"{self.run.name}_{test.name}").strip("_")
@@ -54,11 +59,7 @@ def read_sets(
 ) -> Tested:
     """Read the test sets of a run again.
 
-    Args:
-        run: The run.
-        request: Names the files.
-        warn: Told of what is special about them.
-        list_choices: How choices are listed, if not as in the run.
+    `list_choices` is how their choices are listed, if not as in the run.
 
     Raises:
         ConfigError: If no file is given, or one the run had no test set for.
@@ -95,10 +96,7 @@ def write_files(
 ) -> None:
     """Write the questions of every test set, and how their answers are read.
 
-    Args:
-        found: The test sets.
-        folder: Where the files go.
-        more: Columns of a question besides those of a question file.
+    Each has `more` columns than those of a question file.
     """
     for test in found.sets:
         tables = (question_table(q, test.gold) | more(q, test) for q in test.questions)

@@ -126,8 +126,7 @@ def write(run: FinishedRun, request: Request, folder: Path, progress: Progress) 
 def shown_contexts(run: FinishedRun) -> Sequence[TeacherContext]:
     """Return the demonstrations of every question that was trained on.
 
-    Raises:
-        ConfigError: If the run's teacher was shown none.
+    A run whose teacher was shown none is refused.
     """
     shows = run.report.reads_contexts and run.config.contexts.num_demonstrations
     path = run.folder / CONTEXTS.file_name
@@ -143,9 +142,7 @@ def shown_contexts(run: FinishedRun) -> Sequence[TeacherContext]:
 def pool_of(run: FinishedRun, source: str) -> dict[str, Question]:
     """Return the questions of the run's pool by id; no answer is read.
 
-    Raises:
-        ConfigError: If no file is named.
-        DataError: If it does not ask what the run was asked.
+    Another file is refused.
     """
     if not source:
         raise ConfigError(

@@ -45,11 +45,7 @@ def confidences_of(
 ) -> tuple[results.Confidence, ...]:
     """Return how well each confidence of a file is calibrated.
 
-    Args:
-        scores: Of the questions that have samples, in one order.
-        judged: Question id to its samples.
-        name: Of the test set, from which draws and halves derive.
-        config: Bins, resamples and the seed.
+    Draws and halves derive from the name of the test set.
 
     Raises:
         DataError: If the confidences are on two scales.

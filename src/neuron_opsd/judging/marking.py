@@ -79,11 +79,7 @@ class Marker:
 
 @lru_cache(maxsize=64)
 def marker(questions: str) -> Marker:
-    """Return the marker of a question file that a task was exported with.
-
-    Args:
-        questions: The file; `SETTINGS` lies beside it.
-    """
+    """Return the marker of a task's question file, beside which `SETTINGS` lies."""
     path = Path(questions)
     config = config_from_table(json.loads((path.parent / SETTINGS).read_text("utf-8")))
     file = read_questions(path, config=QuestionsConfig(format=PLAIN))

@@ -40,12 +40,11 @@ LONG: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What stays of one sample."""
+    """What stays of one `Sample`."""
 
     place: str
     """Where it stands in its file."""
     number: int | None
-    """Its own number among the samples of its question."""
     answer: str | None
     finished: bool | None
     num_tokens: int | None
@@ -54,7 +53,6 @@ class Answered:
     likelihood: float | None
     """The share of its choice in the likelihood of all."""
     verdict: float | None
-    """What the file itself scored it."""
 
 
 @dataclass
@@ -72,11 +70,7 @@ class Answers:
 
 
 def open_samples(path: Path, config: QuestionsConfig) -> Table:
-    """Return the rows of a file of samples, which is read as they are asked for.
-
-    Raises:
-        DataError: If the file is missing, no file, or of no known format.
-    """
+    """Return the rows of a file of samples, which is read as they are asked for."""
     refuse_no_file(path)
     if not path.name.lower().endswith(tuple(READERS)):
         raise DataError(
@@ -95,14 +89,8 @@ def read_answers(
     """Read the answers of a file of samples to some questions.
 
     Samples that have numbers are in their order, wherever they stand in the file.
-
-    Args:
-        path: The file.
-        matcher: Finds the question of each sample.
-        readers: Question id to reader.
-        config: Bounds of the file, and marks of reasoning.
-        confidence: Name of the column with stated confidences, ``doc.sure`` for one
-            within another; a usual name where it is empty.
+    `confidence` names the column with stated confidences, ``doc.sure`` one within
+    another; where it is empty the column has a usual name.
 
     Raises:
         DataError: For all bad rows at once, with file and line; or if the file is

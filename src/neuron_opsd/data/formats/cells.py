@@ -182,11 +182,6 @@ def only_of(cells: Cells, keys: tuple[str, ...], role: str) -> str | None:
     return filled[0] if filled else None
 
 
-def show(cells: Cells, key: str) -> str:
-    """Write a column's name and value for a message."""
-    return f"{cells.name(key)} {shorten(cells.values.get(key))}"
-
-
 How: TypeAlias = (
     Literal["auto", "exact", "text", "letter", "index", "index-from-0", "index-from-1"]
     | Literal["truth", "aliases", "final-line", "box"]
@@ -233,12 +228,10 @@ def in_drawn_order(question: str, choices: Sequence[str]) -> tuple[str, ...]:
     For sets that list the right choice apart or first: sorted by a hash of question
     and choice, so the order is the same wherever the row stands and whoever reads it.
     """
-
-    def drawn(choice: str) -> bytes:
-        text = f"{question}\0{choice}"
-        return sha256(text.encode("utf-8", "surrogatepass")).digest()
-
-    return tuple(sorted(choices, key=drawn))
+    texts = {
+        one: f"{question}\0{one}".encode("utf-8", "surrogatepass") for one in choices
+    }
+    return tuple(sorted(choices, key=lambda one: sha256(texts[one]).digest()))
 
 
 def tidy(value: Any) -> Any:

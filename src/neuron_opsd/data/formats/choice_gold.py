@@ -105,15 +105,14 @@ def lettered(value: Any, item: Item) -> int | None:
     """Return the choice whose key or letter a value is, alone or with its text."""
     if not isinstance(value, str):
         return None
-    exact = place_of_key(value, item)
-    match = KEYED.fullmatch(value)
-    if exact is not None or match is not None:
-        return place_of_key(match[1], item) if match is not None else exact
-    match = WITH_TEXT.fullmatch(value)
-    place = None if match is None else place_of_key(match[1], item)
-    if place is None or match is None:
-        return None
-    return place if fold(match[2]) == fold(item.choices[place]) else None
+    if match := KEYED.fullmatch(value):
+        return place_of_key(match[1], item)
+    place, match = place_of_key(value, item), WITH_TEXT.fullmatch(value)
+    if place is not None or match is None:
+        return place
+    place = place_of_key(match[1], item)
+    right = place is not None and fold(match[2]) == fold(item.choices[place])
+    return place if right else None
 
 
 def place_of_key(key: str, item: Item) -> int | None:
