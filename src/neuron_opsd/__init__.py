@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from neuron_opsd.data.splitting import split as split
     from neuron_opsd.errors import NeuronOpsdError as NeuronOpsdError
     from neuron_opsd.exporting.export import export as export
-    from neuron_opsd.exporting.hub import push as push
     from neuron_opsd.exporting.publication import prepare_push as prepare_push
+    from neuron_opsd.exporting.publication import push as push
     from neuron_opsd.judging.judge import judge as judge
     from neuron_opsd.library import analyse as analyse
     from neuron_opsd.library import compare as compare
@@ -64,8 +64,7 @@ _HOMES = {
     "errors": "NeuronOpsdError",
     "judging.judge": "judge",
     "exporting.export": "export",
-    "exporting.publication": "prepare_push",
-    "exporting.hub": "push",
+    "exporting.publication": "prepare_push push",
     "library": "analyse compare evaluate extract_neurons foresee plan preview run",
     "methods": "add_method",
     "models.load": "load_model",

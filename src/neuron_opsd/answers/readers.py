@@ -199,7 +199,7 @@ def read_text(text: str, _: Question, *, cut: bool) -> Reading:
         return short(span, "announced")
     for span in hashed(text)[:1]:
         return short(span, "after ####")
-    line, _, rest = text.strip().partition("\n")
+    line, *rest = text.strip().split("\n", 1)
     return short(line, "first line" if rest else "only answer")
 
 

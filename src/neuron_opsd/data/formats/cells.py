@@ -228,10 +228,12 @@ def in_drawn_order(question: str, choices: Sequence[str]) -> tuple[str, ...]:
     For sets that list the right choice apart or first: sorted by a hash of question
     and choice, so the order is the same wherever the row stands and whoever reads it.
     """
-    texts = {
-        one: f"{question}\0{one}".encode("utf-8", "surrogatepass") for one in choices
-    }
-    return tuple(sorted(choices, key=lambda one: sha256(texts[one]).digest()))
+
+    def drawn(choice: str) -> bytes:
+        text = f"{question}\0{choice}"
+        return sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+    return tuple(sorted(choices, key=drawn))
 
 
 def tidy(value: Any) -> Any:
