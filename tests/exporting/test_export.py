@@ -19,7 +19,7 @@ from tiny_runs import FinishedRun, files_of
 
 APART = {
     *("__init__", "export", "finished", "targets"),
-    *("privacy", "publication", "served", "task_files"),
+    *("privacy", "publication", "task_files"),
 }
 """Modules of the room that are no targets."""
 

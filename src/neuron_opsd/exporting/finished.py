@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from neuron_opsd.config import Config, ModelConfig
 from neuron_opsd.errors import ConfigError, DataError
@@ -57,6 +58,23 @@ class FinishedRun:
             return self.base
         whole = {"name": str(self.adapter), "quantization": "none"}
         return self.base.model_copy(update=whole)
+
+    @property
+    def stops(self) -> list[str]:
+        """Texts that end an answer, in the plain form a line break too."""
+        own = list(self.config.rollouts.stop)
+        return own if self.config.prompts.form == "chat" else ["\n", *own]
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """How tests draw tokens, in the words of vLLM and others."""
+        rollouts = self.config.rollouts
+        return {
+            "temperature": self.config.evaluation.temperature,
+            "top_p": rollouts.top_p,
+            "top_k": rollouts.top_k,
+            "min_p": rollouts.min_p,
+        }
 
 
 def finished_run(folder: Path, base: str = "") -> FinishedRun:
@@ -115,6 +133,13 @@ def check_base(run: FinishedRun) -> None:
             f"fingerprint is {shortened(found)}, the run's {shortened(known)}; give "
             "that one with --base"
         )
+
+
+def first_token(tokenizer: Any) -> str:
+    """Return the text of the token that is put before every text, if one is."""
+    inner = tokenizer.tokens.tokenizer
+    begins = inner("a").input_ids[:1] == [inner.bos_token_id]
+    return str(inner.bos_token) if begins else ""
 
 
 def shortened(fingerprint: str) -> str:

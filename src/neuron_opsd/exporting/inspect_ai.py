@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from neuron_opsd.exporting.export import Made, Request
 from neuron_opsd.exporting.finished import FinishedRun
-from neuron_opsd.exporting.served import stops
 from neuron_opsd.exporting.task_files import (
     ENDING,
     Tested,
@@ -137,8 +136,8 @@ def generation(found: Tested) -> str:
     }
     if config.rollouts.top_k:
         told["top_k"] = config.rollouts.top_k
-    if ends := stops(found.run):
-        told["stop_seqs"] = ends
+    if found.run.stops:
+        told["stop_seqs"] = found.run.stops
     return repr(told)
 
 

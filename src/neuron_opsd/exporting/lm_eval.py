@@ -9,7 +9,6 @@ from typing import Any, Final
 from neuron_opsd.errors import ConfigError, questions_text
 from neuron_opsd.exporting.export import Made, Request
 from neuron_opsd.exporting.finished import FinishedRun
-from neuron_opsd.exporting.served import stops
 from neuron_opsd.exporting.task_files import (
     ENDING,
     Tested,
@@ -153,7 +152,7 @@ def free(found: Tested) -> dict[str, Any]:
             "top_p": config.rollouts.top_p,
             **{name: value for name, value in sampling.items() if value},
             "max_gen_toks": config.test_tokens,
-            "until": stops(found.run),
+            "until": found.run.stops,
         },
         "metric_list": [measure(name, more_is_better=up) for name, up in MEASURES],
     }

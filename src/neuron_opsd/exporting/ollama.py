@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from neuron_opsd.exporting.export import Made, Request
-from neuron_opsd.exporting.finished import FinishedRun
+from neuron_opsd.exporting.finished import FinishedRun, first_token
 from neuron_opsd.exporting.gguf import ADAPTER, MODEL
 from neuron_opsd.exporting.merged import facts_of, weights_of
-from neuron_opsd.exporting.served import first_token, sampling, stops
 from neuron_opsd.models.gguf import is_gguf
 from neuron_opsd.models.gguf.writing import write_adapter, write_model
 from neuron_opsd.models.load import load_tokenizer
@@ -94,13 +93,13 @@ def parameters(run: FinishedRun, ends: Iterable[str], most: int) -> list[str]:
     positions the model holds.
     """
     length = run.config.test_tokens
-    values = sampling(run) | {
+    values = run.sampling | {
         "repeat_penalty": 1.0,
         "num_predict": length,
         "num_ctx": min(most, PROMPT_ROOM + length),
     }
     found = [f"PARAMETER {name} {value}" for name, value in values.items()]
-    texts = dict.fromkeys([*(end for end in ends if end.strip()), *stops(run)])
+    texts = dict.fromkeys([*(end for end in ends if end.strip()), *run.stops])
     return found + [f'PARAMETER stop "{escaped(text)}"' for text in texts]
 
 

@@ -16,9 +16,8 @@ from typing import Any, Final
 from neuron_opsd.data.questions import json_lines
 from neuron_opsd.errors import ConfigError, DataError
 from neuron_opsd.exporting.export import Made, Request
-from neuron_opsd.exporting.finished import FinishedRun
+from neuron_opsd.exporting.finished import FinishedRun, first_token
 from neuron_opsd.exporting.merged import save, weights_of
-from neuron_opsd.exporting.served import first_token
 from neuron_opsd.method.contexts.search import Known
 from neuron_opsd.models.load import load_tokenizer
 from neuron_opsd.models.roles import Tokenizer
