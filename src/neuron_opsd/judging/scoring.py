@@ -95,15 +95,14 @@ def judged_samples(
     reader, majority = asked.readers[question.id], found.majority_answer
     right = [found.gold_answer, *normalised_aliases(question, asked.gold, reader)]
     read = [one.answer for one in own if one.answer is not None]
-    correct: dict[str | None, bool] = {**right_answers(read, right, reader)}
-    backing: dict[str | None, bool] = {
-        answer: majority is not None and reader.same(majority, answer)
+    verdicts = right_answers(read, right, reader)
+    correct = {answer for answer, is_right in verdicts.items() if is_right}
+    backing = {
+        answer
         for answer in set(read)
+        if majority is not None and reader.same(majority, answer)
     }
-    return [
-        Judged(one, correct.get(one.answer, False), backing.get(one.answer, False))
-        for one in own
-    ]
+    return [Judged(one, one.answer in correct, one.answer in backing) for one in own]
 
 
 def count_missing(answers: Answers, asked: Asked) -> None:
