@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from neuron_opsd.data.splitting import split as split
     from neuron_opsd.errors import NeuronOpsdError as NeuronOpsdError
     from neuron_opsd.exporting.export import export as export
-    from neuron_opsd.exporting.hub import prepare_push as prepare_push
-    from neuron_opsd.exporting.hub import push as push
-    from neuron_opsd.judging.calls import judge as judge
+    from neuron_opsd.exporting.publication import prepare_push as prepare_push
+    from neuron_opsd.exporting.publication import push as push
+    from neuron_opsd.judging.judge import judge as judge
     from neuron_opsd.library import analyse as analyse
     from neuron_opsd.library import compare as compare
     from neuron_opsd.library import evaluate as evaluate
@@ -62,9 +62,9 @@ _HOMES = {
     "data.questions": "read_questions",
     "data.splitting": "split",
     "errors": "NeuronOpsdError",
-    "judging.calls": "judge",
+    "judging.judge": "judge",
     "exporting.export": "export",
-    "exporting.hub": "prepare_push push",
+    "exporting.publication": "prepare_push push",
     "library": "analyse compare evaluate extract_neurons foresee plan preview run",
     "methods": "add_method",
     "models.load": "load_model",

@@ -19,7 +19,7 @@ from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError, ModelError, TryAgainError
 from neuron_opsd.exporting.export import check_out
 from neuron_opsd.exporting.finished import FinishedRun, check_base, finished_run
-from neuron_opsd.judging.judge import JudgeRequest, judge
+from neuron_opsd.judging.judge import judge
 from neuron_opsd.progress import QUIET, Progress
 from neuron_opsd.records.scores import Interval
 from neuron_opsd.report.measures import KINDS, in_words, judged
@@ -190,7 +190,7 @@ def judged_task(
     """Judge one task, and write its page."""
     files = {label: logs[label][name] for label in (BASE, TRAINED)}
     out = request.out / f"{name}.json"
-    return judge(JudgeRequest(files, {}, out, "", request.command), config, progress)
+    return judge(files, config, None, out, progress, command=request.command)
 
 
 def change_of(data: JudgementData, request: ForgettingRequest, name: str) -> TaskChange:

@@ -14,7 +14,7 @@ import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 import neuron_opsd as no
-from neuron_opsd.exporting.go_template import frame_of
+from neuron_opsd.exporting.ollama import frame_of
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import Message
 from tiny_runs import FinishedRun, tiny_config, tiny_request, tiny_run

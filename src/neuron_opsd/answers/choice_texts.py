@@ -96,13 +96,12 @@ def announced_reading(
             missing = Reading(None, "the announced answer is taken back")
             return later if later is not None and later.answer is not None else missing
         neither = announced.span.lower().startswith("neither")
-        if NONE.match(announced.span) and not neither:
-            return Reading(None, "none of the choices is announced")
-        reading = given_by(announced.span)
-        if neither and reading is None:
-            return Reading(None, "none of the choices is announced")
+        none = NONE.match(announced.span) is not None
+        reading = None if none and not neither else given_by(announced.span)
         if reading is not None:
             return labelled(reading, "announced")
+        if none or neither:
+            return Reading(None, "none of the choices is announced")
     for span in hashed(text)[:1]:
         reading = given_by(span) if len(span) < letters.BESIDE else None
         if reading is not None and reading.answer is not None:
@@ -185,9 +184,9 @@ def key(text: str) -> str:
     return text.strip(OUTER) or text
 
 
-def only_choice(text: str | None, choices: Sequence[str]) -> str | None:
+def only_choice(text: str, choices: Sequence[str]) -> str | None:
     """Return the one choice that a span mentions, however often."""
-    found = {one.choice for one in mentions(text or "", choices) if not one.rejected}
+    found = {one.choice for one in mentions(text, choices) if not one.rejected}
     return found.pop() if len(found) == 1 else None
 
 

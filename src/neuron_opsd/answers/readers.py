@@ -52,7 +52,7 @@ Bare: TypeAlias = Callable[[str, Question], str | None]
 class Find(Protocol):
     """Reads the final part of a completion, which may have been cut."""
 
-    def __call__(self, text: str, question: Question, *, cut: bool) -> Reading:
+    def __call__(self, text: str, question: Question, /, *, cut: bool) -> Reading:
         """Return the answer, normalised, and where it stood."""
 
 
@@ -162,8 +162,7 @@ def reader_of_choices(read: ReadChoice) -> Reader:
 def number_reader(config: AnswersConfig) -> Reader:
     """Return a reader of numbers; gold answers are read by the same rule."""
 
-    def find(text: str, question: Question, *, cut: bool) -> Reading:
-        del question
+    def find(text: str, _: Question, *, cut: bool) -> Reading:
         text = whole_words(text) if cut else text
         return read_number(text, config.decimal_mark, cut=cut)
 
@@ -173,28 +172,25 @@ def number_reader(config: AnswersConfig) -> Reader:
 def latex_reader(config: AnswersConfig) -> Reader:
     """Return a reader of expressions, compared by math-verify."""
 
-    def find(text: str, question: Question, *, cut: bool) -> Reading:
-        del question
+    def find(text: str, _: Question, *, cut: bool) -> Reading:
         return read_latex(whole_words(text) if cut else text, cut=cut)
 
     return Reader(find, same_within(config.max_minutes), bare_latex)
 
 
-def bare_latex(text: str, question: Question) -> str | None:
+def bare_latex(text: str, _: Question) -> str | None:
     """Return what a text announces, or holds as math, else the whole of it."""
-    found = read_latex(text, cut=False)
-    del question
-    return found.answer or tidy(collapse(text)) or None
+    return read_latex(text).answer or tidy(collapse(text)) or None
 
 
-def read_text(text: str, question: Question, *, cut: bool) -> Reading:
+def read_text(text: str, _: Question, *, cut: bool) -> Reading:
     r"""Read a short text, without lead-in, article and punctuation, in lower case.
 
     In this order: the last ``\boxed{...}``, the last announcement, the first line. A
     line without a letter or digit, or longer than `MAX_TEXT_LENGTH`, is no answer; one
     that was cut is read as it stands.
     """
-    del question, cut
+    del cut
     text = own_part(text, bool)
     if (boxed := last_boxed(text)) is not None:
         return short(boxed, "boxed")
@@ -203,7 +199,7 @@ def read_text(text: str, question: Question, *, cut: bool) -> Reading:
         return short(span, "announced")
     for span in hashed(text)[:1]:
         return short(span, "after ####")
-    line, _, rest = text.strip().partition("\n")
+    line, *rest = text.strip().split("\n", 1)
     return short(line, "first line" if rest else "only answer")
 
 
@@ -261,8 +257,8 @@ def regex_reader(config: AnswersConfig) -> Reader:
         ) from None
     group = min(1, pattern.groups)
 
-    def find(text: str, question: Question, *, cut: bool) -> Reading:
-        del question, cut
+    def find(text: str, _: Question, *, cut: bool) -> Reading:
+        del cut
         last = None
         for match in pattern.finditer(text):
             last = match

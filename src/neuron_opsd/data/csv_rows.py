@@ -7,6 +7,7 @@ import re
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 from neuron_opsd.config import QuestionsConfig
@@ -80,10 +81,7 @@ class TextLines:
             self.ahead = next(self.lines, NO_LINE)
 
     def __iter__(self) -> Iterator[str]:
-        if self.ahead.data:
-            yield self.decoded(self.ahead)
-        for line in self.lines:
-            yield self.decoded(line)
+        return map(self.decoded, chain([self.ahead], self.lines))
 
     def decoded(self, line: Line) -> str:
         """Return the text of a line."""
@@ -114,7 +112,9 @@ def read_separated(lines: TextLines, separator: str) -> Iterator[rows.FileRow]:
             rows.refuse_columns(len(header), lines.config)
             rows.refuse_twins([name.strip() for name in header if name.strip()])
             blank = array("Q")
-            for fields in rows_of(reader, lines):
+            lines.row_bytes = 0
+            for fields in reader:
+                lines.row_bytes = 0
                 if any(field.strip() for field in fields):
                     for start, width in zip(blank[::2], blank[1::2], strict=True):
                         yield csv_row(header, [""] * width, start)
@@ -139,41 +139,25 @@ def wide_fields(config: QuestionsConfig) -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def rows_of(reader: Iterator[list[str]], lines: TextLines) -> Iterator[list[str]]:
-    """Yield the fields of every row."""
-    while True:
-        lines.row_bytes = 0
-        fields = next(reader, None)
-        if fields is None:
-            return
-        yield fields
-
-
 def csv_row(header: Sequence[str], fields: Sequence[str], start: int) -> rows.FileRow:
-    """Return the row that begins on a line."""
-    try:
-        return rows.FileRow(f"line {start}", parse_csv_row(header, fields))
-    except rows.BadRowError as error:
-        return rows.FileRow(f"line {start}", error)
-
-
-def parse_csv_row(header: Sequence[str], fields: Sequence[str]) -> rows.Values:
-    """Read the header's columns from a row's fields; an empty field is missing."""
+    """Return the row that begins on a line; an empty field is missing."""
+    where = f"line {start}"
     if not any(field.strip() for field in fields[len(header) :]):
         fields = fields[: len(header)]
     if len(fields) != len(header):
-        raise rows.BadRowError(
-            f"{len(fields)} fields, but {len(header)} columns{hint_of(''.join(fields))}"
-        )
+        hint = hint_of("".join(fields))
+        problem = f"{len(fields)} fields, but {len(header)} columns{hint}"
+        return rows.FileRow(where, rows.BadRowError(problem))
     values: dict[str, Any] = {}
     for place, (name, field) in enumerate(zip(header, fields, strict=True)):
         if name.strip():
             values[name] = field or None
         elif field.strip() and not (place == 0 and field.strip().isdigit()):
-            raise rows.BadRowError(
+            problem = (
                 f"column {place + 1} has no name in the header, but holds {field!r}"
             )
-    return values
+            return rows.FileRow(where, rows.BadRowError(problem))
+    return rows.FileRow(where, values)
 
 
 def hint_of(line: str) -> str:

@@ -9,16 +9,12 @@ import codecs
 import json
 import re
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, tee
 from typing import Final
 
 from neuron_opsd.config import QuestionsConfig
 from neuron_opsd.data.byte_streams import Line, Pieces, lines_of
-from neuron_opsd.data.json_text import (
-    TextAhead,
-    checked_object,
-    parse_json,
-)
+from neuron_opsd.data.json_text import TextAhead, parse_object
 from neuron_opsd.data.rows import (
     BadRowError,
     FileRow,
@@ -26,7 +22,6 @@ from neuron_opsd.data.rows import (
     kind_of,
     long_row,
     not_utf8,
-    refuse_deep_json,
 )
 from neuron_opsd.errors import DataError
 
@@ -75,8 +70,7 @@ def parse_json_line(line: Line, config: QuestionsConfig) -> Values | BadRowError
         return long_row(line.num_bytes, config)
     try:
         text = line.data.rstrip(b"\r\n").decode().removeprefix(MARK)
-        refuse_deep_json(text, config)
-        return checked_object(parse_json(text), config)
+        return parse_object(text, config)
     except UnicodeDecodeError as error:
         return BadRowError(not_utf8(error))
     except BadRowError as error:
@@ -96,10 +90,10 @@ def read_json(pieces: Pieces, config: QuestionsConfig) -> Iterator[FileRow]:
         yield from read_samples(TextAhead(chain([head], pieces), config))
         return
     if head.lstrip().startswith(b"{"):
-        kept: list[bytes] = []
-        again = keeping(chain([head], pieces), kept)
-        refuse_object(TextAhead(again, config))
-        yield from read_json_lines(chain(kept, pieces), config)
+        ahead, whole = tee(chain([head], pieces))
+        refuse_object(TextAhead(ahead, config))
+        del ahead  # for which all that follows would be held
+        yield from read_json_lines(whole, config)
         return
     text = TextAhead(chain([head], pieces), config)
     if text.next() == "[":
@@ -112,13 +106,6 @@ def read_json(pieces: Pieces, config: QuestionsConfig) -> Iterator[FileRow]:
     except BadRowError as error:
         raise DataError(str(error)) from None
     raise DataError(f"holds {kind_of(found)}, not an array of objects")
-
-
-def keeping(pieces: Pieces, kept: list[bytes]) -> Pieces:
-    """Yield pieces and keep them."""
-    for piece in pieces:
-        kept.append(piece)
-        yield piece
 
 
 def refuse_object(text: TextAhead) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
@@ -19,6 +18,7 @@ from neuron_opsd.data.rows import (
     not_utf8,
     refuse_columns,
     refuse_deep_json,
+    repeated,
 )
 from neuron_opsd.errors import DataError
 
@@ -44,8 +44,7 @@ def unique_keys(pairs: Sequence[tuple[str, Any]]) -> Values:
     """Make an object of its pairs, refusing a name that appears twice."""
     values = dict(pairs)
     if len(values) < len(pairs):
-        counts = Counter(name for name, _ in pairs)
-        twice = next(name for name, count in counts.items() if count > 1)
+        twice = repeated(name for name, _ in pairs)
         raise BadRowError(f"{twice!r} appears twice in one JSON object")
     return values
 
@@ -73,10 +72,11 @@ def not_json(error: json.JSONDecodeError, where: str = "") -> str:
     return f"not JSON ({what} after {where or f'column {error.colno - 1}'}){hint}"
 
 
-def parse_json(text: str) -> Any:
-    """Return what a JSON text holds."""
+def parse_object(text: str, config: QuestionsConfig) -> Values:
+    """Return the object that a JSON text holds."""
+    refuse_deep_json(text, config)
     try:
-        return STRICT.decode(text)
+        return checked_object(STRICT.decode(text), config)
     except json.JSONDecodeError as error:
         raise BadRowError(not_json(error)) from None
     except (ValueError, RecursionError) as error:

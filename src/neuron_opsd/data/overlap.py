@@ -6,9 +6,9 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from hashlib import blake2b
 
 from neuron_opsd.data.near_texts import Choices, NearTexts, Sought, Words
+from neuron_opsd.data.rows import digest_of
 from neuron_opsd.errors import DataError, clauses
 from neuron_opsd.records import Question
 
@@ -122,9 +122,8 @@ def duplicates_of(pool: Sequence[Question]) -> Mapping[str, frozenset[str]]:
     """
     ids_of: dict[bytes, list[str]] = {}
     for question in pool:
-        text = "\x1f".join(words_of(question.text))
         # A hash in the place of the text: of a million passages these would be heavy.
-        key = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        key = digest_of("\x1f".join(words_of(question.text)))
         ids_of.setdefault(key, []).append(question.id)
     shared = (frozenset(ids) for ids in ids_of.values() if len(ids) > 1)
     return {question_id: ids for ids in shared for question_id in ids}

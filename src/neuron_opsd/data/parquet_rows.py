@@ -179,8 +179,10 @@ def values_of_rows(
     columns: list[list[Any]] = []
     try:
         columns = [] if problem else [values_of(column) for column in batch.columns]
-    except (UnicodeDecodeError, ValueError, OverflowError, pa.ArrowException) as error:
-        problem = unreadable(error)
+    except UnicodeDecodeError as error:
+        problem = BadRowError(f"a text is {not_utf8(error)}")
+    except (ValueError, OverflowError, pa.ArrowException) as error:
+        problem = BadRowError(f"has a value that cannot be read ({error})")
     if problem is None:
         for row in zip(*columns, strict=True):
             yield dict(zip(batch.schema.names, row, strict=True))
@@ -200,13 +202,6 @@ def num_values(array: pa.Array) -> int:
     if is_list(kind):
         return len(array) + num_values(array.flatten())
     return len(array)
-
-
-def unreadable(error: Exception) -> BadRowError:
-    """Return what is wrong with a row that cannot become Python's values."""
-    if isinstance(error, UnicodeDecodeError):
-        return BadRowError(f"a text is {not_utf8(error)}")
-    return BadRowError(f"has a value that cannot be read ({error})")
 
 
 def values_of(array: pa.Array) -> list[Any]:

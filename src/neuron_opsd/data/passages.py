@@ -11,7 +11,6 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Final
 
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from neuron_opsd.data.overlap import words_of
+from neuron_opsd.data.rows import digest_of
 
 FEW_ROWS: Final = 20
 LARGE_SHARE: Final = 0.1
@@ -78,8 +78,7 @@ def number_of(word: str, numbers: dict[str, int]) -> int:
     """Return a word's hash, the same in every process."""
     found = numbers.get(word)
     if found is None:
-        digest = blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-        found = numbers[word] = int.from_bytes(digest, "big")
+        found = numbers[word] = int.from_bytes(digest_of(word, 8), "big")
     return found
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -60,10 +60,9 @@ def rows_of(
     path: Path, read: Reader, digest: Hash, config: QuestionsConfig
 ) -> Iterator[FileRow]:
     """Yield the rows of a file."""
-    with reading(path):
+    with reading(path), path.open("rb") as file:
         try:
-            with path.open("rb") as file:
-                yield from read(file, digest, config)
+            yield from read(file, digest, config)
         except DataError as error:
             raise DataError(f"{path}: {error}") from None
 
@@ -120,32 +119,32 @@ def of_text(
     open_pieces: Callable[[BinaryIO, Hash, QuestionsConfig], Pieces] = pieces_of,
 ) -> Reader:
     """Return the reader of a file of text."""
+    return lambda file, digest, config: read(open_pieces(file, digest, config), config)
+
+
+def of_binary(
+    read: Callable[[BinaryIO, QuestionsConfig], Iterator[FileRow]],
+) -> Reader:
+    """Return the reader of another file, which is hashed before it is read."""
 
     def rows(
         file: BinaryIO, digest: Hash, config: QuestionsConfig
     ) -> Iterator[FileRow]:
-        return read(open_pieces(file, digest, config), config)
+        while piece := file.read(PIECE):
+            digest.update(piece)
+        return read(file, config)
 
     return rows
-
-
-def of_parquet(
-    file: BinaryIO, digest: Hash, config: QuestionsConfig
-) -> Iterator[FileRow]:
-    """Yield the rows of a Parquet file, which is hashed before it is read."""
-    while piece := file.read(PIECE):
-        digest.update(piece)
-    return read_parquet(file, config)
 
 
 READERS: Final[dict[str, Reader]] = {
     ".jsonl": of_text(read_json_lines),
     ".jsonl.gz": of_text(read_json_lines, unzipped),
     ".json": of_text(read_json),
-    ".parquet": of_parquet,
+    ".parquet": of_binary(read_parquet),
     ".csv": of_text(read_csv),
     ".tsv": of_text(read_tsv),
-    ".eval": read_eval,
+    ".eval": of_binary(read_eval),
 }
 """By the ending of the file's name."""
 
@@ -234,21 +233,17 @@ def table_of(name: str, path: str, records: Any, config: QuestionsConfig) -> Tab
     if media:
         records = records.remove_columns(media)
     digest = hashlib.sha256()
-    rows = records_of(name, records, {name: {"bytes": None} for name in media}, digest)
-    checked = (FileRow(row.place, measured(row.values, config)[0]) for row in rows)
-    return Table(
-        name, path.rpartition("/")[2], counted(checked, name, config), digest.hexdigest
-    )
+    unread = {name: {"bytes": None} for name in media}
 
+    def rows() -> Iterator[FileRow]:
+        try:
+            for number, record in enumerate(records, 1):
+                line = json.dumps(record, sort_keys=True, default=repr)
+                digest.update(line.encode() + b"\n")
+                values, _ = measured(record | unread, config)
+                yield FileRow(f"row {number}", values)
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise DataError(f"cannot read the dataset {name}: {error}") from None
 
-def records_of(
-    name: str, records: Any, unread: Mapping[str, Any], digest: Hash
-) -> Iterator[FileRow]:
-    """Yield the records of a dataset as rows."""
-    try:
-        for number, record in enumerate(records, 1):
-            line = json.dumps(record, sort_keys=True, default=repr)
-            digest.update(line.encode() + b"\n")
-            yield FileRow(f"row {number}", record | unread)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise DataError(f"cannot read the dataset {name}: {error}") from None
+    stem = path.rpartition("/")[2]
+    return Table(name, stem, counted(rows(), name, config), digest.hexdigest)

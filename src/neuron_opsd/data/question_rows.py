@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from neuron_opsd.config import QuestionsConfig
 from neuron_opsd.data.formats import public_sets, unused_columns
-from neuron_opsd.data.formats.cells import GIVEN, Cells, How, Item, cells_of
+from neuron_opsd.data.formats.cells import GIVEN, Cells, Item, cells_of
 from neuron_opsd.data.formats.columns import read_answers
 from neuron_opsd.data.formats.fields import parse_given, parse_id
 from neuron_opsd.data.formats.plain import read_exact, read_plain
@@ -36,9 +36,7 @@ class Reading:
 
 def parse_row(row: FileRow, number: int, stem: str, reading: Reading) -> Parsed:
     """Return what one row says."""
-    if isinstance(row.values, BadRowError):
-        raise row.values
-    cells = cells_of(row.values)
+    cells = cells_of(row.good)
     given = parse_given(cells.values.get(GIVEN), cells.name(GIVEN))
     item, public = item_of(cells.without(GIVEN), reading)
     unused_columns.refuse_picture(item.messages)
@@ -57,18 +55,22 @@ def item_of(
     cells: Cells, reading: Reading
 ) -> tuple[Item, public_sets.PublicSet | None]:
     """Return what a row says, and of which set it is."""
-    if reading.format == public_sets.PLAIN:
-        return with_answers(read_exact(cells, labelled=reading.labelled), reading), None
     public = public_sets.BY_NAME.get(reading.format)
     if reading.format == public_sets.AUTO:
         public = public_sets.recognise(cells, labelled=reading.labelled)
     if public is None:
-        return with_answers(read_plain(cells, labelled=reading.labelled), reading), None
+        read = read_exact if reading.format == public_sets.PLAIN else read_plain
+        item, how = read(cells, labelled=reading.labelled), reading.config.answers
+        if how != "auto" and item.choices:
+            told = tuple(replace(answer, how=how) for answer in item.answers)
+            item = replace(item, answers=told)
+        return item, None
     missing = [k for k in public.needs if not cells.has(k) and k not in OPTIONAL]
     if missing:
+        names = [one for key, one in cells.written.items() if key in cells.values]
         raise BadRowError(
             f"has no column {missing[0]!r}, by which {public.name} is known; its "
-            f"columns are {public_sets.names_of(cells)}"
+            f"columns are {', '.join(map(repr, names))}"
         )
     return read_set(public, cells, labelled=reading.labelled), public
 
@@ -96,11 +98,3 @@ def read_set(public: public_sets.PublicSet, cells: Cells, *, labelled: bool) -> 
 
 OPTIONAL = ("answer", "solution", "rewardmodel")
 """Columns that identify a set, but that a pool without answers lacks."""
-
-
-def with_answers(item: Item, reading: Reading) -> Item:
-    """Return a row whose answers are read as the settings say, if they do."""
-    how: How = reading.config.answers
-    if how == "auto" or not item.choices:
-        return item
-    return replace(item, answers=tuple(replace(a, how=how) for a in item.answers))

@@ -8,8 +8,8 @@ they are not looked at.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -120,7 +120,7 @@ def parse_table(table: Table, reading: Reading) -> QuestionFile:
         found.take(row, number, table.stem)
     if not found.num_rows:
         raise DataError(f"{table.name} holds no questions")
-    refuse_mixed(table.name, found.first_of)
+    found.refuse_mixed(table.name)
     evidence = evidence_of(row.item for row in found.answered)
     golds = found.gold_texts(evidence)
     found.problems.tell()
@@ -200,6 +200,15 @@ class Found:
             self.known.clear()
         return self.known.setdefault(question.choices, question.choices)
 
+    def refuse_mixed(self, name: str) -> None:
+        """Refuse a file whose rows are of several sets."""
+        if len(self.first_of) > 1:
+            places = [f"{place} as {known}" for known, place in self.first_of.items()]
+            raise DataError(
+                f"{name} holds rows of several sets: {', '.join(reversed(places))}; "
+                "split the file, or say what it is with --format"
+            )
+
     def gold_texts(self, evidence: Evidence) -> dict[str, tuple[str, ...]]:
         """Return the texts that answer each question; what is wrong is added."""
         golds: dict[str, tuple[str, ...]] = {}
@@ -209,17 +218,6 @@ class Found:
             except BadRowError as error:
                 self.problems.add(row.number, row.place, error)
         return golds
-
-
-def refuse_mixed(name: str, first_of: Mapping[str, str]) -> None:
-    """Refuse a file whose rows are of several sets."""
-    if len(first_of) > 1:
-        places = [f"{place} as {known}" for known, place in first_of.items()]
-        found = ", ".join(reversed(places))
-        raise DataError(
-            f"{name} holds rows of several sets: {found}; split the file, or say "
-            "what it is with --format"
-        )
 
 
 NO_ANSWERS: Final = GoldAnswers({})
@@ -247,8 +245,12 @@ def write_questions(
     Without gold answers they are a pool.
     """
     tables = (question_table(question, gold) for question in questions)
-    lines = [json.dumps(table, ensure_ascii=False) + "\n" for table in tables]
-    write_atomic(path, "".join(lines).encode())
+    write_atomic(path, json_lines(tables).encode())
+
+
+def json_lines(tables: Iterable[Mapping[str, Any]]) -> str:
+    """Return tables as JSON, one a line."""
+    return "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in tables)
 
 
 def question_table(question: Question, gold: GoldAnswers) -> dict[str, Any]:
@@ -257,8 +259,7 @@ def question_table(question: Question, gold: GoldAnswers) -> dict[str, Any]:
     if len(question.messages) == 1:
         table["question"] = question.text
     else:
-        turns = question.messages
-        table["prompt"] = [{"role": m.role, "content": m.content} for m in turns]
+        table["prompt"] = [asdict(turn) for turn in question.messages]
     if question.choices:
         table["choices"] = list(question.choices)
     if question.id in gold.answer_of:

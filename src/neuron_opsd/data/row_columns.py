@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from neuron_opsd.data.formats.cells import is_blank, tidy
@@ -35,10 +35,6 @@ class RowColumns:
     """Rows that were passed over."""
     found: dict[str, Counter[str]] = field(default_factory=dict)
     """Column of `kept` to the values that rows have."""
-
-    def of(self, table: Table) -> Table:
-        """Return a table's rows without those that are not kept."""
-        return replace(table, rows=self.rows(table))
 
     def rows(self, table: Table) -> Iterator[FileRow]:
         """Yield the rows that are kept.
@@ -113,14 +109,14 @@ def text_of(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=str, ensure_ascii=False)
 
 
-def parse_kept(specs: Sequence[str], flag: str) -> dict[str, tuple[str, ...]]:
+def parse_kept(specs: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Read ``column=value,value``; a column named twice may have any of its values."""
     kept: dict[str, tuple[str, ...]] = {}
     for spec in specs:
         column, equals, values = spec.partition("=")
         if not equals or not column.strip() or not values.strip():
             raise ConfigError(
-                f"{flag} is {spec!r}, but it must be COLUMN=VALUE or "
+                f"--where is {spec!r}, but it must be COLUMN=VALUE or "
                 "COLUMN=VALUE,VALUE, for example details.level=L1,L2"
             )
         wanted = tuple(value.strip() for value in values.split(","))

@@ -11,6 +11,7 @@ from bisect import insort
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any, Final, TypeAlias
 
 from neuron_opsd.config import QuestionsConfig
@@ -50,6 +51,13 @@ class FileRow:
     """Where it stands, for example ``line 214``."""
     values: Values | BadRowError
     """By column, or why it cannot be read."""
+
+    @property
+    def good(self) -> Values:
+        """The values; raises the `BadRowError` where there are none."""
+        if isinstance(self.values, BadRowError):
+            raise self.values
+        return self.values
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +110,16 @@ def shorten(value: Any) -> str:
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
 
 
+def digest_of(text: str, size: int = 16) -> bytes:
+    """Return a short hash of a text, the same in every process."""
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=size).digest()
+
+
+def repeated(names: Iterable[str]) -> str | None:
+    """Return the first of some names that appears twice."""
+    return next((name for name, count in Counter(names).items() if count > 1), None)
+
+
 def not_utf8(error: UnicodeDecodeError) -> str:
     """Say which byte of a line is not UTF-8."""
     byte = error.object[error.start]
@@ -139,9 +157,8 @@ def refuse_columns(number: int, config: QuestionsConfig) -> None:
 
 def refuse_twins(names: Sequence[str]) -> None:
     """Refuse a file of which two columns have one name."""
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise DataError(f"two columns are called {twice[0]!r}")
+    if (twice := repeated(names)) is not None:
+        raise DataError(f"two columns are called {twice!r}")
 
 
 def refuse_deep_json(text: str, config: QuestionsConfig) -> None:

@@ -7,7 +7,6 @@ the test, which then goes into the pool.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from neuron_opsd.data.overlap import TestTexts, words_of
 from neuron_opsd.data.passages import Passages, shared_passages
+from neuron_opsd.data.rows import digest_of
 from neuron_opsd.records import Question
 from neuron_opsd.seeds import derive_seed
 
@@ -62,29 +62,29 @@ def divide(
 ) -> Sides:
     """Divide questions into pool and test.
 
-    Args:
-        questions: All of them, in the order of their file.
-        groups: For each what its group is called; empty where it has none.
-        labelled: Ids of those that have an answer.
-        rule: How.
+    For each `groups` has what its group is called, empty where it has none; `labelled`
+    are the ids of those that have an answer.
     """
     passages = Passages(np.empty((0, 2), np.int64))
     if rule.passage_words:
         passages = shared_passages((q.text for q in questions), rule.passage_words)
-    keys = [key_of(*pair) for pair in zip(questions, groups, strict=True)]
+    keys = [
+        f"group {group}" if group else f"text {' '.join(words_of(question.text))}"
+        for question, group in zip(questions, groups, strict=True)
+    ]
     group_of = joined([*same_key(keys), *passages.pairs.tolist()], len(keys))
-    drawn = {first: is_drawn(keys[first], rule) for first in set(group_of.tolist())}
+    drawn = {
+        first: derive_seed(rule.seed, PURPOSE, keys[first]) < rule.test_share * 2**63
+        for first in set(group_of.tolist())
+    }
     in_test = np.array([drawn[first] for first in group_of.tolist()], bool)
-    lacking = without_answer(questions, labelled, group_of) & in_test
+    known = set(labelled)
+    lacks = np.array([question.id not in known for question in questions], bool)
+    lacking = np.isin(group_of, group_of[lacks]) & in_test
     in_test &= ~lacking
     near, unsure = settle_near(questions, group_of, in_test, rule.max_overlap)
     unlabelled = int(lacking.sum())
     return Sides(in_test, group_of, passages, near, unlabelled, unsure)
-
-
-def key_of(question: Question, group: str) -> str:
-    """Return what decides a question's side: its group, else its words."""
-    return f"group {group}" if group else f"text {' '.join(words_of(question.text))}"
 
 
 def same_key(keys: Sequence[str]) -> list[tuple[int, int]]:
@@ -92,8 +92,7 @@ def same_key(keys: Sequence[str]) -> list[tuple[int, int]]:
     first: dict[bytes, int] = {}
     pairs = []
     for row, key in enumerate(keys):
-        digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16)
-        before = first.setdefault(digest.digest(), row)
+        before = first.setdefault(digest_of(key), row)
         if before != row:
             pairs.append((before, row))
     return pairs
@@ -112,20 +111,6 @@ def joined(pairs: Iterable[Sequence[int]], count: int) -> NDArray[np.int64]:
         first, last = sorted((top(one), top(other)))
         above[last] = first
     return np.array([top(row) for row in range(count)], np.int64)
-
-
-def is_drawn(key: str, rule: Rule) -> bool:
-    """Say whether a group falls into the test by the hash of its key."""
-    return derive_seed(rule.seed, PURPOSE, key) < rule.test_share * 2**63
-
-
-def without_answer(
-    questions: Sequence[Question], labelled: Iterable[str], group_of: NDArray[np.int64]
-) -> NDArray[np.bool_]:
-    """Say of which questions somebody in their group lacks an answer."""
-    known = set(labelled)
-    lacks = np.array([question.id not in known for question in questions], bool)
-    return np.isin(group_of, group_of[lacks])
 
 
 def settle_near(

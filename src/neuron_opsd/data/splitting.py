@@ -10,10 +10,11 @@ With several parts each has a folder: ``OUT/NAME/pool.jsonl``.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final, TypedDict, Unpack
+from typing import Any, Final, TypeAlias, TypedDict, Unpack
 
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import Settings, as_config
@@ -38,6 +39,10 @@ TEST_SHARE: Final = 0.2
 """The paper's split is 80 to 20."""
 PASSAGE_WORDS: Final = 32
 """About where a passage begins and a template ends."""
+
+
+Rows: TypeAlias = Mapping[str, tuple[Sequence[int], Sequence[int]]]
+"""By the name of a part, the rows of its pool and of its test."""
 
 
 class Choices(TypedDict, total=False):
@@ -116,7 +121,7 @@ def split(
     request, config = Request(str(source), Path(out), **choices), as_config(settings)
     check_request(request)
     named = [column for column in (request.group, request.by) if column]
-    columns = RowColumns(parse_kept(request.where, "--where"), named)
+    columns = RowColumns(parse_kept(request.where), named)
     file = read_labelled(request, config, columns)
     groups, names = columns_of(request, file, columns)
     rule = Rule(
@@ -161,12 +166,10 @@ def read_labelled(
     request: Request, config: Config, columns: RowColumns
 ) -> QuestionFile:
     """Read the questions with their answers."""
-    table = open_source(
-        request.source, config.questions, allow_download=config.model.allow_download
-    )
-    format_name = format_of(config.questions.format, "")
-    reading = Reading(format_name, config.questions, labelled=True)
-    file = parse_table(columns.of(table), reading)
+    settings, allowed = config.questions, config.model.allow_download
+    table = open_source(request.source, settings, allow_download=allowed)
+    reading = Reading(format_of(settings.format, ""), settings, labelled=True)
+    file = parse_table(replace(table, rows=columns.rows(table)), reading)
     if not file.gold_ids:
         raise DataError(
             f"{request.source} holds no answers, so nothing could be tested on it; "
@@ -190,7 +193,14 @@ def columns_of(
                 "by which parts are made; fill it, or leave them out with --where"
             )
         check_names({folder_of(name) for name in names}, f"a part by {request.by!r}")
-        refuse_same_folder(names)
+        first: dict[str, str] = {}
+        for name in names:
+            twin = first.setdefault(folder_of(name), name)
+            if twin != name:
+                raise DataError(
+                    f"the parts {twin!r} and {name!r} would share one folder; rename "
+                    "one"
+                )
     return groups, names
 
 
@@ -199,26 +209,16 @@ def folder_of(name: str) -> str:
     return "-".join(name.split())
 
 
-def refuse_same_folder(names: Sequence[str]) -> None:
-    """Refuse two parts whose folder would be one."""
-    first: dict[str, str] = {}
-    for name in names:
-        twin = first.setdefault(folder_of(name), name)
-        if twin != name:
-            raise DataError(
-                f"the parts {twin!r} and {name!r} would share one folder; rename one"
-            )
-
-
-def rows_by_name(names: Sequence[str], sides: Sides) -> dict[str, list[list[int]]]:
-    """Return for each part the rows of its pool and of its test, in order."""
-    rows: dict[str, list[list[int]]] = {name: [[], []] for name in sorted({*names})}
+def rows_by_name(names: Sequence[str], sides: Sides) -> Rows:
+    """Return the rows of each part, in order."""
+    rows: dict[str, tuple[list[int], list[int]]]
+    rows = {name: ([], []) for name in sorted({*names})}
     for row, (name, in_test) in enumerate(zip(names, sides.in_test, strict=True)):
         rows[name][int(in_test)].append(row)
     return rows
 
 
-def refuse_empty(request: Request, rows: Mapping[str, Sequence[Sequence[int]]]) -> None:
+def refuse_empty(request: Request, rows: Rows) -> None:
     """Refuse a part one of whose sides holds nothing."""
     for name, (pool, test) in rows.items():
         if pool and test:
@@ -233,12 +233,7 @@ def refuse_empty(request: Request, rows: Mapping[str, Sequence[Sequence[int]]]) 
         )
 
 
-def fill(
-    folder: Path,
-    file: QuestionFile,
-    rows: Mapping[str, Sequence[Sequence[int]]],
-    made: dict[str, Any],
-) -> None:
+def fill(folder: Path, file: QuestionFile, rows: Rows, made: dict[str, Any]) -> None:
     """Write the files of all parts, and what they were made from."""
     hashes = {}
     for name, (pool, test) in rows.items():
@@ -252,10 +247,7 @@ def fill(
 
 
 def record(
-    request: Request,
-    file: QuestionFile,
-    rule: Rule,
-    rows: Mapping[str, Sequence[Sequence[int]]],
+    request: Request, file: QuestionFile, rule: Rule, rows: Rows
 ) -> dict[str, Any]:
     """Return what a reader needs to make the same split again."""
     return {
@@ -314,15 +306,10 @@ def remarks(file: QuestionFile, sides: Sides, columns: RowColumns) -> list[str]:
 
 
 def summary(
-    request: Request,
-    sides: Sides,
-    rows: Mapping[str, Sequence[Sequence[int]]],
-    notes: Sequence[str],
+    request: Request, sides: Sides, rows: Rows, notes: Sequence[str]
 ) -> SplitData:
     """Return what came out."""
-    sizes: dict[int, int] = {}
-    for first in sides.group_of.tolist():
-        sizes[first] = sizes.get(first, 0) + 1
+    sizes = Counter(sides.group_of.tolist())
     parts = []
     for name, (pool, test) in rows.items():
         place = request.out / folder_of(name)

@@ -2,18 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Literal, TypeAlias, TypedDict, Unpack
 
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.exporting.finished import finished_run
-from neuron_opsd.exporting.request import Choices, Made, Request
-from neuron_opsd.exporting.targets import target_of
+from neuron_opsd.exporting.finished import FinishedRun, finished_run
+from neuron_opsd.exporting.targets import ExportTarget, target_of
 from neuron_opsd.progress import QUIET, Progress
 from neuron_opsd.storage.files import write_folder
 from neuron_opsd.storage.folders import check_outside
 from neuron_opsd.storage.output_paths import check_folder_place
+
+DType: TypeAlias = Literal["base", "float32", "bfloat16", "float16"]
+"""Types in which weights are written; `base` keeps that of the base's files."""
+
+
+class Choices(TypedDict, total=False):
+    """What some targets need besides; the fields of `Request`."""
+
+    dtype: DType
+    base: str
+    pool: str
+    tests: Mapping[str, str]
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of a target."""
+
+    out: Path
+    """Where its files will stand in the end."""
+    dtype: DType = "base"
+    base: str = ""
+    """Folder or hub id of the base where it is not where the run had it."""
+    pool: str = ""
+    """File or dataset with the questions that the run had as its pool."""
+    tests: Mapping[str, str] = field(default_factory=dict)
+    """Files or datasets of its test sets, by the run's names for them."""
+    name: str = ""
+    """What a server calls the model; the run's folder where empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a target has to say besides its files."""
+
+    facts: Mapping[str, Any]
+    """Values that JSON can hold, by name."""
+    next_steps: tuple[str, ...] = ()
+    """What to do with the files, as far as only the target knows it; commands are run
+    in the folder."""
+
+
+Write: TypeAlias = Callable[[FinishedRun, Request, Path, Progress], Made]
+"""Fills an empty folder with what a target makes of a finished run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,38 +93,32 @@ def export(
     Raises:
         NeuronOpsdError: For anything that the user can mend.
     """
-    request = Request(Path(run), to, Path(out), **choices)
-    return exported(request, progress)
-
-
-def exported(request: Request, progress: Progress) -> Exported:
-    """Check, let the target fill a folder, and say what is in it.
-
-    Raises:
-        ConfigError: If the target, the folder or the base cannot be used.
-        DataError: If the run is not finished, or was changed afterwards.
-        ModelError: If the target cannot take such a model.
-    """
-    target = target_of(request.to)
+    request, target = Request(Path(out), **choices), target_of(to)
     check_out(request.out)
-    run = finished_run(request.run, request.base)
-    write = target.writer()
+    found, write = finished_run(Path(run), request.base), writer_of(target)
     made: list[Made] = []
     write_folder(
-        request.out, lambda folder: made.append(write(run, request, folder, progress))
+        request.out, lambda folder: made.append(write(found, request, folder, progress))
     )
     (said,) = made
     files = (path for path in sorted(request.out.rglob("*")) if path.is_file())
     return Exported(
-        to=target.name,
-        out=request.out,
-        files={
+        to,
+        request.out,
+        {
             path.relative_to(request.out).as_posix(): path.stat().st_size
             for path in files
         },
-        facts=dict(said.facts),
-        next_steps=(target.next_step.format(out=request.out), *said.next_steps),
+        dict(said.facts),
+        (target.next_step.format(out=request.out), *said.next_steps),
     )
+
+
+def writer_of(target: ExportTarget) -> Write:
+    """Return what fills a target's folder."""
+    module = import_module(f"neuron_opsd.exporting.{target.module}")
+    write: Write = getattr(module, target.function)
+    return write
 
 
 def check_out(out: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from neuron_opsd.config import Config, ModelConfig
 from neuron_opsd.errors import ConfigError, DataError
@@ -58,26 +59,28 @@ class FinishedRun:
         whole = {"name": str(self.adapter), "quantization": "none"}
         return self.base.model_copy(update=whole)
 
+    @property
+    def stops(self) -> list[str]:
+        """Texts that end an answer, in the plain form a line break too."""
+        own = list(self.config.rollouts.stop)
+        return own if self.config.prompts.form == "chat" else ["\n", *own]
 
-def need_adapter(run: FinishedRun, instead: str) -> None:
-    """Refuse a run that trained all weights where an adapter is wanted.
-
-    Raises:
-        ConfigError: Naming the target to take instead.
-    """
-    if run.is_whole_model:
-        raise ConfigError(
-            f"{run.folder} trained all weights (distill.tuning is full), so there is "
-            f"no adapter; take --to {instead}"
-        )
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """How tests draw tokens, in the words of vLLM and others."""
+        rollouts = self.config.rollouts
+        return {
+            "temperature": self.config.evaluation.temperature,
+            "top_p": rollouts.top_p,
+            "top_k": rollouts.top_k,
+            "min_p": rollouts.min_p,
+        }
 
 
 def finished_run(folder: Path, base: str = "") -> FinishedRun:
     """Read a run that has ended, and prove its report and what it trained.
 
-    Args:
-        folder: A run directory.
-        base: Where the base is, if not where the run had it.
+    `base` is where its base is, if not where the run had it.
 
     Raises:
         ConfigError: If it is no run directory, or another base is named.
@@ -92,9 +95,7 @@ def finished_run(folder: Path, base: str = "") -> FinishedRun:
         )
     for name in (REPORT.file_name, ADAPTER):
         known = manifest.outputs.get(name)
-        fault = integrity.GONE if known is None else ""
-        if known is not None:
-            fault = integrity.fault_of(folder, known)
+        fault = integrity.fault_of(folder, known) if known else integrity.GONE
         if fault:
             raise DataError(
                 f"{folder / name} {fault}; the `neuron-opsd run` command that started "
@@ -115,11 +116,7 @@ def base_settings(run: Path, report: ReportData, base: str) -> ModelConfig:
 
 
 def check_base(run: FinishedRun) -> None:
-    """Refuse a base that is not there, or is not the one that the run trained.
-
-    Raises:
-        ConfigError: Saying how to name the right one.
-    """
+    """Refuse a base that is not there, or is not the one that the run trained."""
     place = Path(run.base.name).expanduser()
     if not place.exists() and (place.is_absolute() or run.base.name.startswith(".")):
         raise ConfigError(
@@ -136,6 +133,13 @@ def check_base(run: FinishedRun) -> None:
             f"fingerprint is {shortened(found)}, the run's {shortened(known)}; give "
             "that one with --base"
         )
+
+
+def first_token(tokenizer: Any) -> str:
+    """Return the text of the token that is put before every text, if one is."""
+    inner = tokenizer.tokens.tokenizer
+    begins = inner("a").input_ids[:1] == [inner.bos_token_id]
+    return str(inner.bos_token) if begins else ""
 
 
 def shortened(fingerprint: str) -> str:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import string
-from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from neuron_opsd.exporting.export import Made, Request
 from neuron_opsd.exporting.finished import FinishedRun
-from neuron_opsd.exporting.request import Made, Request
 from neuron_opsd.exporting.task_files import (
     ENDING,
     Tested,
     read_sets,
-    stops_of,
     write_files,
 )
 from neuron_opsd.progress import Progress
@@ -108,25 +106,20 @@ def write(run: FinishedRun, request: Request, folder: Path, progress: Progress) 
         epochs=config.evaluation.num_samples, config=generation(found)
     ) + "".join(
         TASK.format(
-            name=found.task_name(test),
-            test=test.name,
-            file=f"{test.name}{ENDING}",
+            name=found.task_name(test), test=test.name, file=f"{test.name}{ENDING}"
         )
         for test in found.sets
     )
     write_atomic(folder / MODULE, code.encode())
-    return Made(
-        {"tasks": [found.task_name(test) for test in found.sets]},
-        (command(found, request),),
-    )
+    return Made({"tasks": found.tasks}, (command(found, request),))
 
 
-def columns(question: Question, test: TestSet, found: Tested) -> Mapping[str, Any]:
+def columns(question: Question, test: TestSet, found: Tested) -> dict[str, Any]:
     """Return what a task reads of a question besides itself."""
     prompt, gold = found.asked(question), test.gold.answer_of[question.id]
     asked: Any = prompt.text
     if prompt.messages:
-        asked = [{"role": m.role, "content": m.content} for m in prompt.messages]
+        asked = [asdict(turn) for turn in prompt.messages]
     target: Any = [gold, *test.gold.aliases_of.get(question.id, ())]
     if question.choices:
         target = string.ascii_uppercase[question.choices.index(gold)]
@@ -143,16 +136,15 @@ def generation(found: Tested) -> str:
     }
     if config.rollouts.top_k:
         told["top_k"] = config.rollouts.top_k
-    if stops := stops_of(found):
-        told["stop_seqs"] = stops
-    return repr(json.loads(json.dumps(told)))
+    if found.run.stops:
+        told["stop_seqs"] = found.run.stops
+    return repr(told)
 
 
 def command(found: Tested, request: Request) -> str:
     """Return how inspect is called on the tasks."""
-    task = found.task_name(found.sets[0])
     return (
-        f"inspect eval {request.out}/{MODULE}@{task} --model MODEL; then `neuron-opsd "
-        "evaluate --completions logs/....eval` gives the same accuracy, with intervals "
-        "and calibration"
+        f"inspect eval {request.out}/{MODULE}@{found.tasks[0]} --model MODEL; then "
+        "`neuron-opsd evaluate --completions logs/....eval` gives the same accuracy, "
+        "with intervals and calibration"
     )

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from neuron_opsd.errors import ConfigError, questions_text
+from neuron_opsd.exporting.export import Made, Request
 from neuron_opsd.exporting.finished import FinishedRun
-from neuron_opsd.exporting.request import Made, Request
 from neuron_opsd.exporting.task_files import (
     ENDING,
     Tested,
     read_sets,
-    stops_of,
     write_files,
-    written_choices,
 )
 from neuron_opsd.progress import Progress
+from neuron_opsd.prompts import choice_answers
 from neuron_opsd.records import Question
 from neuron_opsd.runs.context import TestSet
 from neuron_opsd.storage.files import write_atomic
@@ -45,16 +43,14 @@ def mark(doc, results):
     texts = results[0] if isinstance(results[0], list) else results
     return marker(str(HERE / doc["questions"])).measures(doc["id"], texts)
 '''
+CALLS: Final = ("custom_dataset", "process_results")
+"""Fields of a task that name a function."""
 MEASURES: Final = (("acc", True), ("maj", True), ("unread", False))
 """Names of what is measured of free answers, and whether more of it is better."""
 
 
 def write(run: FinishedRun, request: Request, folder: Path, progress: Progress) -> Made:
-    """Write a task for each test set.
-
-    Raises:
-        ConfigError: If lm-eval cannot put a question as the run does.
-    """
+    """Write a task for each test set."""
     found = read_sets(run, request, progress.warn)
     system = system_text(found)
     write_files(found, folder, lambda question, test: columns(question, test, found))
@@ -62,18 +58,11 @@ def write(run: FinishedRun, request: Request, folder: Path, progress: Progress) 
     for test in found.sets:
         name = found.task_name(test)
         write_atomic(folder / f"{name}.yaml", task_text(test, found, system).encode())
-    return Made(
-        {"tasks": [found.task_name(test) for test in found.sets]},
-        (command(found, request),),
-    )
+    return Made({"tasks": found.tasks}, (command(found, request),))
 
 
 def system_text(found: Tested) -> str:
-    """Return the system turn that all questions share.
-
-    Raises:
-        ConfigError: If they have several, or earlier turns, which lm-eval cannot put.
-    """
+    """Return the system turn that all questions share; refuse several of them."""
     systems: set[str] = set()
     for test in found.sets:
         for question in test.questions:
@@ -92,20 +81,17 @@ def system_text(found: Tested) -> str:
     return next(iter(systems), "")
 
 
-def columns(question: Question, test: TestSet, found: Tested) -> Mapping[str, Any]:
+def columns(question: Question, test: TestSet, found: Tested) -> dict[str, Any]:
     """Return what a task reads of a question besides itself.
 
     Its answer is a text alone, and it has no empty column, so that all rows are alike.
     """
     prompt = found.asked(question)
     asked = prompt.messages[-1].content if prompt.messages else prompt.text
-    more: dict[str, Any] = {
-        "asked": asked,
-        "questions": f"{test.name}{ENDING}",
-    }
+    more: dict[str, Any] = {"asked": asked, "questions": f"{test.name}{ENDING}"}
     if question.choices:
         gold = test.gold.answer_of[question.id]
-        more["written"] = list(written_choices(question, found))
+        more["written"] = list(choice_answers(question, found.prompts))
         more["place"] = question.choices.index(gold)
     return more
 
@@ -123,20 +109,17 @@ def task_text(test: TestSet, found: Tested, system: str) -> str:
         **(likelihoods(found) if chooses(test, found) else free(found)),
         "metadata": {"version": 1},
     }
-    lines = [f"{name}: {yaml_value(value)}" for name, value in task.items()]
-    return "\n".join([*lines, ""])
+    # YAML, of which JSON is a part; a function has a mark of its own.
+    return "".join(
+        f"{name}: {value if name in CALLS else json.dumps(value, ensure_ascii=False)}\n"
+        for name, value in task.items()
+    )
 
 
 def chooses(test: TestSet, found: Tested) -> bool:
     """Say whether a task compares the likelihood of choices."""
-    return found.chooses and all(question.choices for question in test.questions)
-
-
-def yaml_value(value: Any) -> str:
-    """Write a value as YAML, of which JSON is a part; a function by its own mark."""
-    if isinstance(value, str) and value.startswith("!function "):
-        return value
-    return json.dumps(value, ensure_ascii=False)
+    chose = found.run.config.rollouts.mode == "constrained"
+    return chose and all(question.choices for question in test.questions)
 
 
 def likelihoods(found: Tested) -> dict[str, Any]:
@@ -169,7 +152,7 @@ def free(found: Tested) -> dict[str, Any]:
             "top_p": config.rollouts.top_p,
             **{name: value for name, value in sampling.items() if value},
             "max_gen_toks": config.test_tokens,
-            "until": stops_of(found),
+            "until": found.run.stops,
         },
         "metric_list": [measure(name, more_is_better=up) for name, up in MEASURES],
     }
@@ -177,11 +160,7 @@ def free(found: Tested) -> dict[str, Any]:
 
 def measure(name: str, *, more_is_better: bool) -> dict[str, Any]:
     """Return one measure of a task."""
-    return {
-        "metric": name,
-        "aggregation": "mean",
-        "higher_is_better": more_is_better,
-    }
+    return {"metric": name, "aggregation": "mean", "higher_is_better": more_is_better}
 
 
 def command(found: Tested, request: Request) -> str:
@@ -191,10 +170,9 @@ def command(found: Tested, request: Request) -> str:
     if run.is_whole_model:
         model = f"pretrained={run.adapter.resolve()}"
     chat = " --apply_chat_template" if found.prompts.form == "chat" else ""
-    tasks = ",".join(found.task_name(test) for test in found.sets)
     return (
         f"lm_eval --model hf --model_args {model} --include_path {request.out} "
-        f"--tasks {tasks}{chat} --log_samples --output_path RESULTS; then "
-        "`neuron-opsd evaluate --completions RESULTS/.../samples_TASK_....jsonl` "
+        f"--tasks {','.join(found.tasks)}{chat} --log_samples --output_path RESULTS; "
+        "then `neuron-opsd evaluate --completions RESULTS/.../samples_TASK_....jsonl` "
         "gives the same accuracy, with intervals and calibration"
     )

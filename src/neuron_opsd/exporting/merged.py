@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from neuron_opsd.errors import DataError
+from neuron_opsd.exporting.export import DType, Made, Request
 from neuron_opsd.exporting.finished import FinishedRun, check_base
-from neuron_opsd.exporting.request import DType, Made, Request
 from neuron_opsd.models.weights.merging import (
     DTYPES,
     MergedWeights,
@@ -118,3 +118,13 @@ def facts_of(
             "again without rounding the adapter's change as well"
         )
     return facts
+
+
+def warn_of_rounded(run: FinishedRun, progress: Progress) -> None:
+    """Say that an adapter was trained and tested over other weights than it meets."""
+    if run.base.quantization != "none":
+        progress.warn(
+            f"the run trained and tested over a base rounded to "
+            f"{run.base.quantization}; over the unrounded base, or one rounded "
+            "otherwise, answers differ a little from those in its report"
+        )

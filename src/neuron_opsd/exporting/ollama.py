@@ -3,19 +3,24 @@
 Where the base was a GGUF file, the adapter stands beside that file; else the merged
 model is written. What Ollama would do otherwise than the tests did, such as punishing
 repetition or cutting at 4,096 tokens, is set in the `Modelfile`.
+
+Ollama's templates are Go's, and cannot be translated from Jinja in general. Most chat
+templates put fixed texts around turns, though, and these show between turns of known
+texts. What was found is tried on other conversations; where it does not write the same,
+there is none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from neuron_opsd.exporting.finished import FinishedRun
-from neuron_opsd.exporting.go_template import PLACEHOLDER, frame_of, quoted
+from neuron_opsd.exporting.export import Made, Request
+from neuron_opsd.exporting.finished import FinishedRun, first_token
+from neuron_opsd.exporting.gguf import ADAPTER, MODEL
 from neuron_opsd.exporting.merged import facts_of, weights_of
-from neuron_opsd.exporting.request import Made, Request
-from neuron_opsd.exporting.served import stops
 from neuron_opsd.models.gguf import is_gguf
 from neuron_opsd.models.gguf.writing import write_adapter, write_model
 from neuron_opsd.models.load import load_tokenizer
@@ -24,10 +29,10 @@ from neuron_opsd.prompts import student_prompt
 from neuron_opsd.records import Message, Prompt, Question
 
 MODELFILE: Final = "Modelfile"
-MODEL: Final = "model.gguf"
-ADAPTER: Final = "adapter.gguf"
+PLACEHOLDER: Final = "Qzquestion"
 PROMPT_ROOM: Final = 4096
 """Tokens of a prompt that there is room for, beside the longest answer."""
+SYSTEM, FIRST, ANSWER, SECOND = "Qzsystem", "Qzfirst", "Qzanswer", "Qzsecond"
 
 
 def write(run: FinishedRun, request: Request, folder: Path, progress: Progress) -> Made:
@@ -45,7 +50,7 @@ def write(run: FinishedRun, request: Request, folder: Path, progress: Progress) 
             write_model(weights, tokenizer.tokens, folder / MODEL, name, done)
         lines = [f"FROM ./{MODEL}"]
         facts = facts_of(run, weights, request.dtype, progress)
-    template = template_of(run, tokenizer.tokens)
+    template = template_of(run, tokenizer)
     if template is None:
         progress.warn(
             "the chat template does more than to put fixed texts around turns, so no "
@@ -54,9 +59,7 @@ def write(run: FinishedRun, request: Request, folder: Path, progress: Progress) 
         )
     else:
         lines += ["", f'TEMPLATE """{template}"""']
-    ends = [
-        tokenizer.tokens.token_text(end) for end in sorted(tokenizer.tokens.end_ids)
-    ]
+    ends = map(tokenizer.tokens.token_text, sorted(tokenizer.tokens.end_ids))
     lines += ["", *parameters(run, ends, tokenizer.facts.max_positions)]
     (folder / MODELFILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
     return Made(
@@ -65,7 +68,7 @@ def write(run: FinishedRun, request: Request, folder: Path, progress: Progress) 
     )
 
 
-def template_of(run: FinishedRun, tokens: Any) -> str | None:
+def template_of(run: FinishedRun, tokenizer: Any) -> str | None:
     """Return the prompt form of the run as one of Ollama's templates, if it is one."""
     prompts = run.config.prompts
     if prompts.form != "chat":
@@ -77,37 +80,108 @@ def template_of(run: FinishedRun, tokens: Any) -> str | None:
         prompt = Prompt(
             messages=tuple(turns), thinking=prompts.student_thinking, date=prompts.date
         )
-        return str(tokens.prompt_text(prompt))
+        return str(tokenizer.prompt_text(prompt))
 
-    first = tokens.tokenizer.bos_token or ""
-    adds = tokens.tokenizer("a").input_ids[:1] == [tokens.tokenizer.bos_token_id]
-    found = frame_of(write, first if adds else "")
+    found = frame_of(write, first_token(tokenizer))
     return None if found is None else found.as_go()
 
 
-def parameters(run: FinishedRun, ends: Sequence[str], most: int) -> list[str]:
+def parameters(run: FinishedRun, ends: Iterable[str], most: int) -> list[str]:
     """Return the lines that make Ollama draw answers as the tests did.
 
-    Args:
-        run: The run.
-        ends: Texts of the tokens that end a completion.
-        most: Positions that the model holds.
+    `ends` are the texts of tokens that end a completion, and `most` is how many
+    positions the model holds.
     """
-    config = run.config
-    values = {
-        "temperature": config.evaluation.temperature,
-        "top_p": config.rollouts.top_p,
-        "top_k": config.rollouts.top_k,
-        "min_p": config.rollouts.min_p,
+    length = run.config.test_tokens
+    values = run.sampling | {
         "repeat_penalty": 1.0,
-        "num_predict": config.test_tokens,
-        "num_ctx": min(most, PROMPT_ROOM + config.test_tokens),
+        "num_predict": length,
+        "num_ctx": min(most, PROMPT_ROOM + length),
     }
     found = [f"PARAMETER {name} {value}" for name, value in values.items()]
-    texts = dict.fromkeys([*(end for end in ends if end.strip()), *stops(run)])
+    texts = dict.fromkeys([*(end for end in ends if end.strip()), *run.stops])
     return found + [f'PARAMETER stop "{escaped(text)}"' for text in texts]
 
 
 def escaped(text: str) -> str:
     """Return text as it stands between quotes in a `Modelfile`."""
     return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The fixed texts of a chat template."""
+
+    with_system: tuple[str, str]
+    """Before a system turn, and from it to the first question."""
+    without_system: str
+    """Before the first question where there is no system turn."""
+    to_answer: str
+    """From a question to an answer that was given."""
+    to_question: str
+    """From an answer to the next question."""
+    to_end: str
+    """From the last question to where the answer begins."""
+
+    def write(self, turns: Sequence[Message]) -> str:
+        """Write a conversation."""
+        roles = {turn.role for turn in turns[:1]}
+        text = self.without_system
+        if "system" in roles:
+            before, after = self.with_system
+            text, turns = before + turns[0].content + after, turns[1:]
+        for place, turn in enumerate(turns, 1):
+            following = place < len(turns)
+            if turn.role == "assistant":
+                text += turn.content + self.to_question
+            else:
+                text += turn.content + (self.to_answer if following else self.to_end)
+        return text
+
+    def as_go(self) -> str:
+        """Return the template, for Ollama."""
+        before, after = map(quoted, self.with_system)
+        last = "eq (len (slice $.Messages $place)) 1"
+        return (
+            f"{{{{ if .System }}}}{before}{{{{ .System }}}}{after}"
+            f"{{{{ else }}}}{quoted(self.without_system)}{{{{ end }}}}"
+            "{{ range $place, $turn := .Messages }}"
+            '{{ if eq .Role "user" }}{{ .Content }}'
+            f"{{{{ if {last} }}}}{quoted(self.to_end)}"
+            f"{{{{ else }}}}{quoted(self.to_answer)}{{{{ end }}}}"
+            '{{ else if eq .Role "assistant" }}{{ .Content }}'
+            f"{quoted(self.to_question)}{{{{ end }}}}{{{{ end }}}}"
+        )
+
+
+def quoted(text: str) -> str:
+    """Return text as Go's templates write it, with braces that open nothing."""
+    return text.replace("{{", '{{ "{{" }}')
+
+
+def frame_of(
+    write: Callable[[Sequence[Message]], str], start_token: str = ""
+) -> Frame | None:
+    """Return the fixed texts of a chat template, `None` where it has others.
+
+    The start token is taken off, since the server writes it itself.
+    """
+    question, answer = Message("user", FIRST), Message("assistant", ANSWER)
+    system, second = Message("system", SYSTEM), Message("user", SECOND)
+
+    def written(*turns: Message) -> str:
+        return write(turns).removeprefix(start_token)
+
+    start, _, rest = written(question, answer, second).partition(FIRST)
+    to_answer, _, rest = rest.partition(ANSWER)
+    to_question, _, to_end = rest.partition(SECOND)
+    before, _, rest = written(system, question).partition(SYSTEM)
+    after, _, _ = rest.partition(FIRST)
+    found = Frame((before, after), start, to_answer, to_question, to_end)
+    tried: tuple[tuple[Message, ...], ...] = (
+        (question,),
+        (system, question),
+        (question, answer, second),
+        (system, second, answer, question, answer, second),
+    )
+    return found if all(found.write(t) == written(*t) for t in tried) else None

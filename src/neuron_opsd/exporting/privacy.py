@@ -79,16 +79,12 @@ def names_here() -> dict[str, str]:
 def findings(
     files: Mapping[str, Content], names: Mapping[str, str], allowed: Sequence[str] = ()
 ) -> Iterator[Finding]:
-    """Yield what is private in files.
-
-    Args:
-        files: By the names under which they would be published.
-        names: What `names_here` returned.
-        allowed: Texts that are public anyway, such as the repository's name.
-    """
+    """Yield what is private in files, and some names, but texts that are `allowed`."""
     sought = {
-        what: re.compile("|".join(rf"(?<!\w){re.escape(n)}(?!\w)" for n in some))
-        for what, some in by_kind(names).items()
+        what: re.compile(
+            "|".join(rf"(?<!\w){re.escape(n)}(?!\w)" for n in names if names[n] == what)
+        )
+        for what in names.values()
     }
     for file, content in files.items():
         if Path(file).name in VOCABULARIES:
@@ -99,14 +95,6 @@ def findings(
             for what, pattern in {**PATTERNS, **sought}.items():
                 for match in pattern.finditer(line):
                     yield Finding(file, number, what, match[0])
-
-
-def by_kind(names: Mapping[str, str]) -> dict[str, list[str]]:
-    """Return names by what they are."""
-    found: dict[str, list[str]] = {}
-    for name, what in names.items():
-        found.setdefault(what, []).append(name)
-    return found
 
 
 def text_of(file: str, content: Content) -> str:
@@ -125,11 +113,7 @@ def text_of(file: str, content: Content) -> str:
 def refuse_private(
     files: Mapping[str, Content], names: Mapping[str, str], allowed: Sequence[str] = ()
 ) -> None:
-    """Refuse to publish files that hold something private.
-
-    Raises:
-        ConfigError: Saying where what is.
-    """
+    """Refuse to publish files that hold something private; see `findings`."""
     found = [str(one) for one in findings(files, names, allowed)]
     if found:
         raise ConfigError(

@@ -1,18 +1,24 @@
-"""What a run looks like on the hub: its files, put together before anything is sent."""
+"""What a run looks like on the hub: its files put together first, and then sent.
+
+`push` is the one place here that asks for the network.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypedDict
+from typing import Any, Final
 
 import yaml
 from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
-from neuron_opsd.errors import ConfigError
+from neuron_opsd.documents import first_line
+from neuron_opsd.errors import ConfigError, TryAgainError
 from neuron_opsd.exporting.finished import FinishedRun, finished_run
 from neuron_opsd.exporting.privacy import Content, names_here, refuse_private
 from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS
@@ -27,32 +33,14 @@ REPOSITORY: Final = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 RESULTS: Final = ".eval_results"
 """Folder of results that the hub lists beside a benchmark."""
 
+MESSAGE: Final = "Add what neuron-opsd trained and measured"
+
+CLIENTS: Final = ("httpx", "httpx2")
+"""Packages through which versions of the hub's library reach it; what they raise over
+a connection is no `OSError`."""
+
 BASE: Final = "base_model_name_or_path"
 """Field of an adapter's settings."""
-
-
-class Choices(TypedDict, total=False):
-    """What a publication says besides; the fields of `Wanted`."""
-
-    base_model: str
-    pool_dataset: str
-    benchmarks: Mapping[str, str]
-    license: str
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What is to be published, and what to say of it."""
-
-    run: Path
-    repo: str
-    base_model: str = ""
-    """Hub id of the base, where the run had it in a folder."""
-    pool_dataset: str = ""
-    """Hub id of the pool."""
-    benchmarks: Mapping[str, str] = field(default_factory=dict)
-    """Hub ids of test sets by name; with ``#TASK`` those of registered benchmarks."""
-    license: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +49,10 @@ class Package:
 
     repo: str
     base_model: str
+    card: str
+    """The model card, one of the files."""
     files: Mapping[str, Content]
     """By their names in the repository."""
-
-    @property
-    def card(self) -> str:
-        """The model card."""
-        data = self.files[CARD]
-        return data.decode() if isinstance(data, bytes) else data.read_text("utf-8")
 
     def sizes(self) -> dict[str, int]:
         """Return the bytes of every file."""
@@ -78,35 +62,65 @@ class Package:
         }
 
 
-def package(wanted: Wanted) -> Package:
-    """Put together what would be sent, and refuse what is private in it.
+def prepare_push(
+    run: str | Path,
+    repo: str,
+    *,
+    base_model: str = "",
+    pool_dataset: str = "",
+    benchmarks: Mapping[str, str] | None = None,
+    license: str = "",  # noqa: A002 - as the hub calls it
+) -> Package:
+    """Put together what a run would send to the hub; nothing is sent.
+
+    Args:
+        run: Folder of a finished run.
+        repo: Hub id, with its owner.
+        base_model: Hub id of the base, where the run had it in a folder.
+        pool_dataset: Hub id of the pool.
+        benchmarks: Hub ids of test sets by name; with ``#TASK`` those of registered
+            benchmarks.
+        license: Of what was trained.
 
     Raises:
         ConfigError: If a name is none of the hub, the base is not named, or a file
             tells something private.
         DataError: If the run is not finished, or was changed afterwards.
     """
-    check_id(wanted.repo, "the repository")
-    run = finished_run(wanted.run)
-    base = base_of_hub(run, wanted.base_model)
-    check_tests(run, wanted.benchmarks)
-    datasets = {n: one.partition("#")[0] for n, one in wanted.benchmarks.items()}
-    if wanted.pool_dataset:
-        datasets[POOL] = wanted.pool_dataset
-    for source in datasets.values():
-        check_id(source.partition(":")[0], "a dataset")
-    public = Publication(wanted.repo, wanted.license, datasets)
-    card = render_card(run.report, base, base, public)
+    check_id(repo, "the repository")
+    found, benchmarks = finished_run(Path(run)), benchmarks or {}
+    base = base_of_hub(found, base_model)
+    datasets = checked_datasets(found, benchmarks, pool_dataset)
+    public = Publication(repo, license, datasets)
+    card = render_card(found.report, base, base, public)
     files: dict[str, Content] = {
         CARD: card.encode(),
-        **dict(trained_files(run, base)),
-        EVALUATION.file_name: run.folder / EVALUATION.file_name,
-        **dict(result_files(run, wanted.benchmarks)),
+        **dict(trained_files(found, base)),
+        EVALUATION.file_name: found.folder / EVALUATION.file_name,
+        **dict(result_files(found, benchmarks)),
     }
-    found = Package(wanted.repo, base, files)
-    public_texts = (wanted.repo, base, *datasets.values())
+    public_texts = (repo, base, *datasets.values())
     refuse_private(files, names_here(), sorted(public_texts, key=len, reverse=True))
-    return found
+    return Package(repo, base, card, files)
+
+
+def checked_datasets(
+    run: FinishedRun, benchmarks: Mapping[str, str], pool: str
+) -> dict[str, str]:
+    """Return the hub ids of test sets and pool; refuse what cannot be such."""
+    names = [test.name for test in run.report.tests]
+    for name in benchmarks:
+        if name not in names:
+            raise ConfigError(
+                f"--benchmark names {name!r}, but the run's test sets are "
+                f"{', '.join(names) or 'none'}"
+            )
+    datasets = {n: one.partition("#")[0] for n, one in benchmarks.items()}
+    if pool:
+        datasets[POOL] = pool
+    for source in datasets.values():
+        check_id(source.partition(":")[0], "a dataset")
+    return datasets
 
 
 def check_id(name: str, what: str) -> None:
@@ -119,11 +133,7 @@ def check_id(name: str, what: str) -> None:
 
 
 def base_of_hub(run: FinishedRun, named: str) -> str:
-    """Return the hub id of the base.
-
-    Raises:
-        ConfigError: If nobody says it.
-    """
+    """Return the hub id of the base; refuse a run of which nobody says it."""
     known = run.config.model.name
     if not named and (Path(known).expanduser().exists() or known.count("/") != 1):
         raise ConfigError(
@@ -134,17 +144,6 @@ def base_of_hub(run: FinishedRun, named: str) -> str:
     return named or known
 
 
-def check_tests(run: FinishedRun, benchmarks: Mapping[str, str]) -> None:
-    """Refuse benchmarks of tests that the run does not have."""
-    names = [test.name for test in run.report.tests]
-    for name in benchmarks:
-        if name not in names:
-            raise ConfigError(
-                f"--benchmark names {name!r}, but the run's test sets are "
-                f"{', '.join(names) or 'none'}"
-            )
-
-
 def trained_files(run: FinishedRun, base: str) -> Iterator[tuple[str, Content]]:
     """Yield what was trained, the base's place replaced by its id."""
     for name in sorted(run.manifest.outputs["adapter"].files):
@@ -152,8 +151,7 @@ def trained_files(run: FinishedRun, base: str) -> Iterator[tuple[str, Content]]:
         if path.suffix == ".json":
             table = json.loads(path.read_bytes())
             if name == ADAPTER_SETTINGS:
-                table[BASE] = base
-                table["revision"] = None
+                table |= {BASE: base, "revision": None}
             else:
                 table.pop("_name_or_path", None)
                 table.pop("name_or_path", None)
@@ -192,6 +190,80 @@ def result_entry(
     )
 
 
-def wanted_of(run: str | Path, repo: str, choices: Choices) -> Wanted:
-    """Return what is to be published."""
-    return Wanted(Path(run), repo, **choices)
+def push(found: Package, *, private: bool = False, update: bool = False) -> str:
+    """Send what was put together, as one commit; return its address.
+
+    Args:
+        found: What `prepare_push` returned.
+        private: Whether a new repository is one that only its owner sees.
+        update: Whether a repository that exists gets another commit.
+
+    Raises:
+        ConfigError: If the hub refuses, or the repository exists.
+        TryAgainError: If it cannot be reached.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    operations = [
+        CommitOperationAdd(path_in_repo=name, path_or_fileobj=content)
+        for name, content in found.files.items()
+    ]
+    with hub_errors(found.repo):
+        api = HfApi(library_name="neuron-opsd")
+        api.create_repo(found.repo, private=private, exist_ok=update)
+        done = api.create_commit(found.repo, operations, commit_message=MESSAGE)
+    return str(done.commit_url)
+
+
+@contextmanager
+def hub_errors(repo: str) -> Iterator[None]:
+    """Turn what the hub's library raises into one line."""
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        LocalTokenNotFoundError,
+        OfflineModeIsEnabled,
+    )
+
+    try:
+        yield
+    except LocalTokenNotFoundError as error:
+        raise ConfigError(
+            "you are not logged in to the hub; run `hf auth login`, or set HF_TOKEN"
+        ) from error
+    except OfflineModeIsEnabled as error:
+        raise ConfigError(
+            "HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE keeps the hub's library off the "
+            "network; unset both and run the same command again"
+        ) from error
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        raise refused(repo, status, first_line(error)) from error
+    except connection_errors() as error:
+        raise TryAgainError(
+            f"the hub cannot be reached: {first_line(error)}; run the same command "
+            "again"
+        ) from error
+
+
+def connection_errors() -> tuple[type[Exception], ...]:
+    """Return what is raised over a connection, by the packages that are loaded too."""
+    loaded = (sys.modules.get(name) for name in CLIENTS)
+    return (OSError, *(one.HTTPError for one in loaded if one is not None))
+
+
+def refused(repo: str, status: int, said: str) -> Exception:
+    """Return what to raise where the hub answered with an error."""
+    if status in (401, 403):
+        return ConfigError(
+            f"the hub does not let you write to {repo} (status {status}); log in with "
+            "`hf auth login`, with a token that may write there"
+        )
+    if status == 409:
+        return ConfigError(
+            f"{repo} exists; give --update to add a commit to it, or another name"
+        )
+    if status == 429 or status >= 500:
+        return TryAgainError(
+            f"the hub answered with status {status}: {said}; run the same command again"
+        )
+    return ConfigError(f"the hub refused {repo} with status {status}: {said}")

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from neuron_opsd.errors import ConfigError
-
-if TYPE_CHECKING:
-    from neuron_opsd.exporting.request import Write
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +18,11 @@ class ExportTarget:
     summary: str
     """What it writes, in a line."""
     module: str
-    """Module of this room whose `write` fills the folder, imported when it is asked
+    """Module of this room whose `function` fills the folder, imported when it is asked
     for, so that a help page needs none of the libraries."""
     next_step: str
     """What to do with the files, in a sentence; ``{out}`` is their folder."""
-
-    def writer(self) -> Write:
-        """Return what fills the folder."""
-        found = import_module(f"neuron_opsd.exporting.{self.module}")
-        write: Write = found.write
-        return write
+    function: str = "write"
 
 
 _ALL: Final = (
@@ -59,16 +50,17 @@ _ALL: Final = (
         name="gguf",
         summary="the merged model as one GGUF file, for llama.cpp and what is built "
         "on it",
-        module="gguf_model",
+        module="gguf",
         next_step="Serve it with `llama-server --model {out}/model.gguf`; "
         "`llama-quantize {out}/model.gguf small.gguf Q4_K_M` makes it smaller.",
     ),
     ExportTarget(
         name="gguf-lora",
         summary="the adapter alone as GGUF, to be used beside the base's own file",
-        module="gguf_adapter",
+        module="gguf",
         next_step="Serve it with `llama-server --model BASE.gguf --lora "
         "{out}/adapter.gguf`, where BASE.gguf is a GGUF file of the base.",
+        function="write_lora",
     ),
     ExportTarget(
         name="vllm",
@@ -97,11 +89,7 @@ TARGETS: Final[Mapping[str, ExportTarget]] = {target.name: target for target in 
 
 
 def target_of(name: str) -> ExportTarget:
-    """Return the target of a name.
-
-    Raises:
-        ConfigError: If there is none.
-    """
+    """Return the target of a name; refuse what names none."""
     if name in TARGETS:
         return TARGETS[name]
     wrong = f"--to is {name!r}, but there is no such target" if name else "no --to"

@@ -6,20 +6,19 @@ be the same.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from neuron_opsd.config import PromptsConfig
-from neuron_opsd.data.questions import question_table
+from neuron_opsd.data.questions import json_lines, question_table
 from neuron_opsd.errors import ConfigError, DataError
+from neuron_opsd.exporting.export import Request
 from neuron_opsd.exporting.finished import FinishedRun
-from neuron_opsd.exporting.request import Request
 from neuron_opsd.judging.marking import SETTINGS
-from neuron_opsd.prompts import choice_answers, student_prompt
+from neuron_opsd.prompts import student_prompt
 from neuron_opsd.records import Prompt, Question
 from neuron_opsd.runs.context import TestSet
 from neuron_opsd.runs.inputs import check_names, read_tests, test_hash
@@ -38,14 +37,14 @@ class Tested:
     sets: tuple[TestSet, ...]
     prompts: PromptsConfig
 
-    @property
-    def chooses(self) -> bool:
-        """Whether the run sampled answers among the choices."""
-        return self.run.config.rollouts.mode == "constrained"
-
     def asked(self, question: Question) -> Prompt:
         """Return the prompt of a question."""
         return student_prompt(question, self.prompts)
+
+    @property
+    def tasks(self) -> list[str]:
+        """What the tasks are called."""
+        return [self.task_name(test) for test in self.sets]
 
     def task_name(self, test: TestSet) -> str:
         """Return what a task is called: the run and the test set."""
@@ -60,11 +59,7 @@ def read_sets(
 ) -> Tested:
     """Read the test sets of a run again.
 
-    Args:
-        run: The run.
-        request: Names the files.
-        warn: Told of what is special about them.
-        list_choices: How choices are listed, if not as in the run.
+    `list_choices` is how their choices are listed, if not as in the run.
 
     Raises:
         ConfigError: If no file is given, or one the run had no test set for.
@@ -97,21 +92,15 @@ def read_sets(
 
 
 def write_files(
-    found: Tested, folder: Path, more: Callable[[Question, TestSet], Mapping[str, Any]]
+    found: Tested, folder: Path, more: Callable[[Question, TestSet], dict[str, Any]]
 ) -> None:
     """Write the questions of every test set, and how their answers are read.
 
-    Args:
-        found: The test sets.
-        folder: Where the files go.
-        more: Columns of a question besides those of a question file.
+    Each has `more` columns than those of a question file.
     """
     for test in found.sets:
-        lines = []
-        for question in test.questions:
-            table = {**question_table(question, test.gold), **more(question, test)}
-            lines.append(json.dumps(table, ensure_ascii=False) + "\n")
-        write_atomic(folder / f"{test.name}{ENDING}", encode("".join(lines)))
+        tables = (question_table(q, test.gold) | more(q, test) for q in test.questions)
+        write_atomic(folder / f"{test.name}{ENDING}", encode(json_lines(tables)))
     model = found.run.config.model
     told = {
         "answers": found.run.config.answers.model_dump(),
@@ -122,14 +111,3 @@ def write_files(
         },
     }
     save_json(told, folder / SETTINGS)
-
-
-def written_choices(question: Question, found: Tested) -> Sequence[str]:
-    """Return what a model writes to give each choice."""
-    return choice_answers(question, found.prompts)
-
-
-def stops_of(found: Tested) -> list[str]:
-    """Return the texts that end an answer; in the plain form a line break does."""
-    plain = ["\n"] if found.prompts.form == "plain" else []
-    return [*plain, *found.run.config.rollouts.stop]

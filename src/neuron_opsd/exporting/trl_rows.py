@@ -8,15 +8,16 @@ conversation what was given; else demonstrations stand in the last user turn.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from neuron_opsd.data.questions import json_lines
 from neuron_opsd.errors import ConfigError, DataError
-from neuron_opsd.exporting.finished import FinishedRun
-from neuron_opsd.exporting.merged import weights_of
-from neuron_opsd.exporting.request import Made, Request
+from neuron_opsd.exporting.export import Made, Request
+from neuron_opsd.exporting.finished import FinishedRun, first_token
+from neuron_opsd.exporting.merged import save, weights_of
 from neuron_opsd.method.contexts.search import Known
 from neuron_opsd.models.load import load_tokenizer
 from neuron_opsd.models.roles import Tokenizer
@@ -100,8 +101,7 @@ def write(run: FinishedRun, request: Request, folder: Path, progress: Progress) 
     rows = as_texts if exact else [*turn_rows(run, tokenizer, examples, library)]
     template = BEFORE if exact else AFTER if given else IN_TURN
     exact |= given and all(example.student_prompt.messages for example in examples)
-    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    (folder / ROWS).write_text("".join(lines), encoding="utf-8")
+    (folder / ROWS).write_text(json_lines(rows), encoding="utf-8")
     if not exact:
         progress.warn(
             "TRL puts what its teacher is shown into the last user turn, where this "
@@ -117,8 +117,7 @@ def write(run: FinishedRun, request: Request, folder: Path, progress: Progress) 
         "trainer": trainer_settings(run, template),
         "adapter": adapter_settings(run),
     }
-    text = json.dumps(settings, indent=2) + "\n"
-    (folder / SETTINGS).write_text(text, encoding="utf-8")
+    save(settings, folder / SETTINGS)
     (folder / SCRIPT).write_text(TRAINS, encoding="utf-8")
     return Made({"rows": len(rows), "teacher_prompts_are_exact": exact})
 
@@ -126,8 +125,7 @@ def write(run: FinishedRun, request: Request, folder: Path, progress: Progress) 
 def shown_contexts(run: FinishedRun) -> Sequence[TeacherContext]:
     """Return the demonstrations of every question that was trained on.
 
-    Raises:
-        ConfigError: If the run's teacher was shown none.
+    A run whose teacher was shown none is refused.
     """
     shows = run.report.reads_contexts and run.config.contexts.num_demonstrations
     path = run.folder / CONTEXTS.file_name
@@ -143,9 +141,7 @@ def shown_contexts(run: FinishedRun) -> Sequence[TeacherContext]:
 def pool_of(run: FinishedRun, source: str) -> dict[str, Question]:
     """Return the questions of the run's pool by id; no answer is read.
 
-    Raises:
-        ConfigError: If no file is named.
-        DataError: If it does not ask what the run was asked.
+    Another file is refused.
     """
     if not source:
         raise ConfigError(
@@ -177,13 +173,6 @@ def text_rows(
             yield row_of(example, student, teacher.removesuffix(student), teacher)
 
 
-def first_token(tokenizer: Any) -> str:
-    """Return the text of the token that is put before every text, if one is."""
-    inner = tokenizer.tokens.tokenizer
-    begins = inner("a").input_ids[:1] == [inner.bos_token_id]
-    return str(inner.bos_token) if begins else ""
-
-
 def turn_rows(
     run: FinishedRun,
     tokenizer: Tokenizer,
@@ -201,10 +190,7 @@ def turn_rows(
             f"{' '.join(d.answer.split())}"
             for d in kept
         ]
-        turns = [
-            {"role": turn.role, "content": turn.content}
-            for turn in example.student_prompt.messages
-        ]
+        turns = [asdict(turn) for turn in example.student_prompt.messages]
         student = turns or tokenizer.prompt_text(example.student_prompt)
         teacher = tokenizer.prompt_text(example.teacher_prompt)
         yield row_of(example, student, "\n\n".join(lines), teacher)

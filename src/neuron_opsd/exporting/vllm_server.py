@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from neuron_opsd.exporting.export import Made, Request
 from neuron_opsd.exporting.finished import FinishedRun
-from neuron_opsd.exporting.gguf_adapter import warn_of_rounded
-from neuron_opsd.exporting.merged import weights_of, write_model
-from neuron_opsd.exporting.request import Made, Request
-from neuron_opsd.exporting.served import request_body
+from neuron_opsd.exporting.merged import warn_of_rounded, weights_of, write_model
 from neuron_opsd.models.vllm.adapters import rank_sum, room_for
 from neuron_opsd.progress import Progress
+from neuron_opsd.prompts import student_prompt
+from neuron_opsd.records import Message, Question
 
 SCRIPT: Final = "serve.sh"
 BODY: Final = "request.json"
@@ -51,19 +52,32 @@ def write(run: FinishedRun, request: Request, folder: Path, progress: Progress) 
     line = shlex.join(words)
     script = folder / SCRIPT
     script.write_text(HEAD.format(what=what, name=name, line=line), encoding="utf-8")
-    steps = [*ask(run, name, folder)]
-    return Made({"command": line, "rank": rank, "model": name}, tuple(steps))
+    steps = ask(run, name, folder)
+    return Made({"command": line, "rank": rank, "model": name}, steps)
 
 
-def ask(run: FinishedRun, name: str, folder: Path) -> list[str]:
-    """Write a request, and return the command that sends it."""
-    found = request_body(run, name)
-    if found is None:
-        return []
-    path, body = found
+def ask(run: FinishedRun, name: str, folder: Path) -> tuple[str, ...]:
+    """Write a request that asks a question of the pool, and return how it is sent.
+
+    There is none where the report shows no question.
+    """
+    if not run.report.cases:
+        return ()
+    case = run.report.cases[0]
+    asked = Question(case.question_id, (Message("user", case.question),), case.choices)
+    prompt = student_prompt(asked, run.config.prompts)
+    body: dict[str, Any] = {"model": name, **run.sampling}
+    body |= {"max_tokens": run.config.test_tokens, "stop": run.stops}
+    path = "/v1/chat/completions" if prompt.messages else "/v1/completions"
+    if prompt.messages and prompt.thinking is not None:
+        body["chat_template_kwargs"] = {"enable_thinking": prompt.thinking}
+    if prompt.messages:
+        body["messages"] = [asdict(turn) for turn in prompt.messages]
+    else:
+        body["prompt"] = prompt.text
     text = json.dumps(body, indent=2, ensure_ascii=False) + "\n"
     (folder / BODY).write_text(text, encoding="utf-8")
-    return [
+    return (
         f"Then ask it: curl http://localhost:8000{path} -H 'Content-Type: "
-        f"application/json' -d @{BODY}"
-    ]
+        f"application/json' -d @{BODY}",
+    )

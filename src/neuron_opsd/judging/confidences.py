@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -16,7 +16,7 @@ from neuron_opsd.method import scaling
 from neuron_opsd.method.calibration import has_votes
 from neuron_opsd.method.resampling import Resampled, resample
 from neuron_opsd.method.scaling import MEASURES, SCALINGS, Confidences
-from neuron_opsd.method.statistics import BoolArray
+from neuron_opsd.method.statistics import BoolArray, FloatArray
 from neuron_opsd.records.scores import Interval, QuestionScore
 from neuron_opsd.results import judging as results
 from neuron_opsd.seeds import generator
@@ -45,11 +45,7 @@ def confidences_of(
 ) -> tuple[results.Confidence, ...]:
     """Return how well each confidence of a file is calibrated.
 
-    Args:
-        scores: Of the questions that have samples, in one order.
-        judged: Question id to its samples.
-        name: Of the test set, from which draws and halves derive.
-        config: Bins, resamples and the seed.
+    Draws and halves derive from the name of the test set.
 
     Raises:
         DataError: If the confidences are on two scales.
@@ -65,8 +61,7 @@ def confidences_of(
         found.append(calibrated(results.VOTE, made, len(scores), name, config))
     for source, rows in more_rows(scores, judged).items():
         made = confidences(rows, config)
-        one = calibrated(source, made, len(scores), name, config)
-        found.append(one)
+        found.append(calibrated(source, made, len(scores), name, config))
     return tuple(with_words(one, judged) for one in found)
 
 
@@ -99,7 +94,9 @@ def more_rows(
 
 
 def confidences(
-    rows: Sequence[Row], config: Config, nearest: object = scaling.NEAREST
+    rows: Sequence[Row],
+    config: Config,
+    nearest: FloatArray | float = scaling.NEAREST,
 ) -> Confidences:
     """Turn rows into columns."""
     stated, correct, places = zip(*rows, strict=True)
@@ -108,7 +105,7 @@ def confidences(
         np.array(correct, dtype=np.bool_),
         np.array(places, dtype=np.intp),
         config.evaluation.num_bins,
-        nearest,  # type: ignore[arg-type]
+        nearest,
     )
 
 
@@ -122,7 +119,10 @@ def calibrated(
     """
     first = halves(num_questions, config.seed, name)
     why = scaling.why_not_scaled(found, first)
-    moved = {} if why else dict(scalings(found, first))
+    ways = {} if why else SCALINGS
+    moved = {
+        key: scaling.scaled(found, first, offset=offset) for key, offset in ways.items()
+    }
     drawn = resample(
         scaling.measures,
         [found, *(one for one, _ in moved.values())],
@@ -149,14 +149,6 @@ def calibrated(
         ),
         why_not_scaled=why,
     )
-
-
-def scalings(
-    found: Confidences, first: BoolArray
-) -> Iterator[tuple[str, tuple[Confidences, scaling.Halves]]]:
-    """Yield the confidence scaled in every way, by name."""
-    for name, offset in SCALINGS.items():
-        yield name, scaling.scaled(found, first, offset=offset)
 
 
 def halves(num_questions: int, seed: int, name: str) -> BoolArray:

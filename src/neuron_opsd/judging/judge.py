@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from neuron_opsd.config import Config
+from neuron_opsd.config.tables import Settings, as_config
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.judging.confidences import confidences_of
 from neuron_opsd.judging.findings import MINOR
-from neuron_opsd.judging.pairing import Named, paired
 from neuron_opsd.judging.questions import Asked, read_asked
 from neuron_opsd.judging.reading import Answers, read_answers
-from neuron_opsd.judging.scoring import Scored, agreement, levels, score
+from neuron_opsd.judging.scoring import Scored, agreement, levels, paired, score
 from neuron_opsd.method.calibration import reliability_bins
 from neuron_opsd.progress import QUIET, Progress
 from neuron_opsd.report.judging_page import render_judgement
@@ -27,84 +26,99 @@ from neuron_opsd.storage.manifest import installed_versions
 PAGE: Final = ".html"
 
 
-@dataclass(frozen=True, slots=True)
-class JudgeRequest:
-    """What is judged, and where the result goes."""
-
-    files: Mapping[str, Path]
-    """Name to file of samples; the others are compared with the first."""
-    tests: Mapping[str, str] = field(default_factory=dict)
-    """At most one test set; without it the files carry questions and gold answers."""
-    out: Path | None = None
-    """JSON file; the page goes beside it, with the ending `PAGE`."""
-    confidence: str = ""
-    """Column with stated confidences; a usual name where it is empty."""
-    command: str = ""
-
-
-def judge(
-    request: JudgeRequest, config: Config, progress: Progress = QUIET
+def judge(  # noqa: PLR0913 - as the command has them
+    completions: Mapping[str, str | Path],
+    settings: Settings | None = None,
+    tests: Mapping[str, str | Path] | None = None,
+    out: str | Path | None = None,
+    progress: Progress = QUIET,
+    *,
+    confidence: str = "",
+    command: str = "",
 ) -> JudgementData:
-    """Score files of samples, pair them, and write what came out.
+    """Score samples that were made elsewhere; no model is loaded.
+
+    Args:
+        completions: Name to file of samples; all are compared with the first.
+        settings: How answers and files are read, bins, resamples, seed.
+        tests: One test set by name; without it files carry questions and answers.
+        out: JSON file for the result, beside which a page goes.
+        progress: Told what is not as it should be in the files.
+        confidence: Column with stated confidences, where it has no usual name.
+        command: How this was called, for the page.
 
     Raises:
         NeuronOpsdError: For anything that the user can mend.
     """
-    check_request(request)
-    asked = read_asked(request.tests, request.files, config, progress.warn)
-    found = [
-        judged(
-            name,
-            read_answers(
-                path, asked.matcher, asked.readers, config, request.confidence
-            ),
-            asked,
-            config,
-            progress,
-        )
-        for name, path in request.files.items()
-    ]
-    first, *others = [Named(told.name, scored) for told, scored in found]
-    pairs = [paired(first, other, asked.name, config) for other in others]
-    for other, pair in zip(others, pairs, strict=True):
-        if pair is None:
-            progress.warn(f"{first.name} and {other.name} answer no question in common")
-    data = JudgementData(
-        title=f"Samples scored on {asked.name}",
-        test=asked.name,
-        num_questions=len(asked.questions),
-        files=tuple(told for told, _ in found),
-        pairs=tuple(pair for pair in pairs if pair is not None),
-        num_bins=config.evaluation.num_bins,
-        num_resamples=config.evaluation.num_resamples,
-        least_accuracy=config.evaluation.min_difference,
-        least_calibration=config.evaluation.min_calibration_difference,
-        reader=config.answers.reader,
-        command=request.command,
-        versions=installed_versions(),
-        data_hashes=hashes(asked, [told for told, _ in found]),
-    )
-    if request.out is not None:
-        write_judgement(data, request.out)
+    files = {name: Path(file) for name, file in completions.items()}
+    sets = {name: str(file) for name, file in (tests or {}).items()}
+    config, place = as_config(settings or {}), None if out is None else Path(out)
+    check_request(files, sets, place)
+    asked = read_asked(sets, files, config, progress.warn)
+    found = []
+    for name, path in files.items():
+        answers = read_answers(path, asked.matcher, asked.readers, config, confidence)
+        found.append(judged(name, answers, asked, config, progress))
+    data = judgement(found, asked, config, progress, command)
+    if place is not None:
+        save_json(without_nan(data), place)
+        write_atomic(page_of(place), encode(render_judgement(data)))
     return data
 
 
-def check_request(request: JudgeRequest) -> None:
+def judgement(
+    found: Sequence[tuple[JudgedFile, Scored]],
+    asked: Asked,
+    config: Config,
+    progress: Progress,
+    command: str,
+) -> JudgementData:
+    """Pair the first of some scored files with each other one, and say all of them."""
+    (first, one), *others = found
+    pairs = []
+    for told, other in others:
+        pair = paired((first.name, told.name), one, other, asked.name, config)
+        if pair is None:
+            progress.warn(f"{first.name} and {told.name} answer no question in common")
+        else:
+            pairs.append(pair)
+    files = tuple(told for told, _ in found)
+    hashes = {asked.name: asked.sha256} if asked.sha256 else {}
+    settings = config.evaluation
+    return JudgementData(
+        title=f"Samples scored on {asked.name}",
+        test=asked.name,
+        num_questions=len(asked.questions),
+        files=files,
+        pairs=tuple(pairs),
+        num_bins=settings.num_bins,
+        num_resamples=settings.num_resamples,
+        least_accuracy=settings.min_difference,
+        least_calibration=settings.min_calibration_difference,
+        reader=config.answers.reader,
+        command=command,
+        versions=installed_versions(),
+        data_hashes=hashes | {one.name: one.sha256 for one in files},
+    )
+
+
+def check_request(
+    files: Mapping[str, Path], tests: Mapping[str, str], out: Path | None
+) -> None:
     """Refuse what cannot be judged before anything is read."""
-    if not request.files:
+    if not files:
         raise ConfigError("no file of samples is given; add --completions FILE.jsonl")
-    if len(request.tests) > 1:
+    if len(tests) > 1:
         raise ConfigError(
-            f"samples are scored against one test set, but {len(request.tests)} are "
-            f"given ({', '.join(request.tests)}); call the command once for each"
+            f"samples are scored against one test set, but {len(tests)} are "
+            f"given ({', '.join(tests)}); call the command once for each"
         )
-    if request.out is not None:
-        places = [*request.files.values(), *map(Path, request.tests.values())]
-        for out in (request.out, page_of(request.out)):
-            check_result_place(out, places)
-        if page_of(request.out) == request.out:
+    if out is not None:
+        for place in (out, page_of(out)):
+            check_result_place(place, [*files.values(), *map(Path, tests.values())])
+        if page_of(out) == out:
             raise ConfigError(
-                f"--out is {request.out}, but the page gets that name; end it in .json"
+                f"--out is {out}, but the page gets that name; end it in .json"
             )
 
 
@@ -152,18 +166,6 @@ def warn_of(
         )
 
 
-def hashes(asked: Asked, files: list[JudgedFile]) -> dict[str, str]:
-    """Return the SHA-256 of what was read, by name."""
-    found = {asked.name: asked.sha256} if asked.sha256 else {}
-    return found | {one.name: one.sha256 for one in files}
-
-
 def page_of(out: Path) -> Path:
     """Return where the page of a result goes."""
     return out.with_suffix(PAGE)
-
-
-def write_judgement(data: JudgementData, out: Path) -> None:
-    """Write a judgement as JSON, and as a page beside it."""
-    save_json(without_nan(data), out)
-    write_atomic(page_of(out), encode(render_judgement(data)))

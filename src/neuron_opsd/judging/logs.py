@@ -71,13 +71,9 @@ def is_likelihood(reply: Any) -> bool:
 def arguments_of(values: Values) -> list[tuple[str, str]]:
     """Return the first two arguments of each request of a row, as texts."""
     found = values.get("arguments")
-    rows: Sequence[Any] = ()
-    if isinstance(found, Mapping):
-        rows = list(found.values())
-    elif isinstance(found, list):
-        rows = found
+    rows = list(found.values()) if isinstance(found, Mapping) else found
     pairs = []
-    for row in rows:
+    for row in rows if isinstance(rows, list) else ():
         parts = list(row.values()) if isinstance(row, Mapping) else list(row)
         texts = [part if isinstance(part, str) else "" for part in (*parts, "", "")]
         pairs.append((texts[0], texts[1]))
@@ -177,7 +173,7 @@ def read_inspect(values: Values) -> list[Sample]:
         key=plain_key(values.get("id")),
         asks=asked_text(with_attached(values.get("input"), values)),
         number=count_of(values.get("epoch")),
-        confidence=columns_of(values.get("metadata") or {}).first(("confidence",)),
+        confidence=columns_of(values.get("metadata") or {}).get("confidence"),
         verdict=inspect_verdict(values.get("scores")),
     )
     if values.get("error") or not choices:

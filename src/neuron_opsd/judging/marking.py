@@ -21,7 +21,11 @@ from neuron_opsd.config.tables import config_from_table
 from neuron_opsd.data.formats.public_sets import PLAIN
 from neuron_opsd.data.questions import read_questions
 from neuron_opsd.records import Question
-from neuron_opsd.stages.scoring import normalised_gold, right_answers
+from neuron_opsd.stages.scoring import (
+    normalised_aliases,
+    normalised_gold,
+    right_answers,
+)
 
 SETTINGS: Final = "settings.json"
 """Beside the question files of a task: how answers are read."""
@@ -75,23 +79,16 @@ class Marker:
 
 @lru_cache(maxsize=64)
 def marker(questions: str) -> Marker:
-    """Return the marker of a question file that a task was exported with.
-
-    Args:
-        questions: The file; `SETTINGS` lies beside it.
-    """
+    """Return the marker of a task's question file, beside which `SETTINGS` lies."""
     path = Path(questions)
-    told = json.loads((path.parent / SETTINGS).read_text("utf-8"))
-    config = config_from_table(told)
+    config = config_from_table(json.loads((path.parent / SETTINGS).read_text("utf-8")))
     file = read_questions(path, config=QuestionsConfig(format=PLAIN))
     readers = readers_for(file.questions, config.answers, config.prompts.list_choices)
     gold = normalised_gold(file.questions, file.gold, readers)
-    right = {}
-    for question in file.questions:
-        texts = file.gold.aliases_of.get(question.id, ())
-        spelled = [readers[question.id].normalise(text, question) for text in texts]
-        aliases = [answer for answer in spelled if answer is not None]
-        right[question.id] = (gold[question.id], *aliases)
+    right = {
+        one.id: (gold[one.id], *normalised_aliases(one, file.gold, readers[one.id]))
+        for one in file.questions
+    }
     return Marker({one.id: one for one in file.questions}, readers, right, config)
 
 

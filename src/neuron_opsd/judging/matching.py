@@ -87,9 +87,6 @@ def most_likely(found: Sequence[Alternative], question: Question) -> tuple[str, 
     """Return the choice that is most likely, and its share of the likelihood.
 
     Of equal ones the first, as lm-eval has it.
-
-    Raises:
-        BadRowError: If the alternatives are not the question's choices.
     """
     if not question.choices:
         raise BadRowError(

@@ -25,9 +25,7 @@ from neuron_opsd.data.questions import QuestionFile, parse_table, read_questions
 from neuron_opsd.data.rows import BadRowError, FileRow, Problems, Table, Values
 from neuron_opsd.errors import DataError
 from neuron_opsd.judging.matching import Matcher, squeezed
-from neuron_opsd.judging.opening import open_samples
-from neuron_opsd.judging.reading import asked_rows
-from neuron_opsd.judging.samples import Shape
+from neuron_opsd.judging.reading import asked_rows, open_samples
 from neuron_opsd.prompts import resolve_prompts
 from neuron_opsd.records import GoldAnswers, Question
 from neuron_opsd.runs.gold_checks import check_gold
@@ -99,16 +97,12 @@ def own_questions(files: list[Path], config: Config) -> QuestionFile:
         return parsed(files, shape.asked, config, exact=shape.exact)
     except DataError as error:
         if shape.asked_otherwise is None:
-            raise DataError(without_test(str(error), shape)) from None
+            raise DataError(
+                f"{error}\nWithout --test, samples must carry their own question and "
+                f"answer (this file is read as {shape.name}); give the test set with "
+                "--test NAME=FILE"
+            ) from None
     return parsed(files, shape.asked_otherwise, config, exact=True)
-
-
-def without_test(error: str, shape: Shape) -> str:
-    """Say that a test set is missing, where a file carries no questions of its own."""
-    return (
-        f"{error}\nWithout --test, samples must carry their own question and answer "
-        f"(this file is read as {shape.name}); give the test set with --test NAME=FILE"
-    )
 
 
 def refuse_bad_rows(path: Path, config: Config) -> None:
@@ -128,8 +122,7 @@ def parsed(
     exact: bool,
 ) -> QuestionFile:
     """Return the questions of files as a file of questions is read."""
-    setting = config.questions.format
-    form = PLAIN if exact else format_of(setting, OWN)
+    form = PLAIN if exact else format_of(config.questions.format, OWN)
     rows = own_rows(files, asked, config)
     table = Table(str(files[0]), files[0].stem, rows, str)
     return parse_table(table, Reading(form, config.questions, labelled=True))
@@ -138,20 +131,25 @@ def parsed(
 def own_rows(
     files: list[Path], asked: Callable[[Values], Values], config: Config
 ) -> Iterator[FileRow]:
-    """Yield what is asked, once for each question; a later row must not differ."""
+    """Yield what is asked, once for each question; a later row must not differ.
+
+    A sample's own id takes the place of ids in the columns of its question.
+    """
     known: dict[str, tuple[int, str]] = {}
     for path in files:
         for row, _, sample in asked_rows(path, config):
             identity = sample.key or squeezed(sample.asks)
-            found = of_row(row, asked)
-            if isinstance(found, BadRowError):
-                yield FileRow(row.place, found)
+            try:
+                found = asked(row.good)
+            except BadRowError as error:
+                yield FileRow(row.place, error)
                 continue
-            digest = hash(repr(deciding(found)))
-            first, place = known.setdefault(identity, (digest, f"{path}, {row.place}"))
-            if place == f"{path}, {row.place}":
+            digest, here = hash(repr(deciding(found))), f"{path}, {row.place}"
+            first, place = known.setdefault(identity, (digest, here))
+            if place == here:
                 named = {"id": sample.key} if sample.key else {}
-                yield FileRow(row.place, {**without_ids(found), **named})
+                kept = {n: v for n, v in found.items() if squash(n) not in IDS}
+                yield FileRow(row.place, kept | named)
             elif first != digest:
                 yield FileRow(row.place, differs(identity, place))
 
@@ -161,20 +159,6 @@ def deciding(values: Values) -> list[tuple[str, Any]]:
     known = (*QUESTIONS, *PROMPTS, *CHOICES, *ANSWERS, *INDICES)
     pairs = [(squash(name), value) for name, value in values.items()]
     return sorted(p for p in pairs if p[0] in known or GROUP.fullmatch(p[0]))
-
-
-def without_ids(values: Values) -> Values:
-    """Return the columns that are no ids; a sample's own id takes their place."""
-    return {n: v for n, v in values.items() if squash(n) not in IDS}
-
-
-def of_row(row: FileRow, asked: Callable[[Values], Values]) -> Any:
-    """Return what a row asks, or why that is not known."""
-    assert not isinstance(row.values, BadRowError)
-    try:
-        return asked(row.values)
-    except BadRowError as error:
-        return error
 
 
 def differs(identity: str, place: str) -> BadRowError:

@@ -8,20 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
 from neuron_opsd.answers.confidences import Stated, read_confidence
 from neuron_opsd.answers.readers import Reader
 from neuron_opsd.answers.reasoning import all_marks, final_part
-from neuron_opsd.config import Config
-from neuron_opsd.data.rows import BadRowError, FileRow, Problems, Values, shorten
+from neuron_opsd.config import Config, QuestionsConfig
+from neuron_opsd.data.question_files import READERS, open_table, refuse_no_file
+from neuron_opsd.data.rows import (
+    BadRowError,
+    FileRow,
+    Problems,
+    Table,
+    Values,
+    digest_of,
+    shorten,
+)
 from neuron_opsd.errors import DataError
 from neuron_opsd.judging.findings import Findings
 from neuron_opsd.judging.logs import shape_of
 from neuron_opsd.judging.matching import Matcher, most_likely
-from neuron_opsd.judging.opening import open_samples
 from neuron_opsd.judging.samples import Sample, Shape
 from neuron_opsd.records import Question
 
@@ -33,12 +40,11 @@ LONG: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What stays of one sample."""
+    """What stays of one `Sample`."""
 
     place: str
     """Where it stands in its file."""
     number: int | None
-    """Its own number among the samples of its question."""
     answer: str | None
     finished: bool | None
     num_tokens: int | None
@@ -47,7 +53,6 @@ class Answered:
     likelihood: float | None
     """The share of its choice in the likelihood of all."""
     verdict: float | None
-    """What the file itself scored it."""
 
 
 @dataclass
@@ -63,10 +68,15 @@ class Answers:
     """Names of the shapes of its rows."""
     sha256: str = ""
 
-    @property
-    def num_samples(self) -> int:
-        """How many samples belong to a question."""
-        return sum(map(len, self.of.values()))
+
+def open_samples(path: Path, config: QuestionsConfig) -> Table:
+    """Return the rows of a file of samples, which is read as they are asked for."""
+    refuse_no_file(path)
+    if not path.name.lower().endswith(tuple(READERS)):
+        raise DataError(
+            f"{path} is no file of samples; allowed are {', '.join(READERS)}"
+        )
+    return open_table(path, config)
 
 
 def read_answers(
@@ -79,14 +89,8 @@ def read_answers(
     """Read the answers of a file of samples to some questions.
 
     Samples that have numbers are in their order, wherever they stand in the file.
-
-    Args:
-        path: The file.
-        matcher: Finds the question of each sample.
-        readers: Question id to reader.
-        config: Bounds of the file, and marks of reasoning.
-        confidence: Name of the column with stated confidences, ``doc.sure`` for one
-            within another; a usual name where it is empty.
+    `confidence` names the column with stated confidences, ``doc.sure`` one within
+    another; where it is empty the column has a usual name.
 
     Raises:
         DataError: For all bad rows at once, with file and line; or if the file is
@@ -138,7 +142,7 @@ class Collector:
 
     def samples(self, row: FileRow) -> list[Sample]:
         """Return the samples of a row."""
-        values = values_of(row)
+        values = row.good
         shape = shape_of(values)
         self.answers.shapes.setdefault(shape.name)
         if "filter" in values and shape.name.startswith("lm-eval"):
@@ -174,7 +178,8 @@ class Collector:
         Raises:
             BadRowError: If another sample has its number.
         """
-        digest = digest_of(sample)
+        wrote = sample.text if sample.text is not None else repr(sample.alternatives)
+        digest = digest_of(wrote, 12)
         if sample.number is not None:
             key = question.id, sample.number
             first, where = self.seen.setdefault(key, (digest, place))
@@ -275,19 +280,6 @@ def with_confidence(samples: list[Sample], values: Values, column: str) -> list[
     return [replace(sample, confidence=stated) for sample, stated in pairs]
 
 
-def digest_of(sample: Sample) -> bytes:
-    """Return a short hash of what a model wrote or was asked the likelihood of."""
-    text = sample.text if sample.text is not None else repr(sample.alternatives)
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).digest()
-
-
-def values_of(row: FileRow) -> Values:
-    """Return the values of a row that could be read."""
-    if isinstance(row.values, BadRowError):
-        raise row.values
-    return row.values
-
-
 def asked_rows(path: Path, config: Config) -> Iterator[tuple[FileRow, Shape, Sample]]:
     """Yield each row that can be read with its shape and the first of its samples.
 
@@ -295,8 +287,7 @@ def asked_rows(path: Path, config: Config) -> Iterator[tuple[FileRow, Shape, Sam
     """
     for row in open_samples(path, config.questions).rows:
         try:
-            values = values_of(row)
-            shape = shape_of(values)
-            yield row, shape, shape.read(values)[0]
+            shape = shape_of(row.good)
+            yield row, shape, shape.read(row.good)[0]
         except BadRowError:
             continue

@@ -69,25 +69,15 @@ class Sample:
     """Why there is no completion."""
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """The filled columns of a row by squashed name."""
-
-    values: Mapping[str, Any]
-    names: Mapping[str, str]
-    """Squashed name to the name in the file."""
-
-    def first(self, keys: Sequence[str]) -> Any:
-        """Return the first value that there is; `None` without one."""
-        return next((self.values[key] for key in keys if key in self.values), None)
+def columns_of(values: Values) -> Values:
+    """Return a row's filled columns by squashed name."""
+    columns = {squash(name): value for name, value in values.items()}
+    return {key: value for key, value in columns.items() if not is_missing(value)}
 
 
-def columns_of(values: Values) -> Columns:
-    """Return a row's filled columns."""
-    filled = {squash(name): value for name, value in values.items()}
-    names = {squash(name): name for name in values}
-    kept = {key: value for key, value in filled.items() if not is_missing(value)}
-    return Columns(kept, names)
+def first(columns: Values, keys: Sequence[str]) -> Any:
+    """Return the first of some columns that there is; `None` without one."""
+    return next((columns[key] for key in keys if key in columns), None)
 
 
 Read: TypeAlias = Callable[[Values], list[Sample]]
@@ -111,7 +101,7 @@ class Shape:
 def read_plain(values: Values) -> list[Sample]:
     """Return the samples of a row with columns of its own."""
     columns = columns_of(values)
-    found = columns.first(COMPLETIONS)
+    found = first(columns, COMPLETIONS)
     if found is None:
         names = ", ".join(map(repr, list(values)[:8]))
         raise BadRowError(
@@ -120,13 +110,15 @@ def read_plain(values: Values) -> list[Sample]:
         )
     whole = replace(
         identity(columns),
-        number=number_of(columns.first(NUMBERS)),
-        finished=ended(columns.first(ENDS)),
-        num_tokens=count_of(columns.first(TOKENS)),
-        confidence=columns.first(CONFIDENCES),
-        verdict=verdict_of(columns.first(VERDICTS)),
+        number=number_of(first(columns, NUMBERS)),
+        finished=ended(first(columns, ENDS)),
+        num_tokens=count_of(first(columns, TOKENS)),
+        confidence=first(columns, CONFIDENCES),
+        verdict=verdict_of(first(columns, VERDICTS)),
     )
-    if not is_several(found):
+    if not isinstance(found, list) or all(
+        isinstance(one, Mapping) and "role" in one for one in found
+    ):  # one completion, or one conversation
         return [replace(whole, text=text_of(found, "completion"))]
     stated = whole.confidence
     spread = isinstance(stated, list) and len(stated) == len(found)
@@ -140,31 +132,23 @@ def read_plain(values: Values) -> list[Sample]:
     ]
 
 
-def is_several(found: Any) -> bool:
-    """Say whether a value is a list of completions, and not one conversation."""
-    if not isinstance(found, list):
-        return False
-    return not all(isinstance(one, Mapping) and "role" in one for one in found)
-
-
 def merged(whole: Sample, one: Any) -> Sample:
     """Return one of several completions of a row: a text, or an object of vLLM's."""
     if not isinstance(one, Mapping):
         return replace(whole, text=text_of(one, "completion"))
     columns = columns_of(one)
-    said = columns.first(("message", "text", "content", *COMPLETIONS))
+    said = first(columns, ("message", "text", "content", *COMPLETIONS))
     return replace(
         whole,
         text=text_of(said, "completion"),
-        finished=ended(columns.first(ENDS)),
-        num_tokens=count_of(columns.first(TOKENS)),
+        finished=ended(first(columns, ENDS)),
+        num_tokens=count_of(first(columns, TOKENS)),
     )
 
 
-def identity(columns: Columns) -> Sample:
+def identity(columns: Values) -> Sample:
     """Return which question a row is about."""
-    key = columns.first(KEYS)
-    asks = columns.first((*QUESTIONS, *PROMPTS))
+    key, asks = first(columns, KEYS), first(columns, (*QUESTIONS, *PROMPTS))
     return Sample(key="" if key is None else plain_key(key), asks=asked_text(asks))
 
 
@@ -198,15 +182,14 @@ def text_of(found: Any, what: str) -> str:
         return found
     if isinstance(found, Mapping) and "content" in found:
         return "" if found["content"] is None else text_of(found["content"], what)
-    if isinstance(found, list) and found:
-        parts = [one for one in found if isinstance(one, Mapping)]
-        if len(parts) == len(found) and all("role" in one for one in parts):
-            return text_of(parts[-1], what)
-        if len(parts) == len(found) and all("type" in one for one in parts):
-            texts = [one.get("text") for one in parts if one["type"] == "text"]
+    if isinstance(found, list) and all(isinstance(one, Mapping) for one in found):
+        if not found:
+            return ""
+        if all("role" in one for one in found):
+            return text_of(found[-1], what)
+        if all("type" in one for one in found):
+            texts = [one.get("text") for one in found if one["type"] == "text"]
             return "\n".join(one for one in texts if isinstance(one, str))
-    if isinstance(found, list) and not found:
-        return ""
     raise BadRowError(f"{what} must be text, not {shorten(found)}")
 
 
@@ -248,12 +231,9 @@ def verdict_of(value: Any) -> float | None:
 def without_samples(values: Values) -> Values:
     """Return the columns of a row that may say what is asked."""
     columns = columns_of(values)
-    written = next((key for key in COMPLETIONS if key in columns.values), "")
-    return {
-        name: value
-        for name, value in values.items()
-        if squash(name) not in OF_SAMPLES and squash(name) != written
-    }
+    written = next((key for key in COMPLETIONS if key in columns), "")
+    passed = {*OF_SAMPLES, written}
+    return {name: value for name, value in values.items() if squash(name) not in passed}
 
 
 def is_server_reply(values: Values) -> bool:

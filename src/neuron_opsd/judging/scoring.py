@@ -1,4 +1,4 @@
-"""Answers meet gold: scores of questions, and verdicts on single samples."""
+"""Answers meet gold: scores of questions, verdicts on samples, files in pairs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,19 @@ from neuron_opsd.judging.findings import Findings
 from neuron_opsd.judging.questions import Asked
 from neuron_opsd.judging.reading import Answered, Answers
 from neuron_opsd.method.calibration import METRICS, columns_of, measure
-from neuron_opsd.method.resampling import resample
+from neuron_opsd.method.resampling import resample, resampled_difference
+from neuron_opsd.method.statistics import bootstrap_p_values, mcnemar
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import Question
 from neuron_opsd.records import StoredSummary as Summary
 from neuron_opsd.records.scores import Interval, QuestionScore
+from neuron_opsd.results.judging import Paired
 from neuron_opsd.seeds import generator
-from neuron_opsd.stages.scoring import right_answers, score_rollouts
+from neuron_opsd.stages.scoring import (
+    normalised_aliases,
+    right_answers,
+    score_rollouts,
+)
 from neuron_opsd.storage.caching import MEMORY, Workspace
 from neuron_opsd.storage.verdicts import num_unsettled, settle_equality
 
@@ -49,8 +55,12 @@ def score(answers: Answers, asked: Asked, config: Config, progress: Progress) ->
     work = Workspace(config, MEMORY, progress)
     verdicts = settle_equality(work, answers.name, questions, scored)
     scores = scored(questions)
-    unknown = unknown_measures(answers)
-    if "mean_length" in unknown:
+    samples = [one for own in answers.of.values() for one in own]
+    unknown = set()
+    if all(one.finished is None for one in samples):
+        unknown.add("truncation")
+    if any(one.num_tokens is None for one in samples):
+        unknown.add("mean_length")
         scores = tuple(replace(one, mean_length=NO_NUMBER) for one in scores)
     judged = {
         question.id: judged_samples(question, answers.of[question.id], one, asked)
@@ -58,7 +68,7 @@ def score(answers: Answers, asked: Asked, config: Config, progress: Progress) ->
     }
     count_missing(answers, asked)
     count_disagreements(judged, answers.findings)
-    return Scored(scores, judged, num_unsettled(verdicts), unknown)
+    return Scored(scores, judged, num_unsettled(verdicts), frozenset(unknown))
 
 
 def summaries(question: Question, own: Sequence[Answered]) -> Iterator[Summary]:
@@ -78,38 +88,21 @@ def summaries(question: Question, own: Sequence[Answered]) -> Iterator[Summary]:
         )
 
 
-def unknown_measures(answers: Answers) -> frozenset[str]:
-    """Return the measures that some sample of a file says nothing about."""
-    samples = [one for own in answers.of.values() for one in own]
-    unknown = {
-        "truncation": all(one.finished is None for one in samples),
-        "mean_length": any(one.num_tokens is None for one in samples),
-    }
-    return frozenset(name for name, is_unknown in unknown.items() if is_unknown)
-
-
 def judged_samples(
     question: Question, own: Sequence[Answered], found: QuestionScore, asked: Asked
 ) -> list[Judged]:
     """Say of each sample of a question whether it is right and backs the vote."""
     reader, majority = asked.readers[question.id], found.majority_answer
-    aliases = asked.gold.aliases_of.get(question.id, ())
-    spelled = [reader.normalise(text, question) for text in aliases]
-    right = [found.gold_answer, *(one for one in spelled if one is not None)]
+    right = [found.gold_answer, *normalised_aliases(question, asked.gold, reader)]
     read = [one.answer for one in own if one.answer is not None]
-    correct = right_answers(read, right, reader)
+    verdicts = right_answers(read, right, reader)
+    correct = {answer for answer, is_right in verdicts.items() if is_right}
     backing = {
-        answer: majority is not None and reader.same(majority, answer)
+        answer
         for answer in set(read)
+        if majority is not None and reader.same(majority, answer)
     }
-    return [
-        Judged(
-            one,
-            one.answer is not None and correct[one.answer],
-            one.answer is not None and backing[one.answer],
-        )
-        for one in own
-    ]
+    return [Judged(one, one.answer in correct, one.answer in backing) for one in own]
 
 
 def count_missing(answers: Answers, asked: Asked) -> None:
@@ -121,13 +114,11 @@ def count_missing(answers: Answers, asked: Asked) -> None:
             answers.findings.add("missing", question.id)
         elif count < most:
             answers.findings.add("fewer", f"{question.id} has {count} of {most}")
-    stated = [one.stated is not None for own in answers.of.values() for one in own]
-    if not any(stated):
-        return
-    for own in answers.of.values():
-        for one in own:
-            if one.stated is None:
-                answers.findings.add("no confidence", one.place)
+    samples = [one for own in answers.of.values() for one in own]
+    unstated = [one.place for one in samples if one.stated is None]
+    if len(unstated) < len(samples):
+        for place in unstated:
+            answers.findings.add("no confidence", place)
 
 
 def count_disagreements(
@@ -179,3 +170,46 @@ def known(
         for name, one in measures.items()
         if name not in unknown and math.isfinite(one.value)
     }
+
+
+def paired(
+    names: tuple[str, str], first: Scored, second: Scored, test: str, config: Config
+) -> Paired | None:
+    """Compare two files on the questions of both; `None` where there is none."""
+    one, other = (
+        {score.question_id: score for score in found.scores}
+        for found in (first, second)
+    )
+    common = [question for question in one if question in other]
+    if not common:
+        return None
+    before, after = ([found[name] for name in common] for found in (one, other))
+    num_bins = config.evaluation.num_bins
+    drawn = resampled_difference(
+        measure,
+        columns_of(before, num_bins),
+        columns_of(after, num_bins),
+        len(common),
+        config.evaluation.num_resamples,
+        generator(config.seed, "bootstrap", test),
+    )
+    change = known(
+        dict(zip(METRICS, drawn.intervals(), strict=True)),
+        first.unknown | second.unknown,
+    )
+    p_values = zip(METRICS, bootstrap_p_values(drawn.values, drawn.draws), strict=True)
+    right = [
+        (score.majority_correct, again.majority_correct)
+        for score, again in zip(before, after, strict=True)
+    ]
+    only_first, only_second = right.count((True, False)), right.count((False, True))
+    return Paired(
+        *names,
+        len(common),
+        (len(one) - len(common), len(other) - len(common)),
+        change,
+        {name: p_value for name, p_value in p_values if name in change},
+        only_first,
+        only_second,
+        mcnemar(only_first, only_second),
+    )

@@ -50,9 +50,8 @@ def score_rollouts(
         )
     scores = []
     for question in questions:
-        reader, texts = readers[question.id], gold.aliases_of.get(question.id, ())
-        spelled = [reader.normalise(text, question) for text in texts]
-        aliases = [answer for answer in spelled if answer is not None]
+        reader = readers[question.id]
+        aliases = normalised_aliases(question, gold, reader)
         own, right = sampled[question.id], gold_of[question.id]
         scores.append(score_question(own, right, reader, aliases))
     return tuple(scores)
@@ -84,6 +83,15 @@ def normalised_gold(
             "read: one line, or a worked solution whose last line begins with ####"
         )
     return gold_of
+
+
+def normalised_aliases(
+    question: Question, gold: GoldAnswers, reader: Reader
+) -> list[str]:
+    """Return the other right answers of a question, those that can be read."""
+    texts = gold.aliases_of.get(question.id, ())
+    spelled = (reader.normalise(text, question) for text in texts)
+    return [answer for answer in spelled if answer is not None]
 
 
 def score_question(

@@ -182,11 +182,6 @@ def only_of(cells: Cells, keys: tuple[str, ...], role: str) -> str | None:
     return filled[0] if filled else None
 
 
-def show(cells: Cells, key: str) -> str:
-    """Write a column's name and value for a message."""
-    return f"{cells.name(key)} {shorten(cells.values.get(key))}"
-
-
 How: TypeAlias = (
     Literal["auto", "exact", "text", "letter", "index", "index-from-0", "index-from-1"]
     | Literal["truth", "aliases", "final-line", "box"]

@@ -105,15 +105,14 @@ def lettered(value: Any, item: Item) -> int | None:
     """Return the choice whose key or letter a value is, alone or with its text."""
     if not isinstance(value, str):
         return None
-    exact = place_of_key(value, item)
-    match = KEYED.fullmatch(value)
-    if exact is not None or match is not None:
-        return place_of_key(match[1], item) if match is not None else exact
-    match = WITH_TEXT.fullmatch(value)
-    place = None if match is None else place_of_key(match[1], item)
-    if place is None or match is None:
-        return None
-    return place if fold(match[2]) == fold(item.choices[place]) else None
+    if match := KEYED.fullmatch(value):
+        return place_of_key(match[1], item)
+    place, match = place_of_key(value, item), WITH_TEXT.fullmatch(value)
+    if place is not None or match is None:
+        return place
+    place = place_of_key(match[1], item)
+    right = place is not None and fold(match[2]) == fold(item.choices[place])
+    return place if right else None
 
 
 def place_of_key(key: str, item: Item) -> int | None:
@@ -185,8 +184,9 @@ def place_by_file(
     value: Any, answer: RawAnswer, item: Item, evidence: Evidence
 ) -> int | None:
     """Return the place that an answer gives, the other rows of its file considered."""
-    if isinstance(value, bool):
-        return place_of_truth(item.choices, true=value)
+    if isinstance(value, bool):  # the only choice that says yes, or no
+        said = [WORDS.get(fold(choice)) == value for choice in item.choices]
+        return said.index(True) if said.count(True) == 1 else None
     text, letter = equal_choice(value, item.choices), lettered(value, item)
     number = whole(value)
     if number is not None and item.keys and item.keys[0].isdigit():
@@ -204,12 +204,6 @@ def place_by_file(
         f"letter of {shorten(item.choices[letter])}, and other rows do not show which "
         "is meant; set questions.answers=letter or text"
     )
-
-
-def place_of_truth(choices: Sequence[str], *, true: bool) -> int | None:
-    """Return the only choice that says yes, or no."""
-    places = [n for n, text in enumerate(choices) if WORDS.get(fold(text)) == true]
-    return places[0] if len(places) == 1 else None
 
 
 def numbered_key(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -20,7 +19,7 @@ from neuron_opsd.data.formats.cells import (
     squash,
 )
 from neuron_opsd.data.formats.fields import parse_choices, structure
-from neuron_opsd.data.rows import BadRowError
+from neuron_opsd.data.rows import BadRowError, repeated
 
 Texts: TypeAlias = tuple[str, ...]
 
@@ -93,10 +92,10 @@ def keyed_choices(value: dict[Any, Any], name: str) -> tuple[Texts, Texts]:
             f"has {wrong[0]!r}"
         )
     keys = [key.strip() for key in keys]
-    counts = Counter(key.casefold() for key in keys)
-    twice = [key for key in keys if counts[key.casefold()] > 1]
-    if twice:
-        raise BadRowError(f"{name} has two choices with the key {twice[0]!r}")
+    folded = [key.casefold() for key in keys]
+    if (twice := repeated(folded)) is not None:
+        key = keys[folded.index(twice)]
+        raise BadRowError(f"{name} has two choices with the key {key!r}")
     return parse_choices(texts, name), tuple(keys)
 
 

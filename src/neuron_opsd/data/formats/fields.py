@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import ast
-import io
 import json
 import re
 import string
-import token
-import tokenize
 import warnings
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from neuron_opsd.data.formats.cells import Cells, How, RawAnswer, is_blank
 from neuron_opsd.data.json_text import STRICT, refuse_constant
-from neuron_opsd.data.rows import BadRowError, kind_of, shorten
+from neuron_opsd.data.rows import BadRowError, kind_of, repeated, shorten
 from neuron_opsd.records import Message, Role
 
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -29,6 +25,11 @@ NUMBER = re.compile(r"\s*(?=\(?\d+[).:])\(?(\d{1,2})(?:\)\.?|[.:](?=\s))\s*(?=\S
 """The same with a number, as in ``2. Paris``, which 2.5 is not."""
 NOTHING = ("nan", "NaN", "<NA>")
 """What pandas and NumPy print where a value is missing."""
+LITERAL = re.compile(
+    r"""'(?!'')(?:[^'\\\n]|\\.)*+'|"(?!"")(?:[^"\\\n]|\\.)*+\"""", re.DOTALL
+)
+"""A text as Python spells it on one line, without a prefix."""
+PYTHON_LIST = re.compile(rf"\[(?:[ \t\f\r\n,]|{LITERAL.pattern})*+\]", re.DOTALL)
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 EATEN = re.compile(
@@ -159,14 +160,11 @@ class RepeatedChoiceError(BadRowError):
 
 def refuse_repeated(choices: Sequence[str]) -> None:
     """Refuse choices of which two are the same text."""
-    if len(set(choices)) == len(choices):
-        return
-    counts = Counter(choices)
-    twice = next(choice for choice in choices if counts[choice] > 1)
-    raise RepeatedChoiceError(
-        f"the choice {shorten(twice)} appears twice; fix the row, or leave such rows "
-        "out with questions.drop_repeated_choices=true"
-    )
+    if (twice := repeated(choices)) is not None:
+        raise RepeatedChoiceError(
+            f"the choice {shorten(twice)} appears twice; fix the row, or leave such "
+            "rows out with questions.drop_repeated_choices=true"
+        )
 
 
 def without_keys(choices: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -220,16 +218,10 @@ def python_list(text: str) -> Any:
     ``['a' 'b']`` is how NumPy prints two texts, and how Python spells one; so the
     literals are counted one by one, and all or none must be parted by commas.
     """
-    parts = list_tokens(text.strip())
-    if len(parts) < 2 or parts[0].string != "[" or parts[-1].string != "]":
+    if not PYTHON_LIST.fullmatch(text.strip()):
         return text
-    inner = parts[1:-1]
-    literals = [part.string for part in inner if part.type == token.STRING]
-    commas = [part.string for part in inner if part.type != token.STRING]
-    prefixed = any(literal[0] not in "'\"" for literal in literals)
-    if prefixed or any(comma != "," for comma in commas):
-        return text
-    if commas and len(commas) not in (len(literals) - 1, len(literals)):
+    literals, commas = LITERAL.findall(text), LITERAL.sub("", text).count(",")
+    if commas and commas not in (len(literals) - 1, len(literals)):
         return text
     try:
         with warnings.catch_warnings():
@@ -237,22 +229,6 @@ def python_list(text: str) -> Any:
             return [ast.literal_eval(literal) for literal in literals]
     except (SyntaxError, ValueError, SyntaxWarning, DeprecationWarning):
         return text
-
-
-def list_tokens(text: str) -> list[tokenize.TokenInfo]:
-    """Return the literals, commas and brackets of a text; none if it holds more."""
-    space = {token.NEWLINE, token.ENDMARKER, tokenize.NL}
-    parts: list[tokenize.TokenInfo] = []
-    try:
-        for part in tokenize.generate_tokens(io.StringIO(text).readline):
-            if part.type in space:
-                continue
-            if part.type != token.STRING and part.string not in ("[", "]", ","):
-                return []
-            parts.append(part)
-    except (tokenize.TokenError, SyntaxError, IndentationError):
-        return []
-    return parts
 
 
 def joined(*texts: Any) -> str:

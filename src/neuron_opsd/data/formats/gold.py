@@ -47,21 +47,16 @@ def free_texts(answer: RawAnswer) -> tuple[str, ...]:
         listed = structure(value)
         is_texts = isinstance(listed, list) and all(isinstance(t, str) for t in listed)
         value = listed if is_texts and listed else value
-    if isinstance(value, Mapping):
-        value = aliases_of(value, answer.column)
+    if isinstance(value, Mapping):  # as TriviaQA has it
+        if is_blank(value.get("value")):
+            raise BadRowError(f"{answer.column} is an object without a value")
+        value = [value["value"], *(value.get("aliases") or [])]
     if isinstance(value, list):
         texts = [one_text(part, answer) for part in value]
         if not texts:
             raise BadRowError(f"{answer.column} is an empty list")
         return tuple(dict.fromkeys(texts))
     return (one_text(value, answer),)
-
-
-def aliases_of(value: Mapping[str, Any], column: str) -> list[Any]:
-    """Return the value and the aliases of an answer as TriviaQA has it."""
-    if is_blank(value.get("value")):
-        raise BadRowError(f"{column} is an object without a value")
-    return [value["value"], *(value.get("aliases") or [])]
 
 
 def one_text(value: Any, answer: RawAnswer) -> str:
@@ -88,13 +83,8 @@ def one_text(value: Any, answer: RawAnswer) -> str:
             f"{answer.column} is {text!r}, which is written for a missing value; leave "
             "the field empty"
         )
-    if answer.how in FORMS:
-        return formed(text, answer)
-    return text
-
-
-def formed(text: str, answer: RawAnswer) -> str:
-    """Return the final answer within a worked one."""
+    if answer.how not in FORMS:
+        return text
     found, form = FORMS[answer.how]
     final = found(text)
     if not final:
@@ -106,9 +96,9 @@ def formed(text: str, answer: RawAnswer) -> str:
 
 def after_mark(text: str) -> str | None:
     """Return what stands after the last ``####``."""
-    lines = (line.strip() for line in reversed(text.split("\n")))
-    final = next((line for line in lines if line.startswith(FINAL_MARK)), None)
-    return None if final is None else final.removeprefix(FINAL_MARK).strip()
+    lines = [line.strip() for line in text.split("\n")]
+    finals = [line for line in lines if line.startswith(FINAL_MARK)]
+    return finals[-1].removeprefix(FINAL_MARK).strip() if finals else None
 
 
 UNKNOWN: Final = ("notfound",)

@@ -60,22 +60,22 @@ class FileNotes:
         dropped: Sequence[str],
     ) -> tuple[str, ...]:
         """Return what is worth a line about how a file was read."""
+        renamed = [f"{column!r} as {role}" for column, role in self.renamed]
         found = [
             f"read as {public.title}{public.note}" if public is not None else "",
-            self.renamed_note(),
+            f"read {', '.join(renamed)}" if renamed else "",
             *self.found,
             self.base_note(evidence),
             self.letters_note(),
             self.point_note(),
             self.entity_note(),
-            dropped_note(dropped),
         ]
+        if dropped:
+            rows = "1 row was" if len(dropped) == 1 else f"{len(dropped)} rows were"
+            found.append(
+                f"{rows} left out, as a choice appears twice: {listing(dropped)}"
+            )
         return tuple(f"{name}: {note}" for note in found if note)
-
-    def renamed_note(self) -> str:
-        """Say which columns stand for others."""
-        pairs = [f"{column!r} as {role}" for column, role in self.renamed]
-        return f"read {', '.join(pairs)}" if pairs else ""
 
     def base_note(self, evidence: Evidence) -> str:
         """Say from what the answers count, where no 0 among them shows it."""
@@ -118,11 +118,3 @@ class FileNotes:
         mark, count = self.entities.most_common(1)[0]
         rows = "row holds" if count == 1 else "rows hold"
         return f"{count} {rows} {mark!r}, which the model sees as it stands"
-
-
-def dropped_note(dropped: Sequence[str]) -> str:
-    """Say which rows were left out."""
-    if not dropped:
-        return ""
-    rows = "1 row was" if len(dropped) == 1 else f"{len(dropped)} rows were"
-    return f"{rows} left out, as a choice appears twice: {listing(dropped)}"

@@ -43,6 +43,18 @@ def has_aliases(cells: Cells) -> bool:
     return isinstance(answer, Mapping) and "value" in answer
 
 
+def is_worked(cells: Cells) -> bool:
+    """Say whether a row's answer is a solution with its result after ``####``."""
+    answer = cells.get("answer")
+    return isinstance(answer, str) and "\n####" in f"\n{answer}"
+
+
+def is_boxed(cells: Cells) -> bool:
+    r"""Say whether a row's answer is a solution with its result in ``\boxed{}``."""
+    answer = cells.get("answer")
+    return isinstance(answer, str) and bool(last_boxed(answer))
+
+
 @dataclass(frozen=True, slots=True)
 class PublicSet:
     """One public set, or a shape that several share."""
@@ -184,7 +196,7 @@ SETS: Final = (
     PublicSet(
         *("gsm8k", "GSM8K", ("question", "answer")),
         *(set_readers.free_answers("final-line"), "MIT"),
-        fits=lambda cells: is_worked(cells.get("answer")),
+        fits=is_worked,
         by_answer=True,
         note="; its answers are the texts after ####",
         reader="number",
@@ -192,7 +204,7 @@ SETS: Final = (
     PublicSet(
         *("boxed", r"worked solutions with \boxed{}", ("question", "answer")),
         *(set_readers.free_answers("box"), "that of the set"),
-        fits=lambda cells: is_boxed(cells.get("answer")),
+        fits=is_boxed,
         by_answer=True,
         note=r"; its answers are the contents of the last \boxed{}",
         reader="latex",
@@ -214,16 +226,6 @@ SETS: Final = (
 """In the order in which they are tried; the first that fits a row reads it."""
 
 BY_NAME: Final[Mapping[str, PublicSet]] = {one.name: one for one in SETS}
-
-
-def is_worked(answer: object) -> bool:
-    """Say whether an answer is a solution with its result after ``####``."""
-    return isinstance(answer, str) and "\n####" in f"\n{answer}"
-
-
-def is_boxed(answer: object) -> bool:
-    r"""Say whether an answer is a solution with its result in ``\boxed{}``."""
-    return isinstance(answer, str) and bool(last_boxed(answer))
 
 
 def recognise(cells: Cells, *, labelled: bool) -> PublicSet | None:
@@ -273,9 +275,3 @@ def check_name(name: str) -> None:
         f"questions.format (--format) is {name!r}, but it must be one of "
         f"{', '.join(names)}{hint}"
     )
-
-
-def names_of(cells: Cells) -> str:
-    """Name the filled columns of a row."""
-    names = cells.written.items()
-    return ", ".join(repr(one) for key, one in names if not is_missing(cells.get(key)))

@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from hashlib import blake2b
 from typing import Any, Final
 
 from neuron_opsd.data.formats.cells import ANSWERS, IDS, INDICES, squash
-from neuron_opsd.data.rows import BadRowError, FileRow, Values, shorten
+from neuron_opsd.data.rows import BadRowError, FileRow, Values, digest_of, shorten
 
 RESPONSES: Final = ("resps", "filtered_resps")
 """One of which stands beside the `doc` of lm-eval."""
@@ -64,7 +63,7 @@ class SampleLogs:
         self.found[tool] = None
         name = json.dumps(number, default=str)
         text = json.dumps(question, sort_keys=True, default=str)
-        digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        digest = digest_of(text)
         if number is not None and self.seen.get(name) == digest:
             self.num_repeated += 1
             return
@@ -107,7 +106,12 @@ def inspect(values: Values) -> Values:
         with_attached(values[name], values) for name in ("input", "target")
     )
     if isinstance(asked, list):
-        asked = [without_rest(message) for message in asked]
+        asked = [
+            {key: message[key] for key in message if key in KEPT}
+            if isinstance(message, Mapping)
+            else message
+            for message in asked
+        ]
     if isinstance(target, list) and len(target) == 1:
         (target,) = target
     question = {"id": values["id"], "prompt": asked}
@@ -116,13 +120,6 @@ def inspect(values: Values) -> Values:
     if target:
         question["answer"] = target
     return question
-
-
-def without_rest(message: Any) -> Any:
-    """Return a message without what inspect keeps besides who says what."""
-    if not isinstance(message, Mapping):
-        return message
-    return {key: value for key, value in message.items() if key in KEPT}
 
 
 def with_attached(value: Any, sample: Values) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from neuron_opsd.data.formats.cells import (
     Cells,
@@ -113,7 +113,12 @@ def read_mmlu_pro(cells: Cells) -> Item:
     """Read MMLU-Pro: a letter and an index from 0, which must agree."""
     options = structure(need(cells, "options"))
     if isinstance(options, list):
-        options = without_padding(options)
+        kept = list(options)
+        while kept and kept[-1] == PADDING:
+            kept.pop()
+        # `PADDING` once may be a choice.
+        if len(options) == FULL or len(options) - len(kept) > 1:
+            options = kept
     return Item(
         asked(text_of(cells, "question")),
         parse_choices(options, cells.name("options")),
@@ -123,15 +128,6 @@ def read_mmlu_pro(cells: Cells) -> Item:
         ),
         id=identity(cells),
     )
-
-
-def without_padding(options: list[Any]) -> list[Any]:
-    """Return options without what fills them up to ten; `N/A` once may be a choice."""
-    kept = list(options)
-    while kept and kept[-1] == PADDING:
-        kept.pop()
-    filled = len(options) == FULL or len(options) - len(kept) > 1
-    return kept if filled else options
 
 
 def read_columns(

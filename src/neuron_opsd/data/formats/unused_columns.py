@@ -24,12 +24,11 @@ from neuron_opsd.data.formats.cells import (
     QUESTIONS,
     Cells,
     is_blank,
-    show,
     squash,
 )
 from neuron_opsd.data.formats.columns import grouped
 from neuron_opsd.data.formats.fields import structure
-from neuron_opsd.data.rows import BadRowError, kind_of
+from neuron_opsd.data.rows import BadRowError, kind_of, shorten
 from neuron_opsd.records import Message
 
 WORD: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
@@ -94,16 +93,16 @@ def refuse_choices(cells: Cells, unread: Sequence[str], *, labelled: bool) -> No
     if not KEYS_OF_ANSWERS.isdisjoint(cells.written):
         several.add("answers")
     for key in unread:
+        value = cells.values.get(key)
         sure = key in several or any(word in key for word in NOT_ANSWERS)
         answer = is_like(key, LIKE_ANSWERS, ANSWERS)
-        if is_blank(cells.values.get(key)) or (answer and not (labelled or sure)):
+        if is_blank(value) or (answer and not (labelled or sure)):
             continue
-        listed = is_list(cells.values.get(key))
+        listed = is_list(value)
         like = listed or is_like(key, LIKE_CHOICES, CHOICES)
         if not sure and (key in ANSWERS or not like):
             continue
-        kind = kind_of(cells.values.get(key))
-        what = "is a list of texts" if listed else f"holds {kind}"
+        what = "is a list of texts" if listed else f"holds {kind_of(value)}"
         call = "choices, or answer," if answer else "choices,"
         raise BadRowError(
             f"{cells.name(key)!r} {what} and may be choices, but is not read; call it "
@@ -141,11 +140,12 @@ ROW_WORDS: Final = ("answer", *LIKE_CHOICES)
 def refuse_answers(cells: Cells, unread: Sequence[str]) -> None:
     """Refuse a column that seems to hold the answer where none was found."""
     for key in unread:
-        if is_like(key, LIKE_ANSWERS, ANSWERS) and not is_blank(cells.values.get(key)):
+        value = cells.values.get(key)
+        if is_like(key, LIKE_ANSWERS, ANSWERS) and not is_blank(value):
             raise BadRowError(
-                f"{show(cells, key)} may be the answer, but is not read; call the "
-                "column answer, name the set with --format, or ignore it with "
-                "--format plain"
+                f"{cells.name(key)} {shorten(value)} may be the answer, but is not "
+                "read; call the column answer, name the set with --format, or ignore "
+                "it with --format plain"
             )
 
 
