@@ -1,7 +1,7 @@
 """Which feed-forward neurons a completion used.
 
 Scores arrive one layer at a time for all tokens of a batch and are cut down at once, so
-memory holds one layer's scores and what the rule keeps, never ``(T, L, F)``.
+memory never holds ``(T, L, F)``.
 
 Axes: T tokens of one completion or of one chunk of it, N tokens of a batch, B
 completions, C chunks of them, K entries kept, L layers, F neurons of a layer.
@@ -9,9 +9,9 @@ completions, C chunks of them, K entries kept, L layers, F neurons of a layer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -71,8 +71,8 @@ def scaled_sizes(
 ) -> Sizes:
     """Return the sizes asked for, or the paper's scaled to a model's size.
 
-    The paper keeps 2,000 of 9,728 neurons a layer and 5,000 of 36 layers' 350,208.
-    A model at least that large gets just these numbers; a smaller one the same share.
+    The paper keeps 2,000 of 9,728 neurons a layer and 5,000 of 36 layers' 350,208; a
+    smaller model keeps the same share.
     """
     share = min(1.0, num_neurons / PAPER_NUM_NEURONS)
     total = num_layers * num_neurons / (PAPER_NUM_LAYERS * PAPER_NUM_NEURONS)
@@ -96,7 +96,7 @@ class NeuronCounter:
         """Take one layer's contribution scores ``(N, F)``; layers come in order.
 
         Raises:
-            NotFiniteError: If one is no number: it would be taken for the largest and
+            NotFiniteError: If one is no number, which would be taken for the largest and
                 then left out. The error's places are completions'.
         """
         if not torch.stack(torch.aminmax(scores)).isfinite().all():
@@ -113,16 +113,6 @@ class NeuronCounter:
     def finish(self) -> list[Activated]:
         """Return the sets of every completion of the batch."""
         return [cut(found, self.keep) for found in self._lists.finish()]
-
-
-class Lists(Protocol):
-    """What one rule keeps of a batch of completions."""
-
-    def add(self, layer: int, scores: Tensor) -> None:
-        """Take one layer's scores ``(N, F)``."""
-
-    def finish(self) -> list[Found]:
-        """Return the counted neurons of every completion."""
 
 
 class FlatLists:
@@ -195,8 +185,7 @@ class TokenLists:
 class NeufsLists:
     """The lists of `flat`, united as the public NeuFS code does.
 
-    Its loop runs over ``range(max_position)``, so the last position of the answer span
-    is left out and a one-token answer has no neurons.
+    Its loop leaves out the last position of the answer, so a one-token answer has none.
     """
 
     def __init__(self, lengths: Sequence[int], sizes: Sizes) -> None:
@@ -226,7 +215,10 @@ class NeufsLists:
         ]
 
 
-LISTS: Final[Mapping[str, Callable[[Sequence[int], Sizes], Lists]]] = {
+Lists: TypeAlias = FlatLists | TokenLists | NeufsLists
+"""What one rule keeps of a batch of completions."""
+
+LISTS: Final[Mapping[Rule, type[Lists]]] = {
     "flat": FlatLists,
     "per-token": TokenLists,
     "neufs": NeufsLists,
@@ -240,10 +232,7 @@ def chunks_of(length: int, chunk_tokens: int) -> list[int]:
 
 
 def by_length(scores: Tensor, lengths: Sequence[int]) -> Tensor:
-    """Bring ``(N, F)`` to ``(C, T, F)``, one row per length, minus infinity beyond.
-
-    So that one call looks at all rows of a batch, on all processors.
-    """
+    """Bring ``(N, F)`` to ``(C, T, F)``, one row per length, minus infinity beyond."""
     longest = max(lengths)
     if all(length == longest for length in lengths):
         return scores.view(len(lengths), longest, -1)

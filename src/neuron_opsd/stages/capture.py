@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from torch import Tensor
 
 from neuron_opsd.config import Config, NeuronsConfig
 from neuron_opsd.errors import DataError, naming
+from neuron_opsd.method.contexts.search import medoid_of
 from neuron_opsd.method.neurons import Activated, NeuronCounter, Sizes, scaled_sizes
-from neuron_opsd.models.roles import (
-    Capturer,
-    LanguageModel,
-    ModelFacts,
-    Tokenizer,
-)
-from neuron_opsd.records import Completion, NeuronSet, Pair, TokenIds
+from neuron_opsd.models.roles import Capturer, LanguageModel, ModelFacts, Tokenizer
+from neuron_opsd.records import Completion, NeuronSet, Pair, Rollout, TokenIds
+from neuron_opsd.records.states import Medoid
 from neuron_opsd.stages.rollouts import PromptedQuestion
 
 
@@ -135,6 +133,39 @@ def capture_pairs(
     return capture_neurons(model, ids, chosen, config.neurons, tokens)
 
 
+def find_medoids(
+    model: LanguageModel,
+    answered: Sequence[tuple[PromptedQuestion, tuple[Rollout, ...]]],
+    config: Config,
+) -> list[Medoid]:
+    """Return for each question its rollout whose neurons are most like the others'.
+
+    Neurons of all its sampled rollouts are read; those with the same tokens share a
+    pass. Only one with an answer that can be read is chosen.
+
+    Raises:
+        NotFiniteError: If a score is no number.
+    """
+    distinct = {
+        (place, one.completion.token_ids): (asked, one.completion)
+        for place, (asked, rollouts) in enumerate(answered)
+        for one in rollouts
+    }
+    found = capture_answers(model, list(distinct.values()), config)
+    sets = {key: one.neuron_ids for key, one in zip(distinct, found, strict=True)}
+    prompts = model.encode_all([asked.prompt for asked, _ in answered])
+    medoids = []
+    for place, (asked, rollouts) in enumerate(answered):
+        tokens = [one.completion.token_ids for one in rollouts]
+        readable = [one.answer is not None for one in rollouts]
+        chosen = medoid_of([sets[place, ids] for ids in tokens], readable)
+        index = None if chosen is None else rollouts[chosen[0]].index
+        distance = None if chosen is None else chosen[1]
+        num_read = sum(len(prompts[place]) + len(ids) for ids in set(tokens))
+        medoids.append(Medoid(asked.question.id, index, distance, num_read))
+    return medoids
+
+
 def not_read(question_ids: Sequence[str]) -> list[NeuronSet]:
     """Return what stands for questions whose neurons nobody asks for."""
     ids, scores = np.empty(0, np.uint32), np.empty(0, np.float32)
@@ -163,12 +194,7 @@ def capture_neurons(
         chosen = [pairs[i] for i in batch]
         counter = NeuronCounter([len(c) for _, c in chosen], config.rule, sizes)
         with naming([question_ids[i] for i in batch]):
-            model.capture(
-                chosen,
-                config.value,
-                counter.add,
-                half_projections=config.rule == "neufs",
-            )
+            read_scores(model, chosen, counter.add, config)
         found.update(zip(batch, counter.finish(), strict=True))
 
     model.room.each_pass(pairs, read_off, tokens_per_batch)
@@ -182,3 +208,14 @@ def capture_neurons(
         )
         for i, question_id in enumerate(question_ids)
     ]
+
+
+def read_scores(
+    model: Capturer,
+    pairs: Sequence[Pair],
+    take: Callable[[int, Tensor], None],
+    config: NeuronsConfig,
+) -> None:
+    """Hand on the contribution scores of pairs, layer by layer, from one pass."""
+    half = config.rule == "neufs"
+    model.capture(pairs, config.value, take, half_projections=half)

@@ -86,8 +86,12 @@ def hear(
         some = hear_choices(model, [probes[i] for i in among], config)
         found.update(zip(among, some, strict=True))
     if free:
-        listen = hear_written if num_written else hear_scored
-        some = listen(model, [probes[i] for i in free], config, num_written)
+        put = [probes[i] for i in free]
+        some = (
+            hear_written(model, put, config, num_written)
+            if num_written
+            else hear_scored(model, put)
+        )
         found.update(zip(free, some, strict=True))
     return [found[i] for i in range(len(probes))]
 
@@ -107,11 +111,8 @@ def hear_choices(
     return found
 
 
-def hear_scored(
-    model: Answerer, probes: Sequence[Probe], config: Config, num_written: int = 0
-) -> list[Heard]:
+def hear_scored(model: Answerer, probes: Sequence[Probe]) -> list[Heard]:
     """Score the student's completions; nothing is written."""
-    del config, num_written
     rows = [(i, ids) for i, probe in enumerate(probes) for ids in probe.completions]
     prompts = model.encode_all([probe.prompt for probe in probes])
     pairs: list[Pair] = [(prompts[i], ids) for i, ids in rows]
@@ -128,7 +129,7 @@ def hear_scored(
 
 
 def hear_written(
-    model: Answerer, probes: Sequence[Probe], config: Config, num_written: int = 0
+    model: Answerer, probes: Sequence[Probe], config: Config, num_written: int
 ) -> list[Heard]:
     """Have free answers written; the same draws under every prompt."""
     put = [replace(probe.asked, prompt=probe.prompt) for probe in probes]

@@ -150,16 +150,21 @@ def score_differences(
     and the name of the test set alone, so the same questions are drawn in every
     comparison on it.
     """
-    one, other = paired_columns(before, after, config)
-    difference = resampled_difference(
+    difference = differences(before, after, config, seed)
+    return dict(zip(METRICS, difference.intervals(), strict=True))
+
+
+def differences(
+    before: TestResult, after: TestResult, config: EvaluationConfig, seed: int
+) -> Resampled:
+    """Return every measure's difference with its draws; see `score_differences`."""
+    return resampled_difference(
         measure,
-        one,
-        other,
+        *paired_columns(before, after, config),
         len(before.scores),
         config.num_resamples,
         generator(seed, "bootstrap", before.name),
     )
-    return dict(zip(METRICS, difference.intervals(), strict=True))
 
 
 def above_baseline(
@@ -229,19 +234,13 @@ def mean_of_tests(
             f"need the same test sets before and after, each once, got {names} and "
             f"{[result.name for result in after]}"
         )
-    differences = [
-        resampled_difference(
-            measure,
-            *paired_columns(first, second, config),
-            len(first.scores),
-            config.num_resamples,
-            generator(seed, "bootstrap", first.name),
-        )
+    found = [
+        differences(first, second, config, seed)
         for first, second in zip(before, after, strict=True)
     ]
     mean = Resampled(
-        np.mean([one.values for one in differences], axis=0),
-        np.mean([one.draws for one in differences], axis=0),
+        np.mean([one.values for one in found], axis=0),
+        np.mean([one.draws for one in found], axis=0),
     )
     return dict(zip(METRICS, mean.intervals(), strict=True))
 

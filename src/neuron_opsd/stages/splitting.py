@@ -9,12 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import torch
 
 from neuron_opsd.models.roles import Learner
-from neuron_opsd.models.room import attempt, refuse_single
+from neuron_opsd.models.room import attempt, in_halves, refuse_single
 from neuron_opsd.processes.ranks import ALONE, Ranks
 from neuron_opsd.records import Pair
 from neuron_opsd.stages.together import done_by_all, told
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +128,26 @@ class StepSplit:
     def _change(self, after: Split, said: str) -> None:
         self.splits.change(self.now, after, said)
         self.now = after
+
+
+def in_passes(
+    learner: Learner,
+    items: Sequence[T],
+    pairs: Sequence[Pair],
+    work: Callable[[Sequence[T]], list[R]],
+    what: str,
+    max_rows: int = 0,
+) -> list[R]:
+    """Work without gradient on items, by their pairs, in passes for which there is room.
+
+    `what` is as in `in_halves`; 0 rows at most are any number.
+    """
+    found: list[R] = []
+    with torch.no_grad():
+        rows = max_rows or len(pairs)
+        for part in consecutive(pairs, rows, learner.room.tokens):
+            found += in_halves(items[part], work, what)
+    return found
 
 
 def consecutive(

@@ -26,7 +26,7 @@ from neuron_opsd.seeds import derive_seed
 from neuron_opsd.stages.engine_gap import checked_gap
 from neuron_opsd.stages.sequences import Sequences as Sequences
 from neuron_opsd.stages.sequences import TrainingSequence as TrainingSequence
-from neuron_opsd.stages.sequences import student_pairs as student_pairs
+from neuron_opsd.stages.sequences import student_pairs
 from neuron_opsd.stages.splitting import Splits, StepSplit, consecutive
 from neuron_opsd.stages.step_metrics import GroupFacts, metrics_of
 from neuron_opsd.stages.together import check_alike, done_by_all, sum_gradients, told
@@ -168,13 +168,15 @@ def take_step(
     gap = checked_gap(ranks, learner, sequences, config, batch.step)
     num_tokens = sum(group.num_tokens for group in facts)
 
+    def tuned(size: int) -> DistillConfig:
+        return config.distill.model_copy(update={"micro_batch_size": size})
+
     def gather(size: int) -> float:
-        tuning = config.distill.model_copy(update={"micro_batch_size": size})
+        tuning = tuned(size)
         return gather_gradients(learner, sequences, objective, tuning, num_tokens)
 
     def largest(size: int) -> int:
-        tuning = config.distill.model_copy(update={"micro_batch_size": size})
-        return max(map(len, parts_of(learner, sequences, tuning)), default=0)
+        return max(map(len, parts_of(learner, sequences, tuned(size))), default=0)
 
     loss = sum(told(ranks, "loss", split.gather(gather, largest)))
     sum_gradients(ranks, learner)

@@ -7,20 +7,15 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator
 from itertools import islice
 from sys import intern
 from typing import Final
 
 import numpy as np
 
-from neuron_opsd.method.contexts.search import (
-    Found,
-    Neighbour,
-    Rows,
-    Search,
-    distance_between,
-)
+from neuron_opsd.method.contexts.search import Found, Search, as_found
+from neuron_opsd.method.retrieval.exact import Rows
 from neuron_opsd.seeds import generator
 
 MOST_PERMUTED: Final = 2**15
@@ -32,14 +27,12 @@ FILLED: Final = "for want of others with the same own answer"
 
 def at_random(search: Search) -> Found:
     """Return random questions of the pool for every question, the paper's control."""
-    found = {}
     reasons = [f"drawn at random, place {p}" for p in range(1, search.count + 1)]
-    for place, barred in enumerate(search.barred):
-        name = search.questions.neurons[place].question_id
-        rng = generator(search.seed, "contexts", name)
-        rows = drawn_rows(rng, len(search.pool.neurons), barred, search.count)
-        found[name] = as_found(search, place, rows, reasons)
-    return found
+    size = len(search.pool.neurons)
+    rngs = (generator(search.seed, "contexts", name) for name in search.questions.ids)
+    each = zip(rngs, search.barred, strict=True)
+    drawn = (drawn_rows(rng, size, barred, search.count) for rng, barred in each)
+    return as_found(search, ((rows, reasons) for rows in drawn))
 
 
 def with_same_answer(search: Search) -> Found:
@@ -52,16 +45,17 @@ def with_same_answer(search: Search) -> Found:
     for row, answer in enumerate(search.pool.answers):
         rows_of.setdefault(answer, []).append(row)
     groups = {answer: np.array(rows, np.int64) for answer, rows in rows_of.items()}
-    nobody = np.empty(0, np.int64)
-    found = {}
-    each = zip(search.questions.answers, search.barred, strict=True)
-    for place, (answer, barred) in enumerate(each):
-        name = search.questions.neurons[place].question_id
-        alike = nobody if answer is None else groups.get(answer, nobody)
-        rng = generator(search.seed, "contexts-same-answer", name)
-        rows, reasons = same_answer_rows(rng, search, alike, barred)
-        found[name] = as_found(search, place, rows, reasons)
-    return found
+    groups[None] = nobody = np.empty(0, np.int64)
+    asked = search.questions
+
+    def each() -> Iterator[tuple[list[int], list[str]]]:
+        known = zip(asked.ids, asked.answers, search.barred, strict=True)
+        for name, answer, barred in known:
+            rng = generator(search.seed, "contexts-same-answer", name)
+            alike = groups.get(answer, nobody)
+            yield same_answer_rows(rng, search, alike, barred)
+
+    return as_found(search, each())
 
 
 def same_answer_rows(
@@ -108,14 +102,14 @@ def one_set(search: Search) -> Found:
         )
         for place, row in enumerate(islice(order, 2 * search.count + 1), start=1)
     }
-    found = {}
-    for place, barred in enumerate(search.barred):
-        free = (row for row in order if not places_of(np.array([row]), barred).size)
-        rows = list(islice(free, search.count))
-        why = [reasons.get(row, "the same for all questions") for row in rows]
-        name = search.questions.neurons[place].question_id
-        found[name] = as_found(search, place, rows, why)
-    return found
+
+    def each() -> Iterator[tuple[list[int], list[str]]]:
+        for barred in search.barred:
+            free = (row for row in order if not places_of(np.array([row]), barred).size)
+            rows = list(islice(free, search.count))
+            yield rows, [reasons.get(row, "the same for all questions") for row in rows]
+
+    return as_found(search, each())
 
 
 def spread_order(search: Search) -> list[int]:
@@ -152,17 +146,6 @@ def places_of(some: Rows, rows: Rows) -> Rows:
     known = places < rows.size
     known[known] = rows[places[known]] == some[known]
     return places[known]
-
-
-def as_found(
-    search: Search, place: int, rows: Sequence[int], reasons: Sequence[str]
-) -> tuple[Neighbour, ...]:
-    """Return rows of the pool as what was found for the question at a place."""
-    entry, pool = search.questions.neurons[place], search.pool.neurons
-    return tuple(
-        Neighbour(pool[row].question_id, distance_between(entry, pool[row]), reason)
-        for row, reason in zip(rows, reasons, strict=False)
-    )
 
 
 def drawn_rows(

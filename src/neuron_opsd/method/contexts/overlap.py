@@ -6,9 +6,8 @@ Axes: Q questions asked for, P questions of the pool, C candidates of one questi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import repeat
-from sys import intern
 from typing import Final
 
 import numpy as np
@@ -18,11 +17,11 @@ from neuron_opsd.method.contexts.search import (
     Found,
     Neighbour,
     Search,
+    neighbours,
     rows_barred,
 )
 from neuron_opsd.method.retrieval.approximate import approximate_nearest, measure_width
 from neuron_opsd.method.retrieval.exact import (
-    Ranking,
     distance_rows,
     first,
     make_index,
@@ -30,6 +29,8 @@ from neuron_opsd.method.retrieval.exact import (
 )
 from neuron_opsd.records import NeuronIds, NeuronSet
 from neuron_opsd.seeds import generator
+
+DISTANCE: Final = "Jaccard distance"
 
 BY_SKETCHES: Final = "by sketches, recall"
 """Stands in the reason for a demonstration that was not found by counting all."""
@@ -45,6 +46,18 @@ RELEVANCE: Final = 0.5
 
 At 1 the nearest would be shown, at 0 any that are unlike.
 """
+
+
+def by_answers(search: Search) -> Found:
+    """Return the questions whose answers used similar neurons. Source: Algorithm 1."""
+    asked, pool = search.questions.neurons, search.pool.neurons
+    return nearest(asked, pool, search.count, search.excluded)
+
+
+def by_questions(search: Search) -> Found:
+    """Return the questions whose own tokens used similar neurons."""
+    asked, pool = search.questions.question_neurons, search.pool.question_neurons
+    return nearest(asked, pool, search.count, search.excluded)
 
 
 def nearest(
@@ -75,9 +88,9 @@ def nearest(
             sketches, others, sets, barred, count, width.num_candidates
         )
         note = f" ({BY_SKETCHES} {width.recall:.3f})"
-    place = f"of {len(pool) - 1}{note}"
+    said = f"of {len(pool) - 1}{note}: {DISTANCE}"
     return {
-        entry.question_id: tuple(neighbours(ranking, pool, "nearest", place))
+        entry.question_id: neighbours(ranking, pool, "nearest", said)
         for entry, ranking in zip(questions, rankings, strict=True)
     }
 
@@ -101,9 +114,9 @@ def farthest(search: Search) -> Found:
     found = {}
     for entry, row, out in zip(questions, distances, barred, strict=True):
         row[out] = -np.inf
-        rows, far = first(-row, min(search.count, int(np.isfinite(row).sum())))
-        ranking = neighbours((rows, -far), pool, "farthest", place)
-        found[entry.question_id] = tuple(ranking)
+        rows, near = first(-row, search.count)
+        said = f"{place}: {DISTANCE}"
+        found[entry.question_id] = neighbours((rows, -near), pool, "farthest", said)
     return found
 
 
@@ -170,13 +183,3 @@ def stated_recall(reason: str) -> float | None:
 def ids_of(entries: Sequence[NeuronSet]) -> list[str]:
     """Return the ids of the questions of some neuron sets."""
     return [entry.question_id for entry in entries]
-
-
-def neighbours(
-    ranking: Ranking, pool: Sequence[NeuronSet], what: str, place: str
-) -> Iterator[Neighbour]:
-    """Yield the found rows of the pool as records; `place` says among how many."""
-    for rank, (row, distance) in enumerate(zip(*ranking, strict=True), start=1):
-        # Millions of neighbours share a few thousand reasons.
-        reason = intern(f"{what} {rank} {place}: Jaccard distance {distance:.3f}")
-        yield Neighbour(pool[int(row)].question_id, float(distance), reason)

@@ -1,6 +1,7 @@
 """Which set holds which neuron, as bits, and how many neurons two sets share.
 
-Axes: Q rows asked about, P rows of the pool, N neurons with a column, W = N / 8 bytes.
+Settings name what searches by it, so PyTorch is imported late. Axes: Q rows asked
+about, P rows of the pool, N neurons with a column, W = N / 8 bytes.
 """
 
 from __future__ import annotations
@@ -10,19 +11,20 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import repeat
 from time import perf_counter
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from neuron_opsd.records import NeuronIds
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NeuronSets: TypeAlias = Sequence[NeuronIds]
 Counted: TypeAlias = tuple[NeuronIds, NDArray[np.int64]]
 """Neurons, sorted, and how many sets hold each."""
-Product: TypeAlias = Callable[[Tensor, Tensor, Tensor], None]
+Product: TypeAlias = "Callable[[Tensor, Tensor, Tensor], None]"
 
 CHUNK_BYTES = 2**25
 """Of one unpacked chunk; large enough for fast products, small beside any model."""
@@ -136,6 +138,8 @@ def share_of(
 
 def unpack(packed: NDArray[np.uint8]) -> Tensor:
     """Return bits ``(B, W)`` as zeros and ones ``(B, 8 W)`` of eight bits each."""
+    import torch
+
     return torch.from_numpy(np.unpackbits(packed, axis=1).view(np.int8))
 
 
@@ -144,6 +148,8 @@ def integer_product(a: Tensor, b: Tensor, out: Tensor) -> None:
 
     Rows must be longer than 1: torch 2.13 writes nothing otherwise.
     """
+    import torch
+
     torch._int_mm(a, b.T, out=out)  # noqa: SLF001 - there is no other integer product
 
 
@@ -161,6 +167,8 @@ def fastest_product() -> Product:
 
     Where the integer product is missing or miscounts, it is the one in floats.
     """
+    import torch
+
     bits = np.arange(512 * 128, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     table = unpack((bits >> np.uint64(56)).astype(np.uint8).reshape(512, 128))
     expected, counts = torch.zeros((2, 512, 512), dtype=torch.int32)
@@ -194,6 +202,8 @@ def shared_bits(
     with its place and counts ``(Q, B)``, which the next one overwrites: fresh memory
     for each would take longer than the product.
     """
+    import torch
+
     product = fastest_product()
     left = unpack(rows)
     step = max(1, min(SETS_PER_CHUNK, CHUNK_BYTES // (8 * pool.shape[1])))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,8 @@ Rows: TypeAlias = NDArray[np.int64]
 """Places in the pool."""
 Ranking: TypeAlias = tuple[Rows, NDArray[np.float64]]
 """The nearest, nearest first, and their distances."""
+
+NONE: Final[Ranking] = np.empty(0, np.int64), np.empty(0)
 
 COMMON = 32
 """A neuron that at least one in so many sets holds has a column of its own.
@@ -144,14 +146,33 @@ def nearest_rows(
     """
     for row, out in zip(distance_rows(index, sets), barred, strict=True):
         row[out] = np.inf
-        yield first(row, min(count, int(np.isfinite(row).sum())))
+        yield first(row, count)
 
 
 def first(distances: NDArray[np.float64], count: int) -> Ranking:
-    """Return the places of the smallest distances; ties go to the earlier place."""
+    """Return the places of the smallest finite distances; ties go to the earlier."""
+    count = min(count, int(np.isfinite(distances).sum()))
     if count == 0:
-        return np.empty(0, np.int64), np.empty(0)
+        return NONE
     bound = np.partition(distances, count - 1)[count - 1]
     rows = np.flatnonzero(distances <= bound)
     order = rows[np.argsort(distances[rows], kind="stable")[:count]]
     return order, distances[order]
+
+
+def with_more(
+    found: Ranking,
+    distances: NDArray[np.float64],
+    chunk: slice,
+    barred: Rows,
+    count: int,
+) -> Ranking:
+    """Return the nearest so far, now that those of one more chunk of a pool are known.
+
+    Rows that are `barred` are not among them, and their distances are overwritten.
+    """
+    start, stop = np.searchsorted(barred, [chunk.start, chunk.stop])
+    distances[barred[start:stop] - chunk.start] = np.inf
+    places, near = first(np.concatenate([found[1], distances]), count)
+    rows = np.concatenate([found[0], np.arange(chunk.start, chunk.stop)])
+    return rows[places], near

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuron_opsd.method.beliefs import jensen_shannon
+from neuron_opsd.method.selection.medoids import cluster
 from neuron_opsd.method.selection.signals import PoolSignals, Values
 from neuron_opsd.method.statistics import mid_ranks
 from neuron_opsd.seeds import generator
@@ -161,8 +162,6 @@ def spread_out(pool: PoolSignals, seed: int) -> Values:
     Source: NeuFS, arXiv:2607.02423, which clusters by k-medoids of Jaccard distances;
     taking turns between clusters is ours.
     """
-    from neuron_opsd.method.selection.medoids import cluster
-
     sets = [entry.neuron_ids for entry in pool.neurons]
     found = cluster(sets, pool.question_ids, pool.num_asked, seed)
     return counts_nearer(found.clusters, found.distances)
