@@ -40,9 +40,10 @@ def entropy_of(shares: Iterable[float]) -> float:
 
 
 def reweighted(shares: Sequence[float], gains: Sequence[float]) -> Logprobs:
-    """Return log-probabilities of answers that became more probable, by so many nats each.
+    """Return log-probabilities of answers whose own rose by some gains, in nats.
 
-    Shares are what each answer had, in any unit, gains how far its log-probability rose.
+    Shares are what each answer had, in any unit.
     """
     raised = np.log(np.array(shares, dtype=np.float64)) + np.array(gains)
-    return np.asarray(raised - np.logaddexp.reduce(raised), dtype=np.float64)
+    total: np.float64 = np.logaddexp.reduce(raised)
+    return raised - total

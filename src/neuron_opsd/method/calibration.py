@@ -152,7 +152,7 @@ def equal_width_bins(confidence: FloatArray, num_bins: int) -> NDArray[np.intp]:
     """Return the bin of every question, from 0; bins are closed on the right."""
     # 7/15 * 15 may come out a little above 7; it still belongs to the lower bin.
     edge = np.ceil(confidence * num_bins - EDGE_TOLERANCE).astype(np.intp)
-    return np.asarray(np.clip(edge - 1, 0, num_bins - 1), dtype=np.intp)
+    return np.clip(edge - 1, 0, num_bins - 1)
 
 
 def binned_gap(
@@ -167,7 +167,7 @@ def binned_gap(
     """
     member = members(equal_width_bins(confidence, num_bins), num_bins)
     gap = weights @ (member * (confidence - correct)[:, None])
-    return np.asarray(np.abs(gap).sum(axis=1) / weights.sum(axis=1), dtype=np.float64)
+    return np.abs(gap).sum(axis=1) / weights.sum(axis=1)
 
 
 def equal_mass_gap(
@@ -192,7 +192,7 @@ def equal_mass_gap(
     cell = bin_of + np.arange(len(weights))[:, None] * num_bins
     sums = np.bincount(cell.ravel(), gap.ravel(), minlength=len(weights) * num_bins)
     by_bin = np.abs(sums.reshape(len(weights), num_bins))
-    return np.asarray(by_bin.sum(axis=1) / total, dtype=np.float64)
+    return by_bin.sum(axis=1) / total
 
 
 OfConfidence: TypeAlias = Callable[[FloatArray, BoolArray, FloatArray, int], FloatArray]

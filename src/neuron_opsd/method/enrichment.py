@@ -40,7 +40,7 @@ class Enrichment:
     @property
     def found(self) -> BoolArray:
         """Which neurons chance would hardly give."""
-        return np.asarray(self.q <= FALSE_SHARE)
+        return self.q <= FALSE_SHARE
 
 
 def tally(sets: Sequence[NeuronIds], members: BoolArray, num_neurons: int) -> IntArray:

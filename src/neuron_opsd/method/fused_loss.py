@@ -51,7 +51,7 @@ def fused_loss(readouts: Sequence[HiddenStates], loss: TileLoss, chunk: int) -> 
 
 
 def weighted(loss: TileLoss, weights: Tensor | None, num_positions: int) -> TileLoss:
-    """Multiply the loss of each of N positions, and its gradient, by its weight, if any."""
+    """Multiply the loss of each of N positions, and its gradient, by any weights."""
     if weights is None:
         return loss
     if weights.shape != (num_positions,):

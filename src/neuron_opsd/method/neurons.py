@@ -87,7 +87,7 @@ class NeuronCounter:
     """Gathers what a rule keeps of a batch of completions, layer after layer."""
 
     def __init__(self, lengths: Sequence[int], rule: Rule, sizes: Sizes) -> None:
-        """Begin a batch of completions of these lengths T, which add up to N."""
+        """Begin a batch of completions of lengths T, which add up to N."""
         self.keep = sizes.keep
         self.lengths = list(lengths)
         self._lists = LISTS[rule](lengths, sizes)
@@ -96,8 +96,8 @@ class NeuronCounter:
         """Take one layer's contribution scores ``(N, F)``; layers come in order.
 
         Raises:
-            NotFiniteError: If one is no number, which would be taken for the largest and
-                then left out. The error's places are completions'.
+            NotFiniteError: If one is no number, which would be taken for the largest
+                and then left out. The error's places are completions'.
         """
         if not torch.stack(torch.aminmax(scores)).isfinite().all():
             wrong = [
@@ -146,7 +146,8 @@ class FlatLists:
 
     def finish(self) -> list[Found]:
         """Return each completion's neurons of all layers."""
-        return [joined(layers) for layers in zip(*self._found, strict=True)]
+        each = (zip(*layers, strict=True) for layers in zip(*self._found, strict=True))
+        return [(np.concatenate(ids), np.concatenate(best)) for ids, best in each]
 
 
 class TokenLists:
@@ -262,12 +263,6 @@ def rows_of(best: Tensor, first_id: int) -> list[Found]:
     names = (ids + first_id).cpu().numpy()
     scores = best[rows, ids].float().cpu().numpy()
     return list(zip(np.split(names, ends), np.split(scores, ends), strict=True))
-
-
-def joined(layers: Sequence[Found]) -> Found:
-    """Join what all layers keep of a completion."""
-    ids, scores = zip(*layers, strict=True)
-    return np.concatenate(ids), np.concatenate(scores)
 
 
 def packed(scores: Tensor, first_id: int) -> Tensor:

@@ -89,7 +89,7 @@ def confidences(
 
 def log_odds(share: FloatArray) -> FloatArray:
     """Return the logarithm of p / (1 - p)."""
-    return np.asarray(np.log(share) - np.log1p(-share), dtype=np.float64)
+    return np.log(share) - np.log1p(-share)
 
 
 def measures(found: Confidences, weights: FloatArray) -> FloatArray:
@@ -121,7 +121,7 @@ def reliability(found: Confidences) -> tuple[Bin, ...]:
 
 
 def why_not_scaled(found: Confidences, first: BoolArray) -> str:
-    """Say why scaling cannot be fitted on each half; nothing if it can; see `scaled`."""
+    """Say why scaling cannot be fitted on each half, if so; see `scaled`."""
     if len(first) < LEAST_QUESTIONS:
         return f"{len(first)} questions are fewer than {LEAST_QUESTIONS}"
     for half in (True, False):
@@ -190,4 +190,4 @@ def loss(
 
 def sigmoid(odds: FloatArray) -> FloatArray:
     """Return 1 / (1 + exp(-x)), without overflow."""
-    return np.asarray(np.exp(-np.logaddexp(0.0, -odds)), dtype=np.float64)
+    return np.exp(-np.logaddexp(0.0, -odds))

@@ -163,7 +163,7 @@ def standardise(values: FloatArray) -> FloatArray:
     # Scaling first keeps the squares of huge and of tiny values within range.
     centred = values / np.abs(values).max()
     centred -= centred.mean()
-    return np.asarray(centred / np.linalg.norm(centred), dtype=np.float64)
+    return centred / np.linalg.norm(centred)
 
 
 def spearman(x: ArrayLike, y: ArrayLike) -> float:
@@ -174,7 +174,7 @@ def spearman(x: ArrayLike, y: ArrayLike) -> float:
 def ranks(values: NDArray[np.generic]) -> FloatArray:
     """Return ranks from 1, ties sharing their mean rank."""
     once = np.ones((1, values.size))
-    return np.asarray(mid_ranks(values, once)[0], dtype=np.float64)
+    return mid_ranks(values, once)[0]
 
 
 def means(values: FloatArray | BoolArray, weights: FloatArray) -> FloatArray:
@@ -195,7 +195,7 @@ def mid_ranks(values: NDArray[np.generic], weights: FloatArray) -> FloatArray:
     starts = np.flatnonzero(np.diff(place[order], prepend=-1))
     mass = np.add.reduceat(weights[:, order], starts, axis=1)
     middle = mass.cumsum(axis=1) - 0.5 * mass + 0.5
-    return np.asarray(middle[:, place], dtype=np.float64)
+    return middle[:, place]
 
 
 def areas(scores: FloatArray, correct: BoolArray, weights: FloatArray) -> FloatArray:

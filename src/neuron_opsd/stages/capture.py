@@ -34,9 +34,8 @@ def pair_of(
 ) -> Pair:
     """Return a prompt and a completion, the latter cut down to the span that counts.
 
-    What stands before the span joins the prompt, so that each of its tokens is
-    predicted from all that was. A completion without the span stays whole. Of either
-    only `neurons.first_tokens` count, where that is set.
+    What stands before the span joins the prompt. A completion without the span stays
+    whole. Of either only `neurons.first_tokens` count, where that is set.
     """
     ids = completion.token_ids
     if config.span == "completion" or lacks_span(completion, config):
@@ -69,8 +68,7 @@ def pairs_of(
 def lacks_span(completion: Completion, config: NeuronsConfig) -> bool:
     """Whether a completion does not hold what `neurons.span` asks for.
 
-    One without reasoning is an answer as a whole; one whose reasoning was never closed
-    is reasoning as a whole.
+    One without reasoning is all answer; one whose reasoning never closed has none.
     """
     start = completion.final_start
     if config.span == "reasoning":
@@ -81,10 +79,9 @@ def lacks_span(completion: Completion, config: NeuronsConfig) -> bool:
 
 
 def first_final_token(model: Tokenizer, completion: Completion) -> int:
-    """Return the place of the token that begins the final answer.
+    """Return the place of the token that brings the final answer's first character.
 
-    It is the one that brings the answer's first character; white space before that
-    belongs to the reasoning. Without an answer it is the number of tokens.
+    White space before belongs to the reasoning. Without an answer it is their number.
 
     Raises:
         DataError: If the completion's tokens do not spell its text.
@@ -140,8 +137,8 @@ def find_medoids(
 ) -> list[Medoid]:
     """Return for each question its rollout whose neurons are most like the others'.
 
-    Neurons of all its sampled rollouts are read; those with the same tokens share a
-    pass. Only one with an answer that can be read is chosen.
+    Those with the same tokens share a pass. Only one with an answer that can be read
+    is chosen.
 
     Raises:
         NotFiniteError: If a score is no number.

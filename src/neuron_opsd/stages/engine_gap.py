@@ -45,9 +45,8 @@ def token_weights(
 
     That is how often its completion was drawn, times an importance weight where
     another engine drew it: that of the last draw that its loss depends on, the token's
-    own if the loss is one `of_drawn`. A divergence over the vocabulary depends on the
-    tokens before alone. Weighing it by the token that comes next would change nothing
-    on average and only add noise. The student's states predict the tokens.
+    own if the loss is one `of_drawn`, else that of the token before: a divergence over
+    the vocabulary weighed by the token that comes next would only be noisier.
     """
     counts = None
     if any(sequence.count != 1 for sequence in sequences):
@@ -121,10 +120,9 @@ def checked_gap(
 def summed_gap(
     learner: Learner, sequences: Sequences, config: DistillConfig
 ) -> tuple[float, int]:
-    """Return how far the engine is from the trainer, over how many tokens.
+    """Return the summed distance of engine and trainer in nats, over how many tokens.
 
-    The first is the sum over tokens of the distance of their log-probabilities, in
-    nats. Completions that no other engine drew have none.
+    Completions that no other engine drew have none.
     """
     drawn = [sequence for sequence in sequences if sequence.completion.logprobs]
 

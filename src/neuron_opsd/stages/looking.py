@@ -1,8 +1,8 @@
 """Looks at the student while it learns: what it answers to the guard's questions.
 
 They are a few questions of the pool that stay the same, so that looks can be compared
-with each other and with the base model, whatever the method trains on. Their draws have
-seeds of their own, the same at every look, and move nothing in training.
+with each other and with the base model. Their draws have seeds of their own, the same
+at every look, and move nothing in training.
 """
 
 from __future__ import annotations
@@ -73,11 +73,11 @@ def with_looks(
 
 
 Labels: TypeAlias = Callable[[Question, str | None], str]
-"""Takes an answer to a question; returns how it is named, so that it can be counted."""
+"""Takes an answer to a question; returns its name, by which it can be counted."""
 
 
 def labels_for(asked: Sequence[PromptedQuestion]) -> Labels:
-    """Decide how answers are named, of which one that cannot be read has no name.
+    """Decide how answers are named; one that cannot be read has no name.
 
     It is by their text, or by their place where no choice is one of many questions.
     """
@@ -95,10 +95,7 @@ def labels_for(asked: Sequence[PromptedQuestion]) -> Labels:
 
 
 class Looks:
-    """Asks student and base model the guard's questions, a share of them on each rank.
-
-    What the base answers is found at the first look, and stays the same.
-    """
+    """Asks student and base model the guard's questions, on each rank a share."""
 
     def __init__(
         self,
@@ -153,23 +150,23 @@ def drawn(
     """Return what a model answers to the questions, in their order."""
     chosen = [a for a in asked if a.written]
     free = [a for a in asked if not a.written]
-    scores = scored_choices(model, chosen) if chosen else []
+    scores = iter(scored_choices(model, chosen) if chosen else [])
     sampling, count = training_sampling(config), config.guard.num_samples
     seeds = [
         [derive_seed(config.seed, GUARD, a.question.id, k) for k in range(count)]
         for a in free
     ]
     (groups,) = complete(model, free, [Draw(sampling, seeds)])
-    temperature = config.distill.temperature
-    found: dict[str, Drawn] = {
-        a.question.id: AmongChoices(a, one, choice_logprobs(one, temperature))
-        for a, one in zip(chosen, scores, strict=True)
-    }
-    found |= {
-        a.question.id: Written(a, tuple(group))
-        for a, group in zip(free, groups, strict=True)
-    }
-    return [found[a.question.id] for a in asked]
+    written = iter(groups)
+    found: list[Drawn] = []
+    for a in asked:
+        if a.written:
+            one = next(scores)
+            logprobs = choice_logprobs(one, config.distill.temperature)
+            found.append(AmongChoices(a, one, logprobs))
+        else:
+            found.append(Written(a, tuple(next(written))))
+    return found
 
 
 def answers_of(
@@ -263,8 +260,7 @@ def divergences(
     """Return how far student and base are apart on the first rollout of each question.
 
     It is KL(student || base), or KL(base || student) on what the base wrote, summed
-    over the rollout's tokens, over the whole vocabulary at each; in nats. Among choices
-    no pass is needed, and it is 0.
+    over the rollout's tokens, in nats. Among choices it is 0.
     """
     written = [one for one in rollouts if isinstance(one, Written)]
     prompts = learner.encode_all([one.asked.prompt for one in written])

@@ -1,8 +1,8 @@
 """Training on rewards of rollouts: GRPO, whatever the reward.
 
-A step is one update on the student's fresh rollouts. The log-probabilities that count
-are those of the distribution that was sampled from: of the whole vocabulary where the
-answer is free, renormalised over the trie of the choices where it is one of these.
+A step is one update on the student's fresh rollouts. The log-probabilities are those of
+the distribution that was sampled from: of the whole vocabulary where the answer is
+free, renormalised over the trie of the choices where it is one of these.
 
 Source: Shao et al., arXiv:2402.03300.
 """
@@ -105,8 +105,7 @@ def certainties(
     """Return mean self-certainty and mean entropy per token of every completion.
 
     They are those of the student's whole distribution at the positions that predict
-    the completion, the end token's included; in nats. A pass's states are dropped
-    before the next one is made.
+    the completion, the end token's included; in nats.
 
     Raises:
         NotFiniteError: If one is no number: the least of a group would hide it.

@@ -32,8 +32,7 @@ def score_rollouts(
 ) -> tuple[QuestionScore, ...]:
     """Compare the sampled rollouts of test questions with their gold answers.
 
-    Greedy rollouts are left out. A gold answer passes through the reader of its
-    question first, so it is spelled as the rollouts' answers are. Scores keep the order
+    A gold answer passes through the reader of its question first. Scores keep the order
     of the questions; rollouts may come in any order, and as summaries.
 
     Raises:
@@ -145,10 +144,8 @@ def score_differences(
 ) -> dict[str, Interval]:
     """Return every measure's difference, after minus before, with its interval.
 
-    Both are results on the same questions in the same order; for the gain net of a
-    control, compare the control with the trained model. Draws depend on the run's seed
-    and the name of the test set alone, so the same questions are drawn in every
-    comparison on it.
+    Both are results on the same questions in the same order. Draws depend on the run's
+    seed and the name of the test set alone, so every comparison on it draws the same.
     """
     difference = differences(before, after, config, seed)
     return dict(zip(METRICS, difference.intervals(), strict=True))
@@ -170,10 +167,9 @@ def differences(
 def above_baseline(
     result: TestResult, config: EvaluationConfig, seed: int
 ) -> Interval | None:
-    """Return by how much Avg@k exceeds that of one answer to everything.
+    """Return by how much Avg@k exceeds that of the most frequent gold answer alone.
 
-    The answer is the most frequent gold one, and it is resampled on the same questions;
-    `None` where answers do not repeat.
+    Both are resampled on the same questions; `None` where answers do not repeat.
     """
     answer = baseline_answer(result.scores)
     if answer is None:
@@ -220,9 +216,8 @@ def mean_of_tests(
 ) -> dict[str, Interval]:
     """Return every measure's mean difference over test sets, with its interval.
 
-    Questions are resampled within each set, independently of the other sets; every set
-    has the same weight, however many questions it holds. A measure that does not
-    exist on one of the sets has no mean (NaN).
+    Questions are resampled within each set, independently of the others; every set has
+    the same weight. A measure that does not exist on one of the sets has no mean (NaN).
 
     Raises:
         ValueError: If there is no set, a name appears twice, or the two lists did not

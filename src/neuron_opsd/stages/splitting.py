@@ -1,8 +1,8 @@
 """How a step's batch is split into passes, which halve where memory runs out.
 
 The gradient is that of the whole batch whatever the split, up to the order in which it
-is added up. A step in which memory ran out is started again, so that all of it is made
-with one split; which one is kept by step, and a run that resumes takes the same.
+is added up. So a step in which memory ran out is started again; its split is kept, and
+a run that resumes takes the same.
 """
 
 from __future__ import annotations
@@ -138,9 +138,9 @@ def in_passes(
     what: str,
     max_rows: int = 0,
 ) -> list[R]:
-    """Work without gradient on items, by their pairs, in passes for which there is room.
+    """Work without gradient on items, by their pairs, in passes that have room.
 
-    `what` is as in `in_halves`; 0 rows at most are any number.
+    `what` is as in `in_halves`; a pass has any number of rows where `max_rows` is 0.
     """
     found: list[R] = []
     with torch.no_grad():
@@ -156,7 +156,7 @@ def consecutive(
     """Cut pairs, in their order, into parts of at most so many rows and tokens.
 
     A prompt that follows an equal one counts once, since both are read in one row. A
-    pair that is longer than a part may be has one of its own.
+    longer pair has a part of its own.
     """
     start = tokens = 0
     for place, (prompt, completion) in enumerate(pairs):

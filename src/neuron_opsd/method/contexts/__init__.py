@@ -94,8 +94,7 @@ def find_demonstrations(rule: str, search: Search) -> Found:
     """Search by a rule, by its name.
 
     Raises:
-        ValueError: If what the rule reads is not known of every question: it would find
-            something all the same.
+        ValueError: If what the rule reads is not known of every question.
     """
     if not search.count:
         return dict.fromkeys(search.questions.ids, ())

@@ -1,7 +1,4 @@
-"""Demonstrations that no likeness chooses: drawn, or the same ones for all questions.
-
-They are the controls of a search: what remains of its lead beside them is its own.
-"""
+"""Demonstrations that no likeness chooses: drawn, or the same ones for all."""
 
 from __future__ import annotations
 
@@ -38,8 +35,8 @@ def at_random(search: Search) -> Found:
 def with_same_answer(search: Search) -> Found:
     """Return random questions of the pool with the same own answer as the question.
 
-    Where there are too few of them, all are shown, and others are drawn besides. A
-    question without an answer that can be read has only these.
+    Where there are too few of them, as for a question without an answer, others are
+    drawn besides.
     """
     rows_of: dict[str | None, list[int]] = {}
     for row, answer in enumerate(search.pool.answers):
@@ -61,14 +58,7 @@ def with_same_answer(search: Search) -> Found:
 def same_answer_rows(
     rng: np.random.Generator, search: Search, alike: Rows, barred: Rows
 ) -> tuple[list[int], list[str]]:
-    """Draw rows from those with the same answer, then from all others; say why each.
-
-    Args:
-        rng: That of the question.
-        search: How many are wanted, and in what.
-        alike: Rows of the pool with the question's answer, sorted.
-        barred: Rows that may not be shown, sorted.
-    """
+    """Draw sorted rows with the same answer, then others, none barred; say why each."""
     inside = places_of(barred, alike)
     rows = alike[drawn_rows(rng, alike.size, inside, search.count)].tolist()
     among = f"among {alike.size - inside.size} with the same own answer"
@@ -88,9 +78,9 @@ def one_set(search: Search) -> Found:
     """Return the same questions of the pool for all, those with the surest answers.
 
     The pool is gone through in rounds, each of which takes one question of every own
-    answer; in a round the surest comes first, by the majority's share of the votes and
-    then by log-probability. No two have the same text. A question that is in the set,
-    or whose text is, is given the next one instead.
+    answer, the surest first: by the majority's share of the votes, then by
+    log-probability. No two have the same text. A question that is in the set, or whose
+    text is, is given the next one instead.
     """
     order = spread_order(search)
     pool = search.pool
@@ -140,7 +130,7 @@ def spread_order(search: Search) -> list[int]:
 def places_of(some: Rows, rows: Rows) -> Rows:
     """Return where those of some rows stand that are among others, both sorted.
 
-    Takes no longer for many others: half a million may share one answer.
+    Takes no longer for many others.
     """
     places = np.searchsorted(rows, some)
     known = places < rows.size
@@ -153,9 +143,9 @@ def drawn_rows(
 ) -> list[int]:
     """Draw different rows of a pool, in random order.
 
-    Up to `MOST_PERMUTED` rows are permuted and the first taken. Of more, which would
-    take as long for each question as there are rows, only those asked for are drawn.
-    Barred rows are sorted; all others are drawn if they are fewer than `count`.
+    Up to `MOST_PERMUTED` rows are permuted and the first taken; of more only those
+    asked for are drawn. Barred rows are sorted; all others are drawn if they are fewer
+    than `count`.
     """
     num_free = num_rows - barred.size
     if num_free <= MOST_PERMUTED:

@@ -73,8 +73,7 @@ def nearest(
     then say so, and what share of the true nearest a sample shows to be found.
 
     `count` and `excluded` are those of a `Search`; a question is never its own
-    demonstration, and `excluded` bars others, such as questions of the same text. Ties
-    go to the question that stands earlier in the pool.
+    demonstration. Ties go to the question that stands earlier in the pool.
     """
     sets = [entry.neuron_ids for entry in questions]
     others = [entry.neuron_ids for entry in pool]
@@ -98,8 +97,8 @@ def nearest(
 def farthest(search: Search) -> Found:
     """Return the questions of the pool with the least similar neurons, farthest first.
 
-    Beyond `EXACT_PAIRS` they are the farthest of a part of the pool, which is drawn
-    once for all questions; the reasons then say how many were compared.
+    Beyond `EXACT_PAIRS` they are the farthest of a part of the pool that is drawn once;
+    the reasons then say how many were compared.
     """
     questions, pool = search.questions.neurons, list(search.pool.neurons)
     most = max(search.count + 1, EXACT_PAIRS // max(1, len(questions)))
@@ -123,9 +122,9 @@ def farthest(search: Search) -> Found:
 def diverse(search: Search) -> Found:
     """Return near questions that are unlike each other, by maximal marginal relevance.
 
-    They are chosen one by one among the `CANDIDATES` times as many nearest: each time
-    the one with the highest ``r s(x, d) - (1 - r) max s(d, d')``, where s is 1 less the
-    Jaccard distance, d' are those chosen before, and r is `RELEVANCE`.
+    Among the `CANDIDATES` times as many nearest each takes the one with the highest
+    ``r s(x, d) - (1 - r) max s(d, d')``, where s is 1 less the Jaccard distance, d' are
+    those chosen before, and r is `RELEVANCE`.
 
     Source: Carbonell and Goldstein, "The use of MMR, diversity-based reranking for
     reordering documents and producing summaries", SIGIR 1998.
@@ -150,12 +149,9 @@ def diverse(search: Search) -> Found:
 def marginal_order(
     distances: NDArray[np.float64], sets: Sequence[NeuronIds], count: int
 ) -> list[int]:
-    """Return the places of the candidates that are chosen, in order.
+    """Return the places of at most `count` chosen candidates, in order.
 
-    Args:
-        distances: ``(C,)`` from the question, the nearest first.
-        sets: ``(C,)`` neurons of the candidates.
-        count: How many to choose, at most.
+    Candidates come nearest first: their distances ``(C,)`` and their neurons.
     """
     between = np.array(list(distance_rows(make_index(sets), sets)))
     relevance = RELEVANCE * (1.0 - distances)

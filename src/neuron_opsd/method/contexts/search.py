@@ -146,8 +146,7 @@ def medoid_of(
 ) -> tuple[int, float] | None:
     """Return the place of the set nearest to all others, and its mean distance.
 
-    Of all sets only those `allowed` may be it; `None` where none is. Ties go to the
-    earlier one.
+    Only those `allowed` may be it; `None` where none is. Ties go to the earlier one.
 
     Source: NAD, arXiv:2510.26277, which takes the answer of such a sample.
     """
@@ -202,10 +201,10 @@ def distance_between(one: NeuronSet, other: NeuronSet) -> float | None:
 def rows_barred(
     asked: Sequence[str], pool: Sequence[str], excluded: Mapping[str, frozenset[str]]
 ) -> list[Rows]:
-    """Return for every id its own rows in a pool and those of the ids it excludes.
+    """Return for every id its own rows in a pool and those of what it excludes, sorted.
 
-    Rows are sorted. Ids that exclude one set, as all questions of one text do, share
-    their rows as well: a million lists of a million would fill memory.
+    Ids that exclude one set, as all questions of one text do, share their rows: a
+    million lists of a million would fill memory.
     """
     groups = {group for name in asked if (group := excluded.get(name))}
     rows_of: dict[str, list[int]] = {name: [] for name in {*asked}.union(*groups)}

@@ -31,8 +31,7 @@ A product in 32 bits may round like pairs differently, by the block that they ar
 def by_states(search: Search) -> Found:
     """Return the questions with the highest cosine of the angle, nearest first.
 
-    Memory holds one block of cosines beside the states themselves. Ties go to the
-    question that stands earlier in the pool.
+    Memory holds one block of cosines. Ties go to the one earlier in the pool.
     """
     pool, barred, names = search.pool.states, search.barred, search.questions.ids
     said = f"of {len(pool) - 1}: cosine distance of hidden states"
@@ -73,7 +72,7 @@ def cosine_distances(state: NDArray[np.float32], others: States) -> NDArray[np.f
     lengths = np.sqrt((table**2).sum(axis=1) * (own**2).sum())
     shares = np.zeros(len(table))
     np.divide((table * own).sum(axis=1), lengths, out=shares, where=lengths > 0)
-    return np.asarray(1.0 - shares, np.float64)
+    return 1.0 - shares
 
 
 def unit(states: States) -> NDArray[np.float32]:

@@ -25,7 +25,7 @@ def by_words(search: Search) -> Found:
     """Return the questions whose words score highest by BM25, highest first.
 
     Ties, among them questions that share no word, go to the one that stands earlier in
-    the pool. Memory holds the words of the pool, and the scores of one question.
+    the pool. Memory holds the words of the pool.
 
     Source: Robertson and Zaragoza, "The Probabilistic Relevance Framework", 2009; the
     weights are those of the library's default (Lucene's, k1 1.5, b 0.75).
@@ -69,7 +69,7 @@ def index_of(texts: Sequence[str]) -> Any:
 
 
 def scores_of(index: Any, text: str, size: int) -> NDArray[np.float64]:
-    """Return the scores ``(P,)`` of a pool of that size for a text."""
+    """Return the scores ``(P,)`` of a pool for a text."""
     known = [] if index is None else index.get_tokens_ids(words_of(text))
     if not known:
         return np.zeros(size)

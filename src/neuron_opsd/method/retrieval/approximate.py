@@ -1,8 +1,7 @@
 """The nearest sets of a pool of a million: candidates ranked exactly, recall measured.
 
-The sets whose sketches are nearest are the candidates, and these are ranked by the
-distance of the whole sets. How wide to search is resolved before, on a sample of the
-sets asked about whose true nearest are found by counting.
+Candidates are the sets whose sketches are nearest. How wide to search is resolved
+before, on a sample of the sets asked about whose true nearest are counted.
 """
 
 from __future__ import annotations
@@ -91,10 +90,7 @@ def approximate_nearest(
     count: int,
     num_candidates: int,
 ) -> Iterator[Ranking]:
-    """Yield the nearest of each set among its candidates, in order.
-
-    The sorted rows of the pool that are `barred` for a set are not found for it.
-    """
+    """Yield the nearest of each set among its candidates, less `barred` rows."""
     found = nearest_sketches(sketches, sets, num_candidates, barred)
     each = zip(sets, chain.from_iterable(found), barred, strict=True)
     for ids, rows, out in each:
@@ -134,8 +130,7 @@ def measure_width(
     """Return how wide to search, and the sketches for it.
 
     Takes more candidates, and then longer sketches, until the recall of a sample is
-    `RECALL`, or the sketches are as long as memory allows. That of sketches which
-    hold every neuron is 1.
+    `RECALL`, or the sketches are as long as memory allows.
     """
     order = generator("candidates", len(sets)).permutation(len(sets))
     drawn = np.sort(order[:NUM_SAMPLED]).tolist()
@@ -161,8 +156,7 @@ def measure_width(
 def lengthening(pool: NeuronSets) -> Iterator[Sketches]:
     """Yield sketches of a pool, each twice as long, the last of whole sets.
 
-    Or of as many neurons as `MOST_BYTES` hold: sets that share hardly any neuron would
-    need one column for each.
+    Or of as many neurons as `MOST_BYTES` hold.
     """
     names, counts = bitsets.count_sets(pool)
     order = np.argsort(-counts, kind="stable")

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import repeat
-from time import perf_counter
+from timeit import repeat
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -110,10 +109,7 @@ def columns_of(
 
 
 def pack(sets: NeuronSets, columns: Columns) -> NDArray[np.uint8]:
-    """Return one row of bits ``(len(sets), W)`` per set.
-
-    Neurons without a column are left out; W is at least 1.
-    """
+    """Return one row of bits ``(len(sets), W)`` per set, of neurons with a column."""
     num_bytes = max(1, -(-columns.names.size // 8))
     packed = np.empty((len(sets), num_bytes), np.uint8)
     for chunk in chunks(len(sets), min(SETS_PER_CHUNK, CHUNK_BYTES // (8 * num_bytes))):
@@ -165,7 +161,7 @@ def float_product(a: Tensor, b: Tensor, out: Tensor) -> None:
 def fastest_product() -> Product:
     """Return the faster of the two products on this machine; both are exact.
 
-    Where the integer product is missing or miscounts, it is the one in floats.
+    It is the one in floats where that in integers is missing or miscounts.
     """
     import torch
 
@@ -185,12 +181,7 @@ def fastest_product() -> Product:
 
 def seconds_of(product: Product, table: Tensor, out: Tensor) -> float:
     """Return the shortest time of a few products of a table with itself."""
-    times = []
-    for _ in repeat(None, TRIALS):
-        start = perf_counter()
-        product(table, table, out)
-        times.append(perf_counter() - start)
-    return min(times)
+    return min(repeat(lambda: product(table, table, out), number=1, repeat=TRIALS))
 
 
 def shared_bits(
@@ -198,9 +189,9 @@ def shared_bits(
 ) -> Iterator[tuple[slice, NDArray[np.int32]]]:
     """Yield, chunk by chunk of the pool, how many bits each row shares with each.
 
-    Rows ``(Q, W)`` are unpacked as a whole, the pool ``(P, W)`` in chunks. Each comes
-    with its place and counts ``(Q, B)``, which the next one overwrites: fresh memory
-    for each would take longer than the product.
+    Of rows ``(Q, W)`` and the pool ``(P, W)`` each chunk comes with its place and
+    counts ``(Q, B)``, which the next one overwrites: fresh memory for each would take
+    longer than the product.
     """
     import torch
 

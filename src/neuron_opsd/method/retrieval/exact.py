@@ -1,8 +1,7 @@
 """The nearest sets of a pool, exactly, for tens of thousands of sets.
 
 Neurons that many sets hold are counted by a product of zeros and ones, the others by
-going through the few sets that hold them. Either alone would be far slower: the use of
-neurons is skewed.
+going through the few sets that hold them; either alone would be far slower.
 
 Axes: Q sets asked about, P sets of the pool, N neurons.
 """
@@ -56,7 +55,7 @@ class Index:
 
 
 def make_index(pool: NeuronSets) -> Index:
-    """Lay out a pool; takes about as much memory as the pool itself."""
+    """Lay out a pool, in about as much memory as the pool itself."""
     names, counts = bitsets.count_sets(pool)
     is_common = counts * COMMON >= len(pool)
     common = bitsets.make_columns(names[is_common])
@@ -91,10 +90,7 @@ def list_holders(
 
 
 def shared_counts(index: Index, sets: NeuronSets) -> NDArray[np.int32]:
-    """Return how many neurons ``(Q, P)`` each of some sets shares with each of a pool.
-
-    The result is held whole: ask about few sets at a time.
-    """
+    """Return how many neurons ``(Q, P)`` each of a few sets shares with a pool's."""
     shared = np.empty((len(sets), index.sizes.size), np.int32)
     step = min(1024, bitsets.CHUNK_BYTES // (8 * index.packed.shape[1]))
     for rows in chunks(len(sets), step):
@@ -108,10 +104,7 @@ def shared_counts(index: Index, sets: NeuronSets) -> NDArray[np.int32]:
 
 
 def holders_of(index: Index, ids: NeuronIds) -> NDArray[np.uint32]:
-    """Return the rows of the pool that hold the rare ones of some neurons.
-
-    A row stands there once for each of the neurons.
-    """
+    """Return the rows of the pool that hold rare neurons of some, once for each."""
     _, places = columns_of(ids, index.rare)
     firsts = index.ends[places]
     lengths = index.ends[places + 1] - firsts
@@ -140,10 +133,7 @@ def distance_rows(index: Index, sets: NeuronSets) -> Iterator[NDArray[np.float64
 def nearest_rows(
     index: Index, sets: NeuronSets, count: int, barred: Sequence[Rows]
 ) -> Iterator[Ranking]:
-    """Yield the `count` nearest of the pool for each set, or fewer, in order.
-
-    Rows of the pool that are `barred` for a set are not found for it.
-    """
+    """Yield the `count` nearest of the pool for each set at most, none `barred`."""
     for row, out in zip(distance_rows(index, sets), barred, strict=True):
         row[out] = np.inf
         yield first(row, count)

@@ -42,8 +42,7 @@ def fewest_for_length(pool: PoolSignals, seed: int) -> Values:
     """Prefer fewer neurons than other completions of the same length have.
 
     The value is what a robust line of the count on the logarithm of the length leaves.
-    Source: ours; reviewers of NAD, arXiv:2510.26277, asked whether the count is more
-    than length.
+    Source: ours; reviewers of NAD, arXiv:2510.26277, asked whether the count is more.
     """
     lengths = np.array([max(1, entry.num_tokens) for entry in pool.neurons])
     return line_residuals(np.log(lengths), fewest_neurons(pool, seed))
@@ -140,9 +139,8 @@ def largest_divergence(pool: PoolSignals, seed: int) -> Values:
 def reliable_and_teachable(pool: PoolSignals, seed: int) -> Values:
     """Prefer what the model answers with little doubt and the demonstrations change.
 
-    Both orders are ranks in (0, 1]; a question counts by the worse of its two, so that
-    neither signal makes up for the other, and of equals by the better. Source: ours;
-    arXiv:2607.02460 leaves the combination open.
+    Both orders are ranks in (0, 1]; a question counts by the worse of its two, and of
+    equals by the better. Source: ours; arXiv:2607.02460 leaves the combination open.
     """
     both = np.stack([lowest_entropy(pool, seed), largest_shift(pool, seed)])
     known = ~np.isnan(both).any(axis=0)

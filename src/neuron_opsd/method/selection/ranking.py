@@ -176,8 +176,8 @@ def groups_of(
 ) -> list[NDArray[np.int64]]:
     """Return the places of the questions within which the share is kept.
 
-    Without balance that is all of them. With it, each answer that is given often
-    enough for one of its questions to be kept is a group, and all others are one.
+    Without balance that is all of them. With it, each answer of which at least one
+    question would be kept is a group, and all others are one.
     """
     if not balance:
         return [np.arange(len(answers))] if len(answers) else []
