@@ -134,7 +134,7 @@ def standard(values: FloatArray) -> FloatArray:
     # Scaling first keeps the squares of huge and of tiny values within range.
     scaled = values / np.abs(values).max()
     centred = scaled - scaled.mean()
-    return centred / centred.std()
+    return np.asarray(centred / centred.std(), dtype=np.float64)
 
 
 def covariances(columns: FloatArray, weights: FloatArray) -> FloatArray:
@@ -170,7 +170,7 @@ def residuals(target: FloatArray, given: Sequence[FloatArray]) -> FloatArray:
     columns = [np.ones(target.size), *(standard(column) for column in given)]
     table = np.stack(columns, axis=1)
     weights, *_ = np.linalg.lstsq(table, target, rcond=None)
-    left = target - table @ weights
+    left = np.asarray(target - table @ weights, dtype=np.float64)
     if left.var() <= max(CONSTANT, EXPLAINED * target.var()):
         return np.zeros(target.size)
     return left

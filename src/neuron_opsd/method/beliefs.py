@@ -45,5 +45,4 @@ def reweighted(shares: Sequence[float], gains: Sequence[float]) -> Logprobs:
     Shares are what each answer had, in any unit.
     """
     raised = np.log(np.array(shares, dtype=np.float64)) + np.array(gains)
-    total: np.float64 = np.logaddexp.reduce(raised)
-    return raised - total
+    return np.asarray(raised - np.logaddexp.reduce(raised), dtype=np.float64)

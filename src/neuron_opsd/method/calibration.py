@@ -167,7 +167,7 @@ def binned_gap(
     """
     member = members(equal_width_bins(confidence, num_bins), num_bins)
     gap = weights @ (member * (confidence - correct)[:, None])
-    return np.abs(gap).sum(axis=1) / weights.sum(axis=1)
+    return np.asarray(np.abs(gap).sum(axis=1) / weights.sum(axis=1), dtype=np.float64)
 
 
 def equal_mass_gap(
@@ -192,7 +192,7 @@ def equal_mass_gap(
     cell = bin_of + np.arange(len(weights))[:, None] * num_bins
     sums = np.bincount(cell.ravel(), gap.ravel(), minlength=len(weights) * num_bins)
     by_bin = np.abs(sums.reshape(len(weights), num_bins))
-    return by_bin.sum(axis=1) / total
+    return np.asarray(by_bin.sum(axis=1) / total, dtype=np.float64)
 
 
 OfConfidence: TypeAlias = Callable[[FloatArray, BoolArray, FloatArray, int], FloatArray]

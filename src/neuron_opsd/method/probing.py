@@ -80,7 +80,7 @@ def reweighted(
     for place in set(places):
         weights[place] = scaled[np.equal(places, place)].mean()
     moved = shares * weights
-    return moved / moved.sum()
+    return np.asarray(moved / moved.sum(), dtype=np.float64)
 
 
 def stability(draws: Sequence[Sequence[FloatArray]]) -> FloatArray:
@@ -92,9 +92,9 @@ def stability(draws: Sequence[Sequence[FloatArray]]) -> FloatArray:
     first = np.array([[int(one.argmax()) for one in draw] for draw in draws])
     count = len(first)
     alike = [first[i] == first[j] for i in range(count) for j in range(i)]
-    return np.mean(alike, axis=0)
+    return np.asarray(np.mean(alike, axis=0), dtype=np.float64)
 
 
 def consensus(draws: Sequence[FloatArray]) -> FloatArray:
     """Return ``(C,)`` the mean of several answers to one question."""
-    return np.mean(draws, axis=0)
+    return np.asarray(np.mean(draws, axis=0), dtype=np.float64)

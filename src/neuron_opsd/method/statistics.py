@@ -163,7 +163,7 @@ def standardise(values: FloatArray) -> FloatArray:
     # Scaling first keeps the squares of huge and of tiny values within range.
     centred = values / np.abs(values).max()
     centred -= centred.mean()
-    return centred / np.linalg.norm(centred)
+    return np.asarray(centred / np.linalg.norm(centred), dtype=np.float64)
 
 
 def spearman(x: ArrayLike, y: ArrayLike) -> float:
@@ -174,7 +174,7 @@ def spearman(x: ArrayLike, y: ArrayLike) -> float:
 def ranks(values: NDArray[np.generic]) -> FloatArray:
     """Return ranks from 1, ties sharing their mean rank."""
     once = np.ones((1, values.size))
-    return mid_ranks(values, once)[0]
+    return np.asarray(mid_ranks(values, once)[0], dtype=np.float64)
 
 
 def means(values: FloatArray | BoolArray, weights: FloatArray) -> FloatArray:

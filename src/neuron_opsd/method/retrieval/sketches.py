@@ -94,7 +94,7 @@ def is_among(values: NDArray[Any], others: NDArray[Any]) -> NDArray[np.bool_]:
     if not others.size:
         return np.zeros(values.size, np.bool_)
     places = np.minimum(np.searchsorted(others, values), others.size - 1)
-    return others[places] == values
+    return np.asarray(others[places] == values, np.bool_)
 
 
 @dataclass(slots=True)

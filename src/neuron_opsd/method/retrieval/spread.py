@@ -65,7 +65,7 @@ def mean_distance(spread: Spread, weights: FloatArray) -> FloatArray:
     """
     value = spread.mean.mean()
     moved = (weights @ spread.mean) / weights.sum(axis=1)
-    return 2.0 * moved - value
+    return np.asarray(2.0 * moved - value, dtype=np.float64)
 
 
 def sampled_places(count: int, rng: np.random.Generator) -> list[int]:
