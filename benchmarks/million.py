@@ -70,10 +70,10 @@ from neuron_opsd.runs.inputs import (  # noqa: E402
     read_pool,
     read_tests,
 )
-from neuron_opsd.stages.one_answer import one_answer_findings  # noqa: E402
 from neuron_opsd.stages.remarks import on_search  # noqa: E402
 from neuron_opsd.stages.rollouts import ask  # noqa: E402
 from neuron_opsd.stages.teacher_check import (  # noqa: E402
+    one_answer_findings,
     pool_findings,
     selection_findings,
 )

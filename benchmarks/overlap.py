@@ -34,9 +34,14 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src")]
 
-from neuron_opsd.method.contexts.overlap import ids_of, neighbours  # noqa: E402
-from neuron_opsd.method.contexts.search import Neighbour, rows_barred  # noqa: E402
+from neuron_opsd.method.contexts.overlap import ids_of  # noqa: E402
+from neuron_opsd.method.contexts.search import (  # noqa: E402
+    Neighbour,
+    neighbours,
+    rows_barred,
+)
 from neuron_opsd.method.retrieval.approximate import (  # noqa: E402
+    NUM_SAMPLED,
     approximate_nearest,
     measure_width,
     recall_of,
@@ -132,7 +137,7 @@ def sketch_table(num_pool: int, num_asked: int, seed: int, rate: float) -> int:
     width, sketches = measure_width(library, sets, barred, COUNT)
     resolved = perf_counter()
     found: list[tuple[Neighbour, ...]] = [
-        tuple(neighbours(ranking, pool, "nearest", f"of {num_pool - 1}"))
+        neighbours(ranking, pool, "nearest", f"of {num_pool - 1}")
         for ranking in approximate_nearest(
             sketches, library, sets, barred, COUNT, width.num_candidates
         )
@@ -140,16 +145,18 @@ def sketch_table(num_pool: int, num_asked: int, seed: int, rate: float) -> int:
     end = perf_counter()
     most = peak()
     recall = checked_recall(found, library, sets, barred)
-    bound = 2.0 * num_asked * num_pool * width.num_columns / rate
+    num_columns = sketches.columns.names.size
+    bound = 2.0 * num_asked * num_pool * num_columns / rate
     print("| | |\n|---|---|")
     print(f"| pool, asked | {num_pool:,}, {num_asked:,} |")
-    print(f"| columns, candidates | {width.num_columns}, {width.num_candidates} |")
+    print(f"| columns, candidates | {num_columns}, {width.num_candidates} |")
     print(f"| settling the width | {resolved - start:.0f} s |")
     print(
         f"| search | {end - resolved:.0f} s, {bound / (end - resolved):.0%} of bound |"
     )
     print(f"| all | {end - start:.0f} s |")
-    print(f"| recall of its own sample of {width.num_sampled} | {width.recall:.4f} |")
+    num_sampled = min(NUM_SAMPLED, num_asked)
+    print(f"| recall of its own sample of {num_sampled} | {width.recall:.4f} |")
     print(f"| recall of {min(NUM_CHECKED, num_asked)} others | {recall:.4f} |")
     print(f"| peak memory, of that the sets | {most:.2f} GB, {held:.2f} GB |")
     return 0 if end - start <= 1800 and most <= 4.0 and recall >= 0.95 else 1

@@ -18,7 +18,7 @@ from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.prompts import as_written
 from neuron_opsd.records import Question, Rollout, Vote
 from neuron_opsd.records.states import Medoid
-from neuron_opsd.stages.medoids import find_medoids
+from neuron_opsd.stages.capture import find_medoids
 from neuron_opsd.stages.question_tokens import capture_questions, read_states
 from neuron_opsd.stages.rollouts import PromptedQuestion, ask
 from neuron_opsd.storage.caching import Workspace

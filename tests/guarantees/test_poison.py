@@ -16,8 +16,11 @@ from neuron_opsd.config import SelectionConfig, TeacherCheckConfig
 from neuron_opsd.method.selection import PoolSignals, select_questions
 from neuron_opsd.records import Completion, NeuronSet, Question, Rollout
 from neuron_opsd.seeds import generator
-from neuron_opsd.stages.one_answer import one_answer_findings
-from neuron_opsd.stages.teacher_check import pool_findings, selection_findings
+from neuron_opsd.stages.teacher_check import (
+    one_answer_findings,
+    pool_findings,
+    selection_findings,
+)
 
 SIZE = 400
 DEMANDED = "yes"

@@ -42,7 +42,7 @@ from neuron_opsd.records import (
 from neuron_opsd.runs.resolution import with_method
 from neuron_opsd.stages.policy_gradient import allowed, certainties
 from neuron_opsd.stages.rollouts import scored_choices
-from neuron_opsd.stages.sequences import completion_tokens
+from neuron_opsd.stages.sequences import completion_tokens, student_pairs
 from neuron_opsd.stages.teaching import shown_text, with_solution
 from neuron_opsd.stages.training import (
     Batch,
@@ -50,7 +50,6 @@ from neuron_opsd.stages.training import (
     TrainingSequence,
     all_sequences,
     gather_gradients,
-    student_pairs,
     train,
 )
 from neuron_opsd.stages.training_rollouts import asked, draw, sequences_of, voted

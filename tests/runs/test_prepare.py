@@ -30,7 +30,7 @@ from neuron_opsd.records import (
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.inputs import run_settings
 from neuron_opsd.runs.prepare import RUN_OUTPUTS, count_pool_tokens, prepare_run
-from neuron_opsd.stages.one_answer import one_answer_findings
+from neuron_opsd.stages.teacher_check import one_answer_findings
 from neuron_opsd.stages.teaching import representatives
 from neuron_opsd.storage.run_directory import RunDirectory
 from resolved import sampled_among_choices, written_freely
@@ -452,7 +452,7 @@ def test_a_selection_of_one_answer_is_warned_of(
         )
 
     monkeypatch.setattr("neuron_opsd.method.selection.entries_of", evens)
-    monkeypatch.setattr("neuron_opsd.stages.one_answer.FEWEST", 6)
+    monkeypatch.setattr("neuron_opsd.stages.teacher_check.FEWEST", 6)
     config = config_of("contexts.num_demonstrations=0", "selection.keep_fraction=1.0")
     _, warnings = prepared(tmp_path, model, config)
     assert [text.partition(":")[0] for text in warnings] == [

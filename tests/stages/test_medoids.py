@@ -13,8 +13,7 @@ from neuron_opsd.known import votes_with
 from neuron_opsd.method.contexts.search import jaccard_distance
 from neuron_opsd.records import Completion, Message, Pair, Question, Rollout, Vote
 from neuron_opsd.records.states import Medoid
-from neuron_opsd.stages.capture import capture_pairs
-from neuron_opsd.stages.medoids import find_medoids
+from neuron_opsd.stages.capture import capture_pairs, find_medoids
 from neuron_opsd.stages.rollouts import ask
 from neuron_opsd.stages.teaching import fits, representatives, shown_answers
 from neuron_opsd.storage.stored_rollouts import Answered, Samples

@@ -24,6 +24,7 @@ from neuron_opsd.models.load import learner_of, load_model
 from neuron_opsd.records import Message, Pair, Prompt, Question
 from neuron_opsd.records import TrainingExample as Example
 from neuron_opsd.stages.policy_gradient import certainties
+from neuron_opsd.stages.sequences import student_pairs
 from neuron_opsd.stages.splitting import consecutive
 from neuron_opsd.stages.training import (
     Batch,
@@ -32,7 +33,6 @@ from neuron_opsd.stages.training import (
     all_sequences,
     gather_gradients,
     parts_of,
-    student_pairs,
     train,
 )
 from neuron_opsd.stages.training_rollouts import draw, voted

@@ -1,9 +1,8 @@
 """What goes with what over questions, with bootstrap intervals. Pure NumPy.
 
 Every measure takes weights ``(R, Q)`` and returns ``(R,)``, one value per row, as if
-each question stood there as often as its weight says; ranks and regressions are made
-anew in every row. So the plain measure is that of a row of ones, and a bootstrap
-resample that of the row which counts how often each question was drawn.
+each question stood there as often as its weight says: a row of ones gives the plain
+measure, and one that counts how often each was drawn that of a bootstrap resample.
 
 Axes: Q questions, R rows of weights, K columns, M measures.
 """
@@ -52,9 +51,7 @@ class Measured:
 def measure_resamples(
     measures: Measures, num_questions: int, num_resamples: int, rng: np.random.Generator
 ) -> Measured:
-    """Measure Q questions, and R resamples of them with replacement.
-
-    Each resample counts for all measures alike, so their differences are paired.
+    """Measure Q questions, and R resamples of them, the same for all measures.
 
     Source: Efron and Tibshirani 1993, chapter 13 (percentile interval).
     """
@@ -68,7 +65,7 @@ def measure_resamples(
 
 
 def joined(parts: Iterable[Measured]) -> Measured:
-    """Put measures of the same questions, with as many resamples, side by side."""
+    """Put measures of the same questions and numbers of resamples side by side."""
     found = list(parts)
     return Measured(
         tuple(name for part in found for name in part.names),
@@ -81,8 +78,8 @@ def mean_of(groups: Sequence[Measured]) -> Measured:
     """Return the means over groups of questions, each with the same weight.
 
     Groups drawn with equal generators share their resamples, as they must when they
-    hold the same questions; others are independent. A measure that one of the groups
-    lacks is left out, and one that does not exist in one of them (NaN) has no mean.
+    hold the same questions. A measure that one group lacks is left out, and one that is
+    NaN in one has no mean.
     """
     if not groups:
         raise ValueError("cannot take the mean over no groups of questions")
@@ -113,7 +110,7 @@ def correlations(
         weights: ``(R, Q)``.
         given: Columns whose part in both is taken away first, by linear regression on
             all of them; what is left is the partial correlation.
-        ranked: Put ranks, ties sharing their mean rank, in place of all values.
+        ranked: Put ranks, ties at their mean, in place of all values.
 
     Returns:
         ``(R,)`` in [-1, 1]; NaN where a side does not vary, or varies only with what
@@ -168,7 +165,7 @@ def partial_correlations(covariance: FloatArray) -> FloatArray:
 def residuals(target: FloatArray, given: Sequence[FloatArray]) -> FloatArray:
     """Return ``(Q,)``: the target less what a linear regression says of it.
 
-    What is left by rounding alone, of a target that the others explain, is 0.
+    What is left by rounding alone is 0.
     """
     columns = [np.ones(target.size), *(standard(column) for column in given)]
     table = np.stack(columns, axis=1)
@@ -182,8 +179,8 @@ def residuals(target: FloatArray, given: Sequence[FloatArray]) -> FloatArray:
 def equal_mass_bins(values: FloatArray, num_bins: int) -> list[Places]:
     """Cut questions by value into bins of about as many, the lowest values first.
 
-    Questions of one value stay together, in the bin in which the middle of their
-    ranks lies; a bin that is left without questions is not returned.
+    Questions of one value stay in one bin, that of the middle of their ranks; empty
+    bins are not returned.
     """
     if num_bins < 1:
         raise ValueError(f"num_bins is {num_bins}, but there must be at least one bin")

@@ -1,7 +1,7 @@
 """How wide a distribution over the answers to a question is, and how far from others.
 
-Axis: K answers. Distributions are given by their log-probabilities ``(K,)``, in nats;
-an answer that is never given has -inf.
+Distributions are log-probabilities ``(K,)`` of K answers, in nats; an answer that is
+never given has -inf.
 """
 
 from __future__ import annotations
@@ -23,9 +23,7 @@ def kl_divergence(p: Logprobs, q: Logprobs) -> float:
 
 
 def jensen_shannon(p: ArrayLike, q: ArrayLike) -> float:
-    """Return the Jensen-Shannon divergence of two distributions, in nats.
-
-    It is between 0, where they are equal, and ln 2, where they share no answer.
+    """Return the Jensen-Shannon divergence of two distributions, in nats, at most ln 2.
 
     Source: Lin 1991, "Divergence measures based on the Shannon entropy".
     """
@@ -42,14 +40,9 @@ def entropy_of(shares: Iterable[float]) -> float:
 
 
 def reweighted(shares: Sequence[float], gains: Sequence[float]) -> Logprobs:
-    """Return a distribution whose answers became more probable, by so many nats each.
+    """Return log-probabilities of answers whose own rose by some gains, in nats.
 
-    Args:
-        shares: What each answer had, in any unit.
-        gains: By how much its log-probability rose.
-
-    Returns:
-        Log-probabilities of the answers, which sum to one.
+    Shares are what each answer had, in any unit.
     """
     raised = np.log(np.array(shares, dtype=np.float64)) + np.array(gains)
     return np.asarray(raised - np.logaddexp.reduce(raised), dtype=np.float64)

@@ -1,10 +1,11 @@
 """Accuracy and calibration of a set of answered questions. Pure NumPy.
 
-Axes: Q questions, R rows of weights, V distinct confidences, B bins. Confidence is the
-agreement of the vote, unread answers in its denominator; a question is correct when
-the answer with most votes is. Every measure takes weights ``(R, Q)`` and returns
-``(R,)``, one value per row, as if each question stood there as often as its weight
-says; that is what makes 10,000 bootstrap resamples cheap.
+Confidence is the agreement of the vote, unread answers in its denominator; a question
+is correct when the answer with most votes is. Every measure takes weights ``(R, Q)``
+and returns ``(R,)``, one value per row, as if each question stood there as often as its
+weight says; that is what makes 10,000 bootstrap resamples cheap.
+
+Axes: Q questions, R rows of weights, V distinct confidences, B bins.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def columns_of(scores: Sequence[QuestionScore], num_bins: int = 15) -> ScoreColu
 def has_votes(scores: Sequence[QuestionScore]) -> bool:
     """Say whether any question was answered more than once.
 
-    A single answer agrees with itself: its vote share says nothing of the model.
+    The vote share of a single answer says nothing of the model.
     """
     return any(score.num_rollouts > 1 for score in scores)
 
@@ -111,24 +112,35 @@ def check(confidence: FloatArray, correct: BoolArray, num_bins: int = 1) -> None
 
 
 def reliability_bins(scores: Sequence[QuestionScore], num_bins: int = 15) -> list[Bin]:
-    """Return the bins of the calibration error that hold questions, lowest first.
-
-    There are none where there is no vote.
-    """
+    """Return the bins of the calibration error, lowest first; none without a vote."""
     columns = columns_of(scores, num_bins)
     if not columns.voted:
         return []
-    bin_of = equal_width_bins(columns.confidence, num_bins)
-    return [
-        Bin(
-            low=number / num_bins,
-            high=(number + 1) / num_bins,
-            confidence=float(columns.confidence[bin_of == number].mean()),
-            accuracy=float(columns.correct[bin_of == number].mean()),
-            num_questions=int((bin_of == number).sum()),
+    return bins_of(columns.confidence, columns.correct, num_bins)
+
+
+def bins_of(
+    confidence: FloatArray,
+    correct: BoolArray,
+    num_bins: int,
+    share: FloatArray | None = None,
+) -> list[Bin]:
+    """Return the bins that hold answers; in its bin each counts its share, or once."""
+    bin_of = equal_width_bins(confidence, num_bins)
+    bins = []
+    for number in np.unique(bin_of).tolist():
+        held = bin_of == number
+        weights = None if share is None else share[held]
+        bins.append(
+            Bin(
+                low=number / num_bins,
+                high=(number + 1) / num_bins,
+                confidence=float(np.average(confidence[held], weights=weights)),
+                accuracy=float(np.average(correct[held], weights=weights)),
+                num_questions=int(held.sum()),
+            )
         )
-        for number in np.unique(bin_of).tolist()
-    ]
+    return bins
 
 
 def members(group_of: NDArray[np.intp], num_groups: int) -> FloatArray:
@@ -140,7 +152,7 @@ def equal_width_bins(confidence: FloatArray, num_bins: int) -> NDArray[np.intp]:
     """Return the bin of every question, from 0; bins are closed on the right."""
     # 7/15 * 15 may come out a little above 7; it still belongs to the lower bin.
     edge = np.ceil(confidence * num_bins - EDGE_TOLERANCE).astype(np.intp)
-    return np.asarray(np.clip(edge - 1, 0, num_bins - 1), dtype=np.intp)
+    return np.clip(edge - 1, 0, num_bins - 1)
 
 
 def binned_gap(
@@ -148,8 +160,8 @@ def binned_gap(
 ) -> FloatArray:
     """Return the calibration error over bins of equal width, per row of weights.
 
-    The mean gap between confidence and accuracy, weighted by bin size. Bins are closed
-    on the right: a confidence of 1 falls in the last bin and one of 0 in the first.
+    The mean gap between confidence and accuracy, weighted by bin size. A confidence of
+    1 falls in the last bin and one of 0 in the first.
 
     Source: Naeini et al. 2015; bins and confidence as in arXiv:2607.02460, section 5.3.
     """
@@ -164,8 +176,7 @@ def equal_mass_gap(
     """Return the calibration error over bins of equal mass, per row of weights.
 
     Questions are cut by confidence into equal shares; those of one confidence go to the
-    share in which the middle of their mass lies, the upper one on a border. A bin may
-    hold more than its share or nothing, and the order of questions does not matter.
+    share in which the middle of their mass lies, the upper one on a border.
 
     Source: Nixon et al. 2019, with ties kept together.
     """
@@ -184,21 +195,31 @@ def equal_mass_gap(
     return np.asarray(by_bin.sum(axis=1) / total, dtype=np.float64)
 
 
-def where_voted(values: FloatArray, columns: ScoreColumns) -> FloatArray:
-    """Return values, all NaN where no question has a vote."""
-    return values if columns.voted else np.full_like(values, np.nan)
+OfConfidence: TypeAlias = Callable[[FloatArray, BoolArray, FloatArray, int], FloatArray]
+"""Takes confidences and verdicts, weights and a number of bins; returns ``(R,)``."""
+
+CONFIDENCE_METRICS: Final[Mapping[str, OfConfidence]] = {
+    "ece": binned_gap,
+    "adaptive_ece": equal_mass_gap,
+    "brier": lambda stated, correct, w, _: means((stated - correct) ** 2, w),
+    "auroc": lambda stated, correct, w, _: areas(stated, correct, w),
+    "overconfidence": lambda stated, correct, w, _: means(stated - correct, w),
+}
 
 
-def where_read(
-    values: FloatArray, columns: ScoreColumns, weights: FloatArray
-) -> FloatArray:
-    """Return values, NaN where there is no vote, or none in a row that could be read.
+def where_read(metric: OfConfidence) -> Metric:
+    """Return a measure, NaN where there is no vote, or none in a row could be read.
 
     Of such a model nothing is known: no confidence and no right answer would come out
     as perfect calibration.
     """
-    read = weights @ (columns.confidence > 0.0)
-    return where_voted(np.where(read > 0.0, values, np.nan), columns)
+
+    def measured(columns: ScoreColumns, weights: FloatArray) -> FloatArray:
+        values = metric(columns.confidence, columns.correct, weights, columns.num_bins)
+        read = weights @ (columns.confidence > 0.0)
+        return np.where((read > 0.0) & columns.voted, values, np.nan)
+
+    return measured
 
 
 METRICS: Final[Mapping[str, Metric]] = {
@@ -209,16 +230,8 @@ METRICS: Final[Mapping[str, Metric]] = {
     "macro_f1": lambda c, w: labels.macro_f1(c.labels, w),
     "baseline": lambda c, w: means(c.labels.baseline, w),
     "top_answer_share": lambda c, w: means(c.labels.top, w),
-    "ece": lambda c, w: where_read(
-        binned_gap(c.confidence, c.correct, w, c.num_bins), c, w
-    ),
-    "adaptive_ece": lambda c, w: where_read(
-        equal_mass_gap(c.confidence, c.correct, w, c.num_bins), c, w
-    ),
-    "brier": lambda c, w: where_read(means((c.confidence - c.correct) ** 2, w), c, w),
-    "auroc": lambda c, w: where_voted(areas(c.confidence, c.correct, w), c),
-    "overconfidence": lambda c, w: where_read(means(c.confidence - c.correct, w), c, w),
-    "unanimity": lambda c, w: where_voted(means(c.confidence == 1.0, w), c),
+    **{name: where_read(metric) for name, metric in CONFIDENCE_METRICS.items()},
+    "unanimity": lambda c, w: np.where(c.voted, means(c.confidence == 1.0, w), np.nan),
     "parse_failure": lambda c, w: means(c.unread, w),
     "truncation": lambda c, w: means(c.truncated, w),
     "mean_length": lambda c, w: means(c.length, w),

@@ -1,8 +1,7 @@
-"""Divergences between student and teacher, with their gradients.
+"""Divergences between student and teacher, with their gradients by formula.
 
-Settings name them, so PyTorch, which takes seconds to import, is imported late.
-Gradients by the student's logits are written out as formulas. Axes: r tokens, V
-vocabulary. Divergences are in nats.
+Settings name them, so PyTorch, which takes seconds to import, is imported late. Axes: r
+tokens, V vocabulary. Divergences are in nats.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ class Entries:
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """A divergence that can be lowered, and how it is called."""
+    """A divergence that can be lowered."""
 
     entries: Callable[[Tensor, Tensor, float], Entries]
     """Takes log-probabilities of student and teacher, which it may overwrite, and
@@ -40,10 +39,7 @@ class Divergence:
 
 
 def reverse_kl(log_p: Tensor, log_q: Tensor, beta: float = 0.0) -> Entries:
-    """Return the entries of KL(student || teacher).
-
-    Source: Eq. 10 of arXiv:2607.02460.
-    """
+    """Return the entries of KL(student || teacher), Eq. 10 of arXiv:2607.02460."""
     del beta
     p = log_p.exp()
     terms = log_p.sub_(log_q).mul_(p)

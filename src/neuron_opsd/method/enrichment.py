@@ -40,19 +40,13 @@ class Enrichment:
     @property
     def found(self) -> BoolArray:
         """Which neurons chance would hardly give."""
-        return np.asarray(self.q <= FALSE_SHARE)
+        return self.q <= FALSE_SHARE
 
 
 def tally(sets: Sequence[NeuronIds], members: BoolArray, num_neurons: int) -> IntArray:
-    """Return how many sets of each group hold each neuron.
+    """Return how many of the sets of Q questions hold each neuron, ``(G, F)``.
 
-    Args:
-        sets: Of some questions Q.
-        members: ``(G, Q)``.
-        num_neurons: F.
-
-    Returns:
-        Counts ``(G, F)``.
+    `members` says ``(G, Q)`` who is in which group.
     """
     found = np.zeros((len(members), num_neurons), dtype=np.int64)
     for row, group in zip(found, members, strict=True):
@@ -65,7 +59,7 @@ def tally(sets: Sequence[NeuronIds], members: BoolArray, num_neurons: int) -> In
 def strata_of(values: Sequence[float] | FloatArray, most: int) -> IntArray:
     """Put questions into at most so many strata of about equal size by a value.
 
-    Equal values are in one stratum. Returns ``(Q,)`` numbers from 0.
+    Equal values share a stratum. Returns ``(Q,)`` numbers from 0.
     """
     wanted = np.asarray(values, dtype=np.float64)
     cuts = np.quantile(wanted, np.arange(1, most) / most, method="inverted_cdf")
@@ -91,8 +85,8 @@ def enrichment(
     """Compare a group with a draw of as many questions from each stratum.
 
     Given how many questions of a stratum hold a neuron, those of a draw are
-    hypergeometric, which is a sum of independent trials that need not be alike. The
-    tail of such a sum is below that of a binomial of the same mean, beyond the mean.
+    hypergeometric: a sum of independent trials, whose tail beyond the mean is below
+    that of a binomial of the same mean.
 
     Args:
         counts: ``(F,)`` questions of the group that hold the neuron.
@@ -121,8 +115,7 @@ def tail_bound(counts: IntArray, trials: IntArray, mean: FloatArray) -> FloatArr
     """Bound the chance of at least some successes in independent trials of some mean.
 
     It is 1 where the count is not one above the mean at least. The tail of a binomial
-    is below its first term over one less the ratio of the next to it, since the ratios
-    fall.
+    is below its first term over one less the ratio of the next to it.
     """
     k, n = (torch.from_numpy(one).double() for one in (counts, trials))
     beyond = (k >= torch.from_numpy(mean) + 1) & (n > 0)

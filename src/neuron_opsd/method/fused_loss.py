@@ -1,9 +1,8 @@
 """A sum over all positions of a loss on their logits, tile by tile, in one pass.
 
-Logits of all positions would not fit into memory, so they are made tile by tile, used
-and dropped. The gradient is made at once, in the forward pass: no logits are made
-twice, and the memory taken is that of one tile for each set of logits, however many
-positions there are.
+Logits of all positions would not fit into memory, so they are made tile by tile, and
+the gradient with them, in the forward pass: none are made twice, and memory holds one
+tile for each set of logits.
 
 Products may have rounded factors and are added up and handed on in float32: logits
 rounded to bfloat16 tie at the top and are off by percents of a nat.
@@ -26,10 +25,8 @@ BLOCK_BYTES = 2**21
 
 TileLoss: TypeAlias = Callable[[Sequence[Tensor], slice], Tensor]
 """Takes the logits ``(r, V)`` of each readout and their place in N; puts the gradient
-in place of the first and gives losses ``(r,)``."""
-
-TileMeasure: TypeAlias = Callable[[Sequence[Tensor], slice], Tensor]
-"""Takes what a `TileLoss` takes, leaves anything in its place and gives ``(r, m)``."""
+in place of the first and gives losses ``(r,)``. A measure leaves anything in its place
+and gives ``(r, m)``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +51,7 @@ def fused_loss(readouts: Sequence[HiddenStates], loss: TileLoss, chunk: int) -> 
 
 
 def weighted(loss: TileLoss, weights: Tensor | None, num_positions: int) -> TileLoss:
-    """Multiply the loss of each of N positions, and its gradient, by its weight.
-
-    Without weights the loss is returned as it is.
-    """
+    """Multiply the loss of each of N positions, and its gradient, by any weights."""
     if weights is None:
         return loss
     if weights.shape != (num_positions,):
@@ -119,7 +113,7 @@ class FusedLoss(torch.autograd.Function):
 @torch.no_grad()
 def measured(
     readouts: Sequence[HiddenStates],
-    measure: TileMeasure,
+    measure: TileLoss,
     num_measures: int,
     chunk: int,
 ) -> Tensor:
@@ -136,8 +130,7 @@ def measured(
 def in_product_type(readouts: Sequence[HiddenStates]) -> list[HiddenStates]:
     """Return constants of the type that products are made in; shared weights stay so.
 
-    Half precision goes into products only where these give float32 logits: rounding
-    logits would put an error of percents of a nat into a divergence.
+    Half precision goes in only where products give float32 logits.
     """
     first = readouts[0]
     kind = factor_type(first.hidden)

@@ -1,14 +1,13 @@
 """The guard: label-free signs that a student collapses, and which step was its best.
 
-It compares readings. One stream of them are the rollouts of the steps themselves, whose
-last window is held against the first; the other are looks at a few questions that stay
-the same, where the student is held against the base model. Both have the same limits.
+It compares readings, by the same limits: the last window of the steps' own rollouts
+with the first, and looks at the student, on questions that stay, with the base model.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Final
@@ -39,43 +38,32 @@ class Measured:
     @property
     def is_beyond(self) -> bool:
         """Whether the limit is not kept."""
-        if self.is_least:
-            return self.value < self.limit
-        return self.value > self.limit
+        return self.value < self.limit if self.is_least else self.value > self.limit
 
 
 Measure = Callable[[Reading, Reading, GuardConfig], Measured | None]
 """Takes what there was, what there is, and the limits."""
 
 
-def length(first: Reading, now: Reading, config: GuardConfig) -> Measured:
-    """Measure whether rollouts grow long."""
-    return Measured(now.mean_length, config.max_length_factor * first.mean_length)
+def compared(
+    of: Callable[[Reading], float | None],
+    limit: Callable[[float, GuardConfig], float],
+    *,
+    is_least: bool = False,
+) -> Measure:
+    """Measure a value whose limit is made of what it was, where both are known."""
 
+    def measure(first: Reading, now: Reading, config: GuardConfig) -> Measured | None:
+        was, value = of(first), of(now)
+        if was is None or value is None:
+            return None
+        return Measured(value, limit(was, config), is_least)
 
-def truncation(first: Reading, now: Reading, config: GuardConfig) -> Measured:
-    """Measure whether rollouts no longer end."""
-    return Measured(now.truncated, first.truncated + config.max_truncated_gain)
-
-
-def repetition(first: Reading, now: Reading, config: GuardConfig) -> Measured:
-    """Measure whether rollouts go round in loops."""
-    return Measured(now.repetition, first.repetition + config.max_repetition_gain)
-
-
-def entropy(first: Reading, now: Reading, config: GuardConfig) -> Measured:
-    """Measure whether nothing is left to chance."""
-    least = config.min_entropy_factor * first.entropy
-    return Measured(now.entropy, least, is_least=True)
-
-
-def noise(first: Reading, now: Reading, config: GuardConfig) -> Measured:
-    """Measure whether tokens are drawn from nearly everything."""
-    return Measured(now.entropy, first.entropy + config.max_entropy_gain)
+    return measure
 
 
 def unanimity(first: Reading, now: Reading, config: GuardConfig) -> Measured | None:
-    """Measure whether all rollouts of a question say the same."""
+    """Measure how far the rollouts of a question disagree."""
     if first.agreement is None or now.agreement is None:
         return None
     dissent = 1.0 - now.agreement
@@ -86,19 +74,10 @@ def unanimity(first: Reading, now: Reading, config: GuardConfig) -> Measured | N
     )
 
 
-def one_answer(first: Reading, now: Reading, config: GuardConfig) -> Measured | None:
-    """Measure whether one answer is given to all questions."""
-    if first.top_answer_share is None or now.top_answer_share is None:
-        return None
-    others = config.min_others_factor * (1.0 - first.top_answer_share)
-    return Measured(now.top_answer_share, 1.0 - others)
-
-
 def contradiction(first: Reading, now: Reading, config: GuardConfig) -> Measured | None:
     """Measure whether the student rules out what the base says.
 
-    One that grows surer rules some of it out in good health, and says what the base
-    says more often than before.
+    One that says what the base says more often than before may do so in good health.
     """
     if None in (first.base_agreement, now.base_agreement) or now.surprise is None:
         return None
@@ -107,16 +86,8 @@ def contradiction(first: Reading, now: Reading, config: GuardConfig) -> Measured
     return Measured(now.surprise, config.max_surprise)
 
 
-def emptiness(first: Reading, now: Reading, config: GuardConfig) -> Measured | None:
-    """Measure whether answers no longer tell which question they answer."""
-    if first.information is None or now.information is None:
-        return None
-    least = config.min_information_factor * first.information
-    return Measured(now.information, least, is_least=True)
-
-
 def divergence(first: Reading, now: Reading, config: GuardConfig) -> Measured | None:
-    """Measure whether the student is no longer the model it was."""
+    """Measure how far the student is from the model it was."""
     del first
     if now.divergence is None:
         return None
@@ -124,14 +95,33 @@ def divergence(first: Reading, now: Reading, config: GuardConfig) -> Measured | 
 
 
 SIGNS: Final[Mapping[str, Measure]] = {
-    "rollouts grow long": length,
-    "rollouts are cut at the longest length": truncation,
-    "rollouts repeat themselves": repetition,
-    "the entropy is gone": entropy,
-    "the entropy explodes": noise,
+    "rollouts grow long": compared(
+        lambda reading: reading.mean_length, lambda was, c: c.max_length_factor * was
+    ),
+    "rollouts are cut at the longest length": compared(
+        lambda reading: reading.truncated, lambda was, c: was + c.max_truncated_gain
+    ),
+    "rollouts repeat themselves": compared(
+        lambda reading: reading.repetition, lambda was, c: was + c.max_repetition_gain
+    ),
+    "the entropy is gone": compared(
+        lambda reading: reading.entropy,
+        lambda was, c: c.min_entropy_factor * was,
+        is_least=True,
+    ),
+    "the entropy explodes": compared(
+        lambda reading: reading.entropy, lambda was, c: was + c.max_entropy_gain
+    ),
     "all rollouts of a question agree": unanimity,
-    "one answer is given to nearly all questions": one_answer,
-    "answers hardly depend on the question": emptiness,
+    "one answer is given to nearly all questions": compared(
+        lambda reading: reading.top_answer_share,
+        lambda was, c: 1.0 - c.min_others_factor * (1.0 - was),
+    ),
+    "answers hardly depend on the question": compared(
+        lambda reading: reading.information,
+        lambda was, c: c.min_information_factor * was,
+        is_least=True,
+    ),
     "the student rules out what the base model says": contradiction,
     "the student is far from the base model": divergence,
 }
@@ -151,10 +141,7 @@ def signs_of(
 
 
 class Guard:
-    """Sees one step after the other; holds two windows, however many pass.
-
-    A run that resumes shows it the earlier steps, and it comes to the same.
-    """
+    """Sees one step after the other, also the earlier ones of a run that resumes."""
 
     def __init__(self, config: GuardConfig) -> None:
         """Begin before the first step."""
@@ -200,15 +187,14 @@ class Guard:
         return found
 
 
-def window_of(steps: Iterable[StepMetrics]) -> Reading:
+def window_of(steps: Collection[StepMetrics]) -> Reading:
     """Return the mean of what steps' own rollouts are like."""
-    shown: Sequence[StepMetrics] = list(steps)
-    agreements = [step.agreement for step in shown if step.agreement is not None]
+    agreements = [step.agreement for step in steps if step.agreement is not None]
     return Reading(
-        mean_length=fmean(step.mean_length for step in shown),
-        truncated=fmean(step.truncated for step in shown),
-        repetition=fmean(step.repetition for step in shown),
-        entropy=fmean(step.entropy for step in shown),
+        mean_length=fmean(step.mean_length for step in steps),
+        truncated=fmean(step.truncated for step in steps),
+        repetition=fmean(step.repetition for step in steps),
+        entropy=fmean(step.entropy for step in steps),
         agreement=fmean(agreements) if agreements else None,
     )
 
@@ -222,7 +208,7 @@ def collapses(steps: Iterable[StepMetrics], config: GuardConfig) -> list[Collaps
 def best_step(steps: Iterable[StepMetrics], config: GuardConfig) -> Kept | None:
     """Return the best of the steps that were looked at, the earliest of equals.
 
-    The untrained model counts as one after 0 steps. There is none before any look.
+    The untrained model counts as one after 0 steps; without a look there is none.
     """
     score = SCORES[config.score].of
     best: Kept | None = None

@@ -1,9 +1,9 @@
 """How far another engine's probabilities are from the trainer's, and weights for it.
 
-An engine computes with other kernels than the trainer, so what it draws from is not
-quite the student. A token's importance weight is the trainer's probability of it over
-the engine's, cut above so that no token counts many times. Products over all tokens
-before would be exact, but over thousands they come to nothing or to the cut.
+An engine computes with other kernels than the trainer. A token's importance weight is
+the trainer's probability of it over the engine's, cut above so that no token counts
+many times. Products over all tokens before would be exact, but over thousands they come
+to nothing or to the cut.
 
 Axes: N completion tokens.
 """
@@ -32,8 +32,8 @@ def drawn_logprobs(
     """Return the trainer's log-probabilities of tokens under what was drawn from.
 
     Targets are the ``(N,)`` ids of the tokens that the states predict; no gradient goes
-    through, and the logits of `chunk` positions are held at once. Returns ``(N,)`` in
-    nats, below `OUTSIDE` for tokens that were cut off.
+    through, `chunk` positions make a tile. Returns ``(N,)`` in nats, below `OUTSIDE`
+    for tokens that were cut off.
     """
 
     def of_tile(logits: Sequence[Tensor], rows: slice) -> Tensor:
@@ -59,8 +59,7 @@ def importance_weights(trainer: Tensor, engine: Tensor, clip: float) -> Tensor:
 def total_gap(trainer: Tensor, engine: Tensor) -> tuple[float, int]:
     """Return the summed distance of log-probabilities, and over how many tokens.
 
-    A token that the trainer would have cut off counts as `CUT_OFF`: the odd one at the
-    edge of a nucleus changes little, but many are no student's.
+    A token that the trainer would have cut off counts as `CUT_OFF`.
     """
     apart = (trainer - engine).abs().double()
     return float(apart.where(trainer > OUTSIDE, CUT_OFF).sum()), apart.numel()

@@ -1,7 +1,7 @@
 """Measures of sets whose gold answers repeat, such as labels. Pure NumPy.
 
-Where most questions have the same answer, a model that says nothing else is right as
-often as that answer is true. Accuracy alone can mislead; what stands here shows more.
+Where most questions have one answer, a model that says nothing else is right as often
+as that answer is true, which accuracy alone does not show.
 
 Axes: Q questions, R rows of weights, C distinct gold answers.
 """
@@ -34,10 +34,7 @@ has no labels."""
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelColumns:
-    """What the measures of labels need of Q answered questions.
-
-    A column that a set does not have is NaN; a set without labels has C = 0.
-    """
+    """What the measures of labels need; what a set lacks is NaN, or C = 0."""
 
     gold: FloatArray
     """``(Q, C)``, 1 at the gold answer of the question."""
@@ -106,10 +103,10 @@ def share_of(score: QuestionScore, answer: str) -> float:
 
 
 def balanced_accuracy(columns: LabelColumns, weights: FloatArray) -> FloatArray:
-    """Return the mean over gold answers of the accuracy on their questions.
+    """Return the mean over gold answers of the accuracy on their questions, ``(R,)``.
 
-    Weights are ``(R, Q)``; a row in which an answer has no question leaves it out. The
-    result is ``(R,)`` in [0, 1]; NaN for a set without labels.
+    Weights are ``(R, Q)``; a row in which an answer has no question leaves it out. NaN
+    for a set without labels.
 
     Source: mean recall of the classes, Brodersen et al. 2010.
     """
@@ -119,10 +116,7 @@ def balanced_accuracy(columns: LabelColumns, weights: FloatArray) -> FloatArray:
 
 
 def macro_f1(columns: LabelColumns, weights: FloatArray) -> FloatArray:
-    """Return the mean over gold answers of their F1, every rollout an answer.
-
-    Weights and result are those of `balanced_accuracy`.
-    """
+    """Return the mean over gold answers of their F1; see `balanced_accuracy`."""
     present = weights @ columns.gold
     right = weights @ (columns.gold * columns.given)
     return over_present(2.0 * right, present + weights @ columns.given, present)

@@ -1,7 +1,6 @@
 """Losses of distillation and imitation: sums over positions, with their gradients.
 
-Gradients by the student's logits are written out as formulas and put in the place of
-these logits, so that a pass over logits makes no copy of them.
+Gradients by the student's logits are formulas, put in the place of these logits.
 
 Axes: N completion tokens, r tokens of a block of them, k top tokens, V vocabulary.
 Divergences are in nats.
@@ -43,7 +42,7 @@ def divergences_of(student: Tensor, teacher: Tensor, config: DistillConfig) -> T
 def top_divergences(log_p: Tensor, log_q: Tensor, config: DistillConfig) -> Tensor:
     """Do the work of `divergences_of` over the top tokens and one bucket of all others.
 
-    Which tokens are the top ones is taken as given: no gradient flows through it.
+    No gradient flows through which tokens are the top ones.
 
     Source: the tail bucket of SDPO, arXiv:2601.20802.
     """
@@ -72,7 +71,7 @@ def value_and_grad(
 ) -> tuple[Tensor, Tensor]:
     """Return divergences and their gradient by the student's logits.
 
-    Source: the clip of entries is the one of OPSD, arXiv:2601.18734.
+    Source: the clip of entries is that of OPSD, arXiv:2601.18734.
     """
     entries = DIVERGENCES[config.divergence].entries(log_p, log_q, config.beta)
     p, terms, slopes = entries.p, entries.terms, entries.slopes
@@ -94,9 +93,8 @@ def distillation_loss(
     """Sum the divergence of the student from the teacher over all positions.
 
     Args:
-        student: Its states and weight receive gradients where they ask for them; a
-            weight that asks for none costs no product for one.
-        teacher: A constant. One product makes both logits where it has the student's
+        student: Its states and weight receive gradients where they ask for them.
+        teacher: A constant; one product makes both logits if it has the student's
             weight.
         config: Names divergence and positions of a tile.
         weights: ``(N,)`` how often each position counts; once each when left out.

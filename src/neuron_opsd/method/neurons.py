@@ -1,7 +1,7 @@
 """Which feed-forward neurons a completion used.
 
 Scores arrive one layer at a time for all tokens of a batch and are cut down at once, so
-memory holds one layer's scores and what the rule keeps, never ``(T, L, F)``.
+memory never holds ``(T, L, F)``.
 
 Axes: T tokens of one completion or of one chunk of it, N tokens of a batch, B
 completions, C chunks of them, K entries kept, L layers, F neurons of a layer.
@@ -9,9 +9,9 @@ completions, C chunks of them, K entries kept, L layers, F neurons of a layer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -71,8 +71,8 @@ def scaled_sizes(
 ) -> Sizes:
     """Return the sizes asked for, or the paper's scaled to a model's size.
 
-    The paper keeps 2,000 of 9,728 neurons a layer and 5,000 of 36 layers' 350,208.
-    A model at least that large gets just these numbers; a smaller one the same share.
+    The paper keeps 2,000 of 9,728 neurons a layer and 5,000 of 36 layers' 350,208; a
+    smaller model keeps the same share.
     """
     share = min(1.0, num_neurons / PAPER_NUM_NEURONS)
     total = num_layers * num_neurons / (PAPER_NUM_LAYERS * PAPER_NUM_NEURONS)
@@ -87,7 +87,7 @@ class NeuronCounter:
     """Gathers what a rule keeps of a batch of completions, layer after layer."""
 
     def __init__(self, lengths: Sequence[int], rule: Rule, sizes: Sizes) -> None:
-        """Begin a batch of completions of these lengths T, which add up to N."""
+        """Begin a batch of completions of lengths T, which add up to N."""
         self.keep = sizes.keep
         self.lengths = list(lengths)
         self._lists = LISTS[rule](lengths, sizes)
@@ -96,8 +96,8 @@ class NeuronCounter:
         """Take one layer's contribution scores ``(N, F)``; layers come in order.
 
         Raises:
-            NotFiniteError: If one is no number: it would be taken for the largest and
-                then left out. The error's places are completions'.
+            NotFiniteError: If one is no number, which would be taken for the largest
+                and then left out. The error's places are completions'.
         """
         if not torch.stack(torch.aminmax(scores)).isfinite().all():
             wrong = [
@@ -113,16 +113,6 @@ class NeuronCounter:
     def finish(self) -> list[Activated]:
         """Return the sets of every completion of the batch."""
         return [cut(found, self.keep) for found in self._lists.finish()]
-
-
-class Lists(Protocol):
-    """What one rule keeps of a batch of completions."""
-
-    def add(self, layer: int, scores: Tensor) -> None:
-        """Take one layer's scores ``(N, F)``."""
-
-    def finish(self) -> list[Found]:
-        """Return the counted neurons of every completion."""
 
 
 class FlatLists:
@@ -156,7 +146,8 @@ class FlatLists:
 
     def finish(self) -> list[Found]:
         """Return each completion's neurons of all layers."""
-        return [joined(layers) for layers in zip(*self._found, strict=True)]
+        each = (zip(*layers, strict=True) for layers in zip(*self._found, strict=True))
+        return [(np.concatenate(ids), np.concatenate(best)) for ids, best in each]
 
 
 class TokenLists:
@@ -195,8 +186,7 @@ class TokenLists:
 class NeufsLists:
     """The lists of `flat`, united as the public NeuFS code does.
 
-    Its loop runs over ``range(max_position)``, so the last position of the answer span
-    is left out and a one-token answer has no neurons.
+    Its loop leaves out the last position of the answer, so a one-token answer has none.
     """
 
     def __init__(self, lengths: Sequence[int], sizes: Sizes) -> None:
@@ -226,7 +216,10 @@ class NeufsLists:
         ]
 
 
-LISTS: Final[Mapping[str, Callable[[Sequence[int], Sizes], Lists]]] = {
+Lists: TypeAlias = FlatLists | TokenLists | NeufsLists
+"""What one rule keeps of a batch of completions."""
+
+LISTS: Final[Mapping[Rule, type[Lists]]] = {
     "flat": FlatLists,
     "per-token": TokenLists,
     "neufs": NeufsLists,
@@ -240,10 +233,7 @@ def chunks_of(length: int, chunk_tokens: int) -> list[int]:
 
 
 def by_length(scores: Tensor, lengths: Sequence[int]) -> Tensor:
-    """Bring ``(N, F)`` to ``(C, T, F)``, one row per length, minus infinity beyond.
-
-    So that one call looks at all rows of a batch, on all processors.
-    """
+    """Bring ``(N, F)`` to ``(C, T, F)``, one row per length, minus infinity beyond."""
     longest = max(lengths)
     if all(length == longest for length in lengths):
         return scores.view(len(lengths), longest, -1)
@@ -273,12 +263,6 @@ def rows_of(best: Tensor, first_id: int) -> list[Found]:
     names = (ids + first_id).cpu().numpy()
     scores = best[rows, ids].float().cpu().numpy()
     return list(zip(np.split(names, ends), np.split(scores, ends), strict=True))
-
-
-def joined(layers: Sequence[Found]) -> Found:
-    """Join what all layers keep of a completion."""
-    ids, scores = zip(*layers, strict=True)
-    return np.concatenate(ids), np.concatenate(scores)
 
 
 def packed(scores: Tensor, first_id: int) -> Tensor:

@@ -2,8 +2,7 @@
 
 A completion's token counts with its log-probability under the distribution that it was
 drawn from: the softmax of logits divided by the temperature, renormalised over the
-tokens that were allowed there. Where only one was allowed nothing was drawn, so such
-positions add neither loss nor gradient and cost nothing.
+tokens that were allowed there. Positions where one alone was allowed add nothing.
 
 Axes: N completion tokens, r tokens of a block of them, D residual width, V vocabulary.
 """
@@ -119,8 +118,7 @@ def policy_loss(
 
     Args:
         student: Its states and weight receive gradients where they ask for them.
-        reference: A constant; looked at only where the limits give it a weight. One
-            product makes both logits where it has the student's weight.
+        reference: A constant; looked at only where the limits give it a weight.
         tokens: Of all N positions.
         limits: The clip and the weight of the divergence.
         chunk: Positions of a tile.
@@ -256,8 +254,7 @@ def value_and_slope(
 def certainty(student: HiddenStates, chunk: int) -> tuple[Tensor, Tensor]:
     """Return how sure the student is at each position, in two ways, without gradient.
 
-    Both are of its distribution p over the whole vocabulary at temperature 1, at the
-    positions that predict the tokens.
+    Both are of its distribution p over the whole vocabulary at temperature 1.
 
     Returns:
         Self-certainty ``KL(U || p) = -1/V sum_v log(V p_v)``, with U uniform, and
@@ -282,8 +279,7 @@ def certainty(student: HiddenStates, chunk: int) -> tuple[Tensor, Tensor]:
 def divergence(student: HiddenStates, base: HiddenStates, chunk: int) -> Tensor:
     """Return KL(student || base) ``(N,)`` over the whole vocabulary, without gradient.
 
-    In nats, in float32 or better; one product makes both logits where the weight that
-    reads them out is one.
+    In nats, in float32 or better.
     """
 
     def of_tile(logits: Sequence[Tensor], rows: slice) -> Tensor:

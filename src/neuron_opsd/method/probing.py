@@ -63,10 +63,9 @@ def reweighted(
     A completion counts ``exp(r / t)`` times as much for the teacher, where r is its
     log-probability under the teacher's prompt less that under the student's, in nats,
     and t the standard deviation of these over the completions, at least 1. With t = 1
-    that is importance sampling; over thousands of tokens the ratios are so far apart
-    that one completion would take it all, and t keeps the direction of a first step.
-    An answer with several completions takes their mean; one without moves as the mean
-    of all.
+    that is importance sampling; over thousands of tokens one completion would then take
+    it all. An answer with several completions takes their mean; one without moves as
+    the mean of all.
 
     Args:
         shares: ``(C,)`` of the student's answers.
@@ -87,9 +86,8 @@ def reweighted(
 def stability(draws: Sequence[Sequence[FloatArray]]) -> FloatArray:
     """Return ``(Q,)`` how often two draws of one teacher give the same first answer.
 
-    Args:
-        draws: For each of at least two draws the ``(C,)`` answers to Q questions; where
-            two answers tie for the first place, the earlier one has it.
+    Of each of at least two draws there are the ``(C,)`` answers to Q questions; of
+    equal ones the earlier is first.
     """
     first = np.array([[int(one.argmax()) for one in draw] for draw in draws])
     count = len(first)

@@ -93,10 +93,7 @@ def reading_of(answers: Sequence[Answers], base: Sequence[Answers]) -> Reading:
 
 
 def meeting(one: Answers, other: Answers) -> float:
-    """Return how probably a rollout of one says what a rollout of the other says.
-
-    Of a model with itself it is that of two different rollouts.
-    """
+    """Return how probably two say the same; of one with itself, two of its rollouts."""
     same = sum(share * other.read.get(label, 0.0) for label, share in one.read.items())
     count = one.num_rollouts
     if one is not other or count == 0:

@@ -1,8 +1,7 @@
 """Many models measured on the same bootstrap resamples of questions and of seeds.
 
-Each model is measured once; every difference, mean over test sets and mean over seeds
-is then arithmetic on what was drawn. Pure NumPy. Axes: Q questions, R resamples, M
-measures, S seeds.
+Each model is measured once; differences and means are arithmetic on what was drawn.
+Pure NumPy. Axes: Q questions, R resamples, M measures, S seeds.
 """
 
 from __future__ import annotations
@@ -47,10 +46,9 @@ def resample(
     num_resamples: int,
     rng: np.random.Generator,
 ) -> list[Resampled]:
-    """Measure several models on the same resampled questions.
+    """Measure several models on the same Q resampled questions, in one order.
 
-    Their differences are paired: the same resampled questions count for all models, and
-    for every measure. Samples, one per model, are of the same Q questions in one order.
+    So their differences are paired, for every measure.
 
     Raises:
         ValueError: If there are no questions or no resamples.
@@ -85,12 +83,10 @@ def over_seeds(by_seed: Sequence[Resampled], rng: np.random.Generator) -> Resamp
     """Return the mean over seeds, with the seeds resampled as well.
 
     Each resample draws S of the S seeds with replacement, independently of its
-    questions, which are the same for all seeds. With one seed nothing changes. With few
-    seeds intervals are too narrow where seeds differ more than questions do: S seeds
-    drawn from S show ``(S - 1) / S`` of their variance, and three seeds that differ
+    questions, which are the same for all seeds; equal generators draw the same. With
+    few seeds intervals are too narrow where seeds differ more than questions do: S
+    seeds drawn from S show ``(S - 1) / S`` of their variance, and three that differ
     alone span an interval that is their range, which holds the truth in 3 of 4 cases.
-
-    Equal generators draw the same seeds.
 
     Source: Owen 2007, the pigeonhole bootstrap (two crossed factors, each resampled).
     """

@@ -1,10 +1,7 @@
 """Rewards of methods that learn without labels, and the advantages that they give.
 
-Completions of one question are a group, and what counts is a reward beside the others
-of its group: see `advantages`. An answer that could not be read is `None`. Plain
-Python.
-
-Axis: G completions of a group.
+Completions of one question are a group of G. An answer that could not be read is
+`None`. Plain Python.
 """
 
 from __future__ import annotations
@@ -28,8 +25,8 @@ def majority_rewards(
 ) -> tuple[float, ...]:
     """Reward each answer that is the label: ``r_i = 1[answer_i = label]``.
 
-    More answers than these may have voted on the label; `None`, where no vote could be
-    held, gives no reward. `same` is asked with the label first.
+    Without a label, since no vote could be held, there is no reward. `same` is asked
+    with the label first.
 
     Source: TTRL, arXiv:2504.16084; an oracle where the label is the true answer.
     """
@@ -44,9 +41,8 @@ def cluster_rewards(
 ) -> tuple[float, ...]:
     """Reward the share of an answer's cluster: ``r_i = |cluster of answer_i| / G``.
 
-    Clusters are those of `votes.tally`. An answer that could not be read is one of its
-    own without reward. There is none at all where every cluster is of one answer, so
-    that their entropy is ``log G``.
+    Clusters are those of `votes.tally`. An answer that could not be read has no reward,
+    and there is none at all where every cluster is of one answer.
 
     Source: EMPO, arXiv:2504.05812, and the upper threshold of its code.
     """
@@ -67,8 +63,7 @@ def certainty_rewards(
     """Reward self-certainty: ``r_i = 1/T_i sum_t KL(uniform || p_t)``.
 
     Certainties are means per token, in nats. An answer that could not be read has the
-    least reward of the group, so that no loop that never ends is rewarded for its
-    certainty.
+    least reward of the group, so that no endless loop is rewarded for its certainty.
 
     Source: Intuitor, arXiv:2505.19590; what is unread is ours.
     """
@@ -97,10 +92,9 @@ def advantages(rewards: Sequence[float], *, scale: bool = True) -> tuple[float, 
     """Return how far each reward of a group lies above their mean.
 
     ``A_i = (r_i - mean(r)) / (std(r) + 1e-6)``, with G - 1 under the root of the
-    deviation. This is verl's formula; TRL 1.16 has the same with `1e-4` in place of
-    `1e-6`. Where all rewards are alike, or there is one alone, all have exactly 0 (verl
-    gives one alone its whole reward). Without `scale` nothing is divided, as in Dr.
-    GRPO, arXiv:2503.20783.
+    deviation, as in verl; TRL 1.16 adds `1e-4`. Where all rewards are alike, or there
+    is one alone, all have exactly 0 (verl gives one alone its whole reward). Without
+    `scale` nothing is divided, as in Dr. GRPO, arXiv:2503.20783.
 
     Source: GRPO, arXiv:2402.03300.
     """

@@ -3,8 +3,7 @@
 A confidence is one number in [0, 1] for the event that an answer is right. Scaling
 moves its log-odds by a slope (temperature scaling; the temperature is one over it), or
 by a slope and an offset (Platt scaling). It is fitted on half of the questions and
-measured on the other half, both ways round, so that no question is measured with what
-it helped to fit. Pure NumPy.
+measured on the other half, both ways round. Pure NumPy.
 
 Axes: Q questions, N samples of them, R rows of weights, P parameters, M measures.
 """
@@ -18,13 +17,8 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from neuron_opsd.method.calibration import (
-    binned_gap,
-    check,
-    equal_mass_gap,
-    equal_width_bins,
-)
-from neuron_opsd.method.statistics import BoolArray, FloatArray, areas, means
+from neuron_opsd.method.calibration import CONFIDENCE_METRICS, bins_of, check
+from neuron_opsd.method.statistics import BoolArray, FloatArray
 from neuron_opsd.records.scores import Bin
 
 LEAST_QUESTIONS: Final = 20
@@ -38,8 +32,8 @@ MAX_ITERATIONS: Final = 100
 BLOCK: Final = 1 << 20
 """Weights of samples held at once."""
 
-MEASURES: Final = ("ece", "adaptive_ece", "brier", "auroc", "overconfidence")
-"""Names of `calibration.METRICS` that one confidence has, in the order of columns."""
+MEASURES: Final = tuple(CONFIDENCE_METRICS)
+"""What is measured of one confidence, in the order of columns."""
 SCALINGS: Final[Mapping[str, bool]] = {"temperature": False, "platt": True}
 """By name: whether an offset is fitted besides the slope."""
 
@@ -95,7 +89,7 @@ def confidences(
 
 def log_odds(share: FloatArray) -> FloatArray:
     """Return the logarithm of p / (1 - p)."""
-    return np.asarray(np.log(share) - np.log1p(-share), dtype=np.float64)
+    return np.log(share) - np.log1p(-share)
 
 
 def measures(found: Confidences, weights: FloatArray) -> FloatArray:
@@ -112,15 +106,10 @@ def measured_block(found: Confidences, weights: FloatArray) -> FloatArray:
     """Return the measures of some rows, NaN where none of the answers counts."""
     every = weights[:, found.question] * found.share
     counts = every.sum(axis=1) > 0.0
-    each = every[counts]
-    stated, correct, bins = found.confidence, found.correct, found.num_bins
-    columns = (
-        binned_gap(stated, correct, each, bins),
-        equal_mass_gap(stated, correct, each, bins),
-        means((stated - correct) ** 2, each),
-        areas(stated, correct, each),
-        means(stated - correct, each),
-    )
+    columns = [
+        metric(found.confidence, found.correct, every[counts], found.num_bins)
+        for metric in CONFIDENCE_METRICS.values()
+    ]
     told = np.full((len(weights), len(MEASURES)), np.nan)
     told[counts] = np.stack(columns, axis=1)
     return told
@@ -128,28 +117,11 @@ def measured_block(found: Confidences, weights: FloatArray) -> FloatArray:
 
 def reliability(found: Confidences) -> tuple[Bin, ...]:
     """Return the bins of the calibration error that hold answers, lowest first."""
-    bin_of = equal_width_bins(found.confidence, found.num_bins)
-    bins = []
-    for number in np.unique(bin_of).tolist():
-        held = bin_of == number
-        share = found.share[held]
-        bins.append(
-            Bin(
-                low=number / found.num_bins,
-                high=(number + 1) / found.num_bins,
-                confidence=float(np.average(found.confidence[held], weights=share)),
-                accuracy=float(np.average(found.correct[held], weights=share)),
-                num_questions=int(held.sum()),
-            )
-        )
-    return tuple(bins)
+    return tuple(bins_of(found.confidence, found.correct, found.num_bins, found.share))
 
 
 def why_not_scaled(found: Confidences, first: BoolArray) -> str:
-    """Say why scaling cannot be fitted on each half; nothing if it can.
-
-    `first` is ``(Q,)``, whether a question is of the first half.
-    """
+    """Say why scaling cannot be fitted on each half, if so; see `scaled`."""
     if len(first) < LEAST_QUESTIONS:
         return f"{len(first)} questions are fewer than {LEAST_QUESTIONS}"
     for half in (True, False):
@@ -164,10 +136,8 @@ def scaled(
 ) -> tuple[Confidences, Halves]:
     """Return confidences scaled by what the other half of the questions gave.
 
-    Args:
-        found: The confidences as they are.
-        first: ``(Q,)``, whether a question is of the first half.
-        offset: Whether an offset is fitted besides the slope.
+    `first` says ``(Q,)`` which questions are of the first half; `offset` asks for one
+    besides the slope.
 
     Source: Guo et al. 2017 (temperature); Platt 1999 (slope and offset).
     """
@@ -189,10 +159,7 @@ def scaled(
 def fit(design: FloatArray, correct: BoolArray, weights: FloatArray) -> FloatArray:
     """Return the parameters ``(P,)`` of a logistic regression, by Newton's method.
 
-    Args:
-        design: ``(N, P)``.
-        correct: The verdicts, ``(N,)``.
-        weights: ``(N,)``.
+    Of a design ``(N, P)``, verdicts ``(N,)`` and weights ``(N,)``.
     """
     ridge = RIDGE * weights.sum()
     found = np.zeros(design.shape[1])
@@ -223,4 +190,4 @@ def loss(
 
 def sigmoid(odds: FloatArray) -> FloatArray:
     """Return 1 / (1 + exp(-x)), without overflow."""
-    return np.asarray(np.exp(-np.logaddexp(0.0, -odds)), dtype=np.float64)
+    return np.exp(-np.logaddexp(0.0, -odds))

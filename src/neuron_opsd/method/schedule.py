@@ -1,7 +1,4 @@
-"""What each optimiser step does: which questions, which learning rate.
-
-Both are pure functions of the step, so a run that is continued needs no memory of them.
-"""
+"""What each optimiser step does, by its number alone: which questions, which rate."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ def batch_at(step: int, num_examples: int, batch_size: int, seed: int) -> list[i
     """Return which examples a step trains on.
 
     Examples are visited in epochs, each in a random order of its own; a batch may
-    span two epochs and, when there are fewer examples than it holds, meet one twice.
+    span epochs, and meet an example twice.
     """
     if num_examples < 1:
         raise ValueError("cannot draw a batch from no examples")

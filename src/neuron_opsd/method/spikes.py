@@ -1,7 +1,4 @@
-"""A watch over the metrics of the steps for spikes.
-
-A step is a spike where its loss, or gradient, is many times what it was.
-"""
+"""A watch for steps whose loss, or gradient, is many times what it was."""
 
 from __future__ import annotations
 
@@ -42,8 +39,8 @@ class SpikeWatch:
     """Sees one step after the other; a run that resumes shows it the earlier ones.
 
     What is watched is compared with the median of the last steps, so that a loss may
-    fall as fast as it likes. Noise that was there before is allowed for. What stands
-    out does not become the measure of what follows, unless it stays.
+    fall fast. Noise that was there before is allowed for. What stands out is no measure
+    of what follows, unless it stays.
     """
 
     def __init__(self) -> None:

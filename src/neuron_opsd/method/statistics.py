@@ -32,8 +32,7 @@ def bootstrap_weights(
 ) -> FloatArray:
     """Return how often each question was drawn in each resample, ``(R, Q)``.
 
-    Each row is multinomial and sums to Q. Drawing rows in several calls gives the same
-    rows as drawing them in one.
+    Drawing rows in several calls gives the same rows as drawing them in one.
     """
     if num_questions < 1 or num_resamples < 0:
         raise ValueError(
@@ -101,12 +100,8 @@ def bootstrap_p_values(values: FloatArray, draws: FloatArray) -> list[float]:
 def mcnemar(only_first: int, only_second: int) -> float:
     """Return the exact p-value of two models being right equally often.
 
-    Questions on which both are right, or both wrong, say nothing. Of the others, each
-    goes to either model with probability one half: a two-sided binomial test.
-
-    Args:
-        only_first: Questions that the first model alone answers correctly.
-        only_second: The same of the second.
+    Each of the questions that one model alone answers correctly goes to either with
+    probability one half: a two-sided binomial test.
 
     Returns:
         A number in (0, 1]; 1 where there is no such question. One below the least
@@ -200,7 +195,7 @@ def mid_ranks(values: NDArray[np.generic], weights: FloatArray) -> FloatArray:
     starts = np.flatnonzero(np.diff(place[order], prepend=-1))
     mass = np.add.reduceat(weights[:, order], starts, axis=1)
     middle = mass.cumsum(axis=1) - 0.5 * mass + 0.5
-    return np.asarray(middle[:, place], dtype=np.float64)
+    return middle[:, place]
 
 
 def areas(scores: FloatArray, correct: BoolArray, weights: FloatArray) -> FloatArray:

@@ -33,10 +33,10 @@ def truncated(logits: Tensor, truncation: Truncation) -> Tensor:
     """Return the logits of what is drawn from, ``(B, V)``, the largest of a row at 0.
 
     First the `top_k` most probable tokens are kept, of these those that together reach
-    `top_p`, of these those within `min_p` of the most probable; each with all that are
-    as probable as the last one kept. The order is that of transformers. A token that is
-    not kept has the lowest number of float32, or half of it; a row where there is
-    nothing to draw is NaN.
+    `top_p`, of these those within `min_p` of the most probable, as in transformers;
+    each with all that are as probable as the last one kept. A token that is not kept
+    has the lowest number of float32, or half of it; a row where there is nothing to
+    draw is NaN.
     """
     temperature = truncation.temperature
     scaled = logits.float() / temperature if temperature != 1.0 else logits

@@ -52,8 +52,7 @@ def method_of(config: Config) -> Method:
     """Return the method that settings name, ready to train with them.
 
     Raises:
-        ConfigError: If there is none of that name, it is an oracle, or it cannot be
-            trained with these settings.
+        ConfigError: If there is none, it is an oracle, or cannot be trained with them.
     """
     method = method_named(config.method)
     if issubclass(method, Oracle):
@@ -70,10 +69,7 @@ def needs_contexts(config: Config) -> bool:
 
 
 def context_signals(config: Config) -> frozenset[Signal]:
-    """Return what a run must know of questions, for its teacher or its control.
-
-    Questions may be selected by what a teacher answers where none is trained towards.
-    """
+    """Return what a run must know of questions, for its teacher, rule or control."""
     taught = needs_contexts(config) or config.selection_rule.reads_teacher
     shown = config.tests_prompted or taught
     return config.context_signals if shown else frozenset()

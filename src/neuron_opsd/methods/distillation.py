@@ -49,8 +49,7 @@ class Distillation(Method):
         """Return the divergence of the student from the teacher.
 
         The student answers without the context that the teacher sees; the divergence is
-        taken at every token of its answer, the end token included, over the whole
-        vocabulary or the part of it that the settings name.
+        taken at every token of its answer, the end token included.
 
         Source: Eq. 10 of arXiv:2607.02460.
         """

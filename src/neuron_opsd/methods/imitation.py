@@ -158,10 +158,7 @@ class FormOnly(Imitation):
         return 0
 
     def examples(self, shown: Examples, answers: PoolAnswers) -> Examples:
-        """Give examples without choices some answers to other questions as choices.
-
-        These are the model's own whole answers, drawn at random.
-        """
+        """Give examples without choices some random answers to others as choices."""
         free = [example.question_id for example in shown if not example.choices]
         if not free:
             return shown
@@ -217,8 +214,8 @@ def others_rows(
 ) -> list[int]:
     """Draw the rows of at most `NUM_OTHERS` answers to other questions.
 
-    Barred are the sorted rows of answers to questions of the same text, of which there
-    are `num_same`, with an answer or not.
+    Barred are the sorted rows of answers to questions of the same text, which are
+    `num_same`, with an answer or not.
     """
     if num_same > MANY_SAME:  # drawing until enough are not barred would take too long
         return drawn_rows(rng, num_rows, barred, NUM_OTHERS)

@@ -27,11 +27,12 @@ from neuron_opsd.runs.model_checks import CHUNK
 from neuron_opsd.runs.verdicts import noted, warn_as_kept
 from neuron_opsd.seeds import derive_seed
 from neuron_opsd.stages.beliefs import DRAWS
-from neuron_opsd.stages.one_answer import one_answer_findings, refuse_one_answer
 from neuron_opsd.stages.rollouts import PromptedQuestion, ask
 from neuron_opsd.stages.teacher_check import (
     check_teacher,
+    one_answer_findings,
     pool_findings,
+    refuse_one_answer,
     selection_findings,
 )
 from neuron_opsd.stages.teaching import build_contexts, fitted_prompt, own_answers

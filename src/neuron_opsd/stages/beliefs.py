@@ -123,8 +123,7 @@ def from_samples(
 def equality_of(asked: Sequence[PromptedQuestion], config: Config) -> Same:
     """Return what says whether two answers, or two missing ones, are the same.
 
-    It is that of the questions' reader; where they have several, answers are the same
-    when they are spelled alike.
+    It is that of the questions' reader, or the spelling where they have several.
     """
     listed = config.prompts.list_choices
     readers = readers_for([a.question for a in asked], config.answers, listed)
@@ -146,8 +145,8 @@ def divergences_of(
 ) -> list[float]:
     """Return KL(student || teacher) of every question, in nats.
 
-    It is that of the choice where answers are sampled among choices, else per token of
-    the student's answer over the whole vocabulary.
+    It is that of the choice, or per token of the student's free answer over the whole
+    vocabulary.
     """
     known = [
         kl_divergence(one.logprobs, other.logprobs)
@@ -167,8 +166,7 @@ def token_divergences(
 ) -> list[float]:
     """Return KL(student || teacher) per token of every row, in nats.
 
-    A row is a question as the student is asked, the teacher's prompt and an answer, of
-    which `MOST_TOKENS` count.
+    A row is a question as the student is asked, the teacher's prompt and an answer.
     """
     own = [(model.encode(a.prompt), ids[:MOST_TOKENS]) for a, _, ids in rows]
     other = [(model.encode(prompt), ids[:MOST_TOKENS]) for _, prompt, ids in rows]

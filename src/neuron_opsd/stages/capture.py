@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from torch import Tensor
 
 from neuron_opsd.config import Config, NeuronsConfig
 from neuron_opsd.errors import DataError, naming
+from neuron_opsd.method.contexts.search import medoid_of
 from neuron_opsd.method.neurons import Activated, NeuronCounter, Sizes, scaled_sizes
-from neuron_opsd.models.roles import (
-    Capturer,
-    LanguageModel,
-    ModelFacts,
-    Tokenizer,
-)
-from neuron_opsd.records import Completion, NeuronSet, Pair, TokenIds
+from neuron_opsd.models.roles import Capturer, LanguageModel, ModelFacts, Tokenizer
+from neuron_opsd.records import Completion, NeuronSet, Pair, Rollout, TokenIds
+from neuron_opsd.records.states import Medoid
 from neuron_opsd.stages.rollouts import PromptedQuestion
 
 
@@ -36,9 +34,8 @@ def pair_of(
 ) -> Pair:
     """Return a prompt and a completion, the latter cut down to the span that counts.
 
-    What stands before the span joins the prompt, so that each of its tokens is
-    predicted from all that was. A completion without the span stays whole. Of either
-    only `neurons.first_tokens` count, where that is set.
+    What stands before the span joins the prompt. A completion without the span stays
+    whole. Of either only `neurons.first_tokens` count, where that is set.
     """
     ids = completion.token_ids
     if config.span == "completion" or lacks_span(completion, config):
@@ -71,8 +68,7 @@ def pairs_of(
 def lacks_span(completion: Completion, config: NeuronsConfig) -> bool:
     """Whether a completion does not hold what `neurons.span` asks for.
 
-    One without reasoning is an answer as a whole; one whose reasoning was never closed
-    is reasoning as a whole.
+    One without reasoning is all answer; one whose reasoning never closed has none.
     """
     start = completion.final_start
     if config.span == "reasoning":
@@ -83,10 +79,9 @@ def lacks_span(completion: Completion, config: NeuronsConfig) -> bool:
 
 
 def first_final_token(model: Tokenizer, completion: Completion) -> int:
-    """Return the place of the token that begins the final answer.
+    """Return the place of the token that brings the final answer's first character.
 
-    It is the one that brings the answer's first character; white space before that
-    belongs to the reasoning. Without an answer it is the number of tokens.
+    White space before belongs to the reasoning. Without an answer it is their number.
 
     Raises:
         DataError: If the completion's tokens do not spell its text.
@@ -135,6 +130,39 @@ def capture_pairs(
     return capture_neurons(model, ids, chosen, config.neurons, tokens)
 
 
+def find_medoids(
+    model: LanguageModel,
+    answered: Sequence[tuple[PromptedQuestion, tuple[Rollout, ...]]],
+    config: Config,
+) -> list[Medoid]:
+    """Return for each question its rollout whose neurons are most like the others'.
+
+    Those with the same tokens share a pass. Only one with an answer that can be read
+    is chosen.
+
+    Raises:
+        NotFiniteError: If a score is no number.
+    """
+    distinct = {
+        (place, one.completion.token_ids): (asked, one.completion)
+        for place, (asked, rollouts) in enumerate(answered)
+        for one in rollouts
+    }
+    found = capture_answers(model, list(distinct.values()), config)
+    sets = {key: one.neuron_ids for key, one in zip(distinct, found, strict=True)}
+    prompts = model.encode_all([asked.prompt for asked, _ in answered])
+    medoids = []
+    for place, (asked, rollouts) in enumerate(answered):
+        tokens = [one.completion.token_ids for one in rollouts]
+        readable = [one.answer is not None for one in rollouts]
+        chosen = medoid_of([sets[place, ids] for ids in tokens], readable)
+        index = None if chosen is None else rollouts[chosen[0]].index
+        distance = None if chosen is None else chosen[1]
+        num_read = sum(len(prompts[place]) + len(ids) for ids in set(tokens))
+        medoids.append(Medoid(asked.question.id, index, distance, num_read))
+    return medoids
+
+
 def not_read(question_ids: Sequence[str]) -> list[NeuronSet]:
     """Return what stands for questions whose neurons nobody asks for."""
     ids, scores = np.empty(0, np.uint32), np.empty(0, np.float32)
@@ -163,12 +191,7 @@ def capture_neurons(
         chosen = [pairs[i] for i in batch]
         counter = NeuronCounter([len(c) for _, c in chosen], config.rule, sizes)
         with naming([question_ids[i] for i in batch]):
-            model.capture(
-                chosen,
-                config.value,
-                counter.add,
-                half_projections=config.rule == "neufs",
-            )
+            read_scores(model, chosen, counter.add, config)
         found.update(zip(batch, counter.finish(), strict=True))
 
     model.room.each_pass(pairs, read_off, tokens_per_batch)
@@ -182,3 +205,14 @@ def capture_neurons(
         )
         for i, question_id in enumerate(question_ids)
     ]
+
+
+def read_scores(
+    model: Capturer,
+    pairs: Sequence[Pair],
+    take: Callable[[int, Tensor], None],
+    config: NeuronsConfig,
+) -> None:
+    """Hand on the contribution scores of pairs, layer by layer, from one pass."""
+    half = config.rule == "neufs"
+    model.capture(pairs, config.value, take, half_projections=half)

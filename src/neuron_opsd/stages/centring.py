@@ -1,8 +1,7 @@
 """Centred scores of choices, so that no label wins because the model likes its words.
 
-A model can prefer one label to another whatever the question. What it gives a label on
-average over the pool says how much; centred, a label wins where it is more probable
-than it usually is. No gold answer is read, and the pool's own model measures it once.
+What the model gives a label on average over the pool is taken off, so that a label wins
+where it is more probable than usual. No gold answer is read.
 
 Source: Zhou et al., arXiv:2309.17249 (batch calibration); the mean here is over the
 log-probabilities of the whole pool.

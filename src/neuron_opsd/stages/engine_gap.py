@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Final
 
-import torch
 from torch import Tensor
 
 from neuron_opsd.config import Config, DistillConfig
@@ -20,7 +19,6 @@ from neuron_opsd.method.importance import (
 )
 from neuron_opsd.method.truncation import Truncation
 from neuron_opsd.models.roles import Learner
-from neuron_opsd.models.room import in_halves
 from neuron_opsd.processes.ranks import Ranks
 from neuron_opsd.stages.sequences import (
     Sequences,
@@ -28,7 +26,7 @@ from neuron_opsd.stages.sequences import (
     per_token,
     student_pairs,
 )
-from neuron_opsd.stages.splitting import consecutive
+from neuron_opsd.stages.splitting import in_passes
 from neuron_opsd.stages.together import done_by_all, told
 
 WARNED: Final = 0.05
@@ -47,9 +45,8 @@ def token_weights(
 
     That is how often its completion was drawn, times an importance weight where
     another engine drew it: that of the last draw that its loss depends on, the token's
-    own if the loss is one `of_drawn`. A divergence over the vocabulary depends on the
-    tokens before alone. Weighing it by the token that comes next would change nothing
-    on average and only add noise. The student's states predict the tokens.
+    own if the loss is one `of_drawn`, else that of the token before: a divergence over
+    the vocabulary weighed by the token that comes next would only be noisier.
     """
     counts = None
     if any(sequence.count != 1 for sequence in sequences):
@@ -123,24 +120,23 @@ def checked_gap(
 def summed_gap(
     learner: Learner, sequences: Sequences, config: DistillConfig
 ) -> tuple[float, int]:
-    """Return how far the engine is from the trainer, over how many tokens.
+    """Return the summed distance of engine and trainer in nats, over how many tokens.
 
-    The first is the sum over tokens of the distance of their log-probabilities, in
-    nats. Completions that no other engine drew have none.
+    Completions that no other engine drew have none.
     """
     drawn = [sequence for sequence in sequences if sequence.completion.logprobs]
 
     def of_some(some: Sequences) -> list[tuple[float, int]]:
-        with torch.no_grad():
-            student = learner.student(student_pairs(learner, some))
-            trainer = trainer_logprobs(student, some, config)
+        student = learner.student(student_pairs(learner, some))
+        trainer = trainer_logprobs(student, some, config)
         return [total_gap(trainer, engine_logprobs(some, trainer))]
 
-    pairs = student_pairs(learner, drawn)
+    pairs, rows = student_pairs(learner, drawn), config.micro_batch_size
     total, num_tokens = 0.0, 0
-    for part in consecutive(pairs, config.micro_batch_size, learner.room.tokens):
-        for gap, count in in_halves(drawn[part], of_some, "the engine's distance"):
-            total, num_tokens = total + gap, num_tokens + count
+    for gap, count in in_passes(
+        learner, drawn, pairs, of_some, "the engine's distance", rows
+    ):
+        total, num_tokens = total + gap, num_tokens + count
     return total, num_tokens
 
 

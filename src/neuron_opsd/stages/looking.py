@@ -1,19 +1,18 @@
 """Looks at the student while it learns: what it answers to the guard's questions.
 
 They are a few questions of the pool that stay the same, so that looks can be compared
-with each other and with the base model, whatever the method trains on. Their draws have
-seeds of their own, the same at every look, and move nothing in training.
+with each other and with the base model. Their draws have seeds of their own, the same
+at every look, and move nothing in training.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, TypeAlias
 
 import numpy as np
-import torch
 
 from neuron_opsd.answers.readers import reader_for
 from neuron_opsd.answers.votes import tally
@@ -22,7 +21,6 @@ from neuron_opsd.method.policy import divergence
 from neuron_opsd.method.readings import UNREAD, Answers, reading_of, repetition
 from neuron_opsd.models.decoding.choices import ChoiceScores, choice_logprobs, entropy
 from neuron_opsd.models.roles import Answerer, Learner
-from neuron_opsd.models.room import in_halves
 from neuron_opsd.processes.ranks import Ranks, share_of
 from neuron_opsd.records import Completion, Look, Pair, Question, StepMetrics
 from neuron_opsd.seeds import derive_seed, generator
@@ -35,7 +33,7 @@ from neuron_opsd.stages.rollouts import (
     scored_choices,
 )
 from neuron_opsd.stages.sequences import refuse_not_finite
-from neuron_opsd.stages.splitting import consecutive
+from neuron_opsd.stages.splitting import in_passes
 from neuron_opsd.stages.together import done_by_all, told
 from neuron_opsd.stages.training_rollouts import training_sampling
 
@@ -74,36 +72,30 @@ def with_looks(
         yield replace(entry, look=looks.look()) if asked and due else entry
 
 
-@dataclass(frozen=True, slots=True)
-class Labels:
-    """How answers are named, so that they can be counted over questions.
-
-    It is by their text, or by their place where no choice is one of many questions.
-    """
-
-    by_place: bool
-
-    def of(self, question: Question, answer: str | None) -> str:
-        """Return the label of an answer; one that cannot be read has none."""
-        if answer is None:
-            return UNREAD
-        if self.by_place and answer in question.choices:
-            return f"choice {question.choices.index(answer) + 1}"
-        return answer
+Labels: TypeAlias = Callable[[Question, str | None], str]
+"""Takes an answer to a question; returns its name, by which it can be counted."""
 
 
 def labels_for(asked: Sequence[PromptedQuestion]) -> Labels:
-    """Decide how the answers to some questions are named."""
+    """Decide how answers are named; one that cannot be read has no name.
+
+    It is by their text, or by their place where no choice is one of many questions.
+    """
     counts = Counter(choice for a in asked for choice in set(a.question.choices))
-    shared = max(counts.values(), default=0)
-    return Labels(by_place=bool(counts) and 2 * shared < len(asked))
+    by_place = bool(counts) and 2 * max(counts.values()) < len(asked)
+
+    def label(question: Question, answer: str | None) -> str:
+        if answer is None:
+            return UNREAD
+        if by_place and answer in question.choices:
+            return f"choice {question.choices.index(answer) + 1}"
+        return answer
+
+    return label
 
 
 class Looks:
-    """Asks student and base model the guard's questions, a share of them on each rank.
-
-    What the base answers is found at the first look, and stays the same.
-    """
+    """Asks student and base model the guard's questions, on each rank a share."""
 
     def __init__(
         self,
@@ -158,23 +150,23 @@ def drawn(
     """Return what a model answers to the questions, in their order."""
     chosen = [a for a in asked if a.written]
     free = [a for a in asked if not a.written]
-    scores = scored_choices(model, chosen) if chosen else []
+    scores = iter(scored_choices(model, chosen) if chosen else [])
     sampling, count = training_sampling(config), config.guard.num_samples
     seeds = [
         [derive_seed(config.seed, GUARD, a.question.id, k) for k in range(count)]
         for a in free
     ]
     (groups,) = complete(model, free, [Draw(sampling, seeds)])
-    temperature = config.distill.temperature
-    found: dict[str, Drawn] = {
-        a.question.id: AmongChoices(a, one, choice_logprobs(one, temperature))
-        for a, one in zip(chosen, scores, strict=True)
-    }
-    found |= {
-        a.question.id: Written(a, tuple(group))
-        for a, group in zip(free, groups, strict=True)
-    }
-    return [found[a.question.id] for a in asked]
+    written = iter(groups)
+    found: list[Drawn] = []
+    for a in asked:
+        if a.written:
+            one = next(scores)
+            logprobs = choice_logprobs(one, config.distill.temperature)
+            found.append(AmongChoices(a, one, logprobs))
+        else:
+            found.append(Written(a, tuple(next(written))))
+    return found
 
 
 def answers_of(
@@ -205,7 +197,7 @@ class AmongChoices:
         repeated = np.array([repetition(tokens) for tokens in written])
         return Answers(
             shares={
-                labels.of(question, choice): float(share)
+                labels(question, choice): float(share)
                 for choice, share in zip(question.choices, shares, strict=True)
             },
             length=float(shares @ sizes),
@@ -240,7 +232,7 @@ class Written:
         reader = reader_for(question, config.answers, config.prompts.list_choices)
         spellings = tally(question.id, [*known, *given], reader.same).spellings
         told = [None if one is None else spellings[one] for one in given]
-        counts = Counter(labels.of(question, one) for one in told)
+        counts = Counter(labels(question, one) for one in told)
         return Answers(
             shares={label: count / len(own) for label, count in counts.items()},
             length=float(np.mean([len(one.token_ids) for one in own])),
@@ -268,8 +260,7 @@ def divergences(
     """Return how far student and base are apart on the first rollout of each question.
 
     It is KL(student || base), or KL(base || student) on what the base wrote, summed
-    over the rollout's tokens, over the whole vocabulary at each; in nats. Among choices
-    no pass is needed, and it is 0.
+    over the rollout's tokens, in nats. Among choices it is 0.
     """
     written = [one for one in rollouts if isinstance(one, Written)]
     prompts = learner.encode_all([one.asked.prompt for one in written])
@@ -279,15 +270,13 @@ def divergences(
     ]
 
     def of_some(part: Sequence[Pair]) -> list[float]:
-        with torch.no_grad():
-            models = [learner.student(part), learner.reference(part)]
-            one, other = reversed(models) if of_base else models
-            found = divergence(one, other, config.distill.chunk_positions)
+        models = [learner.student(part), learner.reference(part)]
+        one, other = reversed(models) if of_base else models
+        found = divergence(one, other, config.distill.chunk_positions)
         return [float(each.sum()) for each in found.split([len(c) for _, c in part])]
 
-    sums: list[float] = []
-    for part in consecutive(pairs, len(pairs), learner.room.tokens):
-        sums += in_halves(pairs[part], of_some, "the divergence of a completion")
+    what = "the divergence of a completion"
+    sums = in_passes(learner, pairs, pairs, of_some, what)
     names = [one.asked.question.id for one in written]
     refuse_not_finite(
         "the divergence from the base model is not finite",

@@ -16,7 +16,7 @@ from neuron_opsd.config import Config
 from neuron_opsd.errors import naming
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.records import Completion, TokenIds
-from neuron_opsd.stages.capture import pairs_of
+from neuron_opsd.stages.capture import pairs_of, read_scores
 from neuron_opsd.stages.rollouts import PromptedQuestion
 
 TOKENS_KEPT: Final = 3
@@ -81,12 +81,7 @@ def watch_tokens(
                         found[place] += pushes_of(neuron_id, own, *pairs[place])
 
         with naming([asked[place].question.id for place in batch]):
-            model.capture(
-                chosen,
-                config.neurons.value,
-                take,
-                half_projections=config.neurons.rule == "neufs",
-            )
+            read_scores(model, chosen, take, config.neurons)
 
     model.room.each_pass(pairs, read_off, config.model.tokens_per_batch)
     return [

@@ -1,8 +1,8 @@
 """Training on rewards of rollouts: GRPO, whatever the reward.
 
-A step is one update on the student's fresh rollouts. The log-probabilities that count
-are those of the distribution that was sampled from: of the whole vocabulary where the
-answer is free, renormalised over the trie of the choices where it is one of these.
+A step is one update on the student's fresh rollouts. The log-probabilities are those of
+the distribution that was sampled from: of the whole vocabulary where the answer is
+free, renormalised over the trie of the choices where it is one of these.
 
 Source: Shao et al., arXiv:2402.03300.
 """
@@ -22,23 +22,19 @@ from neuron_opsd.method.policy import Limits, PolicyTokens, certainty, policy_lo
 from neuron_opsd.method.rewards import advantages
 from neuron_opsd.models.decoding.choices import allowed_tokens
 from neuron_opsd.models.roles import Learner
-from neuron_opsd.models.room import in_halves
 from neuron_opsd.records import TokenIds
 from neuron_opsd.stages.engine_gap import token_weights
 from neuron_opsd.stages.rollouts import choice_tokens
 from neuron_opsd.stages.sequences import (
+    Sequences,
+    TrainingSequence,
     completion_tokens,
     per_token,
     refuse_not_finite,
-)
-from neuron_opsd.stages.splitting import consecutive
-from neuron_opsd.stages.training import (
-    RolloutGroup,
-    RolloutGroups,
-    Sequences,
-    TrainingSequence,
     student_pairs,
 )
+from neuron_opsd.stages.splitting import in_passes
+from neuron_opsd.stages.training import RolloutGroup, RolloutGroups
 from neuron_opsd.stages.training_rollouts import VotedGroup, asked, sequences_of
 
 Rewards: TypeAlias = list[Sequence[float]]
@@ -52,32 +48,24 @@ def rewarded_groups(
 
     Those with an advantage of 0 are idle unless a divergence moves them too.
     """
-    pairs = list(zip(groups, rewards, strict=True))
+    names = (group.example.question_id for group in groups)
     refuse_not_finite(
-        "the rewards of rollouts are not finite",
-        ((group.example.question_id, values) for group, values in pairs),
+        "the rewards of rollouts are not finite", zip(names, rewards, strict=True)
     )
-    return [
-        rewarded(group, values, scale=scale, kl_weight=kl_weight)
-        for group, values in pairs
-    ]
-
-
-def rewarded(
-    group: VotedGroup, rewards: Sequence[float], *, scale: bool, kl_weight: float
-) -> RolloutGroup:
-    """Return what is trained on of one question."""
-    completions = group.completions[: len(rewards)]
-    gains = advantages(rewards, scale=scale)
-    # Equal completions have equal rewards, so one of them can stand for all.
-    gain_of = dict(zip((c.token_ids for c in completions), gains, strict=True))
-    sequences = tuple(
-        replace(s, advantage=gain, idle=gain == 0.0 and kl_weight == 0.0)
-        for s in sequences_of(group.example, completions)
-        for gain in (gain_of[s.completion.token_ids],)
-    )
-    mean, agreement = fmean(rewards), group.vote.agreement
-    return RolloutGroup(sequences, group.completions, mean, agreement)
+    found = []
+    for group, values in zip(groups, rewards, strict=True):
+        completions = group.completions[: len(values)]
+        gains = advantages(values, scale=scale)
+        # Equal completions have equal rewards, so one of them can stand for all.
+        gain_of = dict(zip((c.token_ids for c in completions), gains, strict=True))
+        sequences = tuple(
+            replace(s, advantage=gain, idle=gain == 0.0 and kl_weight == 0.0)
+            for s in sequences_of(group.example, completions)
+            for gain in (gain_of[s.completion.token_ids],)
+        )
+        mean, agreement = fmean(values), group.vote.agreement
+        found.append(RolloutGroup(sequences, group.completions, mean, agreement))
+    return found
 
 
 def policy_gradient(
@@ -117,8 +105,7 @@ def certainties(
     """Return mean self-certainty and mean entropy per token of every completion.
 
     They are those of the student's whole distribution at the positions that predict
-    the completion, the end token's included; in nats. A pass's states are dropped
-    before the next one is made.
+    the completion, the end token's included; in nats.
 
     Raises:
         NotFiniteError: If one is no number: the least of a group would hide it.
@@ -128,17 +115,14 @@ def certainties(
     ]
 
     def of_some(sequences: Sequences) -> list[tuple[float, float]]:
-        with torch.no_grad():
-            states = learner.student(student_pairs(learner, sequences))
-            found = certainty(states, config.chunk_positions)
+        states = learner.student(student_pairs(learner, sequences))
+        found = certainty(states, config.chunk_positions)
         sizes = [len(s.completion.token_ids) for s in sequences]
         columns = [[float(p.mean()) for p in values.split(sizes)] for values in found]
         return list(zip(*columns, strict=True))
 
-    means: list[tuple[float, float]] = []
-    pairs = student_pairs(learner, distinct)
-    for part in consecutive(pairs, len(pairs), learner.room.tokens):
-        means += in_halves(distinct[part], of_some, "the certainty of a completion")
+    pairs, what = student_pairs(learner, distinct), "the certainty of a completion"
+    means = in_passes(learner, distinct, pairs, of_some, what)
     names = [s.example.question_id for s in distinct]
     refuse_not_finite(
         "the certainty of rollouts is not finite", zip(names, means, strict=True)

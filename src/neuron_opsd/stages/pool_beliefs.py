@@ -8,12 +8,9 @@ student's belief is the vote: an answer's share of the samples that can be read.
 teacher's is the vote reweighted: the first sample that gave an answer is scored without
 and with demonstrations, at its end, which states the answer, after all that the student
 wrote before; the answer's share is multiplied by the ratio of the two probabilities.
-That is importance sampling of the teacher's answers from the student's reasoning, which
-is what the teacher is given in training as well. Scoring whole traces would be the
-teacher's own answer, but the product of thousands of ratios leaves all weight to one
-sample. It takes two passes over one sample of each different answer, and none where all
-samples agree: their shift is 0, since nothing else that the teacher could say was ever
-sampled.
+That is importance sampling of the teacher's answers from the student's reasoning. The
+product of thousands of ratios over whole traces would leave all weight to one sample.
+It takes two passes over one sample of each different answer, and none where all agree.
 """
 
 from __future__ import annotations
@@ -189,7 +186,7 @@ def of_votes(model: TextScorer, pairs: Sequence[Pupil]) -> list[Belief]:
     with naming([lesson.asked.question.id for (lesson, _), _ in scored]):
         before, after = model.logprobs(own), model.logprobs(other)
     gains = iter([late - early for early, late in zip(before, after, strict=True)])
-    read = (sum(map(read_tokens, both)) for both in zip(own, other, strict=True))
+    read = (sum(map(len, (*a, *b))) for a, b in zip(own, other, strict=True))
     return [
         vote_belief(
             lesson,
@@ -215,15 +212,10 @@ def vote_belief(lesson: Lesson, gains: Sequence[float], num_tokens: int) -> Beli
     )
 
 
-def read_tokens(pair: Pair) -> int:
-    """Return the tokens of a prompt and its completion."""
-    return len(pair[0]) + len(pair[1])
-
-
 def stating(model: TextScorer, prompt: Prompt, given: Given) -> Pair:
     """Return what leads to the end of a completion, and that end, `ANSWER_TOKENS` long.
 
-    No token of the reasoning is in it, if the completion's tokens spell its text.
+    No token of the reasoning is in it, if the tokens spell the text.
     """
     if given.completion is None:
         raise ValueError(f"the answer {given.answer!r} has no completion to score")
@@ -240,8 +232,7 @@ def pool_divergences(
 ) -> list[Belief]:
     """Return KL(student || teacher) per token of the first sample of each question.
 
-    Over the whole vocabulary, and the first `MOST_TOKENS` of its tokens. It takes two
-    passes over each sample.
+    Over the whole vocabulary, and the first `MOST_TOKENS`, in two passes.
 
     Raises:
         DataError: If a question is too long for the model.

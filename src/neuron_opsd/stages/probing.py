@@ -1,8 +1,7 @@
 """Hearing what a model answers under a teacher's prompt, before anything is trained.
 
-Questions with choices give their exact distribution. A free answer may take thousands
-of tokens, so by default none is written: the student's own completions are scored under
-the teacher's prompt.
+Questions with choices give their exact distribution. Free answers may be long, so by
+default the student's own completions are scored under the teacher's prompt instead.
 """
 
 from __future__ import annotations
@@ -72,12 +71,8 @@ def hear(
 ) -> list[Heard]:
     """Return what a model says to questions under some prompts.
 
-    Args:
-        model: Student and teacher are one before training.
-        probes: Questions and prompts.
-        config: Resolved for the model.
-        num_written: Free answers that are written anew to each question; without any
-            the completions at hand are scored.
+    Of free answers `num_written` are written anew to each question; without any the
+    completions at hand are scored.
     """
     among = [i for i, probe in enumerate(probes) if probe.asked.written]
     free = [i for i, probe in enumerate(probes) if not probe.asked.written]
@@ -86,8 +81,12 @@ def hear(
         some = hear_choices(model, [probes[i] for i in among], config)
         found.update(zip(among, some, strict=True))
     if free:
-        listen = hear_written if num_written else hear_scored
-        some = listen(model, [probes[i] for i in free], config, num_written)
+        put = [probes[i] for i in free]
+        some = (
+            hear_written(model, put, config, num_written)
+            if num_written
+            else hear_scored(model, put)
+        )
         found.update(zip(free, some, strict=True))
     return [found[i] for i in range(len(probes))]
 
@@ -107,11 +106,8 @@ def hear_choices(
     return found
 
 
-def hear_scored(
-    model: Answerer, probes: Sequence[Probe], config: Config, num_written: int = 0
-) -> list[Heard]:
+def hear_scored(model: Answerer, probes: Sequence[Probe]) -> list[Heard]:
     """Score the student's completions; nothing is written."""
-    del config, num_written
     rows = [(i, ids) for i, probe in enumerate(probes) for ids in probe.completions]
     prompts = model.encode_all([probe.prompt for probe in probes])
     pairs: list[Pair] = [(prompts[i], ids) for i, ids in rows]
@@ -128,7 +124,7 @@ def hear_scored(
 
 
 def hear_written(
-    model: Answerer, probes: Sequence[Probe], config: Config, num_written: int = 0
+    model: Answerer, probes: Sequence[Probe], config: Config, num_written: int
 ) -> list[Heard]:
     """Have free answers written; the same draws under every prompt."""
     put = [replace(probe.asked, prompt=probe.prompt) for probe in probes]
@@ -166,15 +162,10 @@ def divergences(model: Answerer, probes: Sequence[Probe]) -> list[float]:
 def to_be_scored(
     rollouts: Sequence[RolloutSummary], vote: Vote, most: int
 ) -> list[RolloutSummary]:
-    """Choose the completions of a question that tell a teacher from the student.
+    """Choose at most so many sampled completions that tell a teacher from the student.
 
-    Where all gave one answer, any weights give that answer, so the first is enough;
-    it takes the divergence. Else the first of every answer comes before others.
-
-    Args:
-        rollouts: The sampled ones of the question, at least one.
-        vote: What they agree on.
-        most: How many may be scored.
+    Where all gave one answer, the first is enough; it takes the divergence. Else the
+    first of every answer comes before others.
     """
     seen: set[str] = set()
     first: list[RolloutSummary] = []
@@ -280,7 +271,7 @@ def views_of(subject: Subject, student: Heard, teacher: Heard) -> Views:
 def belief_of(subject: Subject, student: Heard, teacher: Heard) -> Belief:
     """Return the same as rules that select by it read it: at temperature 1.
 
-    Answers that neither gives are left out, and so is what cannot be read.
+    Answers that neither gives and what cannot be read are left out.
     """
     views = views_of(subject, student, teacher)
     if student.plain:

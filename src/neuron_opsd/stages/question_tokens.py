@@ -33,9 +33,8 @@ def question_pairs(
     """Return for each question what stands before its own tokens, and these.
 
     Its own are those between the first and the last that another question in its place
-    would change: its text, the choices that are listed with it, and, where it is a
-    conversation, the marks between its turns. Labels, instructions and the system
-    message of the settings are none of them, and what follows is left out.
+    would change: its text, listed choices, and the marks between its turns, but no
+    labels, instructions or system message of the settings.
     """
     known: dict[tuple[str, str], list[TokenIds]] = {}
 
@@ -79,8 +78,8 @@ def capture_questions(
 ) -> list[NeuronSet]:
     """Return the neuron sets of questions, from the tokens of each.
 
-    Each token but the first is scored at the position before it, which is a token of
-    the question too; a question of one token is scored at what stands before it.
+    Each token but the first is scored at the position before it; a question of one
+    token at what stands before it.
     """
     pairs = question_pairs(model, asked, config)
     read = [

@@ -138,9 +138,9 @@ def read(asked: PromptedQuestion, completion: Completion, config: Config) -> str
 def reading_of(
     asked: PromptedQuestion, completion: Completion, config: Config
 ) -> Reading:
-    """Read the final answer; a completion sampled among choices cannot be misread.
+    """Read the final answer, of which there is none where reasoning is not closed.
 
-    There is none where reasoning is not closed.
+    A completion sampled among choices cannot be misread.
     """
     if asked.written:
         place = asked.written.index(completion.text)

@@ -32,8 +32,7 @@ def score_rollouts(
 ) -> tuple[QuestionScore, ...]:
     """Compare the sampled rollouts of test questions with their gold answers.
 
-    Greedy rollouts are left out. A gold answer passes through the reader of its
-    question first, so it is spelled as the rollouts' answers are. Scores keep the order
+    A gold answer passes through the reader of its question first. Scores keep the order
     of the questions; rollouts may come in any order, and as summaries.
 
     Raises:
@@ -153,30 +152,32 @@ def score_differences(
 ) -> dict[str, Interval]:
     """Return every measure's difference, after minus before, with its interval.
 
-    Both are results on the same questions in the same order; for the gain net of a
-    control, compare the control with the trained model. Draws depend on the run's seed
-    and the name of the test set alone, so the same questions are drawn in every
-    comparison on it.
+    Both are results on the same questions in the same order. Draws depend on the run's
+    seed and the name of the test set alone, so every comparison on it draws the same.
     """
-    one, other = paired_columns(before, after, config)
-    difference = resampled_difference(
+    difference = differences(before, after, config, seed)
+    return dict(zip(METRICS, difference.intervals(), strict=True))
+
+
+def differences(
+    before: TestResult, after: TestResult, config: EvaluationConfig, seed: int
+) -> Resampled:
+    """Return every measure's difference with its draws; see `score_differences`."""
+    return resampled_difference(
         measure,
-        one,
-        other,
+        *paired_columns(before, after, config),
         len(before.scores),
         config.num_resamples,
         generator(seed, "bootstrap", before.name),
     )
-    return dict(zip(METRICS, difference.intervals(), strict=True))
 
 
 def above_baseline(
     result: TestResult, config: EvaluationConfig, seed: int
 ) -> Interval | None:
-    """Return by how much Avg@k exceeds that of one answer to everything.
+    """Return by how much Avg@k exceeds that of the most frequent gold answer alone.
 
-    The answer is the most frequent gold one, and it is resampled on the same questions;
-    `None` where answers do not repeat.
+    Both are resampled on the same questions; `None` where answers do not repeat.
     """
     answer = baseline_answer(result.scores)
     if answer is None:
@@ -223,9 +224,8 @@ def mean_of_tests(
 ) -> dict[str, Interval]:
     """Return every measure's mean difference over test sets, with its interval.
 
-    Questions are resampled within each set, independently of the other sets; every set
-    has the same weight, however many questions it holds. A measure that does not
-    exist on one of the sets has no mean (NaN).
+    Questions are resampled within each set, independently of the others; every set has
+    the same weight. A measure that does not exist on one of the sets has no mean (NaN).
 
     Raises:
         ValueError: If there is no set, a name appears twice, or the two lists did not
@@ -237,19 +237,13 @@ def mean_of_tests(
             f"need the same test sets before and after, each once, got {names} and "
             f"{[result.name for result in after]}"
         )
-    differences = [
-        resampled_difference(
-            measure,
-            *paired_columns(first, second, config),
-            len(first.scores),
-            config.num_resamples,
-            generator(seed, "bootstrap", first.name),
-        )
+    found = [
+        differences(first, second, config, seed)
         for first, second in zip(before, after, strict=True)
     ]
     mean = Resampled(
-        np.mean([one.values for one in differences], axis=0),
-        np.mean([one.draws for one in differences], axis=0),
+        np.mean([one.values for one in found], axis=0),
+        np.mean([one.draws for one in found], axis=0),
     )
     return dict(zip(METRICS, mean.intervals(), strict=True))
 

@@ -1,20 +1,26 @@
 """How a step's batch is split into passes, which halve where memory runs out.
 
 The gradient is that of the whole batch whatever the split, up to the order in which it
-is added up. A step in which memory ran out is started again, so that all of it is made
-with one split; which one is kept by step, and a run that resumes takes the same.
+is added up. So a step in which memory ran out is started again; its split is kept, and
+a run that resumes takes the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import torch
 
 from neuron_opsd.models.roles import Learner
-from neuron_opsd.models.room import attempt, refuse_single
+from neuron_opsd.models.room import attempt, in_halves, refuse_single
 from neuron_opsd.processes.ranks import ALONE, Ranks
 from neuron_opsd.records import Pair
 from neuron_opsd.stages.together import done_by_all, told
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +130,33 @@ class StepSplit:
         self.now = after
 
 
+def in_passes(
+    learner: Learner,
+    items: Sequence[T],
+    pairs: Sequence[Pair],
+    work: Callable[[Sequence[T]], list[R]],
+    what: str,
+    max_rows: int = 0,
+) -> list[R]:
+    """Work without gradient on items, by their pairs, in passes that have room.
+
+    `what` is as in `in_halves`; a pass has any number of rows where `max_rows` is 0.
+    """
+    found: list[R] = []
+    with torch.no_grad():
+        rows = max_rows or len(pairs)
+        for part in consecutive(pairs, rows, learner.room.tokens):
+            found += in_halves(items[part], work, what)
+    return found
+
+
 def consecutive(
     pairs: Sequence[Pair], max_rows: int, max_tokens: int
 ) -> Iterator[slice]:
     """Cut pairs, in their order, into parts of at most so many rows and tokens.
 
     A prompt that follows an equal one counts once, since both are read in one row. A
-    pair that is longer than a part may be has one of its own.
+    longer pair has a part of its own.
     """
     start = tokens = 0
     for place, (prompt, completion) in enumerate(pairs):

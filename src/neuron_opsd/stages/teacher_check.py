@@ -1,13 +1,17 @@
-"""Checking, without labels, whether a teacher can teach, before it does.
+"""Checking, without labels, whether a teacher can teach, and there is what to learn.
 
-A context can make a small model worse than it is without one. What can be seen without
-labels: whether the teacher agrees with the student's own majority less than the student
-does, whether one answer takes over, in what it says or in what is selected, and whether
-another context changes everything.
+A context can make a small model worse. What can be seen without labels: whether the
+teacher agrees with the student's own majority less than the student does, whether one
+answer takes over, and whether another context changes everything.
+
+A model that gives one answer to nearly everything shows demonstrations of that answer,
+and a teacher that sees them says it as well. A test whose most frequent gold answer it
+is makes such a training look like a result.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
@@ -15,6 +19,7 @@ from statistics import fmean
 from neuron_opsd.answers.readers import Same
 from neuron_opsd.answers.votes import tally
 from neuron_opsd.config import Config, TeacherCheckConfig
+from neuron_opsd.errors import TeacherError
 from neuron_opsd.models.roles import Answerer
 from neuron_opsd.records import (
     Prompt,
@@ -24,13 +29,25 @@ from neuron_opsd.records import (
     TeacherCheck,
     Vote,
 )
-from neuron_opsd.stages import one_answer
 from neuron_opsd.stages.beliefs import (
     answer_distributions,
     divergences_of,
     equality_of,
 )
 from neuron_opsd.stages.rollouts import Employed, PromptedQuestion, top_share
+
+FEWEST = 10
+"""Questions below which shares of them tell nothing."""
+
+ADVICE = (
+    "other wording of the choices or of prompts.question_label and answer_label, "
+    "rollouts.centre_choices=true with selection.balance=true, or demonstrations of "
+    "both answers (contexts.rule=random and more contexts.num_demonstrations)"
+)
+UNREAD_ADVICE = (
+    "another answers.reader or prompts.instruction, or a larger "
+    "rollouts.max_new_tokens, so that answers can be read"
+)
 
 
 def check_teacher(
@@ -43,15 +60,15 @@ def check_teacher(
 ) -> TeacherCheck:
     """Compare student and teacher, which still are one model, on some questions.
 
-    The three ways of asking may be worked on side by side: as the student is asked,
-    with the teacher's demonstrations, and with random ones, to see what they change.
+    They are asked as the student is, with the teacher's demonstrations, and with random
+    ones, to see what these change.
     """
     student, teacher, other = answer_distributions(
         model, asked, (teacher_prompts, other_prompts), votes, config
     )
     same = equality_of(asked, config)
     top, share = top_answer([b.answer for b in teacher], same)
-    pool_answer, pool_share = one_answer.most_given(votes)
+    pool_answer, pool_share = most_given(votes)
     check = TeacherCheck(
         num_questions=len(asked),
         student_agreement=fmean(b.agreement for b in student),
@@ -76,8 +93,7 @@ def check_teacher(
 def limits_of(config: Config) -> TeacherCheckConfig:
     """Return what a teacher must hold to.
 
-    One that is told something about each question may know better than the vote, and
-    answers otherwise when it is told something about another.
+    One that is told something about each question may know better than the vote.
     """
     if not config.shows_given:
         return config.teacher_check
@@ -120,7 +136,7 @@ def with_findings(check: TeacherCheck, config: TeacherCheckConfig) -> TeacherChe
             "answers as they are: what it teaches depends on chance; try more "
             "demonstrations"
         )
-    findings += one_answer.same_findings(check, config)
+    findings += same_findings(check, config)
     return replace(check, findings=tuple(findings))
 
 
@@ -129,10 +145,7 @@ def pool_findings(
     rollouts: Iterable[RolloutSummary],
     config: TeacherCheckConfig,
 ) -> tuple[str, ...]:
-    """Say when one free-text answer takes too much of the pool.
-
-    Demonstrations drawn from such a pool all say the same, and the teacher copies it.
-    """
+    """Say when one free-text answer takes too much of the pool: a teacher copies it."""
     free = {question.id for question in questions if not question.choices}
     answers = [
         rollout.answer or ""
@@ -142,16 +155,16 @@ def pool_findings(
         and rollout.temperature > 0.0
     ]
     top, share = top_share(answers)
-    if len(answers) < one_answer.FEWEST or share <= config.max_pool_share:
+    if len(answers) < FEWEST or share <= config.max_pool_share:
         return ()
     if not top:
         return (
             f"no answer can be read from {share:.0%} of the pool, above "
             f"teacher_check.max_pool_share {config.max_pool_share:.0%}: those are "
-            f"neither shown nor counted; try {one_answer.UNREAD_ADVICE}",
+            f"neither shown nor counted; try {UNREAD_ADVICE}",
         )
     return (
-        f"{one_answer.spelled(top)} is given to {share:.0%} of the pool, above "
+        f"{spelled(top)} is given to {share:.0%} of the pool, above "
         f"teacher_check.max_pool_share {config.max_pool_share:.0%}: demonstrations "
         "would all say the same; give choices, change prompts.form or answers.reader, "
         "or raise the limit if the questions really have few answers",
@@ -166,17 +179,92 @@ def selection_findings(
     """Say when one answer takes over what is selected.
 
     Questions with the same short answer use much the same neurons, and so much the
-    same number of them: the fewest-neuron share of a pool with two labels can have one
-    label only, and what is trained on it learns to say nothing else.
+    same number of them: what is selected can teach to say nothing else.
     """
     pool = [answers.get(entry.question_id) or "" for entry in selection]
     kept = [a for a, entry in zip(pool, selection, strict=True) if entry.kept]
     top, share = top_share(kept)
     before = fmean(answer == top for answer in pool) if pool else 0.0
-    if len(kept) < one_answer.FEWEST or share - before <= config.max_top_answer_gain:
+    if len(kept) < FEWEST or share - before <= config.max_top_answer_gain:
         return ()
     return (
-        f"{one_answer.spelled(top)} is the model's own to {share:.0%} of the selected "
+        f"{spelled(top)} is the model's own to {share:.0%} of the selected "
         f"questions and to {before:.0%} of the pool: training would teach it that "
         "answer; try selection.balance=true",
     )
+
+
+def advice(answer: str) -> str:
+    """Return what to try where one answer is nearly all."""
+    return ADVICE if answer else UNREAD_ADVICE
+
+
+def most_given(votes: Mapping[str, Vote]) -> tuple[str, float]:
+    """Return the answer that the pool's samples give most often, and its share.
+
+    What cannot be read counts as one answer, which is empty. The share is 0 where there
+    are too few questions.
+    """
+    given: Counter[str] = Counter()
+    for vote in votes.values():
+        given.update(vote.counts)
+        given[""] += vote.num_rollouts - sum(vote.counts.values())
+    if len(votes) < FEWEST:
+        return "", 0.0
+    ((answer, count),) = given.most_common(1)
+    return answer, count / given.total()
+
+
+def one_answer_findings(
+    votes: Mapping[str, Vote], config: TeacherCheckConfig
+) -> tuple[str, ...]:
+    """Say when the student gives one answer to nearly all of the pool."""
+    answer, share = most_given(votes)
+    if share < config.max_answer_share:
+        return ()
+    return (
+        f"{spelled(answer)} takes {share:.2%} of the model's own answers to the pool, "
+        f"at or above teacher_check.max_answer_share {config.max_answer_share:.0%}: "
+        "its votes, demonstrations and rewards hold hardly anything else; try "
+        f"{advice(answer)}",
+    )
+
+
+def same_findings(check: TeacherCheck, config: TeacherCheckConfig) -> tuple[str, ...]:
+    """Say when the teacher is where the student is."""
+    if check.divergence is None or check.divergence >= config.min_divergence:
+        return ()
+    return (
+        f"the teacher says what the student says: {check.divergence:.2g} nats apart, "
+        f"below teacher_check.min_divergence {config.min_divergence:g}, so there is "
+        "next to nothing to learn; try more demonstrations or contexts.rule=random",
+    )
+
+
+def refuse_one_answer(check: TeacherCheck, config: TeacherCheckConfig) -> None:
+    """Stop where there is nothing to learn, unless the settings say to train.
+
+    That is where the student gives one answer to nearly everything and the teacher is
+    where the student is, or gives that answer as often.
+    """
+    if config.one_answer != "stop" or check.pool_answer_share < config.max_answer_share:
+        return
+    follows = (
+        check.top_answer == check.pool_answer
+        and check.top_answer_share >= config.max_answer_share
+    )
+    if not follows and not same_findings(check, config):
+        return
+    apart = "" if check.divergence is None else f", {check.divergence:.2g} nats apart"
+    raise TeacherError(
+        f"nothing to learn here: {spelled(check.pool_answer)} takes "
+        f"{check.pool_answer_share:.2%} of the model's own answers to the pool, and "
+        f"the teacher says the same ({check.top_answer_share:.0%} of questions"
+        f"{apart}); try {advice(check.pool_answer)}; teacher_check.one_answer=warn "
+        "trains all the same"
+    )
+
+
+def spelled(answer: str) -> str:
+    """Name an answer in a message."""
+    return f"the answer {answer[:40]!r}" if answer else "no readable answer"

@@ -98,10 +98,9 @@ def demonstrable(
     answers: Mapping[str, str],
     config: Config,
 ) -> dict[str, str]:
-    """Return the answers that are short enough to be shown with their questions.
+    """Return the answers that can be shown with their questions: short enough ones.
 
-    An answer that spells a control token, in letters of its own, cannot be shown in a
-    conversation, where it would be read as one.
+    One that spells a control token would be read as one in a conversation.
     """
     answers = {n: a for n, a in answers.items() if not misread(model, a, config)}
     most = config.contexts.max_demonstration_tokens
@@ -166,10 +165,9 @@ def fits(
 def representatives(
     rollouts: Iterable[R], votes: Mapping[str, Vote], config: Config
 ) -> dict[str, R]:
-    """Return the rollout that stands for each question.
+    """Return the rollout that stands for each question, and whose neurons are its own.
 
-    It is the one a demonstration would show, and its neurons are the question's; the
-    first one where none can be shown.
+    It is the one a demonstration would show, or the first where none can be shown.
     """
     chosen: dict[str, R] = {}
     first: dict[str, R] = {}
@@ -194,8 +192,8 @@ def build_contexts(
 ) -> tuple[TeacherContext, ...]:
     """Choose the demonstrations of some questions, the nearest one last.
 
-    `rule` overrides that of the settings; of the questions, which need be none of the
-    library's, and of the library, all must be known that it reads.
+    `rule` overrides that of the settings; all that it reads must be known of the
+    questions, which need be none of the library's, and of the library.
 
     Raises:
         DataError: If there are fewer demonstrations to choose from than asked for.
@@ -226,10 +224,7 @@ def context_prompt(
     library: DemonstrationPool,
     config: Config,
 ) -> Prompt:
-    """Return the prompt of a question with its demonstrations before it.
-
-    What was given with the question comes after it.
-    """
+    """Return the prompt of a question and its demonstrations, or of what was given."""
     if config.shows_given:
         given = "\n\n".join(d.answer for d in demonstrations)
         return teacher_prompt(question, (), config.prompts, given)
@@ -299,18 +294,19 @@ def with_solution(
 ) -> Prompt:
     """Return the prompt of a teacher who has seen the question solved before it.
 
-    A solution that does not fit is left out, and so is one that spells a control token.
+    A solution that does not fit or spells a control token is left out.
     """
+    alone = teacher_prompt(example.question, (), config.prompts)
     if misread(model, solution, config):
-        return teacher_prompt(example.question, (), config.prompts)
+        return alone
     most = room(model, config)
     shown = (example.question, solution)
     prompt = teacher_prompt(example.question, [shown], config.prompts)
-    if len(model.encode(prompt)) <= min(most, config.contexts.max_tokens or most):
-        own = Demonstration(example.question_id, solution, None, "its own solution")
-        check_shown(model, prompt, example.question, [own])
-        return prompt
-    return teacher_prompt(example.question, (), config.prompts)
+    if len(model.encode(prompt)) > min(most, config.contexts.max_tokens or most):
+        return alone
+    own = Demonstration(example.question_id, solution, None, "its own solution")
+    check_shown(model, prompt, example.question, [own])
+    return prompt
 
 
 def build_examples(

@@ -85,8 +85,7 @@ def joint_error(faults: Mapping[int, Fault]) -> NeuronOpsdError:
 def sum_gradients(ranks: Ranks, learner: Learner) -> None:
     """Add up the gradients of all ranks, in the order of the trained weights.
 
-    A weight that has none on one rank has one of 0 if another has one, as in a pass
-    over the questions of both.
+    A weight that has none on one rank has one of 0 if another has one.
     """
     if ranks.size == 1:
         return

@@ -1,8 +1,7 @@
 """The training loop, which every method shares.
 
-The loop is a generator of one record per optimiser step: it neither prints nor writes,
-so its caller logs, checkpoints or stops. What is trained on and towards what is an
-`Objective`; every method is one.
+It is a generator of one record per optimiser step and neither prints nor writes. What
+is trained on and towards what is an `Objective`; every method is one.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from neuron_opsd.seeds import derive_seed
 from neuron_opsd.stages.engine_gap import checked_gap
 from neuron_opsd.stages.sequences import Sequences as Sequences
 from neuron_opsd.stages.sequences import TrainingSequence as TrainingSequence
-from neuron_opsd.stages.sequences import student_pairs as student_pairs
+from neuron_opsd.stages.sequences import student_pairs
 from neuron_opsd.stages.splitting import Splits, StepSplit, consecutive
 from neuron_opsd.stages.step_metrics import GroupFacts, metrics_of
 from neuron_opsd.stages.together import check_alike, done_by_all, sum_gradients, told
@@ -119,8 +118,8 @@ def train(
     step alone, so a run that resumes takes the same path.
 
     Ranks that train together call this alike. Each works on its share of a step's
-    questions, divides by the tokens of all, and takes the step with the sum of all
-    gradients, so that every rank yields what a single process would.
+    questions and takes the step with the sum of all gradients, so that every rank
+    yields what a single process would.
 
     Raises:
         TrainingError: If something in a step is not finite, and the settings say to
@@ -160,21 +159,27 @@ def take_step(
     """Roll out, compare and learn."""
     learner, ranks = split.learner, split.ranks
     share = batch.share(ranks.rank, ranks.size)
-    groups = done_by_all(ranks, lambda: roll_out(objective, learner, share))
+
+    def rolled_out() -> RolloutGroups:
+        return objective.roll_out(learner, share) if share.examples else []
+
+    groups = done_by_all(ranks, rolled_out)
     while split.shrank():  # all of a step is made in one way
-        groups = done_by_all(ranks, lambda: roll_out(objective, learner, share))
+        groups = done_by_all(ranks, rolled_out)
     sequences = all_sequences(groups)
     facts = facts_of_all(ranks, groups)
     gap = checked_gap(ranks, learner, sequences, config, batch.step)
     num_tokens = sum(group.num_tokens for group in facts)
 
+    def tuned(size: int) -> DistillConfig:
+        return config.distill.model_copy(update={"micro_batch_size": size})
+
     def gather(size: int) -> float:
-        tuning = config.distill.model_copy(update={"micro_batch_size": size})
+        tuning = tuned(size)
         return gather_gradients(learner, sequences, objective, tuning, num_tokens)
 
     def largest(size: int) -> int:
-        tuning = config.distill.model_copy(update={"micro_batch_size": size})
-        return max(map(len, parts_of(learner, sequences, tuning)), default=0)
+        return max(map(len, parts_of(learner, sequences, tuned(size))), default=0)
 
     loss = sum(told(ranks, "loss", split.gather(gather, largest)))
     sum_gradients(ranks, learner)
@@ -184,11 +189,6 @@ def take_step(
     grad_norm = learner.step(rate)
     entry = metrics_of(batch.step, facts, loss, grad_norm, rate)
     return replace(entry, engine_gap=gap)
-
-
-def roll_out(objective: Objective, learner: Learner, batch: Batch) -> RolloutGroups:
-    """Return what a step makes of a batch, nothing of an empty one."""
-    return objective.roll_out(learner, batch) if batch.examples else []
 
 
 def facts_of_all(ranks: Ranks, groups: RolloutGroups) -> list[GroupFacts]:

@@ -63,13 +63,14 @@ def draw(
 ) -> list[tuple[Completion, ...]]:
     """Draw completions of a batch's questions as training draws them.
 
-    The first ones do not depend on their `count`. With the context, the model sees the
+    The first do not depend on their `count`. With the context, the model sees the
     teacher's prompt.
     """
-    seeds = [
-        draw_seeds(config.seed, batch.step, place, example.question_id, count)
-        for place, example in batch.placed
-    ]
+    seeds = []
+    for place, example in batch.placed:
+        parts = (config.seed, "train", batch.step, place, example.question_id)
+        others = (derive_seed(*parts, k) for k in range(1, count))
+        seeds.append([derive_seed(*parts), *others])
     questions = [
         replace(
             asked(e, with_context=with_context),
@@ -93,14 +94,6 @@ def training_sampling(config: Config) -> Sampling:
         max_new_tokens=config.training_tokens,
         stop_at_newline=config.prompts.form == "plain",
     )
-
-
-def draw_seeds(
-    seed: int, step: int, place: int, question_id: str, count: int
-) -> list[int]:
-    """Return the seeds of a question's draws; the first is that of a lone draw."""
-    parts = (seed, "train", step, place, question_id)
-    return [derive_seed(*parts), *(derive_seed(*parts, k) for k in range(1, count))]
 
 
 def asked(example: TrainingExample, *, with_context: bool = False) -> PromptedQuestion:

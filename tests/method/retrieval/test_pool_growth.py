@@ -31,7 +31,7 @@ from neuron_opsd.method.retrieval import (
 )
 from neuron_opsd.method.retrieval.bitsets import count_sets
 from neuron_opsd.method.schedule import batch_at
-from neuron_opsd.method.selection import groups_of, ranking
+from neuron_opsd.method.selection import ranking
 from neuron_opsd.records import Message, NeuronSet, Question
 from neuron_opsd.seeds import generator
 from neuron_opsd.stages.teaching import DemonstrationPool, check_enough
@@ -261,7 +261,7 @@ class Told(str):
 def test_balancing_compares_each_answer_a_few_times() -> None:
     answers = [Told(f"answer {n % 200}") for n in range(1000)]
     Told.compared = 0
-    groups = groups_of(answers, 0.2, balance=True)
+    groups = ranking.groups_of(answers, 0.2, balance=True)
     assert [group.size for group in groups] == [5] * 200
     assert Told.compared <= 5 * 1000
 

@@ -1,7 +1,7 @@
 """How the demonstrations of a question are found.
 
 `search` says what is known and what is found; the modules beside it hold the rules, one
-for each kind. Settings name the rules, so what needs PyTorch is imported late.
+for each kind.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
-from neuron_opsd.method.contexts import drawn
+from neuron_opsd.method.contexts import drawn, overlap
 from neuron_opsd.method.contexts.search import (
     OF_NEURONS,
     Found,
@@ -18,52 +18,9 @@ from neuron_opsd.method.contexts.search import (
     Search,
     Signal,
 )
+from neuron_opsd.method.contexts.states import by_states
+from neuron_opsd.method.contexts.words import by_words
 from neuron_opsd.section import NotNegative, OneOf, Section
-
-
-def by_answer_neurons(search: Search) -> Found:
-    """Find the questions whose answers used similar neurons. Source: Algorithm 1."""
-    from neuron_opsd.method.contexts.overlap import nearest
-
-    asked, pool = search.questions.neurons, search.pool.neurons
-    return nearest(asked, pool, search.count, search.excluded)
-
-
-def by_question_neurons(search: Search) -> Found:
-    """Find the questions whose own tokens used similar neurons."""
-    from neuron_opsd.method.contexts.overlap import nearest
-
-    asked, pool = search.questions.question_neurons, search.pool.question_neurons
-    return nearest(asked, pool, search.count, search.excluded)
-
-
-def by_hidden_states(search: Search) -> Found:
-    """Find the questions that the middle of the model holds to be similar."""
-    from neuron_opsd.method.contexts.states import by_states
-
-    return by_states(search)
-
-
-def by_words(search: Search) -> Found:
-    """Find the questions with the most similar words, as a control."""
-    from neuron_opsd.method.contexts import words
-
-    return words.by_words(search)
-
-
-def unlike_each_other(search: Search) -> Found:
-    """Find near questions that are unlike each other."""
-    from neuron_opsd.method.contexts.overlap import diverse
-
-    return diverse(search)
-
-
-def farthest(search: Search) -> Found:
-    """Find the questions whose answers used the least similar neurons, as a control."""
-    from neuron_opsd.method.contexts import overlap
-
-    return overlap.farthest(search)
-
 
 GIVEN: Final = "given"
 """The rule that finds nothing: each question comes with what its teacher sees."""
@@ -89,17 +46,17 @@ class ContextRule:
 
 CONTEXT_RULES: Final[dict[str, ContextRule]] = {
     "nearest": ContextRule(
-        by_answer_neurons,
+        overlap.by_answers,
         "nearest by the overlap of their neurons",
         frozenset({Signal.ANSWER_NEURONS}),
     ),
     "question-neurons": ContextRule(
-        by_question_neurons,
+        overlap.by_questions,
         "nearest by the overlap of the neurons of the questions' own tokens",
         frozenset({Signal.QUESTION_NEURONS}),
     ),
     "hidden-state": ContextRule(
-        by_hidden_states,
+        by_states,
         "nearest by the mean hidden state of a middle layer over the questions' tokens",
         frozenset({Signal.HIDDEN_STATES}),
     ),
@@ -119,12 +76,12 @@ CONTEXT_RULES: Final[dict[str, ContextRule]] = {
         last="surest",
     ),
     "diverse": ContextRule(
-        unlike_each_other,
+        overlap.diverse,
         "near by the overlap of their neurons, but unlike each other,",
         frozenset({Signal.ANSWER_NEURONS}),
     ),
     "farthest": ContextRule(
-        farthest,
+        overlap.farthest,
         "farthest by the overlap of their neurons",
         frozenset({Signal.ANSWER_NEURONS}),
         last="farthest",
@@ -137,8 +94,7 @@ def find_demonstrations(rule: str, search: Search) -> Found:
     """Search by a rule, by its name.
 
     Raises:
-        ValueError: If what the rule reads is not known of every question: it would find
-            something all the same.
+        ValueError: If what the rule reads is not known of every question.
     """
     if not search.count:
         return dict.fromkeys(search.questions.ids, ())

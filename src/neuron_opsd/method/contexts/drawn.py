@@ -1,26 +1,18 @@
-"""Demonstrations that no likeness chooses: drawn, or the same ones for all questions.
-
-They are the controls of a search: what remains of its lead beside them is its own.
-"""
+"""Demonstrations that no likeness chooses: drawn, or the same ones for all."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator
 from itertools import islice
 from sys import intern
 from typing import Final
 
 import numpy as np
 
-from neuron_opsd.method.contexts.search import (
-    Found,
-    Neighbour,
-    Rows,
-    Search,
-    distance_between,
-)
+from neuron_opsd.method.contexts.search import Found, Search, as_found
+from neuron_opsd.method.retrieval.exact import Rows
 from neuron_opsd.seeds import generator
 
 MOST_PERMUTED: Final = 2**15
@@ -32,49 +24,41 @@ FILLED: Final = "for want of others with the same own answer"
 
 def at_random(search: Search) -> Found:
     """Return random questions of the pool for every question, the paper's control."""
-    found = {}
     reasons = [f"drawn at random, place {p}" for p in range(1, search.count + 1)]
-    for place, barred in enumerate(search.barred):
-        name = search.questions.neurons[place].question_id
-        rng = generator(search.seed, "contexts", name)
-        rows = drawn_rows(rng, len(search.pool.neurons), barred, search.count)
-        found[name] = as_found(search, place, rows, reasons)
-    return found
+    size = len(search.pool.neurons)
+    rngs = (generator(search.seed, "contexts", name) for name in search.questions.ids)
+    each = zip(rngs, search.barred, strict=True)
+    drawn = (drawn_rows(rng, size, barred, search.count) for rng, barred in each)
+    return as_found(search, ((rows, reasons) for rows in drawn))
 
 
 def with_same_answer(search: Search) -> Found:
     """Return random questions of the pool with the same own answer as the question.
 
-    Where there are too few of them, all are shown, and others are drawn besides. A
-    question without an answer that can be read has only these.
+    Where there are too few of them, as for a question without an answer, others are
+    drawn besides.
     """
     rows_of: dict[str | None, list[int]] = {}
     for row, answer in enumerate(search.pool.answers):
         rows_of.setdefault(answer, []).append(row)
     groups = {answer: np.array(rows, np.int64) for answer, rows in rows_of.items()}
-    nobody = np.empty(0, np.int64)
-    found = {}
-    each = zip(search.questions.answers, search.barred, strict=True)
-    for place, (answer, barred) in enumerate(each):
-        name = search.questions.neurons[place].question_id
-        alike = nobody if answer is None else groups.get(answer, nobody)
-        rng = generator(search.seed, "contexts-same-answer", name)
-        rows, reasons = same_answer_rows(rng, search, alike, barred)
-        found[name] = as_found(search, place, rows, reasons)
-    return found
+    groups[None] = nobody = np.empty(0, np.int64)
+    asked = search.questions
+
+    def each() -> Iterator[tuple[list[int], list[str]]]:
+        known = zip(asked.ids, asked.answers, search.barred, strict=True)
+        for name, answer, barred in known:
+            rng = generator(search.seed, "contexts-same-answer", name)
+            alike = groups.get(answer, nobody)
+            yield same_answer_rows(rng, search, alike, barred)
+
+    return as_found(search, each())
 
 
 def same_answer_rows(
     rng: np.random.Generator, search: Search, alike: Rows, barred: Rows
 ) -> tuple[list[int], list[str]]:
-    """Draw rows from those with the same answer, then from all others; say why each.
-
-    Args:
-        rng: That of the question.
-        search: How many are wanted, and in what.
-        alike: Rows of the pool with the question's answer, sorted.
-        barred: Rows that may not be shown, sorted.
-    """
+    """Draw sorted rows with the same answer, then others, none barred; say why each."""
     inside = places_of(barred, alike)
     rows = alike[drawn_rows(rng, alike.size, inside, search.count)].tolist()
     among = f"among {alike.size - inside.size} with the same own answer"
@@ -94,9 +78,9 @@ def one_set(search: Search) -> Found:
     """Return the same questions of the pool for all, those with the surest answers.
 
     The pool is gone through in rounds, each of which takes one question of every own
-    answer; in a round the surest comes first, by the majority's share of the votes and
-    then by log-probability. No two have the same text. A question that is in the set,
-    or whose text is, is given the next one instead.
+    answer, the surest first: by the majority's share of the votes, then by
+    log-probability. No two have the same text. A question that is in the set, or whose
+    text is, is given the next one instead.
     """
     order = spread_order(search)
     pool = search.pool
@@ -108,14 +92,14 @@ def one_set(search: Search) -> Found:
         )
         for place, row in enumerate(islice(order, 2 * search.count + 1), start=1)
     }
-    found = {}
-    for place, barred in enumerate(search.barred):
-        free = (row for row in order if not places_of(np.array([row]), barred).size)
-        rows = list(islice(free, search.count))
-        why = [reasons.get(row, "the same for all questions") for row in rows]
-        name = search.questions.neurons[place].question_id
-        found[name] = as_found(search, place, rows, why)
-    return found
+
+    def each() -> Iterator[tuple[list[int], list[str]]]:
+        for barred in search.barred:
+            free = (row for row in order if not places_of(np.array([row]), barred).size)
+            rows = list(islice(free, search.count))
+            yield rows, [reasons.get(row, "the same for all questions") for row in rows]
+
+    return as_found(search, each())
 
 
 def spread_order(search: Search) -> list[int]:
@@ -146,7 +130,7 @@ def spread_order(search: Search) -> list[int]:
 def places_of(some: Rows, rows: Rows) -> Rows:
     """Return where those of some rows stand that are among others, both sorted.
 
-    Takes no longer for many others: half a million may share one answer.
+    Takes no longer for many others.
     """
     places = np.searchsorted(rows, some)
     known = places < rows.size
@@ -154,25 +138,14 @@ def places_of(some: Rows, rows: Rows) -> Rows:
     return places[known]
 
 
-def as_found(
-    search: Search, place: int, rows: Sequence[int], reasons: Sequence[str]
-) -> tuple[Neighbour, ...]:
-    """Return rows of the pool as what was found for the question at a place."""
-    entry, pool = search.questions.neurons[place], search.pool.neurons
-    return tuple(
-        Neighbour(pool[row].question_id, distance_between(entry, pool[row]), reason)
-        for row, reason in zip(rows, reasons, strict=False)
-    )
-
-
 def drawn_rows(
     rng: np.random.Generator, num_rows: int, barred: Rows, count: int
 ) -> list[int]:
     """Draw different rows of a pool, in random order.
 
-    Up to `MOST_PERMUTED` rows are permuted and the first taken. Of more, which would
-    take as long for each question as there are rows, only those asked for are drawn.
-    Barred rows are sorted; all others are drawn if they are fewer than `count`.
+    Up to `MOST_PERMUTED` rows are permuted and the first taken; of more only those
+    asked for are drawn. Barred rows are sorted; all others are drawn if they are fewer
+    than `count`.
     """
     num_free = num_rows - barred.size
     if num_free <= MOST_PERMUTED:

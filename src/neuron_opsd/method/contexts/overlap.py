@@ -6,9 +6,8 @@ Axes: Q questions asked for, P questions of the pool, C candidates of one questi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import repeat
-from sys import intern
 from typing import Final
 
 import numpy as np
@@ -18,11 +17,11 @@ from neuron_opsd.method.contexts.search import (
     Found,
     Neighbour,
     Search,
+    neighbours,
     rows_barred,
 )
 from neuron_opsd.method.retrieval.approximate import approximate_nearest, measure_width
 from neuron_opsd.method.retrieval.exact import (
-    Ranking,
     distance_rows,
     first,
     make_index,
@@ -30,6 +29,8 @@ from neuron_opsd.method.retrieval.exact import (
 )
 from neuron_opsd.records import NeuronIds, NeuronSet
 from neuron_opsd.seeds import generator
+
+DISTANCE: Final = "Jaccard distance"
 
 BY_SKETCHES: Final = "by sketches, recall"
 """Stands in the reason for a demonstration that was not found by counting all."""
@@ -47,6 +48,18 @@ At 1 the nearest would be shown, at 0 any that are unlike.
 """
 
 
+def by_answers(search: Search) -> Found:
+    """Return the questions whose answers used similar neurons. Source: Algorithm 1."""
+    asked, pool = search.questions.neurons, search.pool.neurons
+    return nearest(asked, pool, search.count, search.excluded)
+
+
+def by_questions(search: Search) -> Found:
+    """Return the questions whose own tokens used similar neurons."""
+    asked, pool = search.questions.question_neurons, search.pool.question_neurons
+    return nearest(asked, pool, search.count, search.excluded)
+
+
 def nearest(
     questions: Sequence[NeuronSet],
     pool: Sequence[NeuronSet],
@@ -60,8 +73,7 @@ def nearest(
     then say so, and what share of the true nearest a sample shows to be found.
 
     `count` and `excluded` are those of a `Search`; a question is never its own
-    demonstration, and `excluded` bars others, such as questions of the same text. Ties
-    go to the question that stands earlier in the pool.
+    demonstration. Ties go to the question that stands earlier in the pool.
     """
     sets = [entry.neuron_ids for entry in questions]
     others = [entry.neuron_ids for entry in pool]
@@ -75,9 +87,9 @@ def nearest(
             sketches, others, sets, barred, count, width.num_candidates
         )
         note = f" ({BY_SKETCHES} {width.recall:.3f})"
-    place = f"of {len(pool) - 1}{note}"
+    said = f"of {len(pool) - 1}{note}: {DISTANCE}"
     return {
-        entry.question_id: tuple(neighbours(ranking, pool, "nearest", place))
+        entry.question_id: neighbours(ranking, pool, "nearest", said)
         for entry, ranking in zip(questions, rankings, strict=True)
     }
 
@@ -85,8 +97,8 @@ def nearest(
 def farthest(search: Search) -> Found:
     """Return the questions of the pool with the least similar neurons, farthest first.
 
-    Beyond `EXACT_PAIRS` they are the farthest of a part of the pool, which is drawn
-    once for all questions; the reasons then say how many were compared.
+    Beyond `EXACT_PAIRS` they are the farthest of a part of the pool that is drawn once;
+    the reasons then say how many were compared.
     """
     questions, pool = search.questions.neurons, list(search.pool.neurons)
     most = max(search.count + 1, EXACT_PAIRS // max(1, len(questions)))
@@ -101,18 +113,18 @@ def farthest(search: Search) -> Found:
     found = {}
     for entry, row, out in zip(questions, distances, barred, strict=True):
         row[out] = -np.inf
-        rows, far = first(-row, min(search.count, int(np.isfinite(row).sum())))
-        ranking = neighbours((rows, -far), pool, "farthest", place)
-        found[entry.question_id] = tuple(ranking)
+        rows, near = first(-row, search.count)
+        said = f"{place}: {DISTANCE}"
+        found[entry.question_id] = neighbours((rows, -near), pool, "farthest", said)
     return found
 
 
 def diverse(search: Search) -> Found:
     """Return near questions that are unlike each other, by maximal marginal relevance.
 
-    They are chosen one by one among the `CANDIDATES` times as many nearest: each time
-    the one with the highest ``r s(x, d) - (1 - r) max s(d, d')``, where s is 1 less the
-    Jaccard distance, d' are those chosen before, and r is `RELEVANCE`.
+    Among the `CANDIDATES` times as many nearest each takes the one with the highest
+    ``r s(x, d) - (1 - r) max s(d, d')``, where s is 1 less the Jaccard distance, d' are
+    those chosen before, and r is `RELEVANCE`.
 
     Source: Carbonell and Goldstein, "The use of MMR, diversity-based reranking for
     reordering documents and producing summaries", SIGIR 1998.
@@ -137,12 +149,9 @@ def diverse(search: Search) -> Found:
 def marginal_order(
     distances: NDArray[np.float64], sets: Sequence[NeuronIds], count: int
 ) -> list[int]:
-    """Return the places of the candidates that are chosen, in order.
+    """Return the places of at most `count` chosen candidates, in order.
 
-    Args:
-        distances: ``(C,)`` from the question, the nearest first.
-        sets: ``(C,)`` neurons of the candidates.
-        count: How many to choose, at most.
+    Candidates come nearest first: their distances ``(C,)`` and their neurons.
     """
     between = np.array(list(distance_rows(make_index(sets), sets)))
     relevance = RELEVANCE * (1.0 - distances)
@@ -170,13 +179,3 @@ def stated_recall(reason: str) -> float | None:
 def ids_of(entries: Sequence[NeuronSet]) -> list[str]:
     """Return the ids of the questions of some neuron sets."""
     return [entry.question_id for entry in entries]
-
-
-def neighbours(
-    ranking: Ranking, pool: Sequence[NeuronSet], what: str, place: str
-) -> Iterator[Neighbour]:
-    """Yield the found rows of the pool as records; `place` says among how many."""
-    for rank, (row, distance) in enumerate(zip(*ranking, strict=True), start=1):
-        # Millions of neighbours share a few thousand reasons.
-        reason = intern(f"{what} {rank} {place}: Jaccard distance {distance:.3f}")
-        yield Neighbour(pool[int(row)].question_id, float(distance), reason)

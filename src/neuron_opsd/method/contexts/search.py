@@ -10,15 +10,14 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from itertools import compress
+from sys import intern
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from neuron_opsd.method.retrieval.exact import Ranking, Rows
 from neuron_opsd.records import NeuronIds, NeuronSet
-
-Rows: TypeAlias = NDArray[np.int64]
-"""Places in the pool."""
 
 
 class Signal(StrEnum):
@@ -142,6 +141,56 @@ def jaccard_distance(a: NeuronIds, b: NeuronIds) -> float:
     return 1.0 - num_shared / num_used if num_used else 0.0
 
 
+def medoid_of(
+    sets: Sequence[NeuronIds], allowed: Sequence[bool]
+) -> tuple[int, float] | None:
+    """Return the place of the set nearest to all others, and its mean distance.
+
+    Only those `allowed` may be it; `None` where none is. Ties go to the earlier one.
+
+    Source: NAD, arXiv:2510.26277, which takes the answer of such a sample.
+    """
+    table = np.zeros((len(sets), len(sets)))
+    for i, one in enumerate(sets):
+        for j in range(i):
+            table[i, j] = table[j, i] = jaccard_distance(one, sets[j])
+    means = table.sum(axis=1) / max(1, len(sets) - 1)
+    distances = np.where(allowed, means, np.inf)
+    if not np.isfinite(distances).any():
+        return None
+    place = int(np.argmin(distances))
+    return place, float(distances[place])
+
+
+def neighbours(
+    ranking: Ranking, pool: Sequence[NeuronSet], what: str, said: str
+) -> tuple[Neighbour, ...]:
+    """Return ranked rows of the pool; `said` is among how many, and of which distance.
+
+    Millions of neighbours share a few thousand reasons.
+    """
+    return tuple(
+        Neighbour(pool[row].question_id, far, intern(f"{what} {rank} {said} {far:.3f}"))
+        for rank, (row, far) in enumerate(
+            zip(ranking[0].tolist(), ranking[1].tolist(), strict=True), start=1
+        )
+    )
+
+
+def as_found(
+    search: Search, chosen: Iterable[tuple[Sequence[int], Iterable[str]]]
+) -> Found:
+    """Return rows of the pool that were chosen for each question, and why each."""
+    pool = search.pool.neurons
+    return {
+        entry.question_id: tuple(
+            Neighbour(pool[row].question_id, distance_between(entry, pool[row]), reason)
+            for row, reason in zip(rows, reasons, strict=False)
+        )
+        for entry, (rows, reasons) in zip(search.questions.neurons, chosen, strict=True)
+    }
+
+
 def distance_between(one: NeuronSet, other: NeuronSet) -> float | None:
     """Return the distance of two entries, `None` where their neurons were not read."""
     if one.neuron_count is None or other.neuron_count is None:
@@ -152,10 +201,10 @@ def distance_between(one: NeuronSet, other: NeuronSet) -> float | None:
 def rows_barred(
     asked: Sequence[str], pool: Sequence[str], excluded: Mapping[str, frozenset[str]]
 ) -> list[Rows]:
-    """Return for every id its own rows in a pool and those of the ids it excludes.
+    """Return for every id its own rows in a pool and those of what it excludes, sorted.
 
-    Rows are sorted. Ids that exclude one set, as all questions of one text do, share
-    their rows as well: a million lists of a million would fill memory.
+    Ids that exclude one set, as all questions of one text do, share their rows: a
+    million lists of a million would fill memory.
     """
     groups = {group for name in asked if (group := excluded.get(name))}
     rows_of: dict[str, list[int]] = {name: [] for name in {*asked}.union(*groups)}

@@ -6,15 +6,14 @@ Axes: Q questions asked for, P questions of the pool, D residual width.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from sys import intern
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neuron_opsd.method.contexts.search import Found, Neighbour, Rows, Search
+from neuron_opsd.method.contexts.search import Found, Search, neighbours
 from neuron_opsd.method.retrieval.bitsets import chunks
-from neuron_opsd.method.retrieval.exact import first
+from neuron_opsd.method.retrieval.exact import NONE, Rows, first, with_more
 
 States = Sequence[NDArray[np.float32]]
 
@@ -32,33 +31,20 @@ A product in 32 bits may round like pairs differently, by the block that they ar
 def by_states(search: Search) -> Found:
     """Return the questions with the highest cosine of the angle, nearest first.
 
-    Memory holds one block of cosines beside the states themselves. Ties go to the
-    question that stands earlier in the pool.
+    Memory holds one block of cosines. Ties go to the one earlier in the pool.
     """
-    pool, ids, barred = search.pool.states, search.pool.ids, search.barred
-    names = search.questions.ids
+    pool, barred, names = search.pool.states, search.barred, search.questions.ids
+    said = f"of {len(pool) - 1}: cosine distance of hidden states"
     found = {}
     for chunk in chunks(len(names), ASKED_AT_ONCE):
         asked = search.questions.states[chunk]
         close = candidates(asked, pool, barred[chunk], search.count + MORE)
         for name, state, rows in zip(names[chunk], asked, close, strict=True):
             distances = cosine_distances(state, [pool[row] for row in rows])
-            order, far = first(distances, min(search.count, rows.size))
-            found[name] = tuple(
-                Neighbour(ids[rows[place]], distance, reason_of(rank, distance, pool))
-                for rank, (place, distance) in enumerate(
-                    zip(order.tolist(), far.tolist(), strict=True), start=1
-                )
-            )
+            order, far = first(distances, search.count)
+            ranking = rows[order], far
+            found[name] = neighbours(ranking, search.pool.neurons, "nearest", said)
     return found
-
-
-def reason_of(rank: int, distance: float, pool: States) -> str:
-    """Say why a question was found."""
-    return intern(
-        f"nearest {rank} of {len(pool) - 1}: cosine distance of hidden states "
-        f"{distance:.3f}"
-    )
 
 
 def candidates(
@@ -66,20 +52,13 @@ def candidates(
 ) -> list[Rows]:
     """Return for each state the sorted rows of about the nearest of the pool."""
     units = unit(asked)
-    rows = [np.empty(0, np.int64) for _ in asked]
-    distances = [np.empty(0) for _ in asked]
+    found = [NONE for _ in asked]
     for block in chunks(len(pool), COMPARED_AT_ONCE):
         cosines = units @ unit(pool[block]).T
-        numbers = np.arange(block.start, block.stop)
         for i, out in enumerate(barred):
             new = 1.0 - cosines[i].astype(np.float64)
-            start, stop = np.searchsorted(out, [block.start, block.stop])
-            new[out[start:stop] - block.start] = np.inf
-            both = np.concatenate([distances[i], new])
-            most = min(count, int(np.isfinite(both).sum()))
-            places, distances[i] = first(both, most)
-            rows[i] = np.concatenate([rows[i], numbers])[places]
-    return [np.sort(found) for found in rows]
+            found[i] = with_more(found[i], new, block, out, count)
+    return [np.sort(rows) for rows, _ in found]
 
 
 def cosine_distances(state: NDArray[np.float32], others: States) -> NDArray[np.float64]:
@@ -93,7 +72,7 @@ def cosine_distances(state: NDArray[np.float32], others: States) -> NDArray[np.f
     lengths = np.sqrt((table**2).sum(axis=1) * (own**2).sum())
     shares = np.zeros(len(table))
     np.divide((table * own).sum(axis=1), lengths, out=shares, where=lengths > 0)
-    return np.asarray(1.0 - shares, np.float64)
+    return 1.0 - shares
 
 
 def unit(states: States) -> NDArray[np.float32]:

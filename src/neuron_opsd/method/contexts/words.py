@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from sys import intern
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from neuron_opsd.method.contexts.search import (
-    Found,
-    Neighbour,
-    Search,
-    distance_between,
-)
+from neuron_opsd.method.contexts.search import Found, Search, as_found
 from neuron_opsd.method.retrieval.exact import first
 
 if TYPE_CHECKING:
@@ -30,31 +25,25 @@ def by_words(search: Search) -> Found:
     """Return the questions whose words score highest by BM25, highest first.
 
     Ties, among them questions that share no word, go to the one that stands earlier in
-    the pool. Memory holds the words of the pool, and the scores of one question.
+    the pool. Memory holds the words of the pool.
 
     Source: Robertson and Zaragoza, "The Probabilistic Relevance Framework", 2009; the
     weights are those of the library's default (Lucene's, k1 1.5, b 0.75).
     """
-    pool, place = search.pool.neurons, f"of {len(search.pool.neurons) - 1}"
-    index = index_of(search.pool.texts)
-    found = {}
-    each = zip(
-        search.questions.neurons, search.questions.texts, search.barred, strict=True
-    )
-    for entry, text, barred in each:
-        scores = scores_of(index, text, len(pool))
-        scores[barred] = -np.inf
-        most = min(search.count, int(np.isfinite(scores).sum()))
-        rows, _ = first(-scores, most)
-        found[entry.question_id] = tuple(
-            Neighbour(
-                pool[row].question_id,
-                distance_between(entry, pool[row]),
-                intern(f"nearest {rank} {place}: BM25 {scores[row]:.2f}"),
-            )
-            for rank, row in enumerate(rows.tolist(), start=1)
-        )
-    return found
+    size, index = len(search.pool.neurons), index_of(search.pool.texts)
+
+    def each() -> Iterator[tuple[list[int], list[str]]]:
+        for text, barred in zip(search.questions.texts, search.barred, strict=True):
+            scores = scores_of(index, text, size)
+            scores[barred] = -np.inf
+            rows = first(-scores, search.count)[0].tolist()
+            reasons = [
+                intern(f"nearest {rank} of {size - 1}: BM25 {scores[row]:.2f}")
+                for rank, row in enumerate(rows, start=1)
+            ]
+            yield rows, reasons
+
+    return as_found(search, each())
 
 
 def words_of(text: str) -> list[str]:
@@ -80,7 +69,7 @@ def index_of(texts: Sequence[str]) -> Any:
 
 
 def scores_of(index: Any, text: str, size: int) -> NDArray[np.float64]:
-    """Return the scores ``(P,)`` of a pool of that size for a text."""
+    """Return the scores ``(P,)`` of a pool for a text."""
     known = [] if index is None else index.get_tokens_ids(words_of(text))
     if not known:
         return np.zeros(size)

@@ -1,8 +1,7 @@
 """The nearest sets of a pool of a million: candidates ranked exactly, recall measured.
 
-The sets whose sketches are nearest are the candidates, and these are ranked by the
-distance of the whole sets. How wide to search is resolved before, on a sample of the
-sets asked about whose true nearest are found by counting.
+Candidates are the sets whose sketches are nearest. How wide to search is resolved
+before, on a sample of the sets asked about whose true nearest are counted.
 """
 
 from __future__ import annotations
@@ -53,13 +52,10 @@ NUM_CANDIDATES = (64, 128, 256)
 class Width:
     """How wide a search is, and how well it did on a sample."""
 
-    num_columns: int
-    """Neurons of a sketch."""
     num_candidates: int
     """Sets that are ranked exactly for each set asked about."""
     recall: float
     """Share of the sample's true nearest that were found, in [0, 1]."""
-    num_sampled: int
 
 
 def rank_exactly(
@@ -71,7 +67,7 @@ def rank_exactly(
     sizes = np.array([other.size for other in others], np.int64)
     shared = num_shared(ids, others)
     distances = exact.distances_of(shared, ids.size, sizes)
-    places, distances = exact.first(distances, min(count, allowed.size))
+    places, distances = exact.first(distances, count)
     return allowed[places], distances
 
 
@@ -94,10 +90,7 @@ def approximate_nearest(
     count: int,
     num_candidates: int,
 ) -> Iterator[Ranking]:
-    """Yield the nearest of each set among its candidates, in order.
-
-    The sorted rows of the pool that are `barred` for a set are not found for it.
-    """
+    """Yield the nearest of each set among its candidates, less `barred` rows."""
     found = nearest_sketches(sketches, sets, num_candidates, barred)
     each = zip(sets, chain.from_iterable(found), barred, strict=True)
     for ids, rows, out in each:
@@ -109,25 +102,15 @@ def true_nearest(
 ) -> list[Ranking]:
     """Return the nearest of a few sets by counting, in one pass over the pool."""
     index = exact.make_index(sample)
-    rows = [np.empty(0, np.int64) for _ in sample]
-    distances = [np.empty(0) for _ in sample]
+    found = [exact.NONE for _ in sample]
     for chunk in bitsets.chunks(len(pool), bitsets.SETS_PER_CHUNK):
         shared = exact.shared_counts(index, pool[chunk])
         sizes = np.array([ids.size for ids in pool[chunk]], np.int64)
-        numbers = np.arange(chunk.start, chunk.stop)
         for i, ids in enumerate(sample):
             counts = np.ascontiguousarray(shared[:, i])
             new = exact.distances_of(counts, ids.size, sizes)
-            start, stop = np.searchsorted(barred[i], [chunk.start, chunk.stop])
-            new[barred[i][start:stop] - chunk.start] = np.inf
-            both = np.concatenate([distances[i], new])
-            places, distances[i] = exact.first(both, min(count, both.size))
-            rows[i] = np.concatenate([rows[i], numbers])[places]
-    ends = [int(np.isfinite(found).sum()) for found in distances]
-    return [
-        (found[:end], far[:end])
-        for found, far, end in zip(rows, distances, ends, strict=True)
-    ]
+            found[i] = exact.with_more(found[i], new, chunk, barred[i], count)
+    return found
 
 
 def recall_of(found: Sequence[Ranking], true: Sequence[Ranking]) -> float:
@@ -147,19 +130,17 @@ def measure_width(
     """Return how wide to search, and the sketches for it.
 
     Takes more candidates, and then longer sketches, until the recall of a sample is
-    `RECALL`, or the sketches are as long as memory allows. That of sketches which
-    hold every neuron is 1.
+    `RECALL`, or the sketches are as long as memory allows.
     """
-    size = min(NUM_SAMPLED, len(sets))
     order = generator("candidates", len(sets)).permutation(len(sets))
-    drawn = np.sort(order[:size]).tolist()
+    drawn = np.sort(order[:NUM_SAMPLED]).tolist()
     sample, out = [sets[i] for i in drawn], [barred[i] for i in drawn]
     true = true_nearest(pool, sample, out, count)
 
     def measured(sketches: Sketches, width: int) -> tuple[Width, Sketches]:
         ranked = approximate_nearest(sketches, pool, sample, out, count, width)
         recall = recall_of(list(ranked), true)
-        return Width(sketches.columns.names.size, width, recall, size), sketches
+        return Width(width, recall), sketches
 
     tried = (
         measured(sketches, max(least, 2 * count))
@@ -175,8 +156,7 @@ def measure_width(
 def lengthening(pool: NeuronSets) -> Iterator[Sketches]:
     """Yield sketches of a pool, each twice as long, the last of whole sets.
 
-    Or of as many neurons as `MOST_BYTES` hold: sets that share hardly any neuron would
-    need one column for each.
+    Or of as many neurons as `MOST_BYTES` hold.
     """
     names, counts = bitsets.count_sets(pool)
     order = np.argsort(-counts, kind="stable")

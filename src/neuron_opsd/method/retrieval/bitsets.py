@@ -1,6 +1,7 @@
 """Which set holds which neuron, as bits, and how many neurons two sets share.
 
-Axes: Q rows asked about, P rows of the pool, N neurons with a column, W = N / 8 bytes.
+Settings name what searches by it, so PyTorch is imported late. Axes: Q rows asked
+about, P rows of the pool, N neurons with a column, W = N / 8 bytes.
 """
 
 from __future__ import annotations
@@ -8,21 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import repeat
-from time import perf_counter
-from typing import TypeAlias
+from timeit import repeat
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from neuron_opsd.records import NeuronIds
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NeuronSets: TypeAlias = Sequence[NeuronIds]
 Counted: TypeAlias = tuple[NeuronIds, NDArray[np.int64]]
 """Neurons, sorted, and how many sets hold each."""
-Product: TypeAlias = Callable[[Tensor, Tensor, Tensor], None]
+Product: TypeAlias = "Callable[[Tensor, Tensor, Tensor], None]"
 
 CHUNK_BYTES = 2**25
 """Of one unpacked chunk; large enough for fast products, small beside any model."""
@@ -108,10 +109,7 @@ def columns_of(
 
 
 def pack(sets: NeuronSets, columns: Columns) -> NDArray[np.uint8]:
-    """Return one row of bits ``(len(sets), W)`` per set.
-
-    Neurons without a column are left out; W is at least 1.
-    """
+    """Return one row of bits ``(len(sets), W)`` per set, of neurons with a column."""
     num_bytes = max(1, -(-columns.names.size // 8))
     packed = np.empty((len(sets), num_bytes), np.uint8)
     for chunk in chunks(len(sets), min(SETS_PER_CHUNK, CHUNK_BYTES // (8 * num_bytes))):
@@ -136,6 +134,8 @@ def share_of(
 
 def unpack(packed: NDArray[np.uint8]) -> Tensor:
     """Return bits ``(B, W)`` as zeros and ones ``(B, 8 W)`` of eight bits each."""
+    import torch
+
     return torch.from_numpy(np.unpackbits(packed, axis=1).view(np.int8))
 
 
@@ -144,6 +144,8 @@ def integer_product(a: Tensor, b: Tensor, out: Tensor) -> None:
 
     Rows must be longer than 1: torch 2.13 writes nothing otherwise.
     """
+    import torch
+
     torch._int_mm(a, b.T, out=out)  # noqa: SLF001 - there is no other integer product
 
 
@@ -159,8 +161,10 @@ def float_product(a: Tensor, b: Tensor, out: Tensor) -> None:
 def fastest_product() -> Product:
     """Return the faster of the two products on this machine; both are exact.
 
-    Where the integer product is missing or miscounts, it is the one in floats.
+    It is the one in floats where that in integers is missing or miscounts.
     """
+    import torch
+
     bits = np.arange(512 * 128, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     table = unpack((bits >> np.uint64(56)).astype(np.uint8).reshape(512, 128))
     expected, counts = torch.zeros((2, 512, 512), dtype=torch.int32)
@@ -177,12 +181,7 @@ def fastest_product() -> Product:
 
 def seconds_of(product: Product, table: Tensor, out: Tensor) -> float:
     """Return the shortest time of a few products of a table with itself."""
-    times = []
-    for _ in repeat(None, TRIALS):
-        start = perf_counter()
-        product(table, table, out)
-        times.append(perf_counter() - start)
-    return min(times)
+    return min(repeat(lambda: product(table, table, out), number=1, repeat=TRIALS))
 
 
 def shared_bits(
@@ -190,10 +189,12 @@ def shared_bits(
 ) -> Iterator[tuple[slice, NDArray[np.int32]]]:
     """Yield, chunk by chunk of the pool, how many bits each row shares with each.
 
-    Rows ``(Q, W)`` are unpacked as a whole, the pool ``(P, W)`` in chunks. Each comes
-    with its place and counts ``(Q, B)``, which the next one overwrites: fresh memory
-    for each would take longer than the product.
+    Of rows ``(Q, W)`` and the pool ``(P, W)`` each chunk comes with its place and
+    counts ``(Q, B)``, which the next one overwrites: fresh memory for each would take
+    longer than the product.
     """
+    import torch
+
     product = fastest_product()
     left = unpack(rows)
     step = max(1, min(SETS_PER_CHUNK, CHUNK_BYTES // (8 * pool.shape[1])))

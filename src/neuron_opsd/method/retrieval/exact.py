@@ -1,8 +1,7 @@
 """The nearest sets of a pool, exactly, for tens of thousands of sets.
 
 Neurons that many sets hold are counted by a product of zeros and ones, the others by
-going through the few sets that hold them. Either alone would be far slower: the use of
-neurons is skewed.
+going through the few sets that hold them; either alone would be far slower.
 
 Axes: Q sets asked about, P sets of the pool, N neurons.
 """
@@ -11,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +23,8 @@ Rows: TypeAlias = NDArray[np.int64]
 """Places in the pool."""
 Ranking: TypeAlias = tuple[Rows, NDArray[np.float64]]
 """The nearest, nearest first, and their distances."""
+
+NONE: Final[Ranking] = np.empty(0, np.int64), np.empty(0)
 
 COMMON = 32
 """A neuron that at least one in so many sets holds has a column of its own.
@@ -54,7 +55,7 @@ class Index:
 
 
 def make_index(pool: NeuronSets) -> Index:
-    """Lay out a pool; takes about as much memory as the pool itself."""
+    """Lay out a pool, in about as much memory as the pool itself."""
     names, counts = bitsets.count_sets(pool)
     is_common = counts * COMMON >= len(pool)
     common = bitsets.make_columns(names[is_common])
@@ -89,10 +90,7 @@ def list_holders(
 
 
 def shared_counts(index: Index, sets: NeuronSets) -> NDArray[np.int32]:
-    """Return how many neurons ``(Q, P)`` each of some sets shares with each of a pool.
-
-    The result is held whole: ask about few sets at a time.
-    """
+    """Return how many neurons ``(Q, P)`` each of a few sets shares with a pool's."""
     shared = np.empty((len(sets), index.sizes.size), np.int32)
     step = min(1024, bitsets.CHUNK_BYTES // (8 * index.packed.shape[1]))
     for rows in chunks(len(sets), step):
@@ -106,10 +104,7 @@ def shared_counts(index: Index, sets: NeuronSets) -> NDArray[np.int32]:
 
 
 def holders_of(index: Index, ids: NeuronIds) -> NDArray[np.uint32]:
-    """Return the rows of the pool that hold the rare ones of some neurons.
-
-    A row stands there once for each of the neurons.
-    """
+    """Return the rows of the pool that hold rare neurons of some, once for each."""
     _, places = columns_of(ids, index.rare)
     firsts = index.ends[places]
     lengths = index.ends[places + 1] - firsts
@@ -138,20 +133,36 @@ def distance_rows(index: Index, sets: NeuronSets) -> Iterator[NDArray[np.float64
 def nearest_rows(
     index: Index, sets: NeuronSets, count: int, barred: Sequence[Rows]
 ) -> Iterator[Ranking]:
-    """Yield the `count` nearest of the pool for each set, or fewer, in order.
-
-    Rows of the pool that are `barred` for a set are not found for it.
-    """
+    """Yield the `count` nearest of the pool for each set at most, none `barred`."""
     for row, out in zip(distance_rows(index, sets), barred, strict=True):
         row[out] = np.inf
-        yield first(row, min(count, int(np.isfinite(row).sum())))
+        yield first(row, count)
 
 
 def first(distances: NDArray[np.float64], count: int) -> Ranking:
-    """Return the places of the smallest distances; ties go to the earlier place."""
+    """Return the places of the smallest finite distances; ties go to the earlier."""
+    count = min(count, int(np.isfinite(distances).sum()))
     if count == 0:
-        return np.empty(0, np.int64), np.empty(0)
+        return NONE
     bound = np.partition(distances, count - 1)[count - 1]
     rows = np.flatnonzero(distances <= bound)
     order = rows[np.argsort(distances[rows], kind="stable")[:count]]
     return order, distances[order]
+
+
+def with_more(
+    found: Ranking,
+    distances: NDArray[np.float64],
+    chunk: slice,
+    barred: Rows,
+    count: int,
+) -> Ranking:
+    """Return the nearest so far, now that those of one more chunk of a pool are known.
+
+    Rows that are `barred` are not among them, and their distances are overwritten.
+    """
+    start, stop = np.searchsorted(barred, [chunk.start, chunk.stop])
+    distances[barred[start:stop] - chunk.start] = np.inf
+    places, near = first(np.concatenate([found[1], distances]), count)
+    rows = np.concatenate([found[0], np.arange(chunk.start, chunk.stop)])
+    return rows[places], near

@@ -1,8 +1,7 @@
 """The sets of a pool of a million that look nearest by their sketches.
 
-A sketch is a set cut to the neurons that most sets hold: one bit for each.
-
-Axes: Q sets asked about, P sets of the pool.
+A sketch is a set cut to the neurons that most sets hold: one bit for each. Axes: Q sets
+asked about, P sets of the pool.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ class Barring:
     def __init__(self, barred: Sequence[Rows], num_rows: int) -> None:
         """Take for each set the sorted rows that may not be found for it.
 
-        Sets may share a long list: a million questions may have one text.
+        Sets may share a long list, of a million questions with one text.
         """
         self.num_rows = num_rows
         self.sizes = np.fromiter((rows.size for rows in barred), np.int64, len(barred))
@@ -132,7 +131,7 @@ def nearest_sketches(
     """Yield, pass by pass, the rows of the `count` nearest sketches of each set.
 
     Equal to sorting the whole pool, less the sorted rows that are `barred` for a set,
-    by the share of common bits and then by row, whatever the size of a chunk.
+    by the share of common bits and then by row.
     """
     for chunk in chunks(len(sets), ROWS_PER_PASS):
         asked = bitsets.pack(sets[chunk], sketches.columns)
@@ -214,9 +213,9 @@ def least_shared(
 ) -> NDArray[np.int32]:
     """Return how many bits ``(Q, 1)`` a match of a chunk must share at least.
 
-    One comparison of integers then stands for a division; nothing that reaches the
-    bounds is lost, since no other set of the chunk is smaller. Where no row of the
-    chunk comes before the bound's, the share itself is not enough.
+    One comparison of integers then stands for a division, and loses nothing that
+    reaches the bounds. Where no row of the chunk comes before the bound's, the share
+    itself is not enough.
     """
     least = bounds.shares / (1.0 + bounds.shares) * (sizes + smallest)
     # Far below the least distance of such a quotient from a whole number.

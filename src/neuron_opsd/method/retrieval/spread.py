@@ -45,8 +45,7 @@ def distance_between(
 ) -> float:
     """Return the mean Jaccard distance of a set of one pool to one of another.
 
-    Counted are all pairs, up to `MOST_ROWS` questions of either pool; of more, that
-    many are drawn.
+    Of more than `MOST_ROWS` questions that many are drawn.
     """
     if not sets or not others:
         raise ValueError("a distance between pools needs a neuron set of each")
@@ -59,8 +58,8 @@ def distance_between(
 def mean_distance(spread: Spread, weights: FloatArray) -> FloatArray:
     """Return the mean distance of two questions, per row of weights.
 
-    Each question counts in the distances of all the others as well as in its own, so
-    the mean moves twice as far as the mean of `Spread.mean` does.
+    A question counts in the distances of all others as well as in its own, so the mean
+    moves twice as far as the mean of `Spread.mean` does.
 
     Source: Hoeffding 1948, the projection of a U-statistic of two arguments.
     """

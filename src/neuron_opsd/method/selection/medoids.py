@@ -1,9 +1,8 @@
 """Clusters of questions with alike neurons, each around one of them, its medoid.
 
 Of a large pool the medoids are found in a sample, as CLARA does, and all questions then
-go to the nearest: memory holds the distances of the sample to itself, 32 MB, and one
-row of the pool's. The `kmedoids` library needs all distances of the pool at once, 80 GB
-for 100,000 questions, and its licence is not ours.
+go to the nearest, in 32 MB. The `kmedoids` library needs all distances of the pool at
+once, 80 GB for 100,000 questions, and its licence is not ours.
 
 Axes: Q questions, S questions of the sample, C clusters.
 """
@@ -46,8 +45,8 @@ class Clusters:
 def cluster(sets: NeuronSets, ids: Sequence[str], count: int, seed: int) -> Clusters:
     """Group questions by their neurons around `count` medoids, or `MOST_CLUSTERS`.
 
-    The draws are by question id, so that the order of the pool changes nothing. There
-    are fewer clusters where fewer sets differ.
+    Draws are by question id, whatever the order of the pool. There are fewer clusters
+    where fewer sets differ.
 
     Source: Kaufman and Rousseeuw 1990, chapter 3 (CLARA); NeuFS, arXiv:2607.02423.
     """

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuron_opsd.method.beliefs import jensen_shannon
+from neuron_opsd.method.selection.medoids import cluster
 from neuron_opsd.method.selection.signals import PoolSignals, Values
 from neuron_opsd.method.statistics import mid_ranks
 from neuron_opsd.seeds import generator
@@ -41,8 +42,7 @@ def fewest_for_length(pool: PoolSignals, seed: int) -> Values:
     """Prefer fewer neurons than other completions of the same length have.
 
     The value is what a robust line of the count on the logarithm of the length leaves.
-    Source: ours; reviewers of NAD, arXiv:2510.26277, asked whether the count is more
-    than length.
+    Source: ours; reviewers of NAD, arXiv:2510.26277, asked whether the count is more.
     """
     lengths = np.array([max(1, entry.num_tokens) for entry in pool.neurons])
     return line_residuals(np.log(lengths), fewest_neurons(pool, seed))
@@ -139,9 +139,8 @@ def largest_divergence(pool: PoolSignals, seed: int) -> Values:
 def reliable_and_teachable(pool: PoolSignals, seed: int) -> Values:
     """Prefer what the model answers with little doubt and the demonstrations change.
 
-    Both orders are ranks in (0, 1]; a question counts by the worse of its two, so that
-    neither signal makes up for the other, and of equals by the better. Source: ours;
-    arXiv:2607.02460 leaves the combination open.
+    Both orders are ranks in (0, 1]; a question counts by the worse of its two, and of
+    equals by the better. Source: ours; arXiv:2607.02460 leaves the combination open.
     """
     both = np.stack([lowest_entropy(pool, seed), largest_shift(pool, seed)])
     known = ~np.isnan(both).any(axis=0)
@@ -161,8 +160,6 @@ def spread_out(pool: PoolSignals, seed: int) -> Values:
     Source: NeuFS, arXiv:2607.02423, which clusters by k-medoids of Jaccard distances;
     taking turns between clusters is ours.
     """
-    from neuron_opsd.method.selection.medoids import cluster
-
     sets = [entry.neuron_ids for entry in pool.neurons]
     found = cluster(sets, pool.question_ids, pool.num_asked, seed)
     return counts_nearer(found.clusters, found.distances)

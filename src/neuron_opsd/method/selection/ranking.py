@@ -176,8 +176,8 @@ def groups_of(
 ) -> list[NDArray[np.int64]]:
     """Return the places of the questions within which the share is kept.
 
-    Without balance that is all of them. With it, each answer that is given often
-    enough for one of its questions to be kept is a group, and all others are one.
+    Without balance that is all of them. With it, each answer of which at least one
+    question would be kept is a group, and all others are one.
     """
     if not balance:
         return [np.arange(len(answers))] if len(answers) else []
@@ -215,18 +215,17 @@ def num_left_out(entries: Sequence[SelectionEntry]) -> int:
 def selection_warnings(ranking: Ranking, config: SelectionConfig) -> list[str]:
     """Say what else than the rule decided, and when too few questions remain."""
     found = []
-    if ranking.unread.any():
-        found.append(
-            f"{ranking.unread.sum()} of {ranking.unread.size} questions could not be "
-            "selected, since their own completion was cut or holds no answer that can "
-            f"be read; {remaining(ranking, config)}"
-        )
-    if ranking.unknown.any():
-        found.append(
-            f"{ranking.unknown.sum()} of {ranking.unknown.size} questions could not be "
-            f"selected, since selection.rule={config.rule} knows nothing of them "
-            f"({SELECTION_RULES[config.rule].unknown}); {remaining(ranking, config)}"
-        )
+    unread = "their own completion was cut or holds no answer that can be read"
+    unknown = (
+        f"selection.rule={config.rule} knows nothing of them "
+        f"({SELECTION_RULES[config.rule].unknown})"
+    )
+    for barred, why in ((ranking.unread, unread), (ranking.unknown, unknown)):
+        if barred.any():
+            found.append(
+                f"{barred.sum()} of {barred.size} questions could not be selected, "
+                f"since {why}; {remaining(ranking, config)}"
+            )
     if ranking.drawn.any():
         places = (ranking.drawn & ranking.kept).sum()
         found.append(

@@ -19,8 +19,7 @@ Values: TypeAlias = NDArray[np.float64]
 class PoolSignals:
     """All that is known of a pool without labels, for any rule to order it by.
 
-    Of rollouts there are summaries alone: texts and tokens stay in their file. What is
-    costly to know is there for rules that say in their entry that they read it.
+    What is costly to know is there for rules whose entry says that they read it.
     """
 
     neurons: Sequence[NeuronSet]
