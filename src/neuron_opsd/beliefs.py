@@ -8,10 +8,10 @@ methods whose contexts agree share them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, TypeAlias, TypeVar, overload
+from typing import Final, TypeAlias
 
 from neuron_opsd.config import Config
 from neuron_opsd.known import names_read
@@ -32,10 +32,8 @@ from neuron_opsd.stages.rollouts import ask, written
 from neuron_opsd.stages.teaching import DemonstrationPool
 from neuron_opsd.storage import codecs
 from neuron_opsd.storage.caching import Workspace
-from neuron_opsd.storage.stored_rollouts import in_full, summaries_of
+from neuron_opsd.storage.stored_rollouts import Made, in_full, summaries_of
 from neuron_opsd.storage.verdicts import verdicts_name
-
-Item = TypeVar("Item")
 
 ROLLOUTS_NAME: Final = "rollouts"
 ANSWERS: Final = (ROLLOUTS_NAME, verdicts_name(ROLLOUTS_NAME))
@@ -126,14 +124,9 @@ def believe(work: Workspace, model: TextScorer, shown: Shown) -> Sequence[Belief
         BELIEFS: pool_beliefs.pool_beliefs,
         DIVERGENCES: pool_beliefs.pool_divergences,
     }[name]
-    with work.progress.stage(name, len(lessons), "questions") as done:
-        return work.cache.chunks(
-            name,
-            codecs.BELIEFS.at(f"{name}.json"),
-            work.cut(lessons, done),
-            work.task(model, partial(function, config=config)),
-            made_from=[*ANSWERS, "neurons", POOL_CONTEXTS],
-        )
+    task = work.task(model, partial(function, config=config))
+    made_from = [*ANSWERS, "neurons", POOL_CONTEXTS]
+    return work.by_question(name, codecs.BELIEFS, lessons, task, made_from)
 
 
 def belief_names(config: Config, pool: Sequence[Question]) -> tuple[str, ...]:
@@ -164,7 +157,7 @@ def pool_contexts(
 
     return work.cache.once(
         POOL_CONTEXTS,
-        codecs.CONTEXTS.at(f"{POOL_CONTEXTS}.json"),
+        codecs.CONTEXTS.named(POOL_CONTEXTS),
         choose,
         made_from=[*ANSWERS, "neurons", *names_read(work.config)],
     )
@@ -218,29 +211,3 @@ def make_lessons(
         }
         lessons.append(Lesson(a, context, others, tuple(given)))
     return lessons
-
-
-class Made(Sequence[Item]):
-    """Items that are made some at a time, whenever they are gone over."""
-
-    def __init__(self, places: range, make: Callable[[range], Sequence[Item]]) -> None:
-        """Take the places of the items, and what makes those at some places."""
-        self._places = places
-        self._make = make
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __iter__(self) -> Iterator[Item]:
-        return iter(self._make(self._places))
-
-    @overload
-    def __getitem__(self, index: int) -> Item: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Item]: ...
-    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
-        if isinstance(index, slice):
-            return Made(self._places[index], self._make)
-        place = self._places[index]
-        (found,) = self._make(range(place, place + 1))
-        return found

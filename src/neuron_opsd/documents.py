@@ -103,8 +103,10 @@ def why_not_parsed(error: ValueError) -> str:
     return text[:1].lower() + text[1:]
 
 
-def fault_in(error: ValidationError) -> str:
-    """Say in a line which field of a table does not fit, and why."""
+def fault_in(error: ValidationError | DocumentError | UnicodeDecodeError) -> str:
+    """Say in a line why a text is no table, or which of its fields does not fit."""
+    if isinstance(error, DocumentError | UnicodeDecodeError):
+        return first_line(error)
     first = error.errors(include_url=False, include_input=False)[0]
     place = ".".join(str(part) for part in first["loc"])
     message = first["msg"].partition("\n")[0].removeprefix("Value error, ")

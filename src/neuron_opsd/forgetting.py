@@ -123,17 +123,13 @@ def models_of(run: FinishedRun) -> dict[str, str]:
     plain = {"pretrained": run.base.name}
     if run.base.compute != "auto":
         plain["dtype"] = run.base.compute
-    trained = dict(plain)
-    if run.is_whole_model:
-        trained["pretrained"] = str(run.adapter.resolve())
-    else:
-        trained["peft"] = str(run.adapter.resolve())
-    for arguments in (plain, trained):
-        for value in arguments.values():
-            if "," in value:
-                raise ConfigError(
-                    f"lm-eval takes no folder with a comma in its name: {value}"
-                )
+    kind = "pretrained" if run.is_whole_model else "peft"
+    trained = plain | {kind: str(run.adapter.resolve())}
+    for value in (*plain.values(), *trained.values()):
+        if "," in value:
+            raise ConfigError(
+                f"lm-eval takes no folder with a comma in its name: {value}"
+            )
     return {
         label: ",".join(f"{name}={value}" for name, value in arguments.items())
         for label, arguments in ((BASE, plain), (TRAINED, trained))

@@ -17,7 +17,7 @@ from neuron_opsd.methods import context_signals, needs_medoids
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.prompts import as_written
 from neuron_opsd.records import Question, Rollout, Vote
-from neuron_opsd.records.states import Medoid
+from neuron_opsd.records.beliefs import Medoid
 from neuron_opsd.stages.medoids import find_medoids
 from neuron_opsd.stages.question_tokens import capture_questions, read_states
 from neuron_opsd.stages.rollouts import PromptedQuestion, ask
@@ -65,14 +65,8 @@ def with_medoids(
         return votes
     asked, ids = ask(questions, config), [question.id for question in questions]
     answered = Answered(asked, ids, Samples(rollouts))
-    with work.progress.stage(names.own, len(answered), "questions") as done:
-        found = work.cache.chunks(
-            names.own,
-            MEDOIDS.at(f"{names.own}.json"),
-            work.cut(answered, done),
-            work.task(model, partial(find_medoids, config=config)),
-            made_from=[names.rollouts],
-        )
+    task = work.task(model, partial(find_medoids, config=config))
+    found = work.by_question(names.own, MEDOIDS, answered, task, [names.rollouts])
     return votes_with(votes, found)
 
 
@@ -109,14 +103,8 @@ def look_up(
         if signal not in wanted:
             return ()
         asked: Sequence[PromptedQuestion] = ask(questions, config)
-        name = f"{folder}{NAMES[signal]}"
-        with work.progress.stage(name, len(asked), "questions") as done:
-            return work.cache.chunks(
-                name,
-                codec.at(f"{name}.parquet"),
-                work.cut(asked, done),
-                work.task(model, partial(task, config=config)),
-            )
+        own = work.task(model, partial(task, config=config))
+        return work.by_question(f"{folder}{NAMES[signal]}", codec, asked, own)
 
     states = passes(Signal.HIDDEN_STATES, STATES, read_states)
     return Known(

@@ -149,18 +149,11 @@ def roll_out(
     """Answer every question of the pool without a context."""
     config = work.config
     asked, draws = ask(pool, config), teaching.pool_draws(config)
-    with work.progress.stage(ROLLOUTS_NAME, len(pool), "questions") as done:
-        rollouts = work.cache.chunks(
-            ROLLOUTS_NAME,
-            codecs.ROLLOUTS,
-            work.cut(asked, done),
-            work.task(
-                model,
-                partial(sample_rollouts, config=config, stage=OWN, draws=draws),
-                remembering,
-            ),
-            made_from=[BIAS_NAME],
-        )
+    sample = partial(sample_rollouts, config=config, stage=OWN, draws=draws)
+    task = work.task(model, sample, remembering)
+    rollouts = work.by_question(
+        ROLLOUTS_NAME, codecs.ROLLOUTS, asked, task, [BIAS_NAME]
+    )
     longest = config.rollouts.max_new_tokens
     work.warn(remarks.on_rollouts(summaries_of(rollouts), longest))
     return rollouts
@@ -183,14 +176,8 @@ def read_neurons(
         return capture.not_read([question.id for question in questions])
 
     answered = Answered(ask(questions, config), [q.id for q in questions], chosen)
-    with work.progress.stage(name, len(answered), "questions") as done:
-        neurons = work.cache.chunks(
-            name,
-            codecs.NEURONS.at(f"{name}.parquet"),
-            work.cut(answered, done),
-            work.task(model, partial(capture.capture_answers, config=config)),
-            made_from=made_from,
-        )
+    task = work.task(model, partial(capture.capture_answers, config=config))
+    neurons = work.by_question(name, codecs.NEURONS, answered, task, made_from)
     warn_of_spans(work, chosen, config.neurons)
     return neurons
 

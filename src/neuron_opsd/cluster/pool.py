@@ -15,8 +15,13 @@ from itertools import islice
 from typing import Any, Final
 
 import neuron_opsd
-from neuron_opsd.cluster.mailbox import Mailbox
-from neuron_opsd.cluster.session import cluster_text, load_ray, num_workers, share_of
+from neuron_opsd.cluster.session import (
+    beside_this,
+    cluster_text,
+    load_ray,
+    num_workers,
+    share_of,
+)
 from neuron_opsd.cluster.worker import Reply, Worker
 from neuron_opsd.config import ClusterConfig
 from neuron_opsd.errors import ConfigError, TryAgainError
@@ -261,3 +266,49 @@ def why_lost(said: str) -> str:
     if "node has been marked dead" in said or "node died" in said:
         return "its machine was lost"
     return "its process ended, as it does where the system finds no more memory"
+
+
+class Letters:
+    """The process of the cluster that holds letters until they are taken.
+
+    A letter that was sent is not lost with its sender.
+    """
+
+    def __init__(self) -> None:
+        self._letters: list[Any] = []
+
+    def put(self, letter: Any) -> None:
+        """Hold a letter."""
+        self._letters.append(letter)
+
+    def take(self) -> list[Any]:
+        """Return all letters, oldest first, and hold none."""
+        letters, self._letters = self._letters, []
+        return letters
+
+
+class Mailbox:
+    """Where workers send letters to; it can be handed to them."""
+
+    def __init__(self) -> None:
+        kind = load_ray().remote(Letters).options(**beside_this())
+        self._actor = kind.remote()
+
+    def send(self, letter: Any) -> None:
+        """Send a letter, which has arrived by then."""
+        self._get(self._actor.put.remote(letter))
+
+    def take(self) -> list[Any]:
+        """Return the letters that have arrived and were not taken yet."""
+        found: list[Any] = self._get(self._actor.take.remote())
+        return found
+
+    def _get(self, reference: Any) -> Any:
+        ray = load_ray()
+        try:
+            return ray.get(reference)
+        except ray.exceptions.RayError as error:
+            raise TryAgainError(
+                "the process that collects what workers send was lost; the same "
+                "command resumes"
+            ) from error

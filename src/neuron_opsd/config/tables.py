@@ -1,19 +1,22 @@
-"""Settings from files and flags, and back to TOML; the records are in `config`."""
+"""Settings from files and flags, and back to TOML; the records are in `config`.
+
+What earlier versions named otherwise is read by its former name too.
+"""
 
 from __future__ import annotations
 
 import difflib
 import json
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from pydantic import BaseModel, ValidationError
 
 from neuron_opsd.config import Config
-from neuron_opsd.config.former import renamed_by_user
 from neuron_opsd.documents import DocumentError, TooDeepError, half_pair, parse_toml
-from neuron_opsd.errors import ConfigError
+from neuron_opsd.errors import ConfigError, RenamedSettingWarning
 from neuron_opsd.section import Section
 
 Table: TypeAlias = dict[str, Any]
@@ -28,6 +31,11 @@ MAX_PARTS = 8
 """Of a dotted name; no setting has so many."""
 MAX_SHOWN = 80
 """Characters of a value in a message."""
+RENAMED: Final = {"fitness": "teacher_check"}
+"""Sections of earlier versions, and what they are called now."""
+
+AS_GIVEN: Final = {"rollouts.mode": "auto"}
+"""What earlier versions kept as the user gave it, not as it was resolved."""
 
 
 def load_config(
@@ -43,7 +51,7 @@ def load_config(
     """
     table: Table = renamed_by_user(base or {})
     if path is not None:
-        table = merge(table, read_toml(Path(path)))
+        table = merge(table, renamed_by_user(toml_table(Path(path), "settings file")))
     for assignment in assignments:
         table = merge(table, parse_assignment(assignment))
     return config_from_table(table)
@@ -92,11 +100,6 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> Table:
         else:
             merged[key] = value
     return merged
-
-
-def read_toml(path: Path) -> Table:
-    """Read a settings file."""
-    return renamed_by_user(toml_table(path, "settings file"))
 
 
 def toml_table(path: Path, what: str) -> Table:
@@ -276,3 +279,46 @@ def toml_value(value: object) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(toml_value, value))}]"
     return repr(value)
+
+
+def renamed(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings by section with each section under today's name.
+
+    Where both names are given, today's wins.
+    """
+    found = dict(table)
+    for old in RENAMED.keys() & table.keys():
+        given, known = found.pop(old), found.get(RENAMED[old], {})
+        both = isinstance(given, Mapping) and isinstance(known, Mapping)
+        found[RENAMED[old]] = {**given, **known} if both else given
+    return found
+
+
+def renamed_by_user(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the same of what a user wrote, and warn of each former name."""
+    for old in RENAMED.keys() & table.keys():
+        warnings.warn(
+            f"the settings {old}.* are called {RENAMED[old]}.* now, and are read as "
+            "such; please write the new name",
+            RenamedSettingWarning,
+            stacklevel=3,
+        )
+    return renamed(table)
+
+
+def as_begun(settings: Mapping[str, Any], begun: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as the run directory keeps them that they belong to.
+
+    A run resumes with the settings it was started with, and what was made from them is
+    known by their hash, so a directory of an earlier version keeps its own words.
+    """
+    sections = {name.partition(".")[0] for name in begun}
+    former = {new: old for old, new in RENAMED.items() if old in sections}
+    given = {
+        name: value for name, value in AS_GIVEN.items() if begun.get(name) == value
+    }
+    found = {}
+    for name, value in settings.items():
+        section, dot, field = name.partition(".")
+        found[f"{former.get(section, section)}{dot}{field}"] = value
+    return found | given

@@ -29,7 +29,7 @@ def answer_cases(
     sample = partial(sample_rollouts, config=config, stage=OWN, draws=draws)
     rollouts = run.directory.once(
         "cases",
-        ROLLOUTS.at("cases.parquet"),
+        ROLLOUTS.named("cases"),
         lambda: run.work.employed(model).each(sample, [asked])[0],
         made_from=[BIAS_NAME, *made_from],
     )

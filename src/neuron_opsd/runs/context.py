@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from neuron_opsd.config import Config, RolloutsConfig
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.models.roles import ModelFacts, Tokenizer
+from neuron_opsd.models.roles import Capturer, ModelFacts, Tokenizer
+from neuron_opsd.models.room import GB
 from neuron_opsd.processes.memory import peak_memory
 from neuron_opsd.progress import PassedOn, Progress
 from neuron_opsd.prompts import resolve_prompts, student_prompt, teacher_prompt
 from neuron_opsd.records import GoldAnswers, Message, Prompt, Question, TokenIds
 from neuron_opsd.runs.machines import THIS_MACHINE, Machines
 from neuron_opsd.runs.resolution import check_selection
+from neuron_opsd.stages.splitting import Split, Splits
 from neuron_opsd.storage.caching import Workspace
 from neuron_opsd.storage.manifest import MANIFEST, read_manifest
 from neuron_opsd.storage.run_directory import RunDirectory
 
 PEAK = "peak_memory_bytes"
 """The fact of a manifest that says how much memory the run took."""
+ROOM: Final = "tokens_per_batch"
+"""The fact of a manifest that says to how many tokens passes had to be lowered."""
+SPLITS: Final = "splits"
+"""The fact that says how the batches of each training had to be split, by step."""
 
 PLAIN_DECODING: Final = (
     "this model's attention cannot be followed, so free answers are made with "
@@ -273,3 +279,41 @@ def remarks(facts: ModelFacts, config: Config, given: Config) -> tuple[str, ...]
     if config.evaluation.num_samples == 1:
         found.append(NO_VOTES)
     return tuple(found)
+
+
+def keep_room(run: RunContext, model: Capturer) -> None:
+    """Give a model the room that a run has found, and keep what it finds."""
+    usual = run.config.model.tokens_per_batch
+    model.room.memory = round(run.config.engine.decoding_memory * GB)
+    model.room.tokens = min(usual, run.directory.manifest.facts.get(ROOM, usual))
+
+    def keep(text: str) -> None:
+        if model.room.tokens < run.directory.manifest.facts.get(ROOM, usual):
+            run.directory.note(ROOM, model.room.tokens)
+        run.directory.warn(text)
+
+    model.room.told = keep
+
+
+def splits_of(run: RunContext, name: str) -> Splits:
+    """Return how the batches of a training were split so far; keep what is found."""
+    rows = run.directory.manifest.facts.get(SPLITS, {}).get(name, [])
+    known = [Split(**row) for row in rows]
+    for split in known[1:]:
+        run.directory.warn(split_text(split))
+
+    def keep(splits: Sequence[Split], said: str) -> None:
+        run.directory.note(SPLITS, {name: [asdict(split) for split in splits]})
+        if said:
+            run.directory.warn(split_text(splits[-1]))
+
+    return Splits(known, keep)
+
+
+def split_text(split: Split) -> str:
+    """Say in one line how batches are split, and since when."""
+    return (
+        f"step {split.step}: memory ran out; from here on training passes hold at most "
+        f"{split.micro_batch_size} completions and others {split.tokens} tokens, which "
+        "changes no gradient but by rounding; a run that resumes does the same"
+    )

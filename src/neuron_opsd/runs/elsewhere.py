@@ -18,7 +18,6 @@ import torch
 from neuron_opsd.cluster.pool import Pool
 from neuron_opsd.cluster.session import (
     CLIENT,
-    Share,
     check_address,
     connected,
     num_workers,
@@ -40,8 +39,7 @@ from neuron_opsd.progress import Progress
 from neuron_opsd.runs.courses import HERE, Course, Job
 from neuron_opsd.runs.fingerprint import model_fingerprint
 from neuron_opsd.runs.inputs import LIMITS, environment
-from neuron_opsd.runs.machines import Machines, ThisMachine
-from neuron_opsd.runs.notes import KeptNotes
+from neuron_opsd.runs.machines import KeptNotes, Machines, ThisMachine
 from neuron_opsd.runs.ranked import led
 from neuron_opsd.runs.teams import team_course
 from neuron_opsd.storage.caching import Keeping, Remember, ignore
@@ -294,7 +292,8 @@ class ClusterMachines:
         if reason := why_here(job.config, model):
             self._warn(f"the workers of the cluster do not train, {reason}")
             return HERE.course(job, model)
-        share = training_share(self.pool.share)
+        # A GPU is not shared with another process that trains.
+        share = replace(self.pool.share, gpus=float(math.ceil(self.pool.share.gpus)))
         size = num_workers(self._settings, share)
         team = Team(size, share, same_variables(), self._settings)
         return team_course(team, job, model.room.tokens)
@@ -326,8 +325,3 @@ def why_here(config: Config, model: LanguageModel) -> str:
     if not isinstance(recipe, Recipe) or recipe.adapters:
         return "since it begins from an adapter"
     return ""
-
-
-def training_share(share: Share) -> Share:
-    """Return what a worker takes that trains: a GPU is not shared with another."""
-    return replace(share, gpus=float(math.ceil(share.gpus)))

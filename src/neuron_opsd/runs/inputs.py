@@ -14,8 +14,7 @@ from typing import Any, Final
 import torch
 
 from neuron_opsd.config import ClusterConfig, Config, ModelConfig, QuestionsConfig
-from neuron_opsd.config.former import as_begun
-from neuron_opsd.config.tables import flatten
+from neuron_opsd.config.tables import as_begun, flatten
 from neuron_opsd.data.formats.public_sets import check_targets
 from neuron_opsd.data.overlap import check_overlap
 from neuron_opsd.data.questions import QuestionFile, is_dataset, read_questions
@@ -110,9 +109,7 @@ def read_inputs(
     """
     in_domain = in_domain_name(tests, config)
     check_targets(config.questions.format, (POOL, *tests))
-    asked = read_pool(pool, config)
-    for note in asked.notes:
-        warn(note)
+    asked = read_pool(pool, config, warn=warn)
     check_given(pool, asked.questions, showing or [config], warn)
     check_size(pool, len(asked.questions), config.contexts.num_demonstrations)
     sets = read_tests(tests, in_domain, config, warn)
@@ -157,15 +154,23 @@ def check_given(
         )
 
 
-def read_pool(source: str, config: Config, name: str = POOL) -> QuestionFile:
+def read_pool(
+    source: str,
+    config: Config,
+    name: str = POOL,
+    warn: Callable[[str], None] = ignore,
+) -> QuestionFile:
     """Read the questions of a file, and nothing of the answers it may have."""
-    return read_questions(
+    found = read_questions(
         source,
         allow_download=config.model.allow_download,
         config=config.questions,
         name=name,
         labelled=False,
     )
+    for note in found.notes:
+        warn(note)
+    return found
 
 
 def check_size(pool: str, size: int, num_demonstrations: int) -> None:

@@ -1,24 +1,28 @@
 """Where a run's model answers: in this process, or in workers of a Ray cluster.
 
 Only the process that was started by the user owns the run directory. Workers are given
-values and return values; of files they need the model's own, on their machine.
+values and return values; of files they need the model's own, on their machine. What
+they note on the way to a chunk is kept here, so that nothing finished is repeated when
+a worker or this process is lost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
+from neuron_opsd.cluster.pool import Mailbox
 from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError
 from neuron_opsd.models.load import ModelTokenizer, check_training_room, load_answering
 from neuron_opsd.models.roles import LanguageModel, ModelFacts
-from neuron_opsd.runs.courses import HERE, Course, Job, Trainer
+from neuron_opsd.runs.courses import HERE, Trainer
 from neuron_opsd.runs.fingerprint import model_fingerprint
 from neuron_opsd.storage.caching import Here, Workers, ignore
+from neuron_opsd.storage.journal import Journal
 from neuron_opsd.storage.run_directory import RunDirectory
 
 
@@ -58,27 +62,14 @@ class ThisMachine(Here):
     on_others: Callable[[Sequence[str]], None] = ignore
     environment: Mapping[str, str] = MappingProxyType({})
 
-    def __init__(self, trainer: Trainer = HERE) -> None:
-        """Train where a trainer does."""
-        self._trainer = trainer
+    load = staticmethod(load_answering)
 
-    def load(
-        self,
-        config: Config,
-        *adapters: Path,
-        tokenizer: ModelTokenizer | None = None,
-        base: LanguageModel | None = None,
-    ) -> LanguageModel:
-        """Load a model here."""
-        return load_answering(config, *adapters, tokenizer=tokenizer, base=base)
+    def __init__(self, trainer: Trainer = HERE) -> None:
+        self.course = trainer.course
 
     def check_room(self, facts: ModelFacts, config: Config) -> None:
         """Refuse `full` tuning that this machine has no room for."""
         check_training_room(facts, config.distill)
-
-    def course(self, job: Job, model: LanguageModel) -> AbstractContextManager[Course]:
-        """Begin a training here."""
-        return self._trainer.course(job, model)
 
     def release(self) -> None:
         """Do nothing: what is held is what will be trained."""
@@ -111,3 +102,52 @@ def load_again(
             "another --out"
         )
     return model
+
+
+@dataclass(frozen=True, slots=True)
+class SentNotes:
+    """Notes as a worker has them: what was known when it got them, and a way home."""
+
+    number: int
+    """Of the chunk."""
+    known: Mapping[str, Any]
+    send: Callable[[tuple[int, str, Any]], None]
+
+    def get(self, key: str) -> Any:
+        """Return the value of a key, `None` where there is none."""
+        return self.known.get(key)
+
+    def add(self, key: str, value: Any) -> None:
+        """Send a value, which has arrived by then."""
+        self.send((self.number, key, value))
+
+
+class KeptNotes:
+    """The journals of the chunks that workers have."""
+
+    def __init__(self, mailbox: Mailbox, journal: Callable[[int], Journal]) -> None:
+        """Take where notes arrive, and what gives the journal of a chunk."""
+        self._mailbox = mailbox
+        self._journal = journal
+        self._open: dict[int, Journal] = {}
+
+    def with_notes(
+        self, chunks: Iterable[tuple[int, Sequence[Any]]]
+    ) -> Iterator[tuple[int, Sequence[Any]]]:
+        """Put notes before the items, which hold what is known when they are sent."""
+        for number, chunk in chunks:
+            self._open[number] = journal = self._journal(number)
+            yield (
+                number,
+                [SentNotes(number, journal.values, self._mailbox.send), *chunk],
+            )
+
+    def take(self) -> None:
+        """Keep what has arrived; of a chunk that is done nothing is kept."""
+        for number, key, value in self._mailbox.take():
+            if number in self._open:
+                self._open[number].add(key, value)
+
+    def end(self, number: int) -> None:
+        """Forget a chunk that is done."""
+        del self._open[number]

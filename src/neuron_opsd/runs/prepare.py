@@ -99,8 +99,7 @@ class PoolCache:
     ) -> T:
         """Return an output that is kept as a whole."""
         own, *sources = self.outputs.of([name, *made_from])
-        placed = codec.at(own + codec.file_name.removeprefix(name))
-        return self.directory.once(own, placed, compute, made_from=sources)
+        return self.directory.once(own, codec.named(own), compute, made_from=sources)
 
     def chunks(
         self,
@@ -113,7 +112,7 @@ class PoolCache:
     ) -> Sequence[R]:
         """Return an output that is kept chunk by chunk."""
         own, *sources = self.outputs.of([name, *made_from])
-        placed = codec.at(own + codec.file_name.removeprefix(name))
+        placed = codec.named(own)
         return self.directory.chunks(own, placed, items, task, made_from=sources)
 
 
@@ -220,7 +219,7 @@ def check(
         name = kept_name(own_name, run.directory.manifest.outputs)
         teacher_check = run.directory.once(
             name,
-            TEACHER_CHECK.at(f"{name}.json"),
+            TEACHER_CHECK.named(name),
             lambda: noted(
                 run, name, made_from, lambda: compare_teacher(run, model, prepared)
             ),

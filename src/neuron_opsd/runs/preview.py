@@ -61,12 +61,10 @@ def preview(
     matters only where demonstrations come from it.
     """
     config = with_method(config)
-    questions = read_pool(pool, config)
-    for note in questions.notes:
-        progress.warn(note)
-    check_given(pool, questions.questions, [config], progress.warn)
-    chosen = find_question(questions.questions, question_id, pool)
-    others = [q for q in questions.questions if q.id != chosen.id]
+    questions = read_pool(pool, config, warn=progress.warn).questions
+    check_given(pool, questions, [config], progress.warn)
+    chosen = find_question(questions, question_id, pool)
+    others = [q for q in questions if q.id != chosen.id]
     some = [chosen, *others[: NUM_NEIGHBOURS - 1]]
     tokenizer = load_tokenizer(config.model)
     own = hastened(for_model(config, tokenizer.facts))

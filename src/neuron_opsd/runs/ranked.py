@@ -31,9 +31,17 @@ from neuron_opsd.processes.process_group import ProcessGroup, joined
 from neuron_opsd.processes.ranks import LostRankError, Ranks, launched_rank
 from neuron_opsd.processes.stopping import STOPPING
 from neuron_opsd.records import StepMetrics
-from neuron_opsd.runs.courses import HERE, Course, Job, LocalCourse, Trainer
+from neuron_opsd.runs.courses import (
+    HERE,
+    Course,
+    Job,
+    LocalCourse,
+    Order,
+    Trainer,
+    order_text,
+    read_order,
+)
 from neuron_opsd.runs.fingerprint import model_fingerprint
-from neuron_opsd.runs.jobs import Order, order_text, read_order
 from neuron_opsd.stages.splitting import Split, Splits
 from neuron_opsd.stages.together import check_alike, done_by_all, told, unlike_first
 from neuron_opsd.stages.training import Earlier

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from neuron_opsd.config.former import renamed
+from neuron_opsd.config.tables import renamed
 from neuron_opsd.errors import DataError
 from neuron_opsd.method.guard import collapses
 from neuron_opsd.methods import METHODS

@@ -24,7 +24,7 @@ from neuron_opsd.records.scores import TestResult
 from neuron_opsd.results.run import PROMPTED, ReportData
 from neuron_opsd.runs.adapters import Training
 from neuron_opsd.runs.cases import answer_cases, build_cases
-from neuron_opsd.runs.context import RunContext, TestSet, remarks, resolve
+from neuron_opsd.runs.context import RunContext, TestSet, keep_room, remarks, resolve
 from neuron_opsd.runs.elsewhere import machines_for
 from neuron_opsd.runs.findings import Findings
 from neuron_opsd.runs.fingerprint import model_fingerprint
@@ -35,15 +35,14 @@ from neuron_opsd.runs.inputs import (
     read_inputs,
     run_settings,
 )
-from neuron_opsd.runs.kept_room import keep_room
 from neuron_opsd.runs.machines import Machines
 from neuron_opsd.runs.model_checks import check_questions
 from neuron_opsd.runs.prepare import RUN_OUTPUTS, prepare_run
 from neuron_opsd.runs.reporting import build_report, finish
 from neuron_opsd.runs.resolution import for_model, method_remarks, with_method
-from neuron_opsd.runs.telling import tell_results
 from neuron_opsd.runs.testing import BEFORE, answer_prompted, answer_tests
 from neuron_opsd.runs.training import train_prepared, trained_model
+from neuron_opsd.runs.watching import tell_results
 from neuron_opsd.storage.codecs import text_codec
 from neuron_opsd.storage.folders import check_folder
 from neuron_opsd.storage.run_directory import RunDirectory

@@ -26,9 +26,8 @@ from neuron_opsd.errors import NeuronOpsdError, TrainingError, TryAgainError
 from neuron_opsd.models.load import load_model
 from neuron_opsd.processes.process_group import ProcessGroup
 from neuron_opsd.records import StepMetrics
-from neuron_opsd.runs.courses import Course, Job
+from neuron_opsd.runs.courses import Course, Job, Order, order_text, read_order
 from neuron_opsd.runs.fingerprint import model_fingerprint
-from neuron_opsd.runs.jobs import Order, order_text, read_order
 from neuron_opsd.runs.metrics import STEP
 from neuron_opsd.runs.ranked import (
     LedCourse,

@@ -104,24 +104,16 @@ def sample_test(
     if label == BEFORE:
         draws += shown_draws(config.contexts)
     stage = f"{test}: {label}" if label else test
-    with work.progress.stage(stage, len(asked), "questions") as done:
-        return work.cache.chunks(
-            name,
-            ROLLOUTS.at(f"{name}.parquet"),
-            work.cut(asked, done),
-            work.task(
-                model,
-                partial(
-                    sample_rollouts,
-                    config=config,
-                    stage=f"test {test}",
-                    draws=draws,
-                    longest=config.test_tokens,
-                ),
-                remembering,
-            ),
-            made_from=[BIAS_NAME, *made_from],
-        )
+    sample = partial(
+        sample_rollouts,
+        config=config,
+        stage=f"test {test}",
+        draws=draws,
+        longest=config.test_tokens,
+    )
+    task = work.task(model, sample, remembering)
+    sources = [BIAS_NAME, *made_from]
+    return work.by_question(name, ROLLOUTS, asked, task, sources, stage)
 
 
 def scored(
@@ -211,7 +203,7 @@ def test_signals(run: RunContext, model: LanguageModel, test: TestSet) -> Known:
     config, ids = run.config, [question.id for question in test.questions]
     answered = PoolSignals(not_read(ids))
     if config.context_signals & OF_ANSWERS:
-        codec = ROLLOUTS.at(rollouts_name(test.name, BEFORE) + ".parquet")
+        codec = ROLLOUTS.named(rollouts_name(test.name, BEFORE))
         rollouts = codec.load(run.directory.path(codec.file_name))
         settle_test(run.work, test, BEFORE, rollouts)
         votes = medoid_votes(run, model, test, rollouts)

@@ -23,10 +23,9 @@ from neuron_opsd.runs.adapters import (
     write_adapter,
 )
 from neuron_opsd.runs.checkpoints import forget_lost, go_back, keep_checkpoint
-from neuron_opsd.runs.context import RunContext
+from neuron_opsd.runs.context import RunContext, keep_room, splits_of
 from neuron_opsd.runs.courses import Course, Job
 from neuron_opsd.runs.inputs import settings_in
-from neuron_opsd.runs.kept_room import keep_room, splits_of
 from neuron_opsd.runs.machines import load_again
 from neuron_opsd.runs.metrics import (
     MetricsHash,
@@ -34,9 +33,13 @@ from neuron_opsd.runs.metrics import (
     read_metrics,
     sync_metrics,
 )
-from neuron_opsd.runs.telling import tell_settings, tell_steps
 from neuron_opsd.runs.verdicts import training_name, training_verdicts, warn_as_kept
-from neuron_opsd.runs.watching import StepWatch, skipped_last
+from neuron_opsd.runs.watching import (
+    StepWatch,
+    skipped_last,
+    tell_settings,
+    tell_steps,
+)
 from neuron_opsd.stages.looking import guard_questions
 from neuron_opsd.stages.rollouts import PromptedQuestion
 from neuron_opsd.stages.teaching import shown_rollouts

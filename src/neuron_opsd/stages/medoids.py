@@ -9,7 +9,7 @@ from neuron_opsd.config import Config
 from neuron_opsd.method.contexts.medoid import medoid_of
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.records import Completion, NeuronIds, Rollout
-from neuron_opsd.records.states import Medoid
+from neuron_opsd.records.beliefs import Medoid
 from neuron_opsd.stages.capture import capture_answers
 from neuron_opsd.stages.rollouts import PromptedQuestion
 

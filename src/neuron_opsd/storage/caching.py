@@ -215,11 +215,24 @@ class Workspace:
     progress: Progress = QUIET
     workers: Workers = HERE
 
-    def cut(
-        self, items: Sequence[Item], done: Callable[[int], None] = ignore
-    ) -> InChunks[Item]:
-        """Return items in chunks of `rollouts.block_size`."""
-        return InChunks(items, self.config.rollouts.block_size, done)
+    def by_question(
+        self,
+        name: str,
+        codec: Codec[Sequence[R]],
+        items: Sequence[Item],
+        task: Task[Any, Item, R],
+        made_from: Sequence[str] = (),
+        stage: str = "",
+    ) -> Sequence[R]:
+        """Return what a task makes of items, one for each question, in chunks.
+
+        The cache keeps it by `name`, which is also the stage's unless `stage` says
+        otherwise.
+        """
+        with self.progress.stage(stage or name, len(items), "questions") as done:
+            chunks = InChunks(items, self.config.rollouts.block_size, done)
+            own = codec.named(name)
+            return self.cache.chunks(name, own, chunks, task, made_from=made_from)
 
     def task(
         self,

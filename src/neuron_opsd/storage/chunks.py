@@ -101,11 +101,11 @@ class Chunks(Generic[R]):
         self.codec.save(results, path)
         receipt = {"sha256": sha256_file(path), "seconds": perf_counter() - start}
         write_atomic(self.receipt(number), seal(receipt))
-        discard(self._journal(number))  # what is kept counts without it
+        discard(self._file(number, JOURNAL))  # what is kept counts without it
 
     def journal(self, number: int) -> Journal:
         """Return the journal of a chunk that is not kept yet."""
-        return Journal(self._journal(number), self.warn)
+        return Journal(self._file(number, JOURNAL), self.warn)
 
     def load(self, number: int) -> Sequence[R]:
         """Return a chunk that was kept."""
@@ -122,14 +122,14 @@ class Chunks(Generic[R]):
 
     def path(self, number: int) -> Path:
         """Return the path of a chunk."""
-        return self.folder / f"{number:05d}{suffix_of(self.codec.file_name)}"
-
-    def _journal(self, number: int) -> Path:
-        return self.folder / f"{number:05d}{JOURNAL}"
+        return self._file(number, suffix_of(self.codec.file_name))
 
     def receipt(self, number: int) -> Path:
         """Return the path of a receipt."""
-        return self.folder / f"{number:05d}{RECEIPT}"
+        return self._file(number, RECEIPT)
+
+    def _file(self, number: int, ending: str) -> Path:
+        return self.folder / f"{number:05d}{ending}"
 
 
 class Joined(Sequence[R]):

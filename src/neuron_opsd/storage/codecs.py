@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from neuron_opsd.documents import DocumentError, fault_in, first_line, parse_json
+from neuron_opsd.documents import DocumentError, fault_in, parse_json
 from neuron_opsd.records import (
     NeuronSet,
     Rollout,
@@ -28,8 +28,7 @@ from neuron_opsd.records import (
     TeacherCheck,
     TeacherContext,
 )
-from neuron_opsd.records.beliefs import Belief
-from neuron_opsd.records.states import Medoid, QuestionState
+from neuron_opsd.records.beliefs import Belief, Medoid, QuestionState
 from neuron_opsd.storage import stored_rollouts
 from neuron_opsd.storage.disk import MAKE_AGAIN, read_plain, reading
 from neuron_opsd.storage.files import write_atomic, write_file
@@ -68,15 +67,12 @@ class Codec(Generic[T]):
         try:
             with reading(path, MAKE_AGAIN):
                 return self.read(path)
-        except ValidationError as error:
-            reason = fault_in(error)
-        except (DocumentError, UnicodeDecodeError) as error:
-            reason = first_line(error)
-        raise stored_rollouts.damaged(path, reason)
+        except (DocumentError, UnicodeDecodeError, ValidationError) as error:
+            raise stored_rollouts.damaged(path, fault_in(error)) from None
 
-    def at(self, file_name: str) -> Codec[T]:
-        """Return the same codec for a file of another name."""
-        return replace(self, file_name=file_name)
+    def named(self, name: str) -> Codec[T]:
+        """Return the same codec for a file of another name, given without its end."""
+        return replace(self, file_name=name + Path(self.file_name).suffix)
 
 
 def json_codec(file_name: str) -> Codec[Any]:
@@ -217,11 +213,6 @@ def rollout_batch(rollouts: Sequence[Rollout]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict(columns, schema=stored_rollouts.ROLLOUT_SCHEMA)
 
 
-def save_neurons(sets: Iterable[NeuronSet], path: Path) -> None:
-    """Write neuron sets as a Parquet file."""
-    save_table(map(neuron_batch, groups(sets)), NEURON_SCHEMA, path)
-
-
 def neuron_batch(sets: Sequence[NeuronSet]) -> pa.RecordBatch:
     """Return some neuron sets as columns."""
     columns = {
@@ -232,13 +223,6 @@ def neuron_batch(sets: Sequence[NeuronSet]) -> pa.RecordBatch:
         "num_tokens": [int(item.num_tokens) for item in sets],
     }
     return pa.RecordBatch.from_pydict(columns, schema=NEURON_SCHEMA)
-
-
-def load_neurons(path: Path) -> Sequence[NeuronSet]:
-    """Read neuron sets from a Parquet file; their arrays are read-only."""
-    with stored_rollouts.opened_table(path, NEURON_SCHEMA) as file:
-        batches = file.iter_batches(ROWS_PER_GROUP)
-        return tuple(item for batch in batches for item in neuron_sets(batch))
 
 
 def neuron_sets(batch: pa.RecordBatch) -> Iterator[NeuronSet]:
@@ -253,11 +237,6 @@ def neuron_sets(batch: pa.RecordBatch) -> Iterator[NeuronSet]:
     )
 
 
-def save_states(states: Iterable[QuestionState], path: Path) -> None:
-    """Write hidden states of questions as a Parquet file."""
-    save_table(map(state_batch, groups(states)), STATE_SCHEMA, path)
-
-
 def state_batch(states: Sequence[QuestionState]) -> pa.RecordBatch:
     """Return some hidden states as columns."""
     columns = {
@@ -267,18 +246,13 @@ def state_batch(states: Sequence[QuestionState]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict(columns, schema=STATE_SCHEMA)
 
 
-def load_states(path: Path) -> Sequence[QuestionState]:
-    """Read hidden states from a Parquet file; their arrays are read-only."""
-    with stored_rollouts.opened_table(path, STATE_SCHEMA) as file:
-        return tuple(
-            QuestionState(name, values)
-            for batch in file.iter_batches(ROWS_PER_GROUP)
-            for name, values in zip(
-                batch.column("question_id").to_pylist(),
-                list_items(batch.column("values")),
-                strict=True,
-            )
-        )
+def states_in(batch: pa.RecordBatch) -> Iterator[QuestionState]:
+    """Yield the hidden states of some rows."""
+    return map(
+        QuestionState,
+        batch.column("question_id").to_pylist(),
+        list_items(batch.column("values")),
+    )
 
 
 def list_array(arrays: Sequence[NDArray[Any]], kind: pa.DataType) -> pa.ListArray:
@@ -321,6 +295,25 @@ def save_table(table: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path) -
     write_file(path, fill)
 
 
+def table_codec(
+    file_name: str,
+    schema: pa.Schema,
+    batch_of: Callable[[Sequence[Record]], pa.RecordBatch],
+    records_in: Callable[[pa.RecordBatch], Iterator[Record]],
+) -> Codec[Sequence[Record]]:
+    """Return a codec for many records, a Parquet file; arrays come back read-only."""
+
+    def save(records: Sequence[Record], path: Path) -> None:
+        save_table(map(batch_of, groups(records)), schema, path)
+
+    def load(path: Path) -> Sequence[Record]:
+        with stored_rollouts.opened_table(path, schema) as file:
+            batches = file.iter_batches(ROWS_PER_GROUP)
+            return tuple(record for batch in batches for record in records_in(batch))
+
+    return Codec(file_name, save, load)
+
+
 ROLLOUTS: Codec[Sequence[Rollout]] = Codec(
     "rollouts.parquet",
     lambda rollouts, path: save_table(
@@ -328,8 +321,8 @@ ROLLOUTS: Codec[Sequence[Rollout]] = Codec(
     ),
     stored_rollouts.StoredRollouts,
 )
-NEURONS = Codec("neurons.parquet", save_neurons, load_neurons)
-STATES = Codec("hidden-states.parquet", save_states, load_states)
+NEURONS = table_codec("neurons.parquet", NEURON_SCHEMA, neuron_batch, neuron_sets)
+STATES = table_codec("hidden-states.parquet", STATE_SCHEMA, state_batch, states_in)
 SELECTION = records_codec("selection.json", SelectionEntry)
 MEDOIDS = records_codec("medoids.json", Medoid)
 CONTEXTS = records_codec("contexts.json", TeacherContext)

@@ -133,19 +133,15 @@ def hashes(manifest: Manifest, names: Iterable[str]) -> dict[str, str]:
     return {name: found[name].sha256 for name in names if name in found}
 
 
-def write_listed(folder: Path, names: Iterable[str]) -> None:
-    """Keep the hashes of a folder's files that no manifest lists, in `hashes.json`."""
-    write_hashes(folder, {name: sha256_file(folder / name) for name in names})
+def write_listed(
+    folder: Path, names: Iterable[str], known: Iterable[Output] = ()
+) -> None:
+    """Keep the hashes of a folder's files that no manifest lists, in `hashes.json`.
 
-
-def rehash_listed(folder: Path, name: str) -> None:
-    """Keep the hash of one file of those that `hashes.json` lists, or may."""
-    table = {output.file: output.sha256 for output in listed(folder)}
-    write_hashes(folder, table | {name: sha256_file(folder / name)})
-
-
-def write_hashes(folder: Path, table: Mapping[str, str]) -> None:
-    """Write `hashes.json`."""
+    Those of other files that are `known` stay there.
+    """
+    table = {output.file: output.sha256 for output in known}
+    table |= {name: sha256_file(folder / name) for name in names}
     write_atomic(folder / HASHES, seal(table))
 
 
@@ -158,11 +154,8 @@ def listed(folder: Path) -> list[Output]:
     try:
         table = TABLE.validate_python(unseal(data))
         return [Output(file=name, sha256=value) for name, value in table.items()]
-    except ValidationError as error:
-        reason = fault_in(error)
-    except DocumentError as error:
-        reason = str(error)
-    raise DataError(f"{path} is damaged ({reason}){MADE_AGAIN}")
+    except (DocumentError, ValidationError) as error:
+        raise DataError(f"{path} is damaged ({fault_in(error)}){MADE_AGAIN}") from None
 
 
 def listed_faults(folder: Path, check: Check = fault_of) -> dict[str, str]:

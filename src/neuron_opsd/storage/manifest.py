@@ -173,16 +173,13 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not os.path.lexists(path):
         raise DataError(f"{folder} is not a run directory: no {MANIFEST}")
-    data = read_plain(path, NEW_PLACE)
+    table: dict[str, Any] = {}
     try:
-        table = unseal(data)
-    except DocumentError as error:
-        raise DataError(f"{path} is damaged ({error}){NEW_PLACE}") from None
-    try:
+        table = unseal(read_plain(path, NEW_PLACE))
         found = table.get("schema_version")
         if found == SCHEMA_VERSION:
             return Manifest.model_validate(table)
-    except ValidationError as error:
+    except (DocumentError, ValidationError) as error:
         if names := unknown_names(error):
             raise DataError(
                 f"{path}{written_by(table)} has what this version does not know "

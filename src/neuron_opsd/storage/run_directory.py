@@ -17,7 +17,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Final, TypeVar
 
-from neuron_opsd.config.former import as_begun
+from neuron_opsd.config.tables import as_begun
 from neuron_opsd.errors import DataError, clauses
 from neuron_opsd.storage.caching import InChunks, Task, ignore
 from neuron_opsd.storage.chunks import Chunks, Joined, Plan, clear_chunks

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from itertools import accumulate, chain, groupby, islice
@@ -27,8 +27,8 @@ from neuron_opsd.records import Completion, Rollout, RolloutSummary, StoredSumma
 from neuron_opsd.storage.disk import MAKE_AGAIN, reading
 
 Item = TypeVar("Item")
-Made = TypeVar("Made")
-Made_co = TypeVar("Made_co", covariant=True)
+Given = TypeVar("Given")
+Given_co = TypeVar("Given_co", covariant=True)
 
 ROLLOUT_SCHEMA = pa.schema(
     {
@@ -141,10 +141,10 @@ def in_full(whole: Sequence[Rollout], some: Iterable[RolloutSummary]) -> list[Ro
     return list(whole.at(one.row for one in some if isinstance(one, StoredSummary)))
 
 
-class Held(Protocol[Made_co]):
+class Held(Protocol[Given_co]):
     """Knows what was written to questions."""
 
-    def completions(self, ids: Sequence[str]) -> Sequence[Made_co]:
+    def completions(self, ids: Sequence[str]) -> Sequence[Given_co]:
         """Return what was written to each of some questions, in full."""
 
 
@@ -188,38 +188,49 @@ class Samples:
         return [tuple(islice(found, len(group))) for group in groups]
 
 
-class Answered(Sequence[tuple[Item, Made]]):
+class Made(Sequence[Item]):
+    """Items that are made some at a time, whenever they are gone over."""
+
+    def __init__(self, places: range, make: Callable[[range], Sequence[Item]]) -> None:
+        """Take the places of the items, and what makes those at some places."""
+        self._places = places
+        self._make = make
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[Item]:
+        return iter(self._make(self._places))
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Item]: ...
+    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
+        if isinstance(index, slice):
+            return Made(self._places[index], self._make)
+        place = self._places[index]
+        (found,) = self._make(range(place, place + 1))
+        return found
+
+
+class Answered(Made[tuple[Item, Given]]):
     """Items beside what was written to their questions, read when they are gone over.
 
     That is the completion chosen for each, or all rollouts that were sampled.
     """
 
     def __init__(
-        self, items: Sequence[Item], ids: Sequence[str], chosen: Held[Made]
+        self, items: Sequence[Item], ids: Sequence[str], chosen: Held[Given]
     ) -> None:
         """Take items, the ids of their questions, and where completions are."""
-        self._items = items
-        self._ids = ids
-        self._chosen = chosen
 
-    def __len__(self) -> int:
-        return len(self._items)
+        def make(places: range) -> list[tuple[Item, Given]]:
+            found = chosen.completions([ids[place] for place in places])
+            some = [items[place] for place in places]
+            return list(zip(some, found, strict=True))
 
-    def __iter__(self) -> Iterator[tuple[Item, Made]]:
-        found = self._chosen.completions(self._ids)
-        return zip(self._items, found, strict=True)
-
-    @overload
-    def __getitem__(self, index: int) -> tuple[Item, Made]: ...
-    @overload
-    def __getitem__(self, index: slice) -> Answered[Item, Made]: ...
-    def __getitem__(
-        self, index: int | slice
-    ) -> tuple[Item, Made] | Answered[Item, Made]:
-        if isinstance(index, slice):
-            return Answered(self._items[index], self._ids[index], self._chosen)
-        (found,) = self._chosen.completions([self._ids[index]])
-        return self._items[index], found
+        super().__init__(range(len(items)), make)
 
 
 def summaries_in(batch: pa.RecordBatch, row: int) -> Iterator[StoredSummary]:

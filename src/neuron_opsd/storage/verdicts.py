@@ -51,15 +51,14 @@ def settle_equality(
     if not work.config.answers.may_leave_open:
         return ()
     name = verdicts_name(source)
-    stage = f"{source}: comparing"
-    with work.progress.stage(stage, len(questions), "questions") as done:
-        found = work.cache.chunks(
-            name,
-            verdicts_codec(name),
-            work.cut(questions, done),
-            Task(judge, verdicts_of),
-            made_from=[source, *made_from],
-        )
+    found = work.by_question(
+        name,
+        verdicts_codec(name),
+        questions,
+        Task(judge, verdicts_of),
+        [source, *made_from],
+        f"{source}: comparing",
+    )
     shared_verifier().learn(found)
     if text := unsettled_text(found):
         work.progress.warn(f"{source}: {text}")
