@@ -69,13 +69,8 @@ def with_beliefs(
 ) -> PoolSignals:
     """Add what student and teacher answer to what is known, where a rule reads it.
 
-    Args:
-        work: Its settings name the rule.
-        model: Answers as both.
-        rollouts: Of the pool.
-        answered: What is known of the pool by its answers.
-        known: What the rule for demonstrations compares of the whole pool.
-        library: Gives all questions that may become demonstrations.
+    `rollouts` and `known`, which the rule for demonstrations compares, are of the whole
+    pool; `library` gives all questions that may become demonstrations.
 
     Raises:
         DataError: If there are too few to choose demonstrations from, or a question is

@@ -87,12 +87,8 @@ def look_up(
 ) -> Known:
     """Return what the run's rule for demonstrations reads of some questions.
 
-    Args:
-        work: Its settings name the rule.
-        model: Reads the questions, where the rule asks what it makes of them.
-        questions: In any order.
-        answered: What is known of them by their answers, in the same order.
-        folder: Where the cache keeps what is read, ending with a slash if it is one.
+    `answered` is what is known of them by their answers, in the same order; `folder`,
+    ending with a slash if it is one, is where the cache keeps what is read.
     """
     wanted = context_signals(work.config)
     config = work.config

@@ -25,11 +25,7 @@ def resolve_prompts(
 ) -> PromptsConfig:
     """Return the settings with `form` and `list_choices` decided for a model.
 
-    Args:
-        config: The settings.
-        has_chat_template: Whether the model has one.
-        constrained: Whether answers are sampled among the choices; a model that writes
-            freely must see them to choose one.
+    One that writes freely, not `constrained` to the choices, must see them to choose.
     """
     changes: dict[str, str] = {}
     if config.form == "auto":
@@ -50,14 +46,10 @@ def teacher_prompt(
     config: PromptsConfig,
     given: str = "",
 ) -> Prompt:
-    """Return the prompt of a question with demonstrations before it.
+    """Return the prompt of a question, as the student is asked, after demonstrations.
 
-    Args:
-        question: PromptedQuestion last, exactly as the student is asked.
-        demonstrations: Shown in this order; none leaves the student's prompt.
-        config: `form` must be resolved.
-        given: Told the teacher after the question, a blank line between them, as TRL's
-            SDFT does by default.
+    None leaves the student's prompt. What is `given` with the question follows it after
+    a blank line, as in TRL's SDFT by default. `form` must be resolved.
     """
     thinking = config.teacher_thinking
     if not given:

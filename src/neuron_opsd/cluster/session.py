@@ -1,7 +1,8 @@
 """Joining a Ray cluster, or starting one on this machine, for as long as it is needed.
 
 This room alone imports Ray, and only when a cluster is asked for. Ray sends nothing
-home, shows no dashboard and leaves the terminal to the caller.
+home, shows no dashboard and leaves the terminal to the caller. What cannot be, such as
+a cluster without Ray, raises a `ConfigError`; what may be later a `TryAgainError`.
 """
 
 from __future__ import annotations
@@ -69,11 +70,7 @@ class Share:
 
 
 def load_ray() -> Any:
-    """Import Ray.
-
-    Raises:
-        ConfigError: If it is not installed.
-    """
+    """Import Ray."""
     for name, value in SILENT.items():
         os.environ.setdefault(name, value)
     try:
@@ -88,11 +85,7 @@ def load_ray() -> Any:
 
 
 def check_address(settings: ClusterConfig) -> None:
-    """Refuse what can be no cluster, before anything else is done.
-
-    Raises:
-        ConfigError: If there can be no such address, or Ray is not installed.
-    """
+    """Refuse what can be no cluster, before anything else is done."""
     address = settings.address
     if address not in (LOCAL, AUTO) and not PLACE.fullmatch(address):
         raise ConfigError(f"cluster.address is {address!r}, but it must be {ADDRESSES}")
@@ -107,11 +100,7 @@ def check_address(settings: ClusterConfig) -> None:
 
 @contextmanager
 def connected(settings: ClusterConfig) -> Iterator[None]:
-    """Be part of a cluster; one that this process is in already stays as it is.
-
-    Raises:
-        TryAgainError: If nothing answers there in time.
-    """
+    """Be part of a cluster; one that this process is in already stays as it is."""
     check_address(settings)
     found = PLACE.fullmatch(settings.address)
     ray = load_ray()
@@ -224,17 +213,13 @@ def own_signals() -> Iterator[None]:
 
 
 def share_of(settings: ClusterConfig, threads: int) -> Share:
-    """Return what one worker takes; `threads` are this process's.
-
-    Raises:
-        ConfigError: If this machine is the cluster, and has less.
-    """
-    total = load_ray().cluster_resources()
+    """Return what one worker takes; `threads` are this process's."""
+    all_gpus, all_cpus = cluster_size()
     gpus = settings.gpus_per_worker
     if gpus is None:
-        gpus = 1.0 if total.get("GPU", 0) else 0.0
+        gpus = 1.0 if all_gpus else 0.0
     share = Share(gpus, settings.cpus_per_worker or (1 if gpus else threads))
-    lacks = total.get("GPU", 0) < share.gpus or total.get("CPU", 0) < share.cpus
+    lacks = all_gpus < share.gpus or all_cpus < share.cpus
     if settings.address == LOCAL and lacks:
         raise ConfigError(
             f"cluster.address is local and each worker is to have {share}, but this "
@@ -246,10 +231,10 @@ def share_of(settings: ClusterConfig, threads: int) -> Share:
 
 def num_workers(settings: ClusterConfig, share: Share) -> int:
     """Return how many workers to ask for; one where there is room for none yet."""
-    total = load_ray().cluster_resources()
-    rooms = [total.get("CPU", 0) // share.cpus]
+    gpus, cpus = cluster_size()
+    rooms = [cpus // share.cpus]
     if share.gpus:
-        rooms.append(total.get("GPU", 0) // share.gpus)
+        rooms.append(gpus // share.gpus)
     return settings.workers or max(1, int(min(rooms)))
 
 
@@ -268,5 +253,11 @@ def beside_this() -> dict[str, Any]:
 
 def cluster_text() -> str:
     """Say what the cluster has."""
+    gpus, cpus = cluster_size()
+    return f"{gpus:g} GPUs and {cpus:g} processors"
+
+
+def cluster_size() -> tuple[float, float]:
+    """Return how many GPUs and processors the cluster has."""
     total = load_ray().cluster_resources()
-    return f"{total.get('GPU', 0):g} GPUs and {total.get('CPU', 0):g} processors"
+    return total.get("GPU", 0), total.get("CPU", 0)

@@ -65,7 +65,6 @@ class Team:
         environment: Mapping[str, str],
         settings: ClusterConfig,
     ) -> None:
-        """Take how many there are, what each has, and how long to wait for them."""
         self.size, self.share = size, share
         self.environment, self.settings = environment, settings
         self._end = ""

@@ -34,9 +34,8 @@ LOCAL_RANK: Final = "LOCAL_RANK"
 def joined(device: str, timeout: float) -> Iterator[ProcessGroup]:
     """Join the processes that were started with this one, by torchrun or the like.
 
-    Args:
-        device: Where this process computes; of GPUs each takes its own.
-        timeout: Seconds after which one that says nothing in a step is lost.
+    Of GPUs each takes its own; one that says nothing in a step for `timeout` seconds is
+    lost.
 
     Raises:
         ConfigError: If there are more processes than GPUs on this machine.
@@ -113,15 +112,12 @@ class ProcessGroup:
         with self._hearing():
             for start in range(0, len(tensors), NUM_IN_FLIGHT):
                 part = tensors[start : start + NUM_IN_FLIGHT]
-                begun = [
-                    send(one, group=self._group_of(one), async_op=True) for one in part
-                ]
+                begun = []
+                for one in part:
+                    group = self._texts if one.is_cpu else dist.group.WORLD
+                    begun.append(send(one, group=group, async_op=True))
                 for work in begun:
                     work.wait()
-
-    def _group_of(self, tensor: Tensor) -> Any:
-        """Return the group that moves what is where a tensor is."""
-        return self._texts if tensor.device.type == "cpu" else dist.group.WORLD
 
 
 @contextmanager

@@ -28,7 +28,10 @@ class LostRankError(TryAgainError):
 
 
 class Ranks(Protocol):
-    """What one of these processes knows of the others."""
+    """What one of these processes knows of the others.
+
+    What is done with them raises a `LostRankError` if one cannot be heard.
+    """
 
     @property
     def rank(self) -> int:
@@ -39,25 +42,13 @@ class Ranks(Protocol):
         """How many processes there are."""
 
     def tell(self, word: str) -> list[str]:
-        """Tell all ranks a text; return what each one told, in their order.
-
-        Raises:
-            LostRankError: If one cannot be heard.
-        """
+        """Tell all ranks a text; return what each one told, in their order."""
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
-        """Put the sum over all ranks into tensors that are alike on each.
-
-        Raises:
-            LostRankError: If one cannot be heard.
-        """
+        """Put the sum over all ranks into tensors that are alike on each."""
 
     def copy_first(self, tensors: Sequence[Tensor]) -> None:
-        """Put what rank 0 holds into tensors that are alike on each.
-
-        Raises:
-            LostRankError: If one cannot be heard.
-        """
+        """Put what rank 0 holds into tensors that are alike on each."""
 
 
 class Alone:

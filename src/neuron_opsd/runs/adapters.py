@@ -78,7 +78,7 @@ def keep_adapter(
     run: RunContext, course: Course, name: str, made_from: Sequence[str]
 ) -> None:
     """Write the adapter as it is now."""
-    write_folder(run.directory.path(name), course.save_adapter, course.num_bytes)
+    write_folder(run.path(name), course.save_adapter, course.num_bytes)
     run.directory.record(name, name, made_from)
 
 
@@ -125,7 +125,7 @@ def latest_with_best(
     """Return after how many steps training may resume with its best adapter there."""
     if run.config.guard.keep == "last":
         return run.config.distill.steps
-    metrics = read_metrics(run.directory.path(training.work))
+    metrics = read_metrics(run.path(training.work))
     stands = run.directory.integrity.is_current
     count = len(metrics)
     while count and (best := best_of(run, metrics[:count])) is not None:
@@ -159,7 +159,7 @@ def drop_all_but(
     ]
     run.directory.forget(gone)
     for name in gone:
-        discard(run.directory.path(name))
+        discard(run.path(name))
 
 
 def write_adapter(
@@ -169,11 +169,11 @@ def write_adapter(
     metrics: Sequence[StepMetrics],
 ) -> None:
     """Write what a training ends with: the last adapter, or the best one."""
-    path, best = run.directory.path(training.adapter), kept_of(run.config, metrics)
+    path, best = run.path(training.adapter), kept_of(run.config, metrics)
     if best is None:
         write_folder(path, course.save_adapter, course.num_bytes)
         return
-    source = run.directory.path(training.candidate(best.num_steps))
+    source = run.path(training.candidate(best.num_steps))
 
     def fill(folder: Path) -> None:
         shutil.copytree(source, folder, dirs_exist_ok=True)

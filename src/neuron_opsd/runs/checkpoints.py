@@ -46,11 +46,6 @@ UNREAD = (DataError, DocumentError, OSError, SafetensorError, ValidationError)
 """What is raised over a checkpoint that cannot be read."""
 
 
-def checkpoint_name(work: str, step: int) -> str:
-    """Return the path of the checkpoint after a number of steps, also its name."""
-    return f"{work}/{CHECKPOINTS}/step-{step:06d}"
-
-
 def keep_checkpoint(
     run: RunContext,
     course: Course,
@@ -60,7 +55,7 @@ def keep_checkpoint(
     metrics: MetricsHash,
 ) -> None:
     """Write student, teacher and optimiser, whole or not at all; drop old ones."""
-    home, name = run.directory.path(work), checkpoint_name(work, step)
+    home, name = run.path(work), f"{work}/{CHECKPOINTS}/step-{step:06d}"
     sync_metrics(home)
     bound = {
         "step": step,
@@ -81,14 +76,14 @@ def keep_checkpoint(
         files[FACTS] = sha256_file(folder / FACTS)
 
     num_bytes = sum(value.nbytes for value in state.values())
-    write_folder(run.directory.path(name), fill, num_bytes)
+    write_folder(run.path(name), fill, num_bytes)
     run.directory.record(name, name, made_from, files=files)
     drop_checkpoints(run, checkpoints(run, work)[:-KEPT_CHECKPOINTS])
 
 
 def checkpoints(run: RunContext, work: str) -> list[str]:
     """Return the names of a training's checkpoints, oldest first."""
-    found = (path.name for path in run.directory.path(work, CHECKPOINTS).glob("step-*"))
+    found = (path.name for path in run.path(work, CHECKPOINTS).glob("step-*"))
     names = sorted(name for name in found if CHECKPOINT.fullmatch(name))
     return [f"{work}/{CHECKPOINTS}/{name}" for name in names]
 
@@ -102,7 +97,7 @@ def drop_checkpoints(run: RunContext, names: Sequence[str]) -> None:
     """Delete checkpoints, which are listed no longer before they go."""
     run.directory.forget(names)
     for name in names:
-        discard_checkpoint(run.directory.path(name))
+        discard_checkpoint(run.path(name))
 
 
 def discard_checkpoint(folder: Path) -> None:
@@ -124,7 +119,7 @@ def leave(folder: Path) -> None:
 def end_checkpoints(run: RunContext, work: str) -> None:
     """Delete all checkpoints of a training that nothing resumes from any more."""
     drop_checkpoints(run, [*{*checkpoints(run, work), *listed(run, work)}])
-    leave(run.directory.path(work, CHECKPOINTS))
+    leave(run.path(work, CHECKPOINTS))
 
 
 def listed(run: RunContext, work: str) -> Iterator[str]:
@@ -147,9 +142,7 @@ def forget_lost(run: RunContext, work: str) -> None:
         if (fault := quick_fault(run.directory.folder, outputs[name]))
     }
     for name, fault in lost.items():
-        run.directory.warn(
-            f"{run.directory.path(name)} {fault}; the training has ended without it"
-        )
+        run.warn(f"{run.path(name)} {fault}; the training has ended without it")
     drop_checkpoints(run, list(lost))
 
 
@@ -161,17 +154,17 @@ def go_back(
     One after more steps than `latest` does not fit. Metrics of later steps are dropped:
     these steps will be taken again.
     """
-    home, wanted = run.directory.path(work), run.directory.integrity.hashes(made_from)
+    home, wanted = run.path(work), run.directory.integrity.hashes(made_from)
     first = 0
     for name in reversed(checkpoints(run, work)):
-        folder = run.directory.path(name)
+        folder = run.path(name)
         fault = changed_sources(folder, home, wanted) or unlike_listed(run, name)
         if fault:
-            run.directory.warn(f"{folder} is passed over: {fault}")
+            run.warn(f"{folder} is passed over: {fault}")
         elif (step := facts_of(folder).step) <= latest:
             state = load_file(folder / STATE)
             if spoilt := first_not_finite(state):
-                run.directory.warn(f"{folder} is passed over: {spoilt} is not finite")
+                run.warn(f"{folder} is passed over: {spoilt} is not finite")
                 continue
             course.load_state(state)
             first = step
@@ -205,20 +198,15 @@ def facts_of(folder: Path) -> Facts:
     return Facts.model_validate(parse_json(read_plain(folder / FACTS)))
 
 
-def bound_in(state: Path) -> Bound:
-    """Return what a state says of itself."""
-    with safe_open(state, "pt") as file:
-        text = (file.metadata() or {}).get(BOUND, "")
-    return Bound.model_validate(parse_json(text))
-
-
 def changed_sources(folder: Path, home: Path, wanted: Mapping[str, str]) -> str:
     """Say why a training cannot resume from a checkpoint; nothing where it can."""
     try:
         facts = facts_of(folder)
         if sha256_file(folder / STATE) != facts.sha256:
             return f"its {STATE} is not as it was written"
-        bound = bound_in(folder / STATE)
+        with safe_open(folder / STATE, "pt") as file:
+            text = (file.metadata() or {}).get(BOUND, "")
+        bound = Bound.model_validate(parse_json(text))
     except UNREAD:
         return f"its {FACTS} or {STATE} cannot be read"
     if bound.step != facts.step:
@@ -242,6 +230,6 @@ def unlike_listed(run: RunContext, name: str) -> str:
     output = run.directory.manifest.outputs.get(name)
     if output is None:
         return ""
-    folder = run.directory.path(name)
+    folder = run.path(name)
     files = {STATE: facts_of(folder).sha256, FACTS: sha256_file(folder / FACTS)}
     return "" if json_sha256(files) == output.sha256 else CHANGED

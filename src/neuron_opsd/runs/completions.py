@@ -68,11 +68,7 @@ def extract_neurons(
 
 
 def read_completions(path: Path, bounds: QuestionsConfig) -> list[Written]:
-    """Read the rows of a completions file, as files of questions are read.
-
-    Raises:
-        DataError: If it is missing, empty or has bad rows; the first twenty are named.
-    """
+    """Read the rows of a completions file, as files of questions are read."""
     table = open_table(path, bounds, otherwise=".jsonl")
     rows: list[Written] = []
     problems = Problems(path.name)

@@ -90,6 +90,10 @@ class RunContext(PassedOn):
         """What the steps of Algorithm 1 are done with."""
         return Workspace(self.config, self.directory, self, self.machines)
 
+    def path(self, *parts: str) -> Path:
+        """Return the path of something in the run directory."""
+        return self.directory.path(*parts)
+
     def warn(self, text: str) -> None:
         """Keep a warning in the run, and hand it on."""
         self.directory.warn(text)
@@ -118,20 +122,11 @@ def resolve(
 ) -> Config:
     """Decide for a model what the settings leave open.
 
+    No `auto` is left in `rollouts.mode`, `prompts.form` and `prompts.list_choices`.
     Choices are never scored where the model would reason: the template's switch turns
     that off. Without one, answers are written freely if the template opens a block.
-
-    Args:
-        config: The settings.
-        model: That will be asked.
-        begun: Run directories that may have been started; what was decided there by the
-            day stays.
-        chooses: Whether any question has choices; if none has, a model that reasons
-            keeps doing so.
-
-    Returns:
-        The settings with no `auto` left in `rollouts.mode`, `prompts.form` and
-        `prompts.list_choices`.
+    Where no question `chooses`, a model that reasons keeps doing so. What run
+    directories that may have been `begun` decided by the day stays.
 
     Raises:
         ConfigError: If choices are to be sampled inside reasoning, student and teacher
@@ -290,7 +285,7 @@ def keep_room(run: RunContext, model: Capturer) -> None:
     def keep(text: str) -> None:
         if model.room.tokens < run.directory.manifest.facts.get(ROOM, usual):
             run.directory.note(ROOM, model.room.tokens)
-        run.directory.warn(text)
+        run.warn(text)
 
     model.room.told = keep
 
@@ -300,12 +295,12 @@ def splits_of(run: RunContext, name: str) -> Splits:
     rows = run.directory.manifest.facts.get(SPLITS, {}).get(name, [])
     known = [Split(**row) for row in rows]
     for split in known[1:]:
-        run.directory.warn(split_text(split))
+        run.warn(split_text(split))
 
     def keep(splits: Sequence[Split], said: str) -> None:
         run.directory.note(SPLITS, {name: [asdict(split) for split in splits]})
         if said:
-            run.directory.warn(split_text(splits[-1]))
+            run.warn(split_text(splits[-1]))
 
     return Splits(known, keep)
 

@@ -80,7 +80,6 @@ class LocalCourse:
     """A training whose steps this process takes, alone or as one of some ranks."""
 
     def __init__(self, job: Job, learner: Learner, ranks: Ranks = ALONE) -> None:
-        """Begin where the learner is."""
         self.job = job
         self.learner = learner
         self.ranks = ranks
@@ -123,11 +122,7 @@ class Order:
 
 
 def order_text(order: Order) -> str:
-    """Return a job as JSON.
-
-    Raises:
-        ConfigError: If other processes cannot be told of it.
-    """
+    """Return a job as JSON, if other processes can be told of it."""
     job = order.job
     return json.dumps(
         {

@@ -71,12 +71,7 @@ class Recipe:
     """The files of each, by their names in its folder."""
 
     def __call__(self) -> HFModel:
-        """Load the model in a worker.
-
-        Raises:
-            DataError: If the files there are others.
-            ModelError: If it cannot be loaded there.
-        """
+        """Load the model in a worker, whose files must be the same."""
         # It goes with the model: an engine may read an adapter when it is first asked.
         home = TemporaryDirectory(prefix="neuron-opsd-")
         folders = [Path(home.name, str(n)) for n in range(len(self.adapters))]
@@ -165,11 +160,7 @@ def same_variables() -> dict[str, str]:
 
 @contextmanager
 def machines_for(config: Config, progress: Progress) -> Iterator[Machines]:
-    """Give what the settings ask for, for as long as a command works.
-
-    Raises:
-        ConfigError: If Ray is not installed, or there can be no such cluster.
-    """
+    """Give what the settings ask for, for as long as a command works."""
     if not config.cluster.address:
         with led(config) as trainer:
             yield ThisMachine(trainer)

@@ -26,8 +26,7 @@ def check_gold(
 
     Raises:
         ConfigError: If the reader needs choices that a question lacks.
-        DataError: If a question has no gold answer, or one that the reader cannot read
-            or never match; says how many, and where the first are with their values.
+        DataError: Says how many answers are wrong, and where the first are.
     """
     place = f"test set {name} ({source})"
     refuse_missing(place, file)

@@ -131,11 +131,7 @@ def check_given(
     showing: Sequence[Config],
     warn: Callable[[str], None],
 ) -> None:
-    """Make sure that what is given with questions is shown, or say that it is not.
-
-    Raises:
-        DataError: If it is to be shown and a question comes without.
-    """
+    """Refuse a question without what is to be shown; warn where no such thing is."""
     shown = [own for own in showing if own.shows_given and needs_contexts(own)]
     lacking = [question.id for question in questions if not question.given]
     if shown and lacking:

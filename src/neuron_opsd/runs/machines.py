@@ -126,7 +126,6 @@ class KeptNotes:
     """The journals of the chunks that workers have."""
 
     def __init__(self, mailbox: Mailbox, journal: Callable[[int], Journal]) -> None:
-        """Take where notes arrive, and what gives the journal of a chunk."""
         self._mailbox = mailbox
         self._journal = journal
         self._open: dict[int, Journal] = {}

@@ -81,7 +81,6 @@ class MetricsHash:
     """The SHA-256 of all that a training's metrics hold, read on as they grow."""
 
     def __init__(self, work: Path) -> None:
-        """Begin with what the file holds."""
         self._path = work / METRICS
         self._digest = hashlib.sha256()
         self._size = 0

@@ -1,4 +1,8 @@
-"""What a model's tokenizer can say of questions, asked before anything is computed."""
+"""What a model's tokenizer can say of questions, asked before anything is computed.
+
+What is refused raises a `DataError` for all bad questions at once, of which it shows
+twenty, with their files and places.
+"""
 
 from __future__ import annotations
 
@@ -31,11 +35,7 @@ class Problem:
 
 
 def check_questions(model: Tokenizer, inputs: Inputs, config: Config) -> None:
-    """Refuse questions that the model cannot hold, or choices it cannot tell apart.
-
-    Raises:
-        DataError: Naming the files, the places in them and the questions.
-    """
+    """Refuse questions that the model cannot hold, or choices it cannot tell apart."""
     sets = {POOL: inputs.pool} | {test.name: test.questions for test in inputs.tests}
     check_sets(model, sets, config, inputs.sources)
 
@@ -46,11 +46,7 @@ def check_sets(
     config: Config,
     sources: Mapping[str, str],
 ) -> None:
-    """Check questions of several files, the pool's under the name `pool`.
-
-    Raises:
-        DataError: For all bad questions at once, of which it shows twenty.
-    """
+    """Check questions of several files, the pool's under the name `pool`."""
     found = (
         problem
         for name, questions in sets.items()
@@ -98,17 +94,15 @@ def problems_of(
 ) -> Iterator[Problem]:
     """Yield what is wrong with some questions of one file.
 
-    Raises:
-        DataError: If the chat template does not write the turns of one: whatever
-            refuses one conversation refuses most, so it is reported alone.
+    Turns that the chat template does not write are reported alone: whatever refuses one
+    conversation refuses most.
     """
     sound = []
     for one in asked:
-        who = f"question {one.question.id}"
         if problem := letters_problem(one.question, config):
-            yield Problem(name, one.question.id, f"{who} {problem}")
+            yield Problem(name, one.question.id, f"{whose(one)} {problem}")
         elif problem := model.refusal(one.prompt):
-            yield Problem(name, one.question.id, f"{who}: {problem}")
+            yield Problem(name, one.question.id, f"{whose(one)}: {problem}")
         else:
             sound.append(one)
     prompts = encoded(

@@ -156,7 +156,7 @@ def count_pool_tokens(
         run.count_tokens(name, prompts)
     if needs_medoids(run.config):
         (name,) = outputs.of([MEDOIDS_NAME])
-        medoids = MEDOIDS.load(run.directory.path(f"{name}.json"))
+        medoids = MEDOIDS.load(run.path(f"{name}.json"))
         run.count_tokens(name, sum(one.num_read for one in medoids))
 
 
@@ -230,7 +230,7 @@ def check(
         if METHODS[config.method].learns_from_itself:
             refuse_one_answer(teacher_check, config.teacher_check)
     for finding in found:
-        run.directory.warn(finding)
+        run.warn(finding)
     if found and config.teacher_check.action == "stop":
         raise TeacherError(f"{found[0]} (teacher_check.action is stop)")
     return teacher_check

@@ -1,7 +1,9 @@
 """Trainings that several processes take part in, such as torchrun starts.
 
 Rank 0 does all that a run does and owns its directory. The others wait until it has a
-training for them, load the model, and take its steps with it.
+training for them, load the model, and take its steps with it. Settings with which
+several processes cannot train raise a `ConfigError`, a rank that has ended raises a
+`LostRankError` in all others.
 """
 
 from __future__ import annotations
@@ -85,16 +87,12 @@ class Leader:
     """Where trainings take their steps if this process is rank 0 of several."""
 
     def __init__(self, group: ProcessGroup) -> None:
-        """Lead the ranks of a group."""
         self.group = group
 
     @contextmanager
     def course(self, job: Job, model: LanguageModel) -> Iterator[Course]:
         """Begin a training, and have the other ranks begin it."""
-        as_here = {"compute": model.facts.compute}
-        config = job.config.model_copy(
-            update={"model": job.config.model.model_copy(update=as_here)}
-        )
+        config = job.config.changed(model={"compute": model.facts.compute})
         known = model_fingerprint(config.model)
         told_job = replace(job, config=config)
         threads = torch.get_num_threads()
@@ -116,11 +114,7 @@ class Leader:
 
 
 def follow(group: ProcessGroup) -> None:
-    """Take part in whatever rank 0 trains, until it says that this is all.
-
-    Raises:
-        LostRankError: If rank 0, or another, has ended.
-    """
+    """Take part in whatever rank 0 trains, until it says that this is all."""
     while (text := group.hear_first()) != END:
         with taking_steps(), unless_lost():
             follow_course(read_order(text), group)
@@ -231,11 +225,7 @@ def hear_stop(ranks: Ranks) -> None:
 
 
 def refuse_unsupported(config: Config) -> None:
-    """Refuse settings with which several processes cannot train.
-
-    Raises:
-        ConfigError: Naming them.
-    """
+    """Refuse settings with which several processes cannot train."""
     on = ("1", "true", "yes", "y", "t", "on")
     if split := [n for n in SPLITTING if os.environ.get(n, "").lower() in on]:
         raise ConfigError(
@@ -264,11 +254,7 @@ def together(config: Config) -> AbstractContextManager[ProcessGroup]:
 
 @contextmanager
 def led(config: Config) -> Iterator[Trainer]:
-    """Give a place for trainings: this process, or all that were started with it.
-
-    Raises:
-        ConfigError: If the settings do not allow several.
-    """
+    """Give a place for trainings: this process, or all that were started with it."""
     rank = launched_rank()
     if rank is None:
         yield HERE
@@ -287,12 +273,7 @@ def led(config: Config) -> Iterator[Trainer]:
 
 
 def follow_run(config: Config) -> None:
-    """Take part in the trainings of the run that rank 0 does.
-
-    Raises:
-        ConfigError: If the settings do not allow several processes.
-        LostRankError: If rank 0, or another, has ended.
-    """
+    """Take part in the trainings of the run that rank 0 does."""
     STOPPING.speaks = False
     with together(config) as group:
         follow(group)

@@ -11,7 +11,7 @@ from typing import Any, Final
 from neuron_opsd.answers.readers import READERS, Reader, reader_for
 from neuron_opsd.answers.reasoning import all_marks, final_part
 from neuron_opsd.answers.verifier import shared_verifier
-from neuron_opsd.config import Config
+from neuron_opsd.config import Config, ModelConfig
 from neuron_opsd.data.question_files import open_table
 from neuron_opsd.data.rows import (
     BadRowError,
@@ -89,7 +89,7 @@ def read_answers(path: Path, config: Config) -> tuple[ReadAnswer, ...]:
                     f"has the id {shorten(written.question.id)} of {first}"
                 )
             reader = reader_of(written, config, listed.list_choices)
-            found.append(judged(written, final_of(written, config), reader))
+            found.append(judged(written, config.model, reader))
         except BadRowError as error:
             problems.add(number, row.place, error)
     problems.tell()
@@ -98,14 +98,10 @@ def read_answers(path: Path, config: Config) -> tuple[ReadAnswer, ...]:
     return tuple(found)
 
 
-def final_of(written: Written, config: Config) -> str | None:
-    """Return what follows the reasoning of a completion, as a run would find it."""
-    marks = all_marks(config.model.reasoning_start, config.model.reasoning_end)
-    return final_part(written.completion, opened=written.thinking_opened, marks=marks)
-
-
-def judged(written: Written, final: str | None, reader: Reader) -> ReadAnswer:
+def judged(written: Written, config: ModelConfig, reader: Reader) -> ReadAnswer:
     """Read one completion and compare its answer with the gold one, if there is one."""
+    marks = all_marks(config.reasoning_start, config.reasoning_end)
+    final = final_part(written.completion, opened=written.thinking_opened, marks=marks)
     reading = reader.read(final, written.question, finished=written.finished)
     same, why = None, reading.why
     if written.gold is not None:

@@ -71,11 +71,7 @@ PAGE = text_codec(RUN_PAGE)
 
 
 def load_report(path: Path) -> ReportData:
-    """Read a report, with whatever the libraries raise.
-
-    Raises:
-        DataError: If another version wrote it in another form.
-    """
+    """Read a report, with whatever the libraries raise."""
     table = load_json(path)
     found = table.get("format") if isinstance(table, dict) else None
     if found != REPORT_FORMAT:

@@ -62,7 +62,6 @@ class TeamCourse:
     """A training under way in the workers of a team."""
 
     def __init__(self, job: Job, team: Team) -> None:
-        """Begin where the model is."""
         self.job = job
         self.team = team
         self.num_bytes: int = team.ask("size")
@@ -157,8 +156,6 @@ class Desk:
     """What the first worker answers."""
 
     def __init__(self, order: Order, group: ProcessGroup) -> None:
-        """Begin the training."""
-
         def made() -> Any:
             return load_model(order.job.config.model)
 

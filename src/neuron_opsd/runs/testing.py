@@ -1,15 +1,19 @@
-"""Answering test sets with one model after another."""
+"""Answering test sets with one model after another, in a run or without one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 from neuron_opsd.answers.readers import Reader, readers_for
 from neuron_opsd.answers.verifier import Verdict
 from neuron_opsd.answers.votes import tally_votes
 from neuron_opsd.config import Config
+from neuron_opsd.data.formats.public_sets import check_targets
+from neuron_opsd.errors import ConfigError
 from neuron_opsd.known import (
     MEDOIDS_NAME,
     MedoidNames,
@@ -19,12 +23,17 @@ from neuron_opsd.known import (
 )
 from neuron_opsd.method.contexts.search import OF_ANSWERS, Known
 from neuron_opsd.method.selection import PoolSignals
+from neuron_opsd.models.load import check_engine, load_tokenizer
 from neuron_opsd.models.remembering import remembering
 from neuron_opsd.models.roles import Answerer, LanguageModel
 from neuron_opsd.pipeline import BIAS_NAME, Prepared, read_neurons
+from neuron_opsd.progress import Progress
 from neuron_opsd.records import NeuronSet, Question, Rollout, TeacherContext, Vote
 from neuron_opsd.records.scores import TestResult
-from neuron_opsd.runs.context import RunContext, TestSet
+from neuron_opsd.runs.context import RunContext, TestSet, resolve
+from neuron_opsd.runs.elsewhere import machines_for
+from neuron_opsd.runs.inputs import check_names, read_tests
+from neuron_opsd.runs.model_checks import check_sets
 from neuron_opsd.runs.prepare import (
     PoolOutputs,
     prompt_tokens,
@@ -32,6 +41,7 @@ from neuron_opsd.runs.prepare import (
     written_tokens,
 )
 from neuron_opsd.stages.capture import not_read
+from neuron_opsd.stages.centring import is_centring
 from neuron_opsd.stages.remarks import on_search
 from neuron_opsd.stages.rollouts import PromptedQuestion, ask, sample_rollouts
 from neuron_opsd.stages.scoring import score_rollouts, summarise
@@ -42,7 +52,8 @@ from neuron_opsd.stages.teaching import (
     shown_draws,
 )
 from neuron_opsd.storage.caching import Workspace
-from neuron_opsd.storage.codecs import ROLLOUTS
+from neuron_opsd.storage.codecs import ROLLOUTS, save_json, without_nan
+from neuron_opsd.storage.folders import check_result_place
 from neuron_opsd.storage.stored_rollouts import Chosen, summaries_of
 from neuron_opsd.storage.verdicts import (
     grouped,
@@ -183,7 +194,7 @@ def answer_prompted(
     known = test_signals(run, model, test)
     contexts = build_contexts(known, prepared.library, run.config)
     for text in on_search(contexts, prepared.library):
-        run.directory.warn(f"{test.name}: {text}")
+        run.warn(f"{test.name}: {text}")
 
     def shown(a: PromptedQuestion, context: TeacherContext) -> PromptedQuestion:
         found = fitted_prompt(model, a.question, context, prepared.library, run.config)
@@ -204,7 +215,7 @@ def test_signals(run: RunContext, model: LanguageModel, test: TestSet) -> Known:
     answered = PoolSignals(not_read(ids))
     if config.context_signals & OF_ANSWERS:
         codec = ROLLOUTS.named(rollouts_name(test.name, BEFORE))
-        rollouts = codec.load(run.directory.path(codec.file_name))
+        rollouts = codec.load(run.path(codec.file_name))
         settle_test(run.work, test, BEFORE, rollouts)
         votes = medoid_votes(run, model, test, rollouts)
         own = representatives(summaries_of(rollouts), votes, config)
@@ -246,3 +257,51 @@ def test_neurons(
     read = tokens_read(neurons, chosen.facts, run.config.neurons)
     run.count_tokens(neurons_name(test.name), prompt_tokens(model, asked) + read)
     return neurons
+
+
+def evaluate(
+    tests: Mapping[str, str],
+    config: Config,
+    out: Path | None,
+    progress: Progress,
+    adapter: Path | None = None,
+) -> dict[str, Any]:
+    """Test a model on some sets, exactly as a run tests it."""
+    adapters = [] if adapter is None else [adapter]
+    if out is not None:
+        places = [Path(config.model.name), *map(Path, tests.values()), *adapters]
+        check_result_place(out, places)
+    check_engine(config)
+    if not tests:
+        raise ConfigError("no test set is given; add --test NAME=FILE")
+    check_names(tests)
+    check_targets(config.questions.format, tuple(tests))
+    if is_centring(config.rollouts):
+        raise ConfigError(
+            "rollouts.centre_choices needs the means over a pool, and a test has "
+            "none; set rollouts.choice_bias to what choice-bias.json of the run holds"
+        )
+    sets = read_tests(tests, "", config, progress.warn)
+    tokenizer = load_tokenizer(config.model)
+    chooses = any(question.choices for test in sets for question in test.questions)
+    resolved = resolve(config, tokenizer, chooses=chooses)
+    named = {test.name: test.questions for test in sets}
+    check_sets(tokenizer, named, resolved, tests)
+    with machines_for(resolved, progress) as machines:
+        model = machines.load(resolved, *adapters, tokenizer=tokenizer)
+        model.room.told = progress.warn
+        work = Workspace(resolved, progress=progress, workers=machines)
+        table = {test.name: tested(work, model, test) for test in sets}
+    if out is not None:
+        save_json(table, out)
+    return table
+
+
+def tested(work: Workspace, model: Answerer, test: TestSet) -> dict[str, Any]:
+    """Return the measures of a model on one set."""
+    asked = ask(test.questions, work.config)
+    result = scored(work, test, "", sample_test(work, model, test.name, "", asked))
+    table: dict[str, Any] = without_nan(result.metrics)
+    if work.config.answers.may_leave_open:
+        table["unsettled_comparisons"] = result.num_unsettled
+    return table

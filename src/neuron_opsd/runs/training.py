@@ -83,7 +83,7 @@ def train_adapter(
             the settings say to stop then.
         TryAgainError: If the disk is full or fails.
     """
-    name, work = training.name, run.directory.path(training.work)
+    name, work = training.name, run.path(training.work)
     made_from = sources_of(run, training, examples)
     tell_settings(run, training)
     lost = lost_adapters(run, training, made_from)
@@ -105,7 +105,7 @@ def train_adapter(
         with run.progress.stage(name, run.config.distill.steps, "steps") as done:
             done(first_step)
             keep_ranks(run, name, first_step, course.num_ranks)
-            skipped = skipped_last(read_metrics(run.directory.path(training.work)))
+            skipped = skipped_last(read_metrics(run.path(training.work)))
             earlier = Earlier(first_step, skipped, splits_of(run, name))
             steps = course.take(earlier)
             metrics = run_steps(run, course, training, made_from, steps, done)
@@ -138,10 +138,10 @@ def list_training(
     The card of a run's own adapter is replaced by one that holds the results.
     """
     card = f"{training.adapter}/{CARD}"
-    sync_metrics(run.directory.path(training.work))
+    sync_metrics(run.path(training.work))
     run.directory.integrity.remove([card])
     run.directory.integrity.record(training.metrics, training.metrics, made_from, None)
-    if training.folder and run.directory.path(card).is_file():
+    if training.folder and run.path(card).is_file():
         run.directory.integrity.record(card, card, made_from, None)
     seconds = run.directory.manifest.facts["seconds"][training.name]
     run.directory.record(training.adapter, training.adapter, made_from, seconds)
@@ -160,7 +160,7 @@ def run_steps(
     A signal waits for the end of a step, after which there is a checkpoint.
     """
     start = perf_counter()
-    work = run.directory.path(training.work)
+    work = run.path(training.work)
     metrics = list(read_metrics(work))
     watch, hashed = StepWatch(run, metrics), MetricsHash(work)
     tell_steps(run, training, metrics, watch.events)
@@ -200,7 +200,7 @@ def add_seconds(run: RunContext, name: str, start: float) -> float:
 
 def trained_model(run: RunContext, base: LanguageModel, folder: str) -> LanguageModel:
     """Return the base model with the adapter in a folder of the run directory."""
-    adapter, machines = run.directory.path(folder), run.machines
+    adapter, machines = run.path(folder), run.machines
     model = load_again(run.directory, run.config, adapter, machines=machines, base=base)
     keep_room(run, model)
     return model
@@ -251,7 +251,7 @@ def check_metrics(run: RunContext, training: Training) -> None:
     fault = GONE if output is None else fault_of(run.directory.folder, output)
     if fault:
         raise DataError(
-            f"{run.directory.path(training.metrics)} {fault}, and only training again "
+            f"{run.path(training.metrics)} {fault}, and only training again "
             "could make it; put it back, or delete "
-            f"{run.directory.path(training.adapter)} to train again"
+            f"{run.path(training.adapter)} to train again"
         )

@@ -44,7 +44,7 @@ def training_verdicts(
     codec, verifier = verdicts_codec(name), shared_verifier()
     kept: Sequence[Verdict] = ()
     if run.directory.has(name, codec, made_from):
-        kept = codec.load(run.directory.path(codec.file_name))
+        kept = codec.load(run.path(codec.file_name))
     verifier.learn(kept)
     with verifier.noting() as notes:
         notes.update({(v.one, v.other): v for v in kept})
@@ -79,9 +79,9 @@ def warn_as_kept(run: RunContext, source: str, name: str) -> None:
     output = run.directory.manifest.outputs.get(name)
     if output is None:
         return
-    path = run.directory.path(output.file)
+    path = run.path(output.file)
     if fault := fault_of(run.directory.folder, output):
-        run.directory.warn(
+        run.warn(
             f"{path} {fault}; which comparisons of {source} could not be settled is "
             "no longer known"
         )

@@ -25,7 +25,6 @@ class StepWatch:
     """
 
     def __init__(self, run: RunContext, metrics: Sequence[StepMetrics]) -> None:
-        """See the steps taken before."""
         self.run = run
         self._spikes = SpikeWatch()
         self._stood_out = False
@@ -59,7 +58,7 @@ class StepWatch:
     def _warn(self, step: int, text: str) -> None:
         """Warn of a step, and keep what was said of it."""
         self.events.setdefault(step, []).append(text)
-        self.run.directory.warn(text)
+        self.run.warn(text)
 
     @property
     def stops(self) -> bool:
@@ -67,11 +66,7 @@ class StepWatch:
         return self.run.config.guard.on_collapse == "stop" and bool(self.guard.seen)
 
     def check(self) -> None:
-        """Stop where a sign was seen, if the settings say so.
-
-        Raises:
-            TrainingError: Naming the signs, and how to go on.
-        """
+        """Stop where a sign was seen, if the settings say so."""
         if not self.stops:
             return
         found = clauses([sign_text(sign) for sign in self.guard.seen.values()])
@@ -161,5 +156,5 @@ def tell_results(run: RunContext, training: str, models: Mapping[str, Results]) 
 def tell_again(run: RunContext, training: Training, after: Results) -> None:
     """Tell all of a training that has ended, in this process or an earlier one."""
     tell_settings(run, training)
-    tell_steps(run, training, read_metrics(run.directory.path(training.work)), {})
+    tell_steps(run, training, read_metrics(run.path(training.work)), {})
     tell_results(run, training.name, {"after": after})

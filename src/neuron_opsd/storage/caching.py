@@ -78,12 +78,9 @@ class Workers(Protocol):
     ) -> Iterator[tuple[int, Sequence[R]]]:
         """Yield the results of numbered chunks as they are done, in any order.
 
-        Args:
-            model: What every chunk is worked on with.
-            function: Of the model and a chunk, whatever chunk came before; it must be
-                one that another process can import.
-            chunks: Gone over no further than there are workers free for them.
-            keeping: Where a chunk that is stopped shall not begin anew.
+        The function, which another process must be able to import, is of the model and
+        a chunk, whatever chunk came before. Chunks are gone over no further than there
+        are workers free for them; with `keeping` one that is stopped resumes.
         """
 
 

@@ -67,15 +67,15 @@ class RunDirectory:
         self,
         path: Path,
         manifest: Manifest,
-        warn: Callable[[str], None] = ignore,
-        fresh: Manifest | None = None,
+        warn: Callable[[str], None],
+        fresh: Manifest,
     ) -> None:
         """Take a directory that is locked and in order; `open` sees to that."""
         self.folder = path
         self.manifest = manifest
         self.warnings: list[str] = []
         self._warn = warn
-        self._elsewhere = Elsewhere(manifest, fresh or manifest, warn)
+        self._elsewhere = Elsewhere(manifest, fresh, warn)
         self.integrity = Integrity(path, manifest, self.warn)
 
     @classmethod

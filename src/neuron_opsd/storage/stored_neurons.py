@@ -22,7 +22,6 @@ class StoredNeurons(Sequence[NeuronSet]):
     """The sets of a Parquet file, read anew whenever they are gone over."""
 
     def __init__(self, path: Path) -> None:
-        """Take a file; only its size is read."""
         self.path = path
         with opened_table(path, NEURON_SCHEMA) as file:
             self._size = int(file.metadata.num_rows)

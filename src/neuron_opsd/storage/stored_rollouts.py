@@ -192,7 +192,6 @@ class Made(Sequence[Item]):
     """Items that are made some at a time, whenever they are gone over."""
 
     def __init__(self, places: range, make: Callable[[range], Sequence[Item]]) -> None:
-        """Take the places of the items, and what makes those at some places."""
         self._places = places
         self._make = make
 
@@ -223,8 +222,6 @@ class Answered(Made[tuple[Item, Given]]):
     def __init__(
         self, items: Sequence[Item], ids: Sequence[str], chosen: Held[Given]
     ) -> None:
-        """Take items, the ids of their questions, and where completions are."""
-
         def make(places: range) -> list[tuple[Item, Given]]:
             found = chosen.completions([ids[place] for place in places])
             some = [items[place] for place in places]
