@@ -38,11 +38,11 @@ class Training:
     keep_after: tuple[int, ...] = ()
     """Numbers of steps after which the adapter is kept as well."""
     made_from: tuple[str, ...] = ()
-    """Names of what the objective was given besides settings and examples."""
+    """What the objective was given besides settings and examples."""
 
     @property
     def adapter(self) -> str:
-        """Path of the adapter in the run directory, which names it there too."""
+        """Path and name of the adapter in the run directory."""
         return inside(self.folder, "adapter")
 
     @property
@@ -67,7 +67,7 @@ class Training:
 def lost_adapters(
     run: RunContext, training: Training, made_from: Sequence[str]
 ) -> dict[str, int]:
-    """Return the adapters that are missing, each with the steps it is kept after."""
+    """Return the adapters that are missing, with the steps each is kept after."""
     after = {training.kept(step): step for step in training.keep_after}
     after[training.adapter] = run.config.distill.steps + 1
     stands = run.directory.integrity.is_current
@@ -89,7 +89,7 @@ def keep_after_step(
     made_from: Sequence[str],
     metrics: Sequence[StepMetrics],
 ) -> None:
-    """Write the adapter after a step if it is asked for, or is the best so far."""
+    """Write the adapter after a step if asked to, or if it is the best so far."""
     count = len(metrics)
     if count in training.keep_after:
         keep_adapter(run, course, training.kept(count), made_from)
@@ -122,7 +122,7 @@ def kept_of(config: Config, metrics: Sequence[StepMetrics]) -> Kept | None:
 def latest_with_best(
     run: RunContext, training: Training, made_from: Sequence[str]
 ) -> int:
-    """Return after how many steps training may resume with its best adapter there."""
+    """Return after how many steps training may resume with its best adapter."""
     if run.config.guard.keep == "last":
         return run.config.distill.steps
     metrics = read_metrics(run.path(training.work))
@@ -139,7 +139,7 @@ def latest_with_best(
 def drop_candidates(
     run: RunContext, training: Training, metrics: Sequence[StepMetrics]
 ) -> None:
-    """Delete what can no longer be the best, wherever training resumes from."""
+    """Delete what can no longer be the best."""
     counts = [len(metrics), *checkpoint_steps(run, training.work)]
     drop_all_but(
         run, training, {best_of(run, metrics[:count]) for count in counts if metrics}
@@ -168,7 +168,7 @@ def write_adapter(
     training: Training,
     metrics: Sequence[StepMetrics],
 ) -> None:
-    """Write what a training ends with: the last adapter, or the best one."""
+    """Write what a training ends with: the last adapter, or the best."""
     path, best = run.path(training.adapter), kept_of(run.config, metrics)
     if best is None:
         write_folder(path, course.save_adapter, course.num_bytes)

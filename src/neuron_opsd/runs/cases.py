@@ -22,7 +22,7 @@ NUM_CASES = 12
 def answer_cases(
     run: RunContext, model: Answerer, prepared: Prepared, made_from: Sequence[str]
 ) -> Mapping[str, Sequence[Rollout]]:
-    """Answer the dozen questions with the trained model; return rollouts by id."""
+    """Answer a dozen questions with the trained model; return rollouts by id."""
     config, known = run.config, prepared.library.questions
     asked = ask([known[c.question_id] for c in choose_cases(prepared)], config)
     draws = [(config.rollouts.temperature, config.rollouts.num_samples)]
@@ -37,7 +37,7 @@ def answer_cases(
 
 
 def choose_cases(prepared: Prepared) -> tuple[TeacherContext, ...]:
-    """Return the contexts of a dozen selected questions, spread over their ranks."""
+    """Return the contexts of a dozen selected questions of all ranks."""
     rank = {entry.question_id: entry.rank for entry in prepared.selection}
     ordered = sorted(prepared.contexts, key=lambda c: rank[c.question_id])
     step = max(1, len(ordered) // NUM_CASES)

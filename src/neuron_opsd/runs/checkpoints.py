@@ -38,7 +38,7 @@ from neuron_opsd.storage.manifest import json_sha256
 STATE = "state.safetensors"
 FACTS = "checkpoint.json"
 BOUND = "neuron-opsd"
-"""Key of a state's metadata for what it is bound to: step, sources and metrics."""
+"""Key of a state's metadata for step, sources and metrics."""
 CHECKPOINTS = "checkpoints"
 CHECKPOINT = re.compile(r"step-\d{6,}")
 KEPT_CHECKPOINTS = 2
@@ -54,7 +54,7 @@ def keep_checkpoint(
     made_from: Sequence[str],
     metrics: MetricsHash,
 ) -> None:
-    """Write student, teacher and optimiser, whole or not at all; drop old ones."""
+    """Write student, teacher and optimiser as a whole; drop old ones."""
     home, name = run.path(work), f"{work}/{CHECKPOINTS}/step-{step:06d}"
     sync_metrics(home)
     bound = {
@@ -94,14 +94,14 @@ def checkpoint_steps(run: RunContext, work: str) -> list[int]:
 
 
 def drop_checkpoints(run: RunContext, names: Sequence[str]) -> None:
-    """Delete checkpoints, which are listed no longer before they go."""
+    """Delete checkpoints, after they are taken from the list."""
     run.directory.forget(names)
     for name in names:
         discard_checkpoint(run.path(name))
 
 
 def discard_checkpoint(folder: Path) -> None:
-    """Delete what training wrote into a checkpoint, and its folder if that was all."""
+    """Delete what training wrote into a checkpoint, and its folder if empty."""
     if folder.is_symlink() or not folder.is_dir():
         discard(folder)
         return
@@ -111,19 +111,19 @@ def discard_checkpoint(folder: Path) -> None:
 
 
 def leave(folder: Path) -> None:
-    """Delete a folder that is empty; what is not ours stays in it."""
+    """Delete a folder that is empty."""
     with contextlib.suppress(OSError):
         folder.rmdir()
 
 
 def end_checkpoints(run: RunContext, work: str) -> None:
-    """Delete all checkpoints of a training that nothing resumes from any more."""
+    """Delete all checkpoints of a training that nothing resumes from."""
     drop_checkpoints(run, [*{*checkpoints(run, work), *listed(run, work)}])
     leave(run.path(work, CHECKPOINTS))
 
 
 def listed(run: RunContext, work: str) -> Iterator[str]:
-    """Yield the names of a training's checkpoints that the manifest lists."""
+    """Yield the names of the checkpoints that the manifest lists."""
     for name in run.directory.manifest.outputs:
         folder, _, last = name.rpartition("/")
         if folder == f"{work}/{CHECKPOINTS}" and CHECKPOINT.fullmatch(last):
@@ -184,7 +184,7 @@ class Facts(BaseModel):
 
 
 class Bound(BaseModel):
-    """What a state says of itself: its step, its sources, and the metrics up to it."""
+    """What a state says of itself: step, sources, and metrics up to it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -199,7 +199,7 @@ def facts_of(folder: Path) -> Facts:
 
 
 def changed_sources(folder: Path, home: Path, wanted: Mapping[str, str]) -> str:
-    """Say why a training cannot resume from a checkpoint; nothing where it can."""
+    """Say why training cannot resume from a checkpoint; empty where it can."""
     try:
         facts = facts_of(folder)
         if sha256_file(folder / STATE) != facts.sha256:

@@ -32,7 +32,7 @@ FIELDS = ("id", "prompt", "completion")
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """One row: a prompt as it was rendered, and what a model wrote."""
+    """One row: a rendered prompt, and what a model wrote."""
 
     id: str
     prompt: str
@@ -68,7 +68,7 @@ def extract_neurons(
 
 
 def read_completions(path: Path, bounds: QuestionsConfig) -> list[Written]:
-    """Read the rows of a completions file, as files of questions are read."""
+    """Read the rows of a completions file."""
     table = open_table(path, bounds, otherwise=".jsonl")
     rows: list[Written] = []
     problems = Problems(path.name)
@@ -114,7 +114,7 @@ def encode(model: Tokenizer, row: Written, path: Path) -> Pair:
 
 
 def write_sets(sets: Sequence[NeuronSet], out: Path) -> None:
-    """Write neuron sets under the names that the command promises."""
+    """Write neuron sets under the names of the command."""
     schema = NEURON_SCHEMA.set(0, NEURON_SCHEMA.field(0).with_name("id"))
     batches = map(neuron_batch, groups(sets))
     save_table((one.rename_columns(schema.names) for one in batches), schema, out)

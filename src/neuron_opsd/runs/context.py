@@ -24,11 +24,11 @@ from neuron_opsd.storage.manifest import MANIFEST, read_manifest
 from neuron_opsd.storage.run_directory import RunDirectory
 
 PEAK = "peak_memory_bytes"
-"""The fact of a manifest that says how much memory the run took."""
+"""Fact of a manifest: how much memory the run took."""
 ROOM: Final = "tokens_per_batch"
-"""The fact of a manifest that says to how many tokens passes had to be lowered."""
+"""Fact of a manifest: to how many tokens passes had to be lowered."""
 SPLITS: Final = "splits"
-"""The fact that says how the batches of each training had to be split, by step."""
+"""Fact of a manifest: how batches of each training had to be split, by step."""
 
 PLAIN_DECODING: Final = (
     "this model's attention cannot be followed, so free answers are made with "
@@ -76,7 +76,7 @@ class TestSet:
 
 @dataclass(frozen=True, slots=True)
 class RunContext(PassedOn):
-    """A run directory with settings that are decided for a model."""
+    """A run directory with settings decided for a model."""
 
     directory: RunDirectory
     config: Config
@@ -104,7 +104,7 @@ class RunContext(PassedOn):
             self.directory.note("tokens", {stage: num_tokens})
 
     def note_peak_memory(self, device: str) -> None:
-        """Keep the most memory held by the process that ended this run first."""
+        """Keep the peak of memory of the process that ended this run first."""
         if PEAK not in self.directory.manifest.facts:
             self.directory.note(PEAK, peak_memory(device))
 
@@ -156,7 +156,7 @@ def resolve(
 
 
 def mode_for(config: RolloutsConfig, facts: ModelFacts) -> Mode:
-    """Decide whether answers to questions with choices are sampled among these."""
+    """Decide whether answers are sampled among the choices."""
     if config.mode != "auto":
         return config.mode
     return "constrained" if facts.num_parameters < config.constrain_below else "free"
@@ -165,7 +165,7 @@ def mode_for(config: RolloutsConfig, facts: ModelFacts) -> Mode:
 def check_mode(
     config: Config, model: Tokenizer, begun: Iterable[Path], *, chooses: bool
 ) -> None:
-    """Refuse another mode than `auto` came to where an earlier version kept that."""
+    """Refuse another mode than `auto` came to in an earlier version."""
     mode = config.rollouts.mode
     for folder in begun if mode != "auto" else ():
         if read_manifest(folder).settings.get("rollouts.mode") != "auto":
@@ -180,7 +180,7 @@ def check_mode(
 
 
 def check_own_texts(model: Tokenizer, config: Config) -> None:
-    """Refuse a control token in what the settings add to every question."""
+    """Refuse a control token in what the settings add to questions."""
     if config.prompts.form != "chat":
         return
     own = (
@@ -193,7 +193,7 @@ def check_own_texts(model: Tokenizer, config: Config) -> None:
 
 
 def with_mode(config: Config, model: Tokenizer, mode: Mode) -> Config:
-    """Return the settings with a mode of rollouts, and the prompts resolved for it."""
+    """Return the settings with a mode, and the prompts resolved for it."""
     prompts = resolve_prompts(
         config.prompts,
         has_chat_template=model.facts.has_chat_template,
@@ -277,7 +277,7 @@ def remarks(facts: ModelFacts, config: Config, given: Config) -> tuple[str, ...]
 
 
 def keep_room(run: RunContext, model: Capturer) -> None:
-    """Give a model the room that a run has found, and keep what it finds."""
+    """Give a model the room that a run has found; keep what it finds."""
     usual = run.config.model.tokens_per_batch
     model.room.memory = round(run.config.engine.decoding_memory * GB)
     model.room.tokens = min(usual, run.directory.manifest.facts.get(ROOM, usual))
@@ -291,7 +291,7 @@ def keep_room(run: RunContext, model: Capturer) -> None:
 
 
 def splits_of(run: RunContext, name: str) -> Splits:
-    """Return how the batches of a training were split so far; keep what is found."""
+    """Return how a training's batches were split so far; keep what is found."""
     rows = run.directory.manifest.facts.get(SPLITS, {}).get(name, [])
     known = [Split(**row) for row in rows]
     for split in known[1:]:

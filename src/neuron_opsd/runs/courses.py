@@ -77,7 +77,7 @@ class Trainer(Protocol):
 
 
 class LocalCourse:
-    """A training whose steps this process takes, alone or as one of some ranks."""
+    """A training whose steps this process takes, alone or as a rank."""
 
     def __init__(self, job: Job, learner: Learner, ranks: Ranks = ALONE) -> None:
         self.job = job
@@ -110,7 +110,7 @@ HERE: Final = Here()
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A job as it is told, with what all that take part in it must have alike."""
+    """A job as it is told, with what all that share it must have alike."""
 
     job: Job
     tokens: int

@@ -55,14 +55,14 @@ SAME: Final = tuple(
     f"{name}_"
     for name in ("GOMP", "HF_DATASETS", "HF_HUB", "OMP", "TOKENIZERS", "TRANSFORMERS")
 )
-"""Beginnings of the variables that workers are given as this process has them."""
+"""Beginnings of variables that workers are given as they are here."""
 OWN: Final = frozenset(("HF_HUB_CACHE", "TRANSFORMERS_CACHE"))
 """Those of them that name places on one machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What a worker makes a model from: its own copy of the files, and adapters."""
+    """What a worker makes a model from: its own files, and adapters."""
 
     config: Config
     fingerprint: str
@@ -90,7 +90,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Results of a chunk, and what the worker has to tell besides."""
+    """Results of a chunk, and what the worker has to tell."""
 
     results: Sequence[Any]
     environment: Mapping[str, str]
@@ -125,7 +125,7 @@ def worked_on(
 
 @cache
 def environment_here(config: ModelConfig) -> dict[str, str]:
-    """Return what may change the last bits in this worker, found out once."""
+    """Return what may change the last bits in this worker."""
     return environment(config)
 
 
@@ -145,12 +145,12 @@ def make_nothing(_: None, chunk: Sequence[None]) -> Sequence[None]:
 
 
 def placed(config: Config) -> Config:
-    """Return settings whose model is found from any folder of a machine."""
+    """Return settings whose model is found from any folder."""
     return config.changed(model={"name": place_text(config.model.name)})
 
 
 def same_variables() -> dict[str, str]:
-    """Return the variables that workers have as this process has them."""
+    """Return the variables that workers have as this process does."""
     return {
         name: value
         for name, value in os.environ.items()
@@ -160,7 +160,7 @@ def same_variables() -> dict[str, str]:
 
 @contextmanager
 def machines_for(config: Config, progress: Progress) -> Iterator[Machines]:
-    """Give what the settings ask for, for as long as a command works."""
+    """Give what the settings ask for while a command works."""
     if not config.cluster.address:
         with led(config) as trainer:
             yield ThisMachine(trainer)
@@ -173,7 +173,7 @@ class ClusterMachines:
     """Workers of a Ray cluster, and the models that they have."""
 
     def __init__(self, config: Config, warn: Callable[[str], None]) -> None:
-        """Check what is asked for; join the cluster when there is something to do."""
+        """Check what is asked for; join the cluster when there is work."""
         check_address(config.cluster)
         self.on_others: Callable[[Sequence[str]], None] = ignore
         self._settings = config.cluster
@@ -193,7 +193,7 @@ class ClusterMachines:
 
     @property
     def pool(self) -> Pool:
-        """The workers of the cluster, which this process is part of by then."""
+        """The workers of the cluster, which this process joins first."""
         if self._pool is None:
             self._joined.enter_context(connected(self._settings))
             threads = torch.get_num_threads()
@@ -267,7 +267,7 @@ class ClusterMachines:
             yield number, done.results
 
     def _hear(self, room: Room, done: Done) -> None:
-        """Hear of less room, and of an environment that is not the run's."""
+        """Hear of less room, and of another environment than the run's."""
         if done.tokens < room.tokens:
             room.tokens = done.tokens
             if room.told is not None:
@@ -290,13 +290,13 @@ class ClusterMachines:
         return team_course(team, job, model.room.tokens)
 
     def release(self) -> None:
-        """Let the workers go; others come when there is something to do."""
+        """Let the workers go; others come when there is work."""
         if self._pool is not None:
             self._pool.close()
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write what `copied` returned into a folder of this machine."""
+    """Write what `copied` returned into a folder."""
     for name, data in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -304,7 +304,7 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def why_here(config: Config, model: LanguageModel) -> str:
-    """Say why the workers of a cluster cannot train a model; nothing if they can."""
+    """Say why workers of a cluster cannot train a model; empty if they can."""
     if config.engine.rollouts == "vllm":
         return "since vLLM does not run in processes that train together"
     if config.cluster.address.startswith(CLIENT):

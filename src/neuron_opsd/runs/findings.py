@@ -27,13 +27,13 @@ class Findings:
     before: Results
     after: Results
     controls: Mapping[str, Results]
-    """By name of the control; a control need not have answered every set."""
+    """By name; a control need not have answered every set."""
 
 
 def compare_tests(
     tests: Sequence[TestSet], findings: Findings, config: Config
 ) -> tuple[TestComparison, ...]:
-    """Compare the models on every test set, in the order in which these were given."""
+    """Compare the models on every test set, in the order given."""
     return tuple(compare_test(test, findings, config) for test in tests)
 
 

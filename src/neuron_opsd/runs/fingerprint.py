@@ -19,10 +19,10 @@ IMAGES = (".gif", ".jpeg", ".jpg", ".pdf", ".png", ".svg", ".webp")
 PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
 OTHER_FORMS = (".gguf", ".h5", ".msgpack", ".onnx", ".ot", ".tflite")
 NEVER_READ = frozenset((".md", *IMAGES, *PICKLES, *OTHER_FORMS))
-"""Endings of files in a model's folder that no model or tokenizer is loaded from."""
+"""Endings of files in a model's folder that are never loaded."""
 
 TEMPLATES = "additional_chat_templates"
-"""Folder, within a model's, of chat templates besides the first."""
+"""Folder of chat templates besides the first."""
 
 
 def model_fingerprint(config: ModelConfig) -> str:
@@ -46,7 +46,7 @@ def model_fingerprint(config: ModelConfig) -> str:
 
 
 def read_files(folder: Path) -> list[Path]:
-    """Return the files of a model's folder that may change what it answers."""
+    """Return the files of a model's folder that may change its answers."""
     files = [
         path
         for path in folder.iterdir()
@@ -59,7 +59,7 @@ def read_files(folder: Path) -> list[Path]:
 
 
 def files_hash(folder: Path, files: Iterable[Path]) -> str:
-    """Return a hash of the names and contents of files in a folder."""
+    """Return a hash of the names and contents of files."""
     digest = hashlib.sha256()
     for path in files:
         name = path.relative_to(folder).as_posix()
@@ -69,7 +69,7 @@ def files_hash(folder: Path, files: Iterable[Path]) -> str:
 
 
 def known_hash(path: Path) -> str:
-    """Return the SHA-256 of a file, read again only when its status has changed."""
+    """Return the SHA-256 of a file, read again only if its status changed."""
     found = path.stat()
     marks = found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
     return hash_as_of(path, marks)
@@ -77,6 +77,6 @@ def known_hash(path: Path) -> str:
 
 @cache
 def hash_as_of(path: Path, marks: tuple[int, ...]) -> str:
-    """Return the SHA-256 of a file as it was when its status was this."""
+    """Return the SHA-256 of a file of that status."""
     del marks
     return sha256_file(path)

@@ -64,7 +64,7 @@ LIMITS: Final = (
     "OPENBLAS_CORETYPE",
     "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
 )
-"""Variables by which libraries use less, or other arithmetic, than the machine can."""
+"""Variables by which libraries use less, or other arithmetic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Inputs:
     pool: tuple[Question, ...]
     tests: tuple[TestSet, ...]
     hashes: Mapping[str, str]
-    """SHA-256 of what every file asks, by `pool` and by the test sets' names."""
+    """SHA-256 of what every file asks, by the name of its set."""
     sources: Mapping[str, str] = field(default_factory=dict)
     """File or dataset of each, by the same names."""
 
@@ -156,7 +156,7 @@ def read_pool(
     name: str = POOL,
     warn: Callable[[str], None] = ignore,
 ) -> QuestionFile:
-    """Read the questions of a file, and nothing of the answers it may have."""
+    """Read the questions of a file, and none of its answers."""
     found = read_questions(
         source,
         allow_download=config.model.allow_download,
@@ -170,7 +170,7 @@ def read_pool(
 
 
 def check_size(pool: str, size: int, num_demonstrations: int) -> None:
-    """Refuse a pool too small for the demonstrations, before any work is done."""
+    """Refuse a pool too small for the demonstrations."""
     if size <= num_demonstrations:
         raise DataError(
             f"contexts.num_demonstrations is {num_demonstrations}, but {pool} holds "
@@ -185,7 +185,7 @@ def read_tests(
     config: Config,
     warn: Callable[[str], None] = ignore,
 ) -> tuple[TestSet, ...]:
-    """Read the test sets; each question must have an answer that can be read."""
+    """Read the test sets, whose answers must all be readable."""
     sets = []
     for name, source in tests.items():
         found = read_questions(
@@ -204,12 +204,12 @@ def read_tests(
 
 
 def name_in_domain(tests: Mapping[str, str], config: Config) -> Config:
-    """Return the settings with the in-domain test set named, the first by default."""
+    """Return the settings with the in-domain set named, by default the first."""
     return config.changed(evaluation={"in_domain": in_domain_name(tests, config)})
 
 
 def in_domain_name(tests: Mapping[str, str], config: Config) -> str:
-    """Return the name of the test set of the pool's own domain; empty without any."""
+    """Return the name of the pool's own test set; empty without any."""
     check_names(tests)
     chosen = config.evaluation.in_domain or next(iter(tests), "")
     if chosen and chosen not in tests:
@@ -232,7 +232,7 @@ def check_names(tests: Mapping[str, str]) -> None:
 
 
 def questions_hash(questions: tuple[Question, ...]) -> str:
-    """Return a hash of what is asked, in order; answers are no part of it."""
+    """Return a hash of what is asked, in order; without answers."""
     digest = hashlib.sha256()
     for question in questions:
         asked: tuple[object, ...] = question.id, question.messages, question.choices
@@ -266,12 +266,12 @@ def run_settings(config: Config) -> dict[str, Any]:
 
 
 def settings_in(directory: RunDirectory, config: Config) -> dict[str, Any]:
-    """Return the same as a run directory keeps them, maybe an earlier version's."""
+    """Return the same as a run directory of any version keeps them."""
     return as_begun(run_settings(config), directory.manifest.settings)
 
 
 def environment(model: ModelConfig) -> dict[str, str]:
-    """Return what, besides versions, may change the last bits of a result, or more."""
+    """Return what, besides versions, may change the last bits, or more."""
     able = processor_features()
     vectors = [n for n in sorted(able) if able[n] is True and VECTORS.match(n)]
     limits = [f"{name}={os.environ[name]}" for name in LIMITS if name in os.environ]
@@ -287,7 +287,7 @@ def environment(model: ModelConfig) -> dict[str, str]:
 
 
 def gpu_environment() -> dict[str, str]:
-    """Return the same of the GPU, if there is one: a driver compiles for it too."""
+    """Return the same of a GPU, if there is one; a driver compiles for it too."""
     if not torch.cuda.is_available():
         return {}
     driver = ""

@@ -30,7 +30,7 @@ class Machines(Workers, Trainer, Protocol):
     """Workers that also load the models which they work with."""
 
     on_others: Callable[[Sequence[str]], None]
-    """Told what is otherwise where a worker works, as ``threads 2 -> 1``."""
+    """Told what is otherwise where a worker works: ``threads 2 -> 1``."""
 
     def load(
         self,
@@ -57,7 +57,7 @@ class Machines(Workers, Trainer, Protocol):
 
 
 class ThisMachine(Here):
-    """This process, and those that were started with it to train."""
+    """This process, and those that train with it."""
 
     on_others: Callable[[Sequence[str]], None] = ignore
     environment: Mapping[str, str] = MappingProxyType({})
@@ -106,7 +106,7 @@ def load_again(
 
 @dataclass(frozen=True, slots=True)
 class SentNotes:
-    """Notes as a worker has them: what was known when it got them, and a way home."""
+    """Notes as a worker has them: those known when it got them, and a way home."""
 
     number: int
     """Of the chunk."""
@@ -133,7 +133,7 @@ class KeptNotes:
     def with_notes(
         self, chunks: Iterable[tuple[int, Sequence[Any]]]
     ) -> Iterator[tuple[int, Sequence[Any]]]:
-        """Put notes before the items, which hold what is known when they are sent."""
+        """Put notes, of what is known by then, before the items."""
         for number, chunk in chunks:
             self._open[number] = journal = self._journal(number)
             yield (
@@ -142,7 +142,7 @@ class KeptNotes:
             )
 
     def take(self) -> None:
-        """Keep what has arrived; of a chunk that is done nothing is kept."""
+        """Keep what has arrived for chunks that are not done."""
         for number, key, value in self._mailbox.take():
             if number in self._open:
                 self._open[number].add(key, value)

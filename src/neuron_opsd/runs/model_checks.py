@@ -21,7 +21,7 @@ from neuron_opsd.runs.inputs import POOL, Inputs, read_pool
 from neuron_opsd.stages.rollouts import PromptedQuestion, ask, choice_tokens
 
 CHUNK: Final = 256
-"""Questions that are written by the template and read by the tokenizer at once."""
+"""Questions that are rendered and encoded at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ def encoded(
 def token_problem(
     model: Tokenizer, asked: PromptedQuestion, prompt: TokenIds, config: Config
 ) -> str:
-    """Say what is wrong with the tokens of a question or of its choices."""
+    """Say what is wrong with the tokens of a question or its choices."""
     try:
         answers = choice_tokens(model, asked) if asked.written else []
     except DataError as error:
@@ -153,7 +153,7 @@ def token_problem(
 
 
 def length_problem(model: Tokenizer, who: str, length: int, longest: int) -> str:
-    """Say that a prompt and its longest answer are too long, if they are."""
+    """Say that a prompt and its longest answer are too long."""
     if length + longest <= model.facts.max_positions:
         return ""
     return (
@@ -164,7 +164,7 @@ def length_problem(model: Tokenizer, who: str, length: int, longest: int) -> str
 
 
 def unknown_problem(model: Tokenizer, who: str, texts: Sequence[TokenIds]) -> str:
-    """Say for which token a model has no weights, as some tokenizers have such."""
+    """Name a token that the model has no weights for."""
     last = max(max(text, default=0) for text in texts)
     if last < model.facts.vocab_size:
         return ""
@@ -222,7 +222,7 @@ def check_shown(
 def joined(
     sets: Mapping[str, Sequence[Question]],
 ) -> Iterator[tuple[str, Question, Question]]:
-    """Yield a question of each kind with one of each kind of the pool's before it."""
+    """Yield a question of each kind after one of each kind of the pool's."""
     shown = {roles(question): question for question in sets[POOL]}
     for name, questions in sets.items():
         asked = {roles(question): question for question in reversed(questions)}
@@ -237,7 +237,7 @@ def roles(question: Question) -> tuple[str, ...]:
 
 
 def letters_problem(question: Question, config: Config) -> str:
-    """Say that there are more choices than letters, where the prompt lists letters."""
+    """Say that there are more choices than letters to list them by."""
     many = len(question.choices)
     if config.prompts.list_choices != "letters" or many <= len(LETTERS):
         return ""

@@ -54,13 +54,13 @@ OWN = ("selection", "contexts", "teacher_check")
 
 @dataclass(frozen=True, slots=True)
 class PoolOutputs:
-    """What the outputs made of a pool are called in a run directory."""
+    """What outputs made of a pool are called in a run directory."""
 
     folder: str = ""
     """Where selection, contexts and the teacher's check go, below the run directory;
     empty for the run directory itself. Rollouts are shared."""
     neurons: str = "neurons"
-    """Of the neuron sets, shared by all that asks for the same."""
+    """Of the neuron sets, shared by all that ask for the same."""
     changed: str = ""
     """Ends the names of what else is read off neurons, where that is not done by the
     settings that are shared."""
@@ -74,7 +74,7 @@ class PoolOutputs:
         return self.of(MADE)
 
     def of(self, names: Sequence[str]) -> list[str]:
-        """Return what outputs are called that have other names for `prepare`."""
+        """Return the names of outputs, given those in `prepare`."""
         own = {name: inside(self.folder, name) for name in OWN}
         own |= {n: f"{n}{self.changed}" for n in (QUESTION_NEURONS, MEDOIDS_NAME)}
         own["neurons"] = self.neurons
@@ -144,7 +144,7 @@ def prepare_run(
 def count_pool_tokens(
     run: RunContext, model: Tokenizer, prepared: Prepared, outputs: PoolOutputs
 ) -> None:
-    """Keep how many tokens were read and written to answer a pool and to capture."""
+    """Keep how many tokens answering a pool and capturing took."""
     asked = ask(list(prepared.library.questions.values()), run.config)
     prompts = prompt_tokens(model, asked)
     run.count_tokens(ROLLOUTS_NAME, prompts + written_tokens(prepared.rollouts))
@@ -161,7 +161,7 @@ def count_pool_tokens(
 
 
 def prompt_tokens(model: Tokenizer, asked: Sequence[PromptedQuestion]) -> int:
-    """Return the tokens of prompts, which are written and read many at once."""
+    """Return how many tokens prompts have, encoded many at once."""
     return sum(
         len(ids)
         for some in InChunks(asked, CHUNK)
@@ -239,7 +239,7 @@ def check(
 def compare_teacher(
     run: RunContext, model: Answerer, prepared: Prepared
 ) -> TeacherCheck:
-    """Compare student and teacher on the first of the selected questions."""
+    """Compare student and teacher on the first selected questions."""
     config, library = run.config, prepared.library
     some = prepared.contexts[: config.teacher_check.num_questions]
     ids = {context.question_id for context in some}

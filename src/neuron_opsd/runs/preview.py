@@ -26,12 +26,12 @@ from neuron_opsd.storage.stored_rollouts import in_full
 
 KEEPING_ALL: Final = next(n for n, one in SELECTION_RULES.items() if one.keeps_all)
 NUM_NEIGHBOURS = 64
-"""Questions of the pool, the previewed one among them, that a preview asks."""
+"""Questions that a preview asks, the previewed one among them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What student and teacher see of one question, and where the loss acts."""
+    """What student and teacher see of a question, and where the loss acts."""
 
     question_id: str
     student_prompt: str
@@ -78,7 +78,7 @@ def preview(
 
 
 def hastened(config: Config) -> Config:
-    """Return settings that ask no question for what a preview does not show."""
+    """Return settings that ask nothing for what a preview does not show."""
     if config.contexts.source == "pool":
         config = config.changed(selection={"rule": KEEPING_ALL})
     contexts = SHOWN_ANSWERS[config.contexts.answer].reads_samples
@@ -131,5 +131,5 @@ def show(
 
 
 def token_text(model: Tokenizer, token: int) -> str:
-    """Return one token's text, control tokens and line breaks made visible."""
+    """Return a token's text, control tokens and line breaks visible."""
     return repr(model.token_text(token))[1:-1]

@@ -54,7 +54,7 @@ END: Final = "end"
 SPLITTING: Final = tuple(
     f"ACCELERATE_USE_{name}" for name in ("FSDP", "DEEPSPEED", "MEGATRON_LM")
 )
-"""Variables by which `accelerate launch` asks libraries to split a model's weights."""
+"""Variables of `accelerate launch` that ask to split a model's weights."""
 NEXT: Final = "next"
 """What ranks tell each other before a step; rank 0 says whether it is taken."""
 
@@ -84,7 +84,7 @@ class LedCourse(LocalCourse):
 
 
 class Leader:
-    """Where trainings take their steps if this process is rank 0 of several."""
+    """Where trainings take their steps in rank 0 of several."""
 
     def __init__(self, group: ProcessGroup) -> None:
         self.group = group
@@ -114,7 +114,7 @@ class Leader:
 
 
 def follow(group: ProcessGroup) -> None:
-    """Take part in whatever rank 0 trains, until it says that this is all."""
+    """Take part in what rank 0 trains, until it says that this is all."""
     while (text := group.hear_first()) != END:
         with taking_steps(), unless_lost():
             follow_course(read_order(text), group)
@@ -122,7 +122,7 @@ def follow(group: ProcessGroup) -> None:
 
 @contextmanager
 def taking_steps() -> Iterator[None]:
-    """Let a signal wait for the end of a step; before and after it ends at once."""
+    """Let a signal wait for the end of a step; else it ends at once."""
     STOPPING.has_begun = True
     with STOPPING.after_the_step():
         yield
@@ -131,7 +131,7 @@ def taking_steps() -> Iterator[None]:
 
 @contextmanager
 def unless_lost() -> Iterator[None]:
-    """Pass over an error that rank 0 raises as well, and tells the user of."""
+    """Pass over an error that rank 0 raises as well."""
     try:
         yield
     except LostRankError:
@@ -182,7 +182,7 @@ def begin(order: Order, load: Callable[[], LanguageModel], ranks: Ranks) -> Lear
 
 
 def share_start(course: LocalCourse, earlier: Earlier) -> Earlier:
-    """Put every rank where rank 0 is; return what is known of the steps before."""
+    """Put every rank where rank 0 is; return what is known of earlier steps."""
     ranks = course.ranks
     known: dict[str, Any] = {
         "steps": earlier.num_steps,
@@ -213,7 +213,7 @@ def copy_state(course: LocalCourse) -> None:
 
 
 def empty(dtype: str, shape: Sequence[int]) -> Tensor:
-    """Return a tensor to be filled, of a type as torch prints it."""
+    """Return a tensor to be filled, of a type as printed."""
     kind: torch.dtype = getattr(torch, dtype.removeprefix("torch."))
     return torch.empty(list(shape), dtype=kind)
 
@@ -247,14 +247,14 @@ def refuse_unsupported(config: Config) -> None:
 
 
 def together(config: Config) -> AbstractContextManager[ProcessGroup]:
-    """Join the processes that were started with this one, if settings allow it."""
+    """Join the processes that were started with this one."""
     refuse_unsupported(config)
     return joined(device_of(config.model), config.cluster.step_timeout)
 
 
 @contextmanager
 def led(config: Config) -> Iterator[Trainer]:
-    """Give a place for trainings: this process, or all that were started with it."""
+    """Give where to train: this process, or all started with it."""
     rank = launched_rank()
     if rank is None:
         yield HERE

@@ -52,10 +52,10 @@ class ReadAnswer:
 
     id: str
     answer: str | None
-    """The choice's text, or the answer as normalised; `None` where there is none."""
+    """The choice's text, or the normalised answer; `None` for none."""
     why: str
     same: bool | None
-    """Whether it is the gold answer; `None` where there is no gold answer."""
+    """Whether it is the gold answer; `None` without one."""
 
 
 def read_answers(path: Path, config: Config) -> tuple[ReadAnswer, ...]:
@@ -99,7 +99,7 @@ def read_answers(path: Path, config: Config) -> tuple[ReadAnswer, ...]:
 
 
 def judged(written: Written, config: ModelConfig, reader: Reader) -> ReadAnswer:
-    """Read one completion and compare its answer with the gold one, if there is one."""
+    """Read one completion and compare its answer with any gold one."""
     marks = all_marks(config.reasoning_start, config.reasoning_end)
     final = final_part(written.completion, opened=written.thinking_opened, marks=marks)
     reading = reader.read(final, written.question, finished=written.finished)
@@ -158,7 +158,7 @@ def parse(row: FileRow, default_id: str, reader: str) -> Written:
 
 
 def check_names(values: Values) -> None:
-    """Refuse a column whose name is nearly that of one that is read."""
+    """Refuse a column that is nearly named like one that is read."""
     for name in values:
         near = get_close_matches(name.strip().lower(), COLUMNS, n=1, cutoff=0.85)
         if name not in COLUMNS and near and near[0] not in values:
@@ -168,7 +168,7 @@ def check_names(values: Values) -> None:
 
 
 def plain_text(values: Values, name: str) -> str | None:
-    """Return a text, or a number as it is written; `None` where there is none."""
+    """Return a text, or a number as written; `None` for none."""
     value = values.get(name)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)

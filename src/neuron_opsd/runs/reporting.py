@@ -147,7 +147,7 @@ def build_report(  # noqa: PLR0913 - it gathers what all stages made
 def other_warnings(
     run: RunContext, teacher_check: TeacherCheck | None
 ) -> tuple[str, ...]:
-    """Return what the run warned of, without the findings of the teacher's check."""
+    """Return the run's warnings without the findings of the teacher's check."""
     known = () if teacher_check is None else teacher_check.findings
     found = [w for w in run.directory.warnings if w not in known]
     if elsewhere := known_changes(run.directory.manifest):
@@ -156,13 +156,13 @@ def other_warnings(
 
 
 def title_of(tests: Sequence[TestSet], method: str) -> str:
-    """Name the run by its method and the domain it was trained for."""
+    """Name the run by its method and its domain."""
     names = [f" on {test.name}" for test in tests if test.in_domain]
     return f"{'Neuron-OPSD' if method == OURS else method}{''.join(names)}"
 
 
 def public_name(model: str) -> str:
-    """Return what pages call a model: of a path only the folder's name."""
+    """Return what pages call a model: of a path the folder's name."""
     path = Path(model)
     return path.name if path.is_absolute() else model
 
@@ -181,7 +181,7 @@ def model_summary(facts: ModelFacts) -> ModelSummary:
 
 
 def stage_costs(run: RunContext) -> tuple[StageCost, ...]:
-    """Return time and tokens of every stage that the manifest lists."""
+    """Return time and tokens of every stage."""
     tokens = run.directory.manifest.facts.get("tokens", {})
     seconds = {
         name: output.seconds
@@ -229,7 +229,7 @@ def finish(
 def keep_scores(
     run: RunDirectory, findings: Findings, made_from: Sequence[str]
 ) -> None:
-    """Write what every model scored on every test question, unless that is current."""
+    """Write what each model scored on each question, unless current."""
     if run.integrity.is_current(SCORES, SCORES, made_from):
         return
     models = {"before": findings.before, "after": findings.after, **findings.controls}
@@ -238,7 +238,7 @@ def keep_scores(
 
 
 def base_of(adapter: Path) -> str:
-    """Return what an adapter says it was trained on; nothing for a whole model."""
+    """Return what an adapter was trained on; empty for a whole model."""
     settings = json_codec(ADAPTER_SETTINGS)
     path = adapter / settings.file_name
     if not path.is_file():
@@ -293,7 +293,7 @@ def check_report(run: Path, manifest: Manifest, warn: Callable[[str], None]) -> 
 
 
 def list_page(run: Path) -> None:
-    """Put the page's hash into the manifest where another version wrote another."""
+    """List the page's hash where another version wrote another page."""
     name = PAGE.file_name
     known = read_manifest(run).outputs.get(name)
     if known is not None and not integrity.fault_of(run, known):

@@ -24,7 +24,7 @@ from neuron_opsd.models.load import check_engine, check_quantization
 from neuron_opsd.models.roles import ModelFacts
 
 SOURCE: Final = "source"
-"""The value of `preset` that takes what a method's source trains with."""
+"""Value of `preset` that takes what a method's source trains with."""
 
 NOTHING: Final[Table] = {}
 ONE_GIVEN: Final[Table] = {"contexts": {"num_demonstrations": 1}}
@@ -133,7 +133,7 @@ def for_model(
 
 
 def refuse_medoids(config: Config, facts: ModelFacts) -> None:
-    """Refuse to show answers by their neurons where none can be read."""
+    """Refuse to show answers by neurons that cannot be read."""
     if facts.why_no_neurons and needs_medoids(config):
         others = [n for n, one in SHOWN_ANSWERS.items() if not one.reads_all_neurons]
         raise ConfigError(
@@ -169,7 +169,7 @@ def reading_none(rules: Mapping[str, ContextRule | SelectionRule]) -> str:
 
 
 def replaced_text(config: Config, resolved: Config) -> str:
-    """Say what `for_model` put in place of what reads neurons; empty for nothing."""
+    """Say what `for_model` put in place of what reads neurons."""
     changed = tables.differences(config, resolved)
     if not changed:
         return ""
@@ -181,7 +181,7 @@ def replaced_text(config: Config, resolved: Config) -> str:
 
 
 def method_remarks(config: Config, resolved: Config) -> list[str]:
-    """Say what a user should know of the settings that a run's method trains with."""
+    """Say what a user should know of a method's settings."""
     method, found = METHODS[config.method], tables.flatten(config)
     own = tables.flatten_table(method.settings)
     remarks = [

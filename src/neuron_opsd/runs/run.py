@@ -64,7 +64,7 @@ class Request:
     command: str = ""
     """How the run was called, for the report."""
     model: str = ""
-    """What report and card call the model; its own name where empty."""
+    """What report and card call the model; else its own name."""
 
 
 def run(request: Request, config: Config, progress: Progress) -> ReportData:

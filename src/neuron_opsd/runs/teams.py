@@ -42,7 +42,7 @@ from neuron_opsd.stages.training import Earlier
 from neuron_opsd.storage.manifest import place_text
 
 PART: Final = 64 << 20
-"""Bytes of a state that are on their way at once; after full tuning it has billions."""
+"""Bytes of a state that are sent at once; after full tuning it has billions."""
 
 
 def in_parts(state: Mapping[str, Tensor], num_bytes: int) -> list[dict[str, Tensor]]:
@@ -107,7 +107,7 @@ class TeamCourse:
 
 @contextmanager
 def team_course(team: Team, job: Job, tokens: int) -> Iterator[Course]:
-    """Begin a training in workers; `tokens` is what passes may hold to begin with."""
+    """Begin a training in workers, whose passes may hold so many `tokens`."""
     refuse_unsupported(job.config)
     known = model_fingerprint(job.config.model)
     place = {"name": place_text(job.config.model.name)}
@@ -120,7 +120,7 @@ def team_course(team: Team, job: Job, tokens: int) -> Iterator[Course]:
 
 
 def work(line: Line, text: str) -> None:
-    """Do what each worker of a team does: the first answers, the others follow it."""
+    """Be a worker of a team: the first answers, the others follow it."""
     order = read_order(text)
     torch.set_num_threads(order.threads)
     patience = timedelta(seconds=order.job.config.cluster.step_timeout)
@@ -133,7 +133,7 @@ def work(line: Line, text: str) -> None:
 
 
 def answer_all(line: Line, order: Order, group: ProcessGroup) -> None:
-    """Answer what is asked for until nothing is, in the first worker."""
+    """Answer, in the first worker, until nothing is asked."""
     desk: Desk | None = None
     while (asked := line.hear())[0] != END:
         what, data = asked
@@ -147,7 +147,7 @@ def answer_all(line: Line, order: Order, group: ProcessGroup) -> None:
 
 
 def plain(error: NeuronOpsdError) -> NeuronOpsdError:
-    """Return an error of which nothing is lost on the way to another process."""
+    """Return an error that reaches another process whole."""
     again = error.exit_status == TryAgainError.exit_status
     return (TryAgainError if again else TrainingError)(str(error))
 
@@ -161,7 +161,7 @@ class Desk:
 
         self.course = LedCourse(order.job, begin(order, made, group), group)
         self.notes: list[tuple[list[dict[str, int]], str]] = []
-        """Splits that were found since the last step, and what was said."""
+        """Splits found since the last step, and what was said."""
         self.steps: Iterator[StepMetrics] = iter(())
         self.parts: list[dict[str, Tensor]] = []
         """Of a state that is on its way."""
@@ -190,7 +190,7 @@ class Desk:
         self.steps = self.course.take(Earlier(num_steps, num_skipped, splits))
 
     def step(self) -> tuple[dict[str, Any], list[tuple[list[dict[str, int]], str]]]:
-        """Take a step; return its metrics, and the splits that were found in it."""
+        """Take a step; return its metrics and the splits found in it."""
         entry = asdict(next(self.steps))
         notes, self.notes = self.notes, []
         return entry, notes
@@ -201,12 +201,12 @@ class Desk:
         self.course.load_state(dict(ChainMap(*parts)))
 
     def state(self, num_bytes: int) -> int:
-        """Cut all that a checkpoint must hold into parts; return how many there are."""
+        """Cut a checkpoint's state into parts; return how many."""
         self.parts = in_parts(self.course.state(), num_bytes)
         return len(self.parts)
 
     def adapter(self, num_bytes: int) -> None:
-        """Begin to give the files of what training made, in pieces."""
+        """Begin to give the adapter's files in pieces."""
         self.pieces = self.read(num_bytes)
 
     def read(self, num_bytes: int) -> Iterator[tuple[str, bytes]]:

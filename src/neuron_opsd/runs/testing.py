@@ -94,7 +94,7 @@ def answer_test(
     asked: Sequence[PromptedQuestion],
     made_from: Sequence[str] = (),
 ) -> TestResult:
-    """Answer one test set, its questions put as `asked`, and score the answers."""
+    """Answer one test set, put as `asked`, and score the answers."""
     rollouts = sample_test(run.work, model, test.name, label, asked, made_from)
     tokens = prompt_tokens(model, asked) + written_tokens(rollouts)
     run.count_tokens(rollouts_name(test.name, label), tokens)
@@ -130,7 +130,7 @@ def sample_test(
 def scored(
     work: Workspace, test: TestSet, label: str, rollouts: Sequence[Rollout]
 ) -> TestResult:
-    """Settle which answers to a test set are equal, and compare them with gold."""
+    """Settle which answers are equal, and compare them with gold."""
     verdicts = settle_test(work, test, label, rollouts)
     readers, told = test_readers(test, work.config), summaries_of(rollouts)
     scores = score_rollouts(test.questions, told, test.gold, readers)
@@ -141,7 +141,7 @@ def scored(
 def settle_test(
     work: Workspace, test: TestSet, label: str, rollouts: Sequence[Rollout]
 ) -> tuple[Verdict, ...]:
-    """Settle which answers to a test set equal each other and the gold ones."""
+    """Settle which answers equal each other and the gold ones."""
     readers, sampled = test_readers(test, work.config), grouped(work.config, rollouts)
 
     def judge(chunk: Sequence[Question]) -> None:
@@ -157,23 +157,23 @@ def test_readers(test: TestSet, config: Config) -> dict[str, Reader]:
 
 
 def compared(test: str, label: str) -> list[str]:
-    """Return the names of a model's answers to a test set, and of what equals what."""
+    """Return the names of a model's answers to a test, and of their verdicts."""
     name = rollouts_name(test, label)
     return [name, verdicts_name(name)]
 
 
 def rollouts_name(test: str, label: str) -> str:
-    """Return the name of a model's answers to a test set; a run labels its models."""
+    """Return the name of a model's answers to a test set."""
     return f"tests/{test}/{label}" if label else test
 
 
 def test_folder(test: str) -> str:
-    """Return where what is made of a test set goes, ending with a slash."""
+    """Return the folder of a test set, ending with a slash."""
     return f"tests/{test}/"
 
 
 def neurons_name(test: str) -> str:
-    """Return the name of the neurons of the untrained model's answers to a test set."""
+    """Return the name of the neurons of the untrained model's answers."""
     return f"{test_folder(test)}neurons"
 
 
@@ -228,7 +228,7 @@ def test_signals(run: RunContext, model: LanguageModel, test: TestSet) -> Known:
 def medoid_votes(
     run: RunContext, model: LanguageModel, test: TestSet, rollouts: Sequence[Rollout]
 ) -> Mapping[str, Vote]:
-    """Return the votes of a test set's answers, with their medoids where wanted."""
+    """Return votes on a test set's answers, with medoids where wanted."""
     votes = tally_votes(summaries_of(rollouts), test_readers(test, run.config))
     own = f"{test_folder(test.name)}{MEDOIDS_NAME}"
     names = MedoidNames(rollouts_name(test.name, BEFORE), own)

@@ -191,7 +191,7 @@ def run_steps(
 
 
 def add_seconds(run: RunContext, name: str, start: float) -> float:
-    """Count the time since `start` towards a training; return what time it is now."""
+    """Count the time since `start` towards a training; return the time."""
     now = perf_counter()
     before = run.directory.manifest.facts.get("seconds", {}).get(name, 0.0)
     run.directory.note("seconds", {name: round(before + now - start, 3)})
@@ -199,7 +199,7 @@ def add_seconds(run: RunContext, name: str, start: float) -> float:
 
 
 def trained_model(run: RunContext, base: LanguageModel, folder: str) -> LanguageModel:
-    """Return the base model with the adapter in a folder of the run directory."""
+    """Return the base model with an adapter of the run."""
     adapter, machines = run.path(folder), run.machines
     model = load_again(run.directory, run.config, adapter, machines=machines, base=base)
     keep_room(run, model)
@@ -237,7 +237,7 @@ def sources_of(
 
 
 def trained_by(run: RunContext) -> dict[str, Any]:
-    """Return the settings, less the model's place: its hash is one of the inputs."""
+    """Return the settings without the model's place, which its hash stands for."""
     settings = settings_in(run.directory, run.config)
     return {name: value for name, value in settings.items() if name != "model.name"}
 

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def training_name(work: str) -> str:
-    """Return what the verdicts of a training in some folder are called."""
+    """Return what the verdicts of a training are called."""
     return f"{work}/verdicts"
 
 
@@ -75,7 +75,7 @@ def noted(
 
 
 def warn_as_kept(run: RunContext, source: str, name: str) -> None:
-    """Warn of what could not be settled when an output was made, if that is known."""
+    """Warn of what could not be settled when an output was made."""
     output = run.directory.manifest.outputs.get(name)
     if output is None:
         return

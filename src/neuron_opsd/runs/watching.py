@@ -62,7 +62,7 @@ class StepWatch:
 
     @property
     def stops(self) -> bool:
-        """Whether a sign was seen and the settings say to stop then."""
+        """Whether a sign was seen and the settings say to stop."""
         return self.run.config.guard.on_collapse == "stop" and bool(self.guard.seen)
 
     def check(self) -> None:
@@ -79,7 +79,7 @@ class StepWatch:
 
 
 def spike_text(entry: StepMetrics) -> str:
-    """Say in one line what stands out of a step and what to do."""
+    """Say what stands out of a step and what to do."""
     what, value = "loss", entry.loss
     if entry.reward is not None:
         what, value = "gradient's norm", entry.grad_norm
@@ -91,7 +91,7 @@ def spike_text(entry: StepMetrics) -> str:
 
 
 def gap_text(step: int, gap: float) -> str:
-    """Say in one line that rollouts come from another distribution."""
+    """Say that rollouts come from another distribution."""
     return (
         f"step {step}: the engine's log-probabilities are {gap:.3f} nats a token from "
         f"the trainer's, above {GAP_WARNED}; importance weights make up for some of "
@@ -100,7 +100,7 @@ def gap_text(step: int, gap: float) -> str:
 
 
 def skipped_last(metrics: Sequence[StepMetrics]) -> int:
-    """Return how many steps were skipped one after the other at the end."""
+    """Return how many steps were skipped at the end."""
     count = 0
     for entry in reversed(metrics):
         if not entry.skipped:
@@ -110,7 +110,7 @@ def skipped_last(metrics: Sequence[StepMetrics]) -> int:
 
 
 def collapse_text(sign: Collapse) -> str:
-    """Say in one line what a sign of collapse is and what to do."""
+    """Say what a sign of collapse is and what to do."""
     return (
         f"{sign_text(sign)}; fewer steps or a lower distill.learning_rate may help, "
         "and guard.keep=best ends with the best step"
@@ -118,7 +118,7 @@ def collapse_text(sign: Collapse) -> str:
 
 
 def sign_text(sign: Collapse) -> str:
-    """Say what a sign of collapse is, and when it was first seen."""
+    """Say what a sign of collapse is, and when it was seen."""
     return f"step {sign.step}: {sign.sign} ({sign.value:.3g}, limit {sign.limit:.3g})"
 
 
@@ -133,7 +133,7 @@ def tell_steps(
     metrics: Sequence[StepMetrics],
     events: Mapping[int, Sequence[str]],
 ) -> None:
-    """Tell what steps measured, and what was warned of at each."""
+    """Tell what steps measured, and what was warned of."""
     for entry in metrics:
         said = events.get(entry.step, ())
         run.log_metrics(training.name, entry.step, numbers_of(entry), said)
@@ -154,7 +154,7 @@ def tell_results(run: RunContext, training: str, models: Mapping[str, Results]) 
 
 
 def tell_again(run: RunContext, training: Training, after: Results) -> None:
-    """Tell all of a training that has ended, in this process or an earlier one."""
+    """Tell all of a training that has ended."""
     tell_settings(run, training)
     tell_steps(run, training, read_metrics(run.path(training.work)), {})
     tell_results(run, training.name, {"after": after})

@@ -23,8 +23,8 @@ M = TypeVar("M")
 Item = TypeVar("Item")
 
 Remember: TypeAlias = Callable[[M, Notes], M]
-"""Gives a model that asks nothing twice that is noted; one that another process can
-import."""
+"""Gives a model that asks nothing again that is noted; another process must be able to
+import it."""
 
 
 def ignore(news: object) -> None:
@@ -107,7 +107,7 @@ HERE: Final = Here()
 
 @dataclass(frozen=True, slots=True)
 class Task(Generic[M, Item, R]):
-    """What makes a chunk's results from its items, whatever came before it."""
+    """What makes a chunk's results, whatever came before it."""
 
     model: M
     function: Callable[[M, Sequence[Item]], Sequence[R]]
@@ -120,7 +120,7 @@ class Task(Generic[M, Item, R]):
         chunks: Iterable[tuple[int, Sequence[Item]]],
         journal: Callable[[int], Journal] | None = None,
     ) -> Iterator[tuple[int, Sequence[R]]]:
-        """Yield the results of numbered chunks as they are done, in any order."""
+        """Yield the results of numbered chunks, in any order."""
         keeping = None
         if journal is not None and self.remember is not None:
             keeping = Keeping(self.remember, journal)
@@ -139,7 +139,7 @@ class Employed(Generic[M]):
         function: Callable[[M, Sequence[Item]], Sequence[R]],
         chunks: Sequence[Sequence[Item]],
     ) -> list[Sequence[R]]:
-        """Return the results of chunks in their order; nothing of it is kept."""
+        """Return the results of chunks in order, which are not kept."""
         found = dict(self.workers.map(self.model, function, enumerate(chunks)))
         return [found[number] for number in range(len(chunks))]
 
@@ -173,7 +173,7 @@ class Cache(Protocol):
 
 
 class Memory:
-    """A cache that keeps nothing: it computes what is asked for, in this process."""
+    """A cache that keeps nothing and computes in this process."""
 
     def once(
         self, name: str, codec: object, compute: Callable[[], T], **made_from: object

@@ -45,7 +45,7 @@ def suffix_of(file_name: str) -> str:
 
 
 def clear_chunks(folder: Path, file_name: str) -> None:
-    """Delete the chunks of an output, and their folder where nothing else is in it."""
+    """Delete the chunks of an output, and their folder if empty."""
     if folder.is_symlink() or not folder.is_dir():
         remove(folder)
         return
@@ -87,7 +87,7 @@ class Chunks(Generic[R]):
             write_atomic(path, wanted)
 
     def has(self, number: int) -> bool:
-        """Say whether a chunk was kept; warn of one that was damaged since."""
+        """Say whether a chunk was kept; warn of a damaged one."""
         if self.seconds(number) is not None:
             return True
         path = self.path(number)
@@ -133,7 +133,7 @@ class Chunks(Generic[R]):
 
 
 class Joined(Sequence[R]):
-    """The results of chunks that are kept; memory holds those of one at a time."""
+    """The results of kept chunks; memory holds one chunk at a time."""
 
     def __init__(self, chunks: Chunks[R], numbers: range) -> None:
         self._chunks = chunks

@@ -48,7 +48,7 @@ NEURON_SCHEMA = pa.schema(
 STATE_SCHEMA = pa.schema({"question_id": pa.string(), "values": pa.list_(pa.float32())})
 
 ROWS_PER_GROUP = 4096
-"""Records that are turned into a table at a time, which bounds memory."""
+"""Records that are turned into a table at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Codec(Generic[T]):
     """Reads it, with whatever the libraries raise."""
 
     def load(self, path: Path) -> T:
-        """Return the value of one of our own files, or raise why there is none."""
+        """Return the value of a file of ours, or raise why there is none."""
         try:
             with reading(path, MAKE_AGAIN):
                 return self.read(path)
@@ -71,12 +71,12 @@ class Codec(Generic[T]):
             raise stored_rollouts.damaged(path, fault_in(error)) from None
 
     def named(self, name: str) -> Codec[T]:
-        """Return the same codec for a file of another name, given without its end."""
+        """Return the codec for a file of another name, without its end."""
         return replace(self, file_name=name + Path(self.file_name).suffix)
 
 
 def json_codec(file_name: str) -> Codec[Any]:
-    """Return a codec for anything that JSON can hold; tuples come back as lists."""
+    """Return a codec for what JSON can hold; tuples become lists."""
     return Codec(file_name, save_json, load_json)
 
 
@@ -90,7 +90,7 @@ def text_codec(file_name: str) -> Codec[str]:
 
 
 def record_codec(file_name: str, kind: type[Record]) -> Codec[Record]:
-    """Return a codec for one record, a JSON object with the record's fields."""
+    """Return a codec for one record, a JSON object of its fields."""
     adapter = TypeAdapter(kind)
 
     def save(record: Record, path: Path) -> None:
@@ -103,7 +103,7 @@ def record_codec(file_name: str, kind: type[Record]) -> Codec[Record]:
 
 
 def records_codec(file_name: str, kind: type[Record]) -> Codec[Sequence[Record]]:
-    """Return a codec for many records, a JSON list with one record a line."""
+    """Return a codec for many records, a JSON list with one a line."""
     adapter = TypeAdapter(kind)
 
     def save(records: Sequence[Record], path: Path) -> None:
@@ -117,7 +117,7 @@ def records_codec(file_name: str, kind: type[Record]) -> Codec[Sequence[Record]]
 
 
 def write_listing(lines: Iterable[bytes], path: Path) -> None:
-    """Write records, each as JSON on a line of its own; a million fit one by one."""
+    """Write records as JSON, one a line, however many."""
 
     def fill(temporary: Path) -> None:
         with temporary.open("wb") as file:
@@ -130,7 +130,7 @@ def write_listing(lines: Iterable[bytes], path: Path) -> None:
 
 
 def read_listing(path: Path) -> Iterator[Any]:
-    """Yield the records of a file that `write_listing` wrote; equal texts are one."""
+    """Yield the records that `write_listing` wrote; equal texts are one."""
     known: dict[str, str] = {}
     with path.open("rb") as file:
         if next(file, b"").strip() != b"[":
@@ -145,7 +145,7 @@ def read_listing(path: Path) -> Iterator[Any]:
 
 
 def shared(value: Any, known: dict[str, str]) -> Any:
-    """Return a value whose texts are those that are known, where they are equal."""
+    """Return a value with known texts in the place of equal ones."""
     if isinstance(value, str):
         return known.setdefault(value, value)
     if isinstance(value, list):
@@ -166,7 +166,7 @@ def load_json(path: Path) -> Any:
 
 
 def without_nan(value: Any) -> Any:
-    """Return records and nested values with `None` for what JSON has no word for."""
+    """Return nested values with `None` for what is no JSON number."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if is_dataclass(value):
@@ -179,7 +179,7 @@ def without_nan(value: Any) -> Any:
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """Write a value as JSON text; numbers that are not finite as Python reads them."""
+    """Write a value as JSON; infinite numbers as Python reads them."""
     return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
@@ -189,7 +189,7 @@ def encode(text: str) -> bytes:
 
 
 def writable(text: str) -> str:
-    """Return the text with half surrogate pairs replaced by U+FFFD."""
+    """Return a text with half surrogate pairs replaced by U+FFFD."""
     # Going through UTF-16 also joins pairs that stand as two characters.
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
@@ -271,14 +271,14 @@ def list_items(column: pa.ListArray) -> list[NDArray[Any]]:
 
 
 def groups(records: Iterable[T], size: int | None = None) -> Iterator[Sequence[T]]:
-    """Cut records into runs of `size` or `ROWS_PER_GROUP`, the last one shorter."""
+    """Cut records into runs of `size` or `ROWS_PER_GROUP`."""
     remaining = iter(records)
     while group := list(islice(remaining, size or ROWS_PER_GROUP)):
         yield group
 
 
 def save_table(table: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path) -> None:
-    """Write batches of rows as a Parquet file with one row group each."""
+    """Write batches of rows as a Parquet file, a row group each."""
 
     def fill(temporary: Path) -> None:
         # Of a file of Python's, errors say what the disk said, unlike Arrow's own.
@@ -301,7 +301,7 @@ def table_codec(
     batch_of: Callable[[Sequence[Record]], pa.RecordBatch],
     records_in: Callable[[pa.RecordBatch], Iterator[Record]],
 ) -> Codec[Sequence[Record]]:
-    """Return a codec for many records, a Parquet file; arrays come back read-only."""
+    """Return a codec for many records, a Parquet file; arrays are read-only."""
 
     def save(records: Sequence[Record], path: Path) -> None:
         save_table(map(batch_of, groups(records)), schema, path)

@@ -27,7 +27,7 @@ PASSING: Final = {
     errno.ESTALE: "the network file system lost it",
     errno.ENOTCONN: "the file system is no longer connected",
 }
-"""What goes wrong for a while: the same command works once it is mended."""
+"""What goes wrong for a while: the same command works later."""
 
 LASTING: Final = {
     errno.EACCES: "permission is denied",
@@ -84,7 +84,7 @@ def writing_error(path: Path, needed: int | Path, error: OSError) -> NeuronOpsdE
 
 @contextmanager
 def reading(path: Path, advice: str = "") -> Iterator[None]:
-    """Turn errors of the disk into a `DataError` about a file that cannot be read."""
+    """Turn errors of the disk into a `DataError` about a file."""
     try:
         yield
     except OSError as error:
@@ -98,7 +98,7 @@ def reading(path: Path, advice: str = "") -> Iterator[None]:
 
 
 def read_plain(path: Path, advice: str = "") -> bytes:
-    """Return the bytes of a file; never waits, as a named pipe would make it."""
+    """Return the bytes of a plain file; never waits, as on a named pipe."""
     with reading(path, advice):
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
@@ -118,13 +118,13 @@ def size_text(needed: int | Path) -> str:
 
 
 def size_of(path: Path) -> int:
-    """Return the bytes of a file or of a folder's files, 0 where there is none."""
+    """Return the bytes of a file or of a folder's files."""
     files = [path] if path.is_file() else path.rglob("*")
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def readable_bytes(count: int) -> str:
-    """Write a number of bytes for people, for example ``12.3 MB``."""
+    """Write a number of bytes for people: ``12.3 MB``."""
     amount = float(count)
     for unit in UNITS[:-1]:
         if amount < 1000:

@@ -59,7 +59,7 @@ SUMMARY_COLUMNS: Final = (
 """Columns that a summary takes as they are."""
 
 REPEATED: Final = frozenset(("question_id", "answer"))
-"""Columns of texts that come again from row to row, and are held once a batch."""
+"""Columns of texts that recur, and are held once a batch."""
 
 
 class StoredRollouts(Sequence[Rollout]):
@@ -130,12 +130,12 @@ class StoredRollouts(Sequence[Rollout]):
 
 
 def summaries_of(rollouts: Iterable[Rollout]) -> Iterable[RolloutSummary]:
-    """Return what votes and measures need, without texts where a file keeps these."""
+    """Return what votes and measures need, from the file if there is one."""
     return rollouts.summaries() if isinstance(rollouts, StoredRollouts) else rollouts
 
 
 def in_full(whole: Sequence[Rollout], some: Iterable[RolloutSummary]) -> list[Rollout]:
-    """Return those of some rollouts, or summaries, with their texts and tokens."""
+    """Return some rollouts with their texts and tokens."""
     if not isinstance(whole, StoredRollouts):
         return [one for one in some if isinstance(one, Rollout)]
     return list(whole.at(one.row for one in some if isinstance(one, StoredSummary)))
@@ -145,7 +145,7 @@ class Held(Protocol[Given_co]):
     """Knows what was written to questions."""
 
     def completions(self, ids: Sequence[str]) -> Sequence[Given_co]:
-        """Return what was written to each of some questions, in full."""
+        """Return what was written to some questions, in full."""
 
 
 def rows_of(whole: Sequence[Rollout], rows: Iterable[int]) -> Iterator[Rollout]:
@@ -174,7 +174,7 @@ class Samples:
     """All sampled rollouts of each question, by their places alone."""
 
     def __init__(self, rollouts: Sequence[Rollout]) -> None:
-        """Find those of some rollouts, in whatever order these come."""
+        """Find those of rollouts in any order."""
         self._rollouts = rollouts
         self._rows: dict[str, array[int]] = {}
         for row, one in enumerate(summaries_of(rollouts)):
@@ -231,7 +231,7 @@ class Answered(Made[tuple[Item, Given]]):
 
 
 def summaries_in(batch: pa.RecordBatch, row: int) -> Iterator[StoredSummary]:
-    """Yield the summaries of some rows, the first of which is row `row` of the file."""
+    """Yield the summaries of some rows, from row `row` of the file on."""
     lengths = pc.list_value_length(batch.column("token_ids")).to_pylist()
     if "final_start" in batch.schema.names:
         closed = batch.column("final_start").is_valid().to_pylist()
@@ -246,7 +246,7 @@ def summaries_in(batch: pa.RecordBatch, row: int) -> Iterator[StoredSummary]:
 
 
 def plain_list(batch: pa.RecordBatch, name: str) -> list[Any]:
-    """Return a column as Python values, those that come again as one object."""
+    """Return a column as Python values, equal texts as one object."""
     column = batch.column(name)
     if name not in REPEATED:
         return list(column.to_pylist())
@@ -288,7 +288,7 @@ def rollout_of(row: Mapping[str, Any], known: dict[int, int]) -> Rollout:
 
 @contextmanager
 def opened_table(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
-    """Open a Parquet file that we wrote: the doorway of what Arrow raises over it."""
+    """Open a Parquet file of ours: the doorway of Arrow's errors."""
     try:
         with reading(path, MAKE_AGAIN), pq.ParquetFile(path) as file:
             check_columns(path, file.schema_arrow, schema)
@@ -310,5 +310,5 @@ def check_columns(path: Path, found: pa.Schema, wanted: pa.Schema) -> None:
 
 
 def damaged(path: Path, reason: str) -> DataError:
-    """Return what to raise over a file of ours that does not hold what it should."""
+    """Return what to raise over a damaged file of ours."""
     return DataError(f"{path} does not hold what it should: {reason}{MAKE_AGAIN}")

@@ -100,7 +100,7 @@ def hold_votes(
 def grouped(
     config: Config, rollouts: Sequence[Rollout]
 ) -> dict[str, list[RolloutSummary]]:
-    """Return sampled rollouts by question; none where nothing is to be settled."""
+    """Return sampled rollouts by question, if there is anything to settle."""
     return (
         sampled_rollouts(summaries_of(rollouts))
         if config.answers.may_leave_open
