@@ -1,9 +1,8 @@
 """What selection rules read of a pool besides its answers and neurons.
 
-Only what the rule of the settings reads is computed. A rule that reads the teacher has
-demonstrations chosen for the whole pool first; these, and what student and teacher then
-answer, are kept like everything that is expensive, so that a stopped run goes on and
-methods whose contexts agree share them.
+Only what the rule reads is computed. One that reads the teacher has demonstrations
+chosen for the whole pool first; these, and what student and teacher then answer, are
+kept, and methods whose contexts agree share them.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from neuron_opsd.storage.verdicts import verdicts_name
 
 ROLLOUTS_NAME: Final = "rollouts"
 ANSWERS: Final = (ROLLOUTS_NAME, verdicts_name(ROLLOUTS_NAME))
-"""What the model answered to the pool, and which of these answers are equal."""
+"""The answers to the pool, and which of them are equal."""
 POOL_CONTEXTS: Final = "pool-contexts"
 BELIEFS: Final = "beliefs"
 DIVERGENCES: Final = "divergences"
@@ -51,7 +50,7 @@ def with_entropies(
     rollouts: Sequence[Rollout],
     answered: PoolSignals,
 ) -> PoolSignals:
-    """Add the entropies of samples to what is known, where a rule reads them."""
+    """Add the entropies of samples, where a rule reads them."""
     if not work.config.selection_rule.reads_entropies:
         return answered
     among = frozenset(q.id for q in pool if written(q, work.config))
@@ -100,7 +99,7 @@ class Shown:
 
 
 def believe(work: Workspace, model: TextScorer, shown: Shown) -> Sequence[Belief]:
-    """Ask student and teacher about the whole pool, for the rule of the settings."""
+    """Ask student and teacher about the whole pool."""
     config, pool = work.config, shown.pool
     (name,) = belief_names(config, pool)
     contexts = pool_contexts(work, shown.known, shown.library)
@@ -125,7 +124,7 @@ def believe(work: Workspace, model: TextScorer, shown: Shown) -> Sequence[Belief
 
 
 def belief_names(config: Config, pool: Sequence[Question]) -> tuple[str, ...]:
-    """Return which output the rule of the settings asks of the teacher, if it does."""
+    """Return which output the rule asks of the teacher, if any."""
     if not config.selection_rule.reads_teacher:
         return ()
     free = any(not written(question, config) for question in pool)
@@ -135,8 +134,8 @@ def belief_names(config: Config, pool: Sequence[Question]) -> tuple[str, ...]:
 def belief_name(config: Config, *, free: bool) -> str:
     """Return which output a rule that reads the teacher asks for.
 
-    Among choices, beliefs hold the divergence as well; where any answer is free, it is
-    that of the loss per token for all.
+    Among choices, beliefs hold the divergence as well; with any free answer, it is
+    the loss's, per token, for all.
     """
     return DIVERGENCES if config.selection_rule.reads_divergence and free else BELIEFS
 
@@ -144,7 +143,7 @@ def belief_name(config: Config, *, free: bool) -> str:
 def pool_contexts(
     work: Workspace, known: Known, library: DemonstrationPool
 ) -> Sequence[TeacherContext]:
-    """Choose demonstrations for the whole pool; what these answer is not repeated."""
+    """Choose demonstrations for the whole pool, without their answers."""
 
     def choose() -> list[TeacherContext]:
         found = teaching.build_contexts(known, library, work.config)
@@ -161,7 +160,7 @@ def pool_contexts(
 def with_answers(
     context: TeacherContext, answer: Callable[[str], str]
 ) -> TeacherContext:
-    """Return a context whose demonstrations, by id, show these answers."""
+    """Return a context whose demonstrations show answers by id."""
     shown = [replace(d, answer=answer(d.question_id)) for d in context.demonstrations]
     return replace(context, demonstrations=tuple(shown))
 
@@ -187,7 +186,7 @@ def make_lessons(
     givers: Givers,
     config: Config,
 ) -> list[Lesson]:
-    """Return the lessons of some questions of the pool, with the contexts of each."""
+    """Return the lessons of some questions with their contexts."""
     asked = ask(some, config)
     wanted = [g for a in asked for g in givers.get(a.question.id, {}).values()]
     completions = iter([r.completion for r in in_full(shown.rollouts, wanted)])

@@ -78,7 +78,7 @@ class NotFiniteError(NeuronOpsdError):
 
 @contextmanager
 def naming(questions: Sequence[str]) -> Iterator[None]:
-    """Give a `NotFiniteError` the ids of its questions, in the order of the model's."""
+    """Give a `NotFiniteError` the ids of its questions by place."""
     try:
         yield
     except NotFiniteError as error:

@@ -39,14 +39,14 @@ NAMES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class MedoidNames:
-    """What the medoids of some rollouts, and these, are called in the cache."""
+    """The names of medoids and their rollouts in the cache."""
 
     rollouts: str
     own: str = MEDOIDS_NAME
 
 
 def names_read(config: Config, folder: str = "") -> list[str]:
-    """Return the names of what a run's rule reads that takes passes of its own."""
+    """Return the names of what a run's rule reads by passes."""
     wanted = context_signals(config)
     return [f"{folder}{name}" for signal, name in NAMES.items() if signal in wanted]
 
@@ -59,7 +59,7 @@ def with_medoids(
     votes: Mapping[str, Vote],
     names: MedoidNames,
 ) -> Mapping[str, Vote]:
-    """Return votes that know the medoid of their rollouts, where one is to be shown."""
+    """Return votes with the medoids of their rollouts, where wanted."""
     config = work.config
     if not needs_medoids(config):
         return votes
@@ -118,7 +118,7 @@ def look_up(
 def own_answers(
     questions: Sequence[Question], answered: PoolSignals, config: Config
 ) -> tuple[str | None, ...]:
-    """Return the questions' own answers as the model writes them, whatever the case."""
+    """Return the questions' own answers as written, whatever the case."""
     pairs = zip(questions, answered.answers, strict=True)
     return tuple(
         answer and as_written(answer, question, config.prompts).strip().casefold()

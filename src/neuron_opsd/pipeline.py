@@ -183,7 +183,7 @@ def read_neurons(
 
 
 def warn_of_spans(work: Workspace, chosen: Chosen, config: NeuronsConfig) -> None:
-    """Say how many completions do not hold the span whose neurons count."""
+    """Say how many completions do not hold the span that counts."""
     if config.span == "completion":
         return
     ids = list(chosen.facts)
@@ -238,7 +238,7 @@ def answers_to_show(
     rollouts: Sequence[Rollout],
     votes: Mapping[str, Vote],
 ) -> dict[str, str]:
-    """Return what demonstrations would show; say how many questions show nothing."""
+    """Return what demonstrations would show; say how many show nothing."""
     if work.config.shows_given:
         return {question.id: question.given for question in pool}
     found = teaching.shown_answers(rollouts, votes, work.config)
@@ -256,7 +256,7 @@ def demonstration_pool(
     selection: Sequence[SelectionEntry],
     config: Config,
 ) -> DemonstrationPool:
-    """Return the questions that may become demonstrations, by their answers."""
+    """Return the questions that may become demonstrations."""
     shown = set(answers)
     if config.contexts.source == "selected":
         shown &= kept_ids(selection)
@@ -271,7 +271,7 @@ def demonstration_pool(
 def choose_contexts(
     work: Workspace, trained: Known, library: DemonstrationPool
 ) -> Sequence[records.TeacherContext]:
-    """Choose the demonstrations of the questions that are trained on, where any are."""
+    """Choose the demonstrations of questions that are trained on."""
     config = work.config
     if not needs_contexts(config):
         config = config.changed(contexts={"num_demonstrations": 0})
@@ -291,7 +291,7 @@ def write_examples(
     contexts: Sequence[records.TeacherContext],
     library: DemonstrationPool,
 ) -> tuple[records.TrainingExample, ...]:
-    """Write out what student and teacher see; say which demonstrations do not fit."""
+    """Write what student and teacher see; say what does not fit."""
     with work.progress.stage("contexts", len(contexts), "questions") as done:
         examples = teaching.build_examples(
             model, contexts, library, work.config, on_done=done

@@ -15,16 +15,16 @@ GROUP = Path("/sys/fs/cgroup")
 """Of a container, whose limit is not that of the machine."""
 CLEAR = Path("/proc/self/clear_refs")
 FORGET_PEAK = "5"
-"""Written to `CLEAR`, it sets the peak back to what is held now."""
+"""Sets the peak back to what is held now."""
 
 
 def cuda_of(device: str) -> Any:
-    """Return `torch.cuda` for a GPU, imported only then; nothing for a processor."""
+    """Return `torch.cuda`, imported only for a GPU; nothing for a processor."""
     return import_module("torch.cuda") if device.startswith("cuda") else None
 
 
 def held_memory(device: str) -> int:
-    """Return the bytes that are held now; 0 where the system does not say."""
+    """Return the bytes held now; 0 where unknown."""
     if cuda := cuda_of(device):
         return int(cuda.memory_allocated(device))
     return line_bytes(STATUS, "VmRSS") or maximum_resident()
@@ -50,7 +50,7 @@ def free_memory(device: str) -> int:
 
 
 def total_memory(device: str) -> int:
-    """Return the bytes of all memory, 0 where the system does not say."""
+    """Return the bytes of all memory; 0 where unknown."""
     if cuda := cuda_of(device):
         return int(cuda.mem_get_info(device)[1])
     try:
@@ -60,7 +60,7 @@ def total_memory(device: str) -> int:
 
 
 def free_in_group() -> int:
-    """Return what the container that this process is in leaves free."""
+    """Return what this process's container leaves free."""
     try:
         most, used = (
             int((GROUP / name).read_text(encoding="ascii"))
@@ -72,7 +72,7 @@ def free_in_group() -> int:
 
 
 def forget_peak(device: str) -> None:
-    """Set the peak back to what is held now, where the system lets us."""
+    """Set the peak back to what is held now, if possible."""
     if cuda := cuda_of(device):
         cuda.reset_peak_memory_stats(device)
         return
@@ -81,7 +81,7 @@ def forget_peak(device: str) -> None:
 
 
 def line_bytes(path: Path, name: str) -> int:
-    """Return a size that Linux tells in a file, in kB after a name; 0 without it."""
+    """Return a size in a file of Linux, in kB after a name; 0 without it."""
     try:
         lines = path.read_text(encoding="ascii").splitlines()
     except OSError:
@@ -91,7 +91,7 @@ def line_bytes(path: Path, name: str) -> int:
 
 
 def maximum_resident() -> int:
-    """Return the peak as other systems than Linux tell it, 0 where none does."""
+    """Return the peak as systems besides Linux tell it, or 0."""
     if sys.platform == "win32":
         return 0
     import resource

@@ -1,7 +1,6 @@
 """The adapters of a training: the last, those after some steps, and the best.
 
-The best is known when training ends, so what may be it is kept meanwhile: a candidate
-goes once no checkpoint is left after which it could still be the best.
+What may be the best is kept until no checkpoint is left that could resume to it.
 """
 
 from __future__ import annotations
@@ -99,7 +98,7 @@ def keep_after_step(
 
 
 def best_of(run: RunContext, metrics: Sequence[StepMetrics]) -> int | None:
-    """Return how many steps the best adapter had taken, `None` where none is wanted.
+    """Return after how many steps the adapter is best, `None` where none is kept.
 
     Before any look it is the untrained one.
     """
@@ -110,9 +109,9 @@ def best_of(run: RunContext, metrics: Sequence[StepMetrics]) -> int | None:
 
 
 def kept_of(config: Config, metrics: Sequence[StepMetrics]) -> Kept | None:
-    """Return which step a training ends with, `None` where it is the last.
+    """Return which step a training ends with, `None` for the last.
 
-    It is the last as long as no sign of collapse was seen.
+    It is the last unless a sign of collapse was seen.
     """
     if config.guard.keep == "last" or not collapses(metrics, config.guard):
         return None

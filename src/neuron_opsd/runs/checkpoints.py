@@ -1,7 +1,7 @@
 """Checkpoints of a training: where it would resume, and what it was made from.
 
-The state itself says after which step it was taken, what it was made from and what the
-metrics up to it were. One that does not fit is passed over, with a line that says why.
+A state names its step, its sources and the metrics up to it. One that does not fit is
+passed over, with a line that says why.
 """
 
 from __future__ import annotations
@@ -131,9 +131,9 @@ def listed(run: RunContext, work: str) -> Iterator[str]:
 
 
 def forget_lost(run: RunContext, work: str) -> None:
-    """Say which checkpoints of a finished training are not whole; list them no more.
+    """Say which checkpoints of a finished training are not whole; unlist them.
 
-    Nothing resumes from them, so of large ones the size tells enough.
+    Nothing resumes from them, so of large ones only the size is looked at.
     """
     outputs = run.directory.manifest.outputs
     lost = {
@@ -149,10 +149,10 @@ def forget_lost(run: RunContext, work: str) -> None:
 def go_back(
     run: RunContext, course: Course, work: str, made_from: Sequence[str], latest: int
 ) -> int:
-    """Put a training where its last checkpoint that fits is; return the next step.
+    """Put a training at its last checkpoint that fits; return the next step.
 
-    One after more steps than `latest` does not fit. Metrics of later steps are dropped:
-    these steps will be taken again.
+    One after more steps than `latest` does not fit. Metrics of later steps, which
+    will be taken again, are dropped.
     """
     home, wanted = run.path(work), run.directory.integrity.hashes(made_from)
     first = 0
@@ -223,9 +223,9 @@ def changed_sources(folder: Path, home: Path, wanted: Mapping[str, str]) -> str:
 
 
 def unlike_listed(run: RunContext, name: str) -> str:
-    """Say whether a checkpoint is not the one that the manifest lists, if it does.
+    """Say whether a checkpoint is not the one that the manifest lists.
 
-    Its state must be what `FACTS` says: its gigabytes are not read once more.
+    Its state was compared with `FACTS`: its gigabytes are not read once more.
     """
     output = run.directory.manifest.outputs.get(name)
     if output is None:

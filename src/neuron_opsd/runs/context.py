@@ -199,15 +199,15 @@ def with_mode(config: Config, model: Tokenizer, mode: Mode) -> Config:
         has_chat_template=model.facts.has_chat_template,
         constrained=mode == "constrained",
     )
-    changed = config.changed(rollouts={"mode": mode})
-    return changed.model_copy(update={"prompts": prompts})
+    found = config.model_copy(update={"prompts": prompts})
+    return found.changed(rollouts={"mode": mode})
 
 
 def quietened(config: Config, model: Tokenizer) -> Config:
-    """Return the settings with reasoning off where the template has a switch for it.
+    """Return the settings with reasoning off, where the template has a switch.
 
-    A template of a model that may reason or not need not open a block: the model then
-    writes the mark itself, and a choice in its place has next to no probability.
+    Without an opened block a model may write the mark itself, and a choice in its
+    place has next to no probability.
     """
     names = ("student_thinking", "teacher_thinking")
     off = {name: False for name in names if getattr(config.prompts, name) is None}
@@ -229,9 +229,9 @@ def opens_reasoning(config: Config, model: Tokenizer) -> bool:
 
 
 def check_alike(config: Config, model: Tokenizer) -> None:
-    """Refuse a teacher that reasons where the student does not, or the other way.
+    """Refuse that one of student and teacher alone reasons.
 
-    The tokens that the student writes would mean another thing to the teacher.
+    The student's tokens would mean another thing to the teacher.
     """
     student, teacher = beginnings(config, model)
     if model.opens_reasoning(student) != model.opens_reasoning(teacher):
@@ -247,8 +247,7 @@ def check_alike(config: Config, model: Tokenizer) -> None:
 def with_date(config: Config, facts: ModelFacts, begun: Iterable[Path]) -> Config:
     """Return the settings with a day where the chat template prints one.
 
-    It holds for the life of a run, which may be stopped on one day and resumed on
-    another, and must ask with the same tokens.
+    It holds for the life of a run, which must ask with the same tokens.
     """
     prompts = config.prompts
     if prompts.date or prompts.form != "chat" or not facts.prints_date:

@@ -1,9 +1,9 @@
 """Trainings under way, wherever their steps are taken.
 
-A run directory belongs to the process that was started by the user. A course takes
-steps for it, here or in other processes, and gives it what it writes: metrics, states
-and the adapter. What other processes are told is a text: settings, examples and the
-method's name. Each loads the model's own files, and says by their hash which these are.
+The run directory belongs to the process that the user started. A course takes steps for
+it, here or in other processes, and gives it metrics, states and the adapter. Other
+processes are told settings, examples and the method's name as a text; each loads the
+model's own files, and says by their hash which these are.
 """
 
 from __future__ import annotations

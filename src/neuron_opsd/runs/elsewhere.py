@@ -108,9 +108,9 @@ def worked_on(
     tokens: int,
     remember: Remember[Any] | None = None,
 ) -> list[Done]:
-    """Work on a chunk in a worker, with passes that hold so many tokens at most.
+    """Work on a chunk in a worker, with passes of so many tokens at most.
 
-    With `remember` the notes of the chunk come before its items.
+    With `remember` the chunk's notes come first.
     """
     told: list[str] = []
     model.room.tokens = min(tokens, model.room.tokens)

@@ -1,7 +1,6 @@
 """What a model is known by: a run resumes with the very model it was started with.
 
-Every file that is loaded is in a hash; where a model is stored, and how that is
-written, is no part of it.
+It is a hash of every file that is loaded, wherever the model is stored.
 """
 
 from __future__ import annotations

@@ -257,8 +257,8 @@ def test_hash(test: TestSet) -> str:
 def run_settings(config: Config) -> dict[str, Any]:
     """Return the settings that the results of a run depend on, by dotted name.
 
-    A model on this machine is named by its absolute path. Those that only let a run
-    pass that was stopped, or a file that was refused, are none, so that it resumes.
+    A model on this machine is named by its absolute path. Those that only let pass
+    what was stopped or refused are left out, so that such a run resumes.
     """
     settings = flatten(config)
     settings["model.name"] = place_text(config.model.name)

@@ -1,9 +1,8 @@
 """Where a run's model answers: in this process, or in workers of a Ray cluster.
 
-Only the process that was started by the user owns the run directory. Workers are given
-values and return values; of files they need the model's own, on their machine. What
-they note on the way to a chunk is kept here, so that nothing finished is repeated when
-a worker or this process is lost.
+The run directory belongs to the process that the user started. Workers are given values
+and return values; they need the model's own files. What they note on the way to a chunk
+is kept here, so that nothing finished is repeated.
 """
 
 from __future__ import annotations

@@ -94,8 +94,8 @@ def problems_of(
 ) -> Iterator[Problem]:
     """Yield what is wrong with some questions of one file.
 
-    Turns that the chat template does not write are reported alone: whatever refuses one
-    conversation refuses most.
+    Turns that the template refuses are told alone: it refuses most conversations
+    then.
     """
     sound = []
     for one in asked:
@@ -180,8 +180,8 @@ def long_teachers(
 ) -> Iterator[Problem]:
     """Yield questions that the student can hold and the teacher cannot.
 
-    Demonstrations that do not fit are left out, so what must fit is the question alone,
-    as the teacher is asked it, with what was given with it.
+    Demonstrations that do not fit are left out, so the question alone must fit as
+    the teacher is asked it, with what was given with it.
     """
     other = []
     for one in asked:
@@ -209,8 +209,8 @@ def check_shown(
 ) -> None:
     """Refuse turns that the chat template does not write after a demonstration.
 
-    What a template takes depends on whose turns follow each other, so one question
-    stands for all with the same ones.
+    That depends on whose turns follow each other, so one question stands for all
+    with the same.
     """
     names, prompts = [], []
     for name, question, other in joined(sets):

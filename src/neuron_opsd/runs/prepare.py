@@ -181,8 +181,8 @@ def tokens_read(
 ) -> int:
     """Return how many tokens of completions passes went over.
 
-    Those before a span are read as well, those after it are not; of an answer's span
-    all are counted, also where `neurons.first_tokens` leaves some out.
+    That is up to the end of a span; of an answer all, whatever
+    `neurons.first_tokens` leaves out.
     """
     if config.span == "answer":
         return sum(chosen[entry.question_id].num_tokens for entry in neurons)

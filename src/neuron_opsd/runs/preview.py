@@ -31,7 +31,7 @@ NUM_NEIGHBOURS = 64
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What student and teacher see of a question, and where the loss acts."""
+    """What student and teacher see of one question, and where the loss acts."""
 
     question_id: str
     student_prompt: str
@@ -56,9 +56,8 @@ def preview(
 ) -> Preview:
     """Show one question as the student and as the teacher see it.
 
-    To be quick it looks for demonstrations among the first questions of the pool only,
-    and asks each of them once where their votes do not matter. What would be selected
-    matters only where demonstrations come from it.
+    To be quick it looks for demonstrations among the first questions of the pool,
+    and asks each once where votes do not matter.
     """
     config = with_method(config)
     questions = read_pool(pool, config, warn=progress.warn).questions

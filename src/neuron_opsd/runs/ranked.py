@@ -1,9 +1,9 @@
 """Trainings that several processes take part in, such as torchrun starts.
 
-Rank 0 does all that a run does and owns its directory. The others wait until it has a
-training for them, load the model, and take its steps with it. Settings with which
-several processes cannot train raise a `ConfigError`, a rank that has ended raises a
-`LostRankError` in all others.
+Rank 0 does all that a run does and owns its directory. The others wait for a training,
+load the model, and take its steps too. Settings with which several processes cannot
+train raise a `ConfigError`; a rank that has ended raises a `LostRankError` in all
+others.
 """
 
 from __future__ import annotations

@@ -200,7 +200,7 @@ def finish(
 ) -> None:
     """Write the measures, the scores, the report and the card, which names the base.
 
-    Each names what it says something of: the answers to the tests, or all stages.
+    Each is made from the answers to the tests, or from all stages.
     """
     directory = run.directory
     stages = [
@@ -273,8 +273,7 @@ def rebuild_report(run: Path, warn: Callable[[str], None]) -> Path:
 def check_report(run: Path, manifest: Manifest, warn: Callable[[str], None]) -> None:
     """Refuse a report that is not proven; say what else of the run is not.
 
-    Of what is large, such as the adapter and checkpoints of a model that was trained
-    in full, only the size is compared: no page is made from it.
+    Of what is large, from which no page is made, only the size is compared.
     """
     found = integrity.faults(run, manifest, integrity.quick_fault)
     found.pop(PAGE.file_name, None)

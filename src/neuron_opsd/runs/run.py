@@ -1,8 +1,7 @@
 """One run: a model improved from unlabelled questions, and what that did measured.
 
-Training examples are made, an adapter is trained, and only then are gold answers read,
-to measure. What a model computes is kept in the run directory, so the same call resumes
-wherever an earlier one was stopped.
+Gold answers are read after training, to measure. What a model computes is kept, so the
+same call resumes wherever an earlier one was stopped.
 """
 
 from __future__ import annotations
@@ -23,10 +22,9 @@ from neuron_opsd.progress import Progress
 from neuron_opsd.records.scores import TestResult
 from neuron_opsd.results.run import PROMPTED, ReportData
 from neuron_opsd.runs.adapters import Training
-from neuron_opsd.runs.cases import answer_cases, build_cases
 from neuron_opsd.runs.context import RunContext, TestSet, keep_room, remarks, resolve
 from neuron_opsd.runs.elsewhere import machines_for
-from neuron_opsd.runs.findings import Findings
+from neuron_opsd.runs.findings import Findings, answer_cases, build_cases
 from neuron_opsd.runs.fingerprint import model_fingerprint
 from neuron_opsd.runs.inputs import (
     Inputs,
@@ -161,7 +159,7 @@ def form_only(
 ) -> Mapping[str, TestResult]:
     """Train the same steps on random choices and answer the tests.
 
-    What this gains, any training gains from seeing what an answer looks like.
+    This gain comes from seeing what an answer looks like.
     """
     method = METHODS[FORM_ONLY](run.config)
     training = Training(FORM_ONLY, f"controls/{FORM_ONLY}")

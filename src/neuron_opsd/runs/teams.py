@@ -1,7 +1,7 @@
 """Trainings whose steps the workers of a Ray cluster take.
 
-This process keeps the run directory: it sends the state to begin with, asks for one
-step after the other, and writes the metrics, states and adapter that come back.
+This process keeps the run directory: it sends the first state, asks for one step after
+the other, and writes the metrics, states and adapter that come back.
 """
 
 from __future__ import annotations

@@ -186,9 +186,9 @@ def answer_prompted(
 ) -> TestResult:
     """Answer a test set with demonstrations from the pool in every prompt.
 
-    It is what a user could have without any training: each test question gets the
-    demonstrations that it would get as the teacher's question, and no label is read.
-    The untrained model's own answers, which find them, must be there already.
+    That needs no training: each test question gets the demonstrations of a
+    teacher's question, and no label is read. The untrained model's own answers,
+    which find them, must be there already.
     """
     plain = ask(test.questions, run.config)
     known = test_signals(run, model, test)
@@ -207,7 +207,7 @@ def answer_prompted(
 
 
 def test_signals(run: RunContext, model: LanguageModel, test: TestSet) -> Known:
-    """Return what demonstrations for a test set are found by, if they are by anything.
+    """Return what demonstrations for a test set are found by, if by anything.
 
     Answers, and their neurons, are those of the untrained model.
     """
@@ -238,11 +238,7 @@ def medoid_votes(
 def test_neurons(
     run: RunContext, model: LanguageModel, test: TestSet, chosen: Chosen
 ) -> Sequence[NeuronSet]:
-    """Return the neurons of chosen answers to a test set, if demonstrations need them.
-
-    Other rules find demonstrations without them, even where questions are selected by
-    neurons.
-    """
+    """Return the neurons of chosen answers, if demonstrations are found by them."""
     if not run.config.shows_by_neurons:
         return not_read([question.id for question in test.questions])
     neurons = read_neurons(

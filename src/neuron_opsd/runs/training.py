@@ -117,7 +117,7 @@ def train_adapter(
 
 
 def keep_ranks(run: RunContext, name: str, first_step: int, now: int) -> None:
-    """Keep how many processes take a training's steps; say where so many others did.
+    """Keep how many processes take a training's steps; say where that changed.
 
     The sum of their gradients differs in its last bits.
     """
@@ -133,9 +133,9 @@ def keep_ranks(run: RunContext, name: str, first_step: int, now: int) -> None:
 def list_training(
     run: RunContext, training: Training, made_from: Sequence[str]
 ) -> None:
-    """List the adapter of a training that has ended, its card and its metrics.
+    """List a finished training's adapter, its card and its metrics.
 
-    The card of a run's own adapter is replaced by one that holds the results.
+    The card of a run's own adapter is replaced by one with the results.
     """
     card = f"{training.adapter}/{CARD}"
     sync_metrics(run.path(training.work))
@@ -157,7 +157,7 @@ def run_steps(
 ) -> tuple[StepMetrics, ...]:
     """Take the steps that are left, keeping metrics and checkpoints.
 
-    A signal waits for the end of a step, after which there is a checkpoint.
+    A signal waits for the end of a step and a checkpoint.
     """
     start = perf_counter()
     work = run.path(training.work)
@@ -223,8 +223,7 @@ def sources_of(
 ) -> list[str]:
     """Name what a training is made from, and note the hash of what is no output.
 
-    Besides what `Training.made_from` names these are the run's inputs, the settings,
-    and the examples themselves.
+    That is the run's inputs, the settings, the examples, and `Training.made_from`.
     """
     settings = f"settings of {training.adapter}"
     shown = f"examples of {training.adapter}"
@@ -243,9 +242,9 @@ def trained_by(run: RunContext) -> dict[str, Any]:
 
 
 def check_metrics(run: RunContext, training: Training) -> None:
-    """Refuse a training that has ended and whose metrics are not as they were written.
+    """Refuse a finished training whose metrics are not as they were written.
 
-    Only training again would make them, in the place of an adapter that is whole.
+    Only training again would make them, in the place of a whole adapter.
     """
     output = run.directory.manifest.outputs.get(training.metrics)
     fault = GONE if output is None else fault_of(run.directory.folder, output)

@@ -18,10 +18,9 @@ from neuron_opsd.stages.engine_gap import WARNED as GAP_WARNED
 
 
 class StepWatch:
-    """Sees the steps of a training one after the other, those taken before as well.
+    """Sees the steps of a training, those taken before as well.
 
-    So that a run that was stopped warns of the same steps, and of the same signs of
-    collapse when they are first seen, as one that was not.
+    So a run that was stopped warns of the same steps and signs as one that was not.
     """
 
     def __init__(self, run: RunContext, metrics: Sequence[StepMetrics]) -> None:
@@ -35,10 +34,7 @@ class StepWatch:
             self.see(entry)
 
     def see(self, entry: StepMetrics) -> StepMetrics:
-        """Return a step's record with how far it stands out; warn where it begins to.
-
-        Of steps that stand out one after the other the first is told.
-        """
+        """Return a step's record with its spike; warn where one begins."""
         entry = replace(entry, spike=round(self._spikes.see(entry), 2))
         if entry.skipped:
             self._warn(

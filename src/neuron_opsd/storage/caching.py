@@ -1,9 +1,8 @@
 """What is computed once: a run directory keeps it, memory does not.
 
-So the same steps run in a directory that resumes and in a notebook that does not. What
-is computed chunk by chunk is a `Task`: a function, and the model that it is done with.
-`Workers` do it, in this process or in others that have the same model; whoever keeps
-the results is the process that asked for them.
+What is computed chunk by chunk is a `Task`: a function, and the model that it is done
+with. `Workers` do it, in this process or in others that have the same model; the
+process that asked keeps the results.
 """
 
 from __future__ import annotations
@@ -223,8 +222,8 @@ class Workspace:
     ) -> Sequence[R]:
         """Return what a task makes of items, one for each question, in chunks.
 
-        The cache keeps it by `name`, which is also the stage's unless `stage` says
-        otherwise.
+        The cache keeps it by `name`, which is also the stage's if that has no
+        other.
         """
         with self.progress.stage(stage or name, len(items), "questions") as done:
             chunks = InChunks(items, self.config.rollouts.block_size, done)

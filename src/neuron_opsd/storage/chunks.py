@@ -61,9 +61,8 @@ def clear_chunks(folder: Path, file_name: str) -> None:
 class Chunks(Generic[R]):
     """The finished chunks of one output, in a folder of their own.
 
-    Chunk number n is stored in ``0000n.<suffix>`` and counts only with its receipt, a
-    file beside it that holds its SHA-256 and the seconds it took. What is found on the
-    way to a chunk may stand in its journal, which goes once the chunk is kept.
+    Chunk n is stored in ``0000n.<suffix>`` and counts only with its receipt, a file
+    of its SHA-256 and the seconds it took. Its journal goes once it is kept.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """The doorway of the operating system: what it says of files, as a line with advice.
 
-Every `OSError` becomes one of the project's errors; the tables hold better words.
+Every `OSError` becomes one of the project's errors.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ def reason_of(error: OSError) -> str:
 
 @contextmanager
 def disk_errors(path: Path, needed: int | Path) -> Iterator[None]:
-    """Turn errors of the disk below into ones that say what to do, and what is needed.
+    """Turn errors of the disk below into ones that say what to do and what is needed.
 
-    That is bytes, or the file or folder that shows how far the writing got.
+    That is bytes, or the file or folder whose size says how far writing got.
     """
     try:
         yield

@@ -1,7 +1,7 @@
 """The folder of what outlives a command: fetched files and converted models.
 
-`sources.json` says to us what it holds, `LICENSES.md` to people. A folder is entered
-when it is finished, with the hash of each of its files.
+`sources.json` lists what is finished, with the hash of each file, and `LICENSES.md`
+says to people whose it is.
 """
 
 from __future__ import annotations

@@ -63,27 +63,27 @@ class RunStatus:
 
     run: Path
     finished: bool
-    """Whether the report is written, and nothing is amiss."""
+    """Whether the report, which comes last, is written, and nothing is amiss."""
     holder: str | None
-    """The process that works in the directory, if any."""
+    """The process that works in the directory, `None` where none does."""
     steps_done: int
     steps_total: int | None
     last_step: Mapping[str, Any]
     """The last line of the training's metrics."""
     stages: tuple[StageStatus, ...]
     amiss: tuple[str, ...] = ()
-    """What is gone, changed, or made from other files."""
+    """What is gone, was changed, or was made from another file than there is now."""
     unread: tuple[str, ...] = ()
     """Files and folders of which only the size was compared."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunGroupStatus:
-    """What the run directory of one source, seed and start says."""
+    """What the run directory of one source, seed and start says about itself."""
 
     name: str
     models_done: tuple[str, ...]
-    """Models that are trained, if need be, and tested."""
+    """Models that are trained, where they have to be, and tested."""
     begun: str
     """What exists of the next one; empty for nothing."""
     holder: str | None
@@ -96,7 +96,7 @@ class ComparisonStatus:
 
     comparison: Path
     finished: bool
-    """Whether the page is written, and nothing runs or is amiss."""
+    """Whether the page, which comes last, is written, and nothing runs or is amiss."""
     blocks: tuple[RunGroupStatus, ...]
     amiss: tuple[str, ...] = ()
     """As of a run, of the comparison and its run groups."""

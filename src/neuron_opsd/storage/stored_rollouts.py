@@ -1,8 +1,7 @@
 """Rollouts that stay in their file, so that memory holds neither texts nor tokens.
 
-Eight rollouts of thousands of tokens for each of 50,000 questions take tens of
-gigabytes as objects. Whoever goes over them sees one batch at a time; votes and
-measures take their summaries, which are read without making objects of texts or tokens.
+Eight long rollouts for each of 50,000 questions take tens of gigabytes as objects.
+Whoever goes over them sees one batch at a time; votes and measures take summaries.
 """
 
 from __future__ import annotations
@@ -262,10 +261,10 @@ def rollouts_in(batch: pa.RecordBatch, known: dict[int, int]) -> Iterator[Rollou
 
 
 def rollout_of(row: Mapping[str, Any], known: dict[int, int]) -> Rollout:
-    """Turn a row of a Parquet file, by the names of its columns, into a rollout.
+    """Turn a row of a Parquet file, by column, into a rollout.
 
-    The token ids known so far are few, and one object for each takes a fifth of the
-    memory that one for every token of long traces would.
+    One object for each of the few known token ids takes a fifth of the memory of
+    long traces.
     """
     ids, text = row["token_ids"], row["text"]
     known_start = None if "final_start" in row else final_start(text)

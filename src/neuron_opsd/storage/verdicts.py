@@ -1,7 +1,4 @@
-"""Which answers are equal, settled once and kept: for the `latex` reader alone.
-
-They are kept beside what was compared, so that a run that resumes says the same again.
-"""
+"""Which answers are equal, settled once and kept: for the `latex` reader alone."""
 
 from __future__ import annotations
 
