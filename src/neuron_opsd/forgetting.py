@@ -27,8 +27,8 @@ from neuron_opsd.results.judging import JudgementData
 from neuron_opsd.results.run import Least
 
 STANDARD: Final = ("arc_easy", "hellaswag", "piqa", "winogrande")
-"""Tasks of lm-eval that ask what most models know; the likelihood of choices decides,
-so that they are quick and nothing is drawn."""
+"""Tasks that most models know, decided by the likelihood of choices: quick, and nothing
+is drawn."""
 BASE, TRAINED = "base", "trained"
 LOG: Final = "lm_eval.log"
 LINES: Final = 3

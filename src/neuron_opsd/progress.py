@@ -75,7 +75,6 @@ class PassedOn:
     __slots__ = ()
 
     progress: Progress
-    """To whom it is handed."""
 
     def stage(
         self, name: str, total: int, unit: str

@@ -40,7 +40,6 @@ class Chunk:
     number: int
     items: Sequence[Any]
     losses: int = 0
-    """How many workers were lost over it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -53,7 +52,6 @@ class Hand:
     recipe: object = None
     """Of the model that it has, or is loading."""
     chunk: Chunk | None = None
-    """What it works on."""
     process: int = 0
     """Its number on its machine; none before it has arrived."""
 

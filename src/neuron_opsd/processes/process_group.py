@@ -24,7 +24,6 @@ NO_LIMIT: Final = timedelta(days=365)
 """How long a rank waits for what rank 0 does alone."""
 
 NUM_IN_FLIGHT: Final = 64
-"""Tensors that are on their way at once."""
 
 LOCAL_RANK: Final = "LOCAL_RANK"
 """Variable with a process's number on its machine."""
@@ -90,7 +89,7 @@ class ProcessGroup:
         return [as_text(row[: int(n)]) for row, n in zip(rows, sizes, strict=True)]
 
     def hear_first(self, word: str = "-") -> str:
-        """Return what rank 0, which alone says a word, says, however late."""
+        """Return the word that rank 0 says, however long that takes."""
         own = as_bytes(word)
         size = torch.tensor([len(own)])
         with self._hearing():

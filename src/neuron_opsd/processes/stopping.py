@@ -26,8 +26,8 @@ SIGNALS: Final = tuple(
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
     if hasattr(signal, name)  # Windows has the first two
 )
-"""Ctrl-C; what batch systems and containers send; a terminal that is gone; and what
-batch systems can be told to send some time before."""
+"""Ctrl-C; what batch systems and containers send, some of it ahead of time; and a
+terminal that is gone."""
 
 TOGETHER: Final = 0.3
 """Seconds in which other signals are the first wish, told twice."""

@@ -1,6 +1,6 @@
 """The adapters of a training: the last, those after some steps, and the best.
 
-What may be the best is kept until no checkpoint is left that could resume to it.
+A candidate for the best is kept while a checkpoint is left after which it may still be.
 """
 
 from __future__ import annotations
@@ -30,10 +30,9 @@ class Training:
     """What a training is called, and where its files are."""
 
     name: str
-    """In the manifest and in progress."""
     folder: str = ""
-    """Where below the run directory metrics, checkpoints and adapter go; empty for the
-    run directory itself, whose `train/` then holds the first two."""
+    """Folder of metrics, checkpoints and adapter; empty for the run directory,
+    whose `train/` then holds the first two."""
     keep_after: tuple[int, ...] = ()
     """Numbers of steps after which the adapter is kept as well."""
     made_from: tuple[str, ...] = ()

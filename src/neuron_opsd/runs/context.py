@@ -83,7 +83,6 @@ class RunContext(PassedOn):
     """As `resolve` returns it."""
     progress: Progress
     machines: Machines = THIS_MACHINE
-    """Where models answer and are trained."""
 
     @property
     def work(self) -> Workspace:

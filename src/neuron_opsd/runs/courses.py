@@ -42,7 +42,6 @@ class Job:
     examples: Sequence[TrainingExample]
     objective: Objective
     guarded: Sequence[PromptedQuestion] = ()
-    """The guard's questions."""
 
 
 class Course(Protocol):
@@ -118,7 +117,6 @@ class Order:
     fingerprint: str
     """Of the model's files, as `runs.fingerprint` finds it."""
     threads: int
-    """Of each process."""
 
 
 def order_text(order: Order) -> str:

@@ -43,8 +43,8 @@ PASSING = (
     "distill.gradient_checkpointing",
     *(f"questions.{n}" for n in QuestionsConfig.model_fields if n.startswith("max_")),
 )
-"""Settings that let pass what was stopped or refused, or only say how much memory is
-taken or on which machines, and change nothing else."""
+"""Settings that only let pass what was stopped or refused, or say what memory and
+machines to take."""
 
 VECTORS: Final = re.compile(r"amx|avx|fma|asimd|sve|bf16|i8mm|neon|vnni")
 """Names of a processor's abilities that choose how products are computed."""

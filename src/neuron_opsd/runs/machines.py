@@ -108,7 +108,6 @@ class SentNotes:
     """Notes as a worker has them: those known when it got them, and a way home."""
 
     number: int
-    """Of the chunk."""
     known: Mapping[str, Any]
     send: Callable[[tuple[int, str, Any]], None]
 

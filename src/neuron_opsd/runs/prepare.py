@@ -57,16 +57,16 @@ class PoolOutputs:
     """What outputs made of a pool are called in a run directory."""
 
     folder: str = ""
-    """Where selection, contexts and the teacher's check go, below the run directory;
-    empty for the run directory itself. Rollouts are shared."""
+    """Folder of selection, contexts and the teacher's check; empty for the run
+    directory."""
     neurons: str = "neurons"
     """Of the neuron sets, shared by all that ask for the same."""
     changed: str = ""
-    """Ends the names of what else is read off neurons, where that is not done by the
-    settings that are shared."""
+    """Ends the names of what else is read off neurons by settings that are not
+    shared."""
     taught: str = ""
-    """Ends the names of the teacher's views of the whole pool, which all share whose
-    contexts are alike."""
+    """Ends the names of the teacher's views of the whole pool, which all share
+    whose contexts are alike."""
 
     @property
     def all(self) -> list[str]:

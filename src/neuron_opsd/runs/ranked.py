@@ -122,7 +122,7 @@ def follow(group: ProcessGroup) -> None:
 
 @contextmanager
 def taking_steps() -> Iterator[None]:
-    """Let a signal wait for the end of a step; else it ends at once."""
+    """Let a signal wait for the end of a step; before and after it ends at once."""
     STOPPING.has_begun = True
     with STOPPING.after_the_step():
         yield

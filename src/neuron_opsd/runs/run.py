@@ -58,7 +58,6 @@ class Request:
     """Name to file of every test set; the first is the pool's own domain unless
     `evaluation.in_domain` names another."""
     out: Path
-    """The run directory."""
     command: str = ""
     """How the run was called, for the report."""
     model: str = ""

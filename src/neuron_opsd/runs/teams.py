@@ -65,9 +65,7 @@ class TeamCourse:
         self.job = job
         self.team = team
         self.num_bytes: int = team.ask("size")
-        """Size of what is trained."""
         self.num_ranks = team.size
-        """How many processes take its steps."""
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go back to what `state` returned."""

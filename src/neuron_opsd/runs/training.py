@@ -48,8 +48,7 @@ from neuron_opsd.storage.integrity import CARD, GONE, fault_of
 from neuron_opsd.storage.manifest import json_sha256
 
 RANKS: Final = "ranks"
-"""The fact of a manifest that says how many processes take the steps of a training,
-where it is not one."""
+"""Fact of a manifest: how many processes train, where it is not one."""
 
 
 def train_prepared(

@@ -37,7 +37,6 @@ class InChunks(Generic[Item]):
 
     items: Sequence[Item]
     size: int
-    """Items of a chunk."""
     done: Callable[[int], None] = ignore
     """Called with how many items are done, chunk by chunk."""
 

@@ -71,7 +71,7 @@ class Codec(Generic[T]):
             raise stored_rollouts.damaged(path, fault_in(error)) from None
 
     def named(self, name: str) -> Codec[T]:
-        """Return the codec for a file of another name, without its end."""
+        """Return the same codec for another file, named without its end."""
         return replace(self, file_name=name + Path(self.file_name).suffix)
 
 

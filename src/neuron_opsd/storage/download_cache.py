@@ -27,8 +27,8 @@ MADE = {"model", "questions"}
 CACHED = {"gguf", *MADE, LICENCES, MARKER, LOCK, HOLDER}
 """What a cache of an earlier version, without our mark, may hold."""
 HASHED_AGAIN = 16_000_000
-"""Bytes up to which a file is hashed whenever it is asked for; a larger one only when
-its time of change is not the one that was noted."""
+"""Bytes up to which a file is always hashed; a larger one only when its time of change
+is another."""
 
 LICENCES_HEAD = """# Whose these files are
 

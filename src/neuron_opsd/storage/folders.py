@@ -26,7 +26,6 @@ from neuron_opsd.storage.output_paths import (
 
 MARKER: Final = ".neuron-opsd"
 ADAPTER: Final = "adapter"
-"""Folder of what a run trained."""
 TRAIN: Final = "train"
 """Folder of a training's metrics and checkpoints."""
 METRICS: Final = "metrics.jsonl"
@@ -39,7 +38,6 @@ BLOCKS: Final = "blocks"
 METHOD_FOLDERS: Final = "methods"
 """Folder, in such a run directory, of a folder for each method."""
 Kind: TypeAlias = Literal["run", "comparison", "cache", "questions"]
-"""What a folder of ours is for."""
 
 NAMES: Final[dict[str, str]] = {
     "run": "run directory",

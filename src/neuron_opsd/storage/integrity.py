@@ -28,8 +28,8 @@ MAX_HASHED_BYTES = 32_000_000
 """Bytes of a file or folder that are always read."""
 READ = {"merges.txt", "vocab.txt"}
 READ_SUFFIXES = {".jinja", ".json", ".model", ".safetensors"}
-"""What changes a model or adapter by its mere presence. Other files that somebody puts
-beside our own, a converted copy or a note, are none of our business."""
+"""What changes a model or adapter by its presence; other files beside our own are none
+of our business."""
 TABLE = TypeAdapter(dict[str, str])
 MADE_AGAIN = "; delete it, and the command that started the comparison makes it again"
 GONE = "is gone"
@@ -191,7 +191,7 @@ class Integrity:
         self._known[name] = sha256
 
     def mark_changed(self, name: str) -> None:
-        """Note an output that should say something else by now."""
+        """Note an output that says something else now; what follows is made again."""
         self._changed.add(name)
 
     def hashes(self, names: Iterable[str]) -> dict[str, str]:

@@ -37,7 +37,6 @@ PACKAGES = (
 )
 UNSET = "(unset)"
 NVIDIA_DRIVER: Final = Path("/proc/driver/nvidia/version")
-"""Where Linux says which NVIDIA driver is loaded."""
 USE_THE_OTHER = "use the version that wrote it, or start again with another --out"
 NEW_PLACE = "; start again with another --out"
 FORMER_OUTPUTS: Final = {"teacher_check": "fitness"}
@@ -92,13 +91,12 @@ class Output(BaseModel):
     seconds: Seconds | None = None
     """Time it took, over all processes; `None` for what is only written."""
     made_from: dict[str, str] | None = None
-    """Names of what it was made from, outputs and others, to their SHA-256; `None`
-    from versions that did not keep it."""
+    """Names of its sources to their SHA-256; `None` from versions that did not keep
+    it."""
     files: dict[str, str] = {}
     """The SHA-256 of a folder's files by name."""
     size: int | None = None
-    """Bytes of the file, or of those in `files`; `None` from versions that did not
-    keep it."""
+    """Bytes of the file, or of `files`; `None` from versions that did not keep it."""
 
 
 class Manifest(BaseModel):
@@ -236,7 +234,7 @@ def check_settings(folder: Path, old: Settings, new: Settings) -> None:
 
 
 def check_provenance(folder: Path, manifest: Manifest) -> None:
-    """Refuse to resume what says not what its files came from."""
+    """Refuse to resume a run that does not say what its files came from."""
     for output in manifest.outputs.values():
         if output.made_from is None:
             raise DataError(

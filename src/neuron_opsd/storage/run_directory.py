@@ -46,8 +46,8 @@ Item = TypeVar("Item")
 
 
 CHANGES: Final = "not_bit_exact"
-"""Fact of a manifest: what was otherwise than at the beginning where a part of the run
-was computed, each as ``threads 2 -> 1``."""
+"""Fact of a manifest: what was otherwise where a part was computed, each as
+``threads 2 -> 1``."""
 ABSENT: Final = "not there"
 
 

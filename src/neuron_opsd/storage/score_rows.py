@@ -35,7 +35,6 @@ SCORE_FIELDS: Final = (
 """Columns that say how a question was answered."""
 
 SCHEMA: Final = pa.schema([("model", pa.string()), *SCORE_FIELDS])
-"""Of a run's scores."""
 ROWS_PER_GROUP: Final = 8192
 """Rows that are objects at a time."""
 

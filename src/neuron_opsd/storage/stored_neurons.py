@@ -15,7 +15,6 @@ from neuron_opsd.storage.codecs import NEURON_SCHEMA, NEURONS, neuron_sets
 from neuron_opsd.storage.stored_rollouts import opened_table
 
 SETS_READ: Final = 512
-"""Sets that are read together."""
 
 
 class StoredNeurons(Sequence[NeuronSet]):

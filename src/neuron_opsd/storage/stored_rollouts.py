@@ -49,7 +49,6 @@ ADDED_LATER = frozenset({"final_start"})
 ROWS_READ: Final = 64
 """Rollouts that are objects at a time while a file is gone over."""
 SUMMARIES_READ: Final = 4096
-"""Rows whose summaries are read at a time."""
 
 SUMMARY_COLUMNS: Final = (
     *("question_id", "index", "temperature", "answer", "finished"),
