@@ -7,9 +7,9 @@ the other, and writes the metrics, states and adapter that come back.
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,6 @@ from neuron_opsd.processes.process_group import ProcessGroup
 from neuron_opsd.records import StepMetrics
 from neuron_opsd.runs.courses import Course, Job, Order, order_text, read_order
 from neuron_opsd.runs.fingerprint import model_fingerprint
-from neuron_opsd.runs.metrics import STEP
 from neuron_opsd.runs.ranked import (
     LedCourse,
     begin,
@@ -75,15 +74,14 @@ class TeamCourse:
 
     def take(self, earlier: Earlier) -> Iterator[StepMetrics]:
         """Take the steps that are left."""
-        known = [asdict(split) for split in earlier.splits.known]
-        begun = (earlier.num_steps, earlier.num_skipped, known)
+        begun = (earlier.num_steps, earlier.num_skipped, earlier.splits.known)
         self.team.ask("begin", begun)
         for _ in range(earlier.num_steps, self.job.config.distill.steps):
             entry, notes = self.team.ask("step")
             for splits, said in notes:
-                earlier.splits.known[:] = [Split(**split) for split in splits]
+                earlier.splits.known[:] = splits
                 earlier.splits.note(earlier.splits.known, said)
-            yield STEP.validate_python(entry)
+            yield entry
 
     def state(self) -> dict[str, Tensor]:
         """Return all that a checkpoint must hold."""
@@ -158,7 +156,7 @@ class Desk:
             return load_model(order.job.config.model)
 
         self.course = LedCourse(order.job, begin(order, made, group), group)
-        self.notes: list[tuple[list[dict[str, int]], str]] = []
+        self.notes: list[tuple[list[Split], str]] = []
         """Splits found since the last step, and what was said."""
         self.steps: Iterator[StepMetrics] = iter(())
         self.parts: list[dict[str, Tensor]] = []
@@ -177,19 +175,19 @@ class Desk:
             "piece": lambda _: next(self.pieces, None),
         }
 
-    def begin(self, begun: tuple[int, int, list[dict[str, int]]]) -> None:
+    def begin(self, begun: tuple[int, int, list[Split]]) -> None:
         """Begin the steps that are left."""
         num_steps, num_skipped, known = begun
 
-        def note(splits: Any, said: str) -> None:
-            self.notes.append(([asdict(split) for split in splits], said))
+        def note(splits: Sequence[Split], said: str) -> None:
+            self.notes.append((list(splits), said))
 
-        splits = Splits([Split(**split) for split in known], note)
+        splits = Splits(list(known), note)
         self.steps = self.course.take(Earlier(num_steps, num_skipped, splits))
 
-    def step(self) -> tuple[dict[str, Any], list[tuple[list[dict[str, int]], str]]]:
+    def step(self) -> tuple[StepMetrics, list[tuple[list[Split], str]]]:
         """Take a step; return its metrics and the splits found in it."""
-        entry = asdict(next(self.steps))
+        entry = next(self.steps)
         notes, self.notes = self.notes, []
         return entry, notes
 
