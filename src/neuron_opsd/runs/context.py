@@ -128,8 +128,8 @@ def resolve(
     directories that may have been `begun` decided by the day stays.
 
     Raises:
-        ConfigError: If choices are to be sampled inside reasoning, student and teacher
-            do not begin alike, a text of the settings contains a control token, or the
+        ConfigError: If choices would be sampled inside reasoning, student and teacher
+            do not begin alike, a text of the settings holds a control token, or the
             selection rule has nothing to compare.
     """
     begun = [folder for folder in begun if (folder / MANIFEST).is_file()]

@@ -104,8 +104,8 @@ def read_inputs(
 
     Raises:
         ConfigError: If a name cannot be a test set's.
-        DataError: If a file has bad rows, the pool is too small, a test question has
-            no answer or one that cannot be read, or stands in the pool.
+        DataError: If a file has bad rows, the pool is too small, or a test question has
+            no readable answer or stands in the pool.
     """
     in_domain = in_domain_name(tests, config)
     check_targets(config.questions.format, (POOL, *tests))

@@ -200,8 +200,7 @@ def check(
     """Ask whether the teacher is fit to teach; warn or stop as the settings say.
 
     Raises:
-        TeacherError: If it is not and the settings say to stop, or if there is nothing
-            to learn and they do not say to train all the same.
+        TeacherError: If the settings stop at a finding, or at nothing to learn.
     """
     config = run.config
     if config.teacher_check.action == "off":

@@ -61,10 +61,8 @@ class ReadAnswer:
 def read_answers(path: Path, config: Config) -> tuple[ReadAnswer, ...]:
     """Read the answers of the completions in a file, as a run would.
 
-    Args:
-        path: JSON lines with `id` and `completion`, and optionally `question`,
-            `choices`, `gold`, `reader`, `finished` and `thinking_opened`.
-        config: Names the reader of rows that name none.
+    They are JSON lines, which hold `COLUMNS`; the settings name the reader of those
+    that name none.
 
     Raises:
         ConfigError: If a setting of the reader cannot be used.

@@ -250,8 +250,7 @@ def rebuild_report(run: Path, warn: Callable[[str], None]) -> Path:
     """Write the report of a finished run anew from what its directory holds.
 
     Raises:
-        DataError: If the run is not finished, or `report.json` is not proven: it was
-            changed, or made from another file than there is now.
+        DataError: If the run is not finished, or `report.json` is not proven.
         TryAgainError: If another process works in the directory.
     """
     path = run / REPORT.file_name

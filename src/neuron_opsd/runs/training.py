@@ -78,8 +78,7 @@ def train_adapter(
     The guard looks at what the student answers to the questions `guarded`.
 
     Raises:
-        TrainingError: If the loss is no longer finite, or the student collapses and
-            the settings say to stop then.
+        TrainingError: If the loss is not finite, or the settings stop at a collapse.
         TryAgainError: If the disk is full or fails.
     """
     name, work = training.name, run.path(training.work)
