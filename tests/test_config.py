@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from neuron_opsd.config import Config, TeacherCheckConfig
-from neuron_opsd.config.former import as_begun, renamed
 from neuron_opsd.config.tables import (
+    as_begun,
     changed_settings,
     config_from_table,
     differences,
@@ -21,6 +21,7 @@ from neuron_opsd.config.tables import (
     load_config,
     merge,
     parse_assignment,
+    renamed,
     to_toml,
 )
 from neuron_opsd.errors import ConfigError, RenamedSettingWarning

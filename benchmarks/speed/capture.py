@@ -18,7 +18,7 @@ from neuron_opsd.models.load import load_model
 from neuron_opsd.models.room import batches
 from neuron_opsd.records import Pair, TokenIds
 from neuron_opsd.stages.capture import capture_neurons
-from neuron_opsd.storage.codecs import save_neurons
+from neuron_opsd.storage.codecs import NEURONS
 
 NEUFS_BATCH = 4
 """Completions that the NeuFS code takes at a time unless it is told otherwise."""
@@ -46,7 +46,7 @@ def ours(job: Job, turns: Turns) -> None:
             sets = capture_neurons(
                 model, ids, pairs, neurons, settings.tokens_per_batch
             )
-            save_neurons(sets, file)
+            NEURONS.save(sets, file)
             return {"amount": len(pairs), "stored": file.stat().st_size}
 
         turns.repeat(capture)

@@ -1,17 +1,16 @@
 """What selection rules read of a pool besides its answers and neurons.
 
-Only what the rule of the settings reads is computed. A rule that reads the teacher has
-demonstrations chosen for the whole pool first; these, and what student and teacher then
-answer, are kept like everything that is expensive, so that a stopped run goes on and
-methods whose contexts agree share them.
+Only what the rule reads is computed. One that reads the teacher has demonstrations
+chosen for the whole pool first; these, and what student and teacher then answer, are
+kept, and methods whose contexts agree share them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, TypeAlias, TypeVar, overload
+from typing import Final, TypeAlias
 
 from neuron_opsd.config import Config
 from neuron_opsd.known import names_read
@@ -32,14 +31,12 @@ from neuron_opsd.stages.rollouts import ask, written
 from neuron_opsd.stages.teaching import DemonstrationPool
 from neuron_opsd.storage import codecs
 from neuron_opsd.storage.caching import Workspace
-from neuron_opsd.storage.stored_rollouts import in_full, summaries_of
+from neuron_opsd.storage.stored_rollouts import Made, in_full, summaries_of
 from neuron_opsd.storage.verdicts import verdicts_name
-
-Item = TypeVar("Item")
 
 ROLLOUTS_NAME: Final = "rollouts"
 ANSWERS: Final = (ROLLOUTS_NAME, verdicts_name(ROLLOUTS_NAME))
-"""What the model answered to the pool, and which of these answers are equal."""
+"""The answers to the pool, and which of them are equal."""
 POOL_CONTEXTS: Final = "pool-contexts"
 BELIEFS: Final = "beliefs"
 DIVERGENCES: Final = "divergences"
@@ -53,7 +50,7 @@ def with_entropies(
     rollouts: Sequence[Rollout],
     answered: PoolSignals,
 ) -> PoolSignals:
-    """Add the entropies of samples to what is known, where a rule reads them."""
+    """Add the entropies of samples, where a rule reads them."""
     if not work.config.selection_rule.reads_entropies:
         return answered
     among = frozenset(q.id for q in pool if written(q, work.config))
@@ -71,13 +68,8 @@ def with_beliefs(
 ) -> PoolSignals:
     """Add what student and teacher answer to what is known, where a rule reads it.
 
-    Args:
-        work: Its settings name the rule.
-        model: Answers as both.
-        rollouts: Of the pool.
-        answered: What is known of the pool by its answers.
-        known: What the rule for demonstrations compares of the whole pool.
-        library: Gives all questions that may become demonstrations.
+    `rollouts` and `known`, which the rule for demonstrations compares, are of the whole
+    pool; `library` gives all questions that may become demonstrations.
 
     Raises:
         DataError: If there are too few to choose demonstrations from, or a question is
@@ -107,7 +99,7 @@ class Shown:
 
 
 def believe(work: Workspace, model: TextScorer, shown: Shown) -> Sequence[Belief]:
-    """Ask student and teacher about the whole pool, for the rule of the settings."""
+    """Ask student and teacher about the whole pool."""
     config, pool = work.config, shown.pool
     (name,) = belief_names(config, pool)
     contexts = pool_contexts(work, shown.known, shown.library)
@@ -126,18 +118,13 @@ def believe(work: Workspace, model: TextScorer, shown: Shown) -> Sequence[Belief
         BELIEFS: pool_beliefs.pool_beliefs,
         DIVERGENCES: pool_beliefs.pool_divergences,
     }[name]
-    with work.progress.stage(name, len(lessons), "questions") as done:
-        return work.cache.chunks(
-            name,
-            codecs.BELIEFS.at(f"{name}.json"),
-            work.cut(lessons, done),
-            work.task(model, partial(function, config=config)),
-            made_from=[*ANSWERS, "neurons", POOL_CONTEXTS],
-        )
+    task = work.task(model, partial(function, config=config))
+    made_from = [*ANSWERS, "neurons", POOL_CONTEXTS]
+    return work.by_question(name, codecs.BELIEFS, lessons, task, made_from)
 
 
 def belief_names(config: Config, pool: Sequence[Question]) -> tuple[str, ...]:
-    """Return which output the rule of the settings asks of the teacher, if it does."""
+    """Return which output the rule asks of the teacher, if any."""
     if not config.selection_rule.reads_teacher:
         return ()
     free = any(not written(question, config) for question in pool)
@@ -147,8 +134,8 @@ def belief_names(config: Config, pool: Sequence[Question]) -> tuple[str, ...]:
 def belief_name(config: Config, *, free: bool) -> str:
     """Return which output a rule that reads the teacher asks for.
 
-    Among choices, beliefs hold the divergence as well; where any answer is free, it is
-    that of the loss per token for all.
+    Among choices, beliefs hold the divergence as well; with any free answer, it is
+    the loss's, per token, for all.
     """
     return DIVERGENCES if config.selection_rule.reads_divergence and free else BELIEFS
 
@@ -156,7 +143,7 @@ def belief_name(config: Config, *, free: bool) -> str:
 def pool_contexts(
     work: Workspace, known: Known, library: DemonstrationPool
 ) -> Sequence[TeacherContext]:
-    """Choose demonstrations for the whole pool; what these answer is not repeated."""
+    """Choose demonstrations for the whole pool, without their answers."""
 
     def choose() -> list[TeacherContext]:
         found = teaching.build_contexts(known, library, work.config)
@@ -164,7 +151,7 @@ def pool_contexts(
 
     return work.cache.once(
         POOL_CONTEXTS,
-        codecs.CONTEXTS.at(f"{POOL_CONTEXTS}.json"),
+        codecs.CONTEXTS.named(POOL_CONTEXTS),
         choose,
         made_from=[*ANSWERS, "neurons", *names_read(work.config)],
     )
@@ -173,7 +160,7 @@ def pool_contexts(
 def with_answers(
     context: TeacherContext, answer: Callable[[str], str]
 ) -> TeacherContext:
-    """Return a context whose demonstrations, by id, show these answers."""
+    """Return a context whose demonstrations show answers by id."""
     shown = [replace(d, answer=answer(d.question_id)) for d in context.demonstrations]
     return replace(context, demonstrations=tuple(shown))
 
@@ -199,7 +186,7 @@ def make_lessons(
     givers: Givers,
     config: Config,
 ) -> list[Lesson]:
-    """Return the lessons of some questions of the pool, with the contexts of each."""
+    """Return the lessons of some questions with their contexts."""
     asked = ask(some, config)
     wanted = [g for a in asked for g in givers.get(a.question.id, {}).values()]
     completions = iter([r.completion for r in in_full(shown.rollouts, wanted)])
@@ -218,29 +205,3 @@ def make_lessons(
         }
         lessons.append(Lesson(a, context, others, tuple(given)))
     return lessons
-
-
-class Made(Sequence[Item]):
-    """Items that are made some at a time, whenever they are gone over."""
-
-    def __init__(self, places: range, make: Callable[[range], Sequence[Item]]) -> None:
-        """Take the places of the items, and what makes those at some places."""
-        self._places = places
-        self._make = make
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __iter__(self) -> Iterator[Item]:
-        return iter(self._make(self._places))
-
-    @overload
-    def __getitem__(self, index: int) -> Item: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Item]: ...
-    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
-        if isinstance(index, slice):
-            return Made(self._places[index], self._make)
-        place = self._places[index]
-        (found,) = self._make(range(place, place + 1))
-        return found

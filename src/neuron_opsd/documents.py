@@ -1,8 +1,7 @@
 """The doorway of `json`, `tomllib` and pydantic: values from texts, or why not.
 
-Both parsers raise more than their own errors: `RecursionError` over deep nesting, a
-plain `ValueError` over a number of thousands of digits or over bytes that are not
-UTF-8. Here all of it becomes a `DocumentError`.
+Parsers raise `RecursionError` over deep nesting, and a plain `ValueError` over huge
+numbers or bytes that are not UTF-8. All of it becomes a `DocumentError`.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 MAX_DEPTH = 64
-"""Of settings and of our own JSON objects; what parses may be too deep to be used."""
+"""Of settings and our own JSON objects."""
 LONG_NAME = re.compile(rf"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){{{MAX_DEPTH}}}""")
-"""A dotted name too deep to be one, over which `tomllib` takes time squared."""
+"""A name too deep, over which `tomllib` takes time squared."""
 
 
 class DocumentError(ValueError):
-    """A text is not the JSON or TOML that it should be; the message is the reason."""
+    """A text is not JSON or TOML; the message is the reason."""
 
 
 class TooDeepError(DocumentError):
@@ -34,7 +33,7 @@ class TooDeepError(DocumentError):
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Return the value that a JSON text holds, in which no field is named twice."""
+    """Return the value of a JSON text without repeated fields."""
     try:
         return json.loads(text, object_pairs_hook=without_doubles)
     except DocumentError:
@@ -63,7 +62,7 @@ def parse_toml(text: str | bytes) -> dict[str, Any]:
 
 
 def parse_table(text: str | bytes) -> dict[str, Any]:
-    """Return the object that a JSON text holds, nested at most `MAX_DEPTH` times."""
+    """Return a JSON object, nested at most `MAX_DEPTH` times."""
     value = parse_json(text)
     if not isinstance(value, dict):
         raise DocumentError("it holds no JSON object")
@@ -72,7 +71,7 @@ def parse_table(text: str | bytes) -> dict[str, Any]:
 
 
 def check_depth(value: object) -> None:
-    """Refuse what is nested more than `MAX_DEPTH` times; does not recurse."""
+    """Refuse what is nested more than `MAX_DEPTH` times."""
     level = [value]
     for _ in range(MAX_DEPTH + 1):
         tables = [one.values() for one in level if isinstance(one, dict)]
@@ -103,8 +102,10 @@ def why_not_parsed(error: ValueError) -> str:
     return text[:1].lower() + text[1:]
 
 
-def fault_in(error: ValidationError) -> str:
-    """Say in a line which field of a table does not fit, and why."""
+def fault_in(error: ValidationError | DocumentError | UnicodeDecodeError) -> str:
+    """Say why a text is no table, or which of its fields does not fit."""
+    if isinstance(error, DocumentError | UnicodeDecodeError):
+        return first_line(error)
     first = error.errors(include_url=False, include_input=False)[0]
     place = ".".join(str(part) for part in first["loc"])
     message = first["msg"].partition("\n")[0].removeprefix("Value error, ")
@@ -112,15 +113,15 @@ def fault_in(error: ValidationError) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of what an error says; its kind where that is nothing."""
+    """Return the first line of an error, or its kind."""
     return str(error).partition("\n")[0].strip() or type(error).__name__
 
 
 def half_pair(value: object) -> str | None:
-    """Return the first text of nested values that no file can hold, if there is one.
+    """Return the first text of nested values that no file can hold, if any.
 
-    Such a text holds half of a surrogate pair: JSON can escape one, and Python puts one
-    in the place of each byte of an argument that is not UTF-8.
+    It holds half of a surrogate pair, which JSON can escape, and which Python puts
+    for each byte of an argument that is not UTF-8.
     """
     if isinstance(value, str):
         return value if is_half_pair(value) else None

@@ -78,7 +78,7 @@ class NotFiniteError(NeuronOpsdError):
 
 @contextmanager
 def naming(questions: Sequence[str]) -> Iterator[None]:
-    """Give a `NotFiniteError` the ids of its questions, in the order of the model's."""
+    """Give a `NotFiniteError` the ids of its questions by place."""
     try:
         yield
     except NotFiniteError as error:
@@ -120,9 +120,8 @@ NO_MEMORY: Final = (
     "_STATUS_ALLOC_FAILED",
     "can't start new thread",
 )
-"""What PyTorch says: on a processor, on Windows, on Apple's GPUs, and where the driver,
-or a library such as cuBLAS, finds no room; its own allocator's error has a type.
-The last is Python's word where a thread's stack finds none."""
+"""What PyTorch says on a processor, on Windows, on Apple's GPUs, and where the driver,
+or a library such as cuBLAS, finds no room; and what Python says of a thread's stack."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

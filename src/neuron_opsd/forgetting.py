@@ -1,7 +1,6 @@
 """What training made a model forget: standard tasks of lm-eval, before and after.
 
-lm-eval asks the base and the trained model, each in a process of its own; its logs of
-samples are then judged and paired as any others.
+lm-eval asks each model in a process of its own; its logs are judged as any others.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ from neuron_opsd.results.judging import JudgementData
 from neuron_opsd.results.run import Least
 
 STANDARD: Final = ("arc_easy", "hellaswag", "piqa", "winogrande")
-"""Tasks of lm-eval that ask what most models know; the likelihood of choices decides,
-so that they are quick and nothing is drawn."""
+"""Tasks that most models know, decided by the likelihood of choices: quick, and nothing
+is drawn."""
 BASE, TRAINED = "base", "trained"
 LOG: Final = "lm_eval.log"
 LINES: Final = 3
@@ -119,21 +118,17 @@ def forgetting(request: ForgettingRequest, progress: Progress = QUIET) -> Forget
 
 
 def models_of(run: FinishedRun) -> dict[str, str]:
-    """Return what lm-eval calls the model before and after training."""
+    """Return lm-eval's names of the model before and after training."""
     plain = {"pretrained": run.base.name}
     if run.base.compute != "auto":
         plain["dtype"] = run.base.compute
-    trained = dict(plain)
-    if run.is_whole_model:
-        trained["pretrained"] = str(run.adapter.resolve())
-    else:
-        trained["peft"] = str(run.adapter.resolve())
-    for arguments in (plain, trained):
-        for value in arguments.values():
-            if "," in value:
-                raise ConfigError(
-                    f"lm-eval takes no folder with a comma in its name: {value}"
-                )
+    kind = "pretrained" if run.is_whole_model else "peft"
+    trained = plain | {kind: str(run.adapter.resolve())}
+    for value in (*plain.values(), *trained.values()):
+        if "," in value:
+            raise ConfigError(
+                f"lm-eval takes no folder with a comma in its name: {value}"
+            )
     return {
         label: ",".join(f"{name}={value}" for name, value in arguments.items())
         for label, arguments in ((BASE, plain), (TRAINED, trained))
@@ -141,7 +136,7 @@ def models_of(run: FinishedRun) -> dict[str, str]:
 
 
 def asked(request: ForgettingRequest, label: str, model: str) -> dict[str, Path]:
-    """Have lm-eval ask one model; return its logs of samples by task."""
+    """Have lm-eval ask one model; return its logs by task."""
     out = request.out / label
     out.mkdir()
     argv = [sys.executable, "-m", "lm_eval", "--model", "hf", "--model_args", model]
@@ -176,7 +171,7 @@ def refuse_failed(log: Path, request: ForgettingRequest) -> None:
 
 
 def task_in(path: Path) -> str:
-    """Return the task of a log of samples, ``samples_TASK_DATE.jsonl``."""
+    """Return the task of a log ``samples_TASK_DATE.jsonl``."""
     return path.stem.removeprefix("samples_").rpartition("_")[0]
 
 

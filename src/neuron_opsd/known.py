@@ -17,7 +17,7 @@ from neuron_opsd.methods import context_signals, needs_medoids
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.prompts import as_written
 from neuron_opsd.records import Question, Rollout, Vote
-from neuron_opsd.records.states import Medoid
+from neuron_opsd.records.beliefs import Medoid
 from neuron_opsd.stages.capture import find_medoids
 from neuron_opsd.stages.question_tokens import capture_questions, read_states
 from neuron_opsd.stages.rollouts import PromptedQuestion, ask
@@ -39,14 +39,14 @@ NAMES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class MedoidNames:
-    """What the medoids of some rollouts, and these, are called in the cache."""
+    """The names of medoids and their rollouts in the cache."""
 
     rollouts: str
     own: str = MEDOIDS_NAME
 
 
 def names_read(config: Config, folder: str = "") -> list[str]:
-    """Return the names of what a run's rule reads that takes passes of its own."""
+    """Return the names of what a run's rule reads by passes."""
     wanted = context_signals(config)
     return [f"{folder}{name}" for signal, name in NAMES.items() if signal in wanted]
 
@@ -59,20 +59,14 @@ def with_medoids(
     votes: Mapping[str, Vote],
     names: MedoidNames,
 ) -> Mapping[str, Vote]:
-    """Return votes that know the medoid of their rollouts, where one is to be shown."""
+    """Return votes with the medoids of their rollouts, where wanted."""
     config = work.config
     if not needs_medoids(config):
         return votes
     asked, ids = ask(questions, config), [question.id for question in questions]
     answered = Answered(asked, ids, Samples(rollouts))
-    with work.progress.stage(names.own, len(answered), "questions") as done:
-        found = work.cache.chunks(
-            names.own,
-            MEDOIDS.at(f"{names.own}.json"),
-            work.cut(answered, done),
-            work.task(model, partial(find_medoids, config=config)),
-            made_from=[names.rollouts],
-        )
+    task = work.task(model, partial(find_medoids, config=config))
+    found = work.by_question(names.own, MEDOIDS, answered, task, [names.rollouts])
     return votes_with(votes, found)
 
 
@@ -93,12 +87,8 @@ def look_up(
 ) -> Known:
     """Return what the run's rule for demonstrations reads of some questions.
 
-    Args:
-        work: Its settings name the rule.
-        model: Reads the questions, where the rule asks what it makes of them.
-        questions: In any order.
-        answered: What is known of them by their answers, in the same order.
-        folder: Where the cache keeps what is read, ending with a slash if it is one.
+    `answered` is what is known of them by their answers, in the same order; `folder`,
+    ending with a slash if it is one, is where the cache keeps what is read.
     """
     wanted = context_signals(work.config)
     config = work.config
@@ -109,14 +99,8 @@ def look_up(
         if signal not in wanted:
             return ()
         asked: Sequence[PromptedQuestion] = ask(questions, config)
-        name = f"{folder}{NAMES[signal]}"
-        with work.progress.stage(name, len(asked), "questions") as done:
-            return work.cache.chunks(
-                name,
-                codec.at(f"{name}.parquet"),
-                work.cut(asked, done),
-                work.task(model, partial(task, config=config)),
-            )
+        own = work.task(model, partial(task, config=config))
+        return work.by_question(f"{folder}{NAMES[signal]}", codec, asked, own)
 
     states = passes(Signal.HIDDEN_STATES, STATES, read_states)
     return Known(
@@ -134,7 +118,7 @@ def look_up(
 def own_answers(
     questions: Sequence[Question], answered: PoolSignals, config: Config
 ) -> tuple[str | None, ...]:
-    """Return the questions' own answers as the model writes them, whatever the case."""
+    """Return the questions' own answers as written, whatever the case."""
     pairs = zip(questions, answered.answers, strict=True)
     return tuple(
         answer and as_written(answer, question, config.prompts).strip().casefold()

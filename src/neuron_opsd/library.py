@@ -29,9 +29,9 @@ from neuron_opsd.results.analysis import AnalysisData
 from neuron_opsd.results.comparison import BASE, FORM, ComparisonData
 from neuron_opsd.results.run import ReportData
 from neuron_opsd.runs import completions as captured
-from neuron_opsd.runs import evaluation
 from neuron_opsd.runs import preview as previewing
 from neuron_opsd.runs import run as running
+from neuron_opsd.runs import testing
 
 Place: TypeAlias = str | Path
 """A file or a folder; for questions also the id of a dataset."""
@@ -206,9 +206,7 @@ def evaluate(
     """
     places = [None if place is None else Path(place) for place in (out, adapter)]
     config = as_config(settings)
-    return evaluation.evaluate(
-        named_files(tests), config, places[0], progress, places[1]
-    )
+    return testing.evaluate(named_files(tests), config, places[0], progress, places[1])
 
 
 def analyse(

@@ -149,18 +149,11 @@ def roll_out(
     """Answer every question of the pool without a context."""
     config = work.config
     asked, draws = ask(pool, config), teaching.pool_draws(config)
-    with work.progress.stage(ROLLOUTS_NAME, len(pool), "questions") as done:
-        rollouts = work.cache.chunks(
-            ROLLOUTS_NAME,
-            codecs.ROLLOUTS,
-            work.cut(asked, done),
-            work.task(
-                model,
-                partial(sample_rollouts, config=config, stage=OWN, draws=draws),
-                remembering,
-            ),
-            made_from=[BIAS_NAME],
-        )
+    sample = partial(sample_rollouts, config=config, stage=OWN, draws=draws)
+    task = work.task(model, sample, remembering)
+    rollouts = work.by_question(
+        ROLLOUTS_NAME, codecs.ROLLOUTS, asked, task, [BIAS_NAME]
+    )
     longest = config.rollouts.max_new_tokens
     work.warn(remarks.on_rollouts(summaries_of(rollouts), longest))
     return rollouts
@@ -183,20 +176,14 @@ def read_neurons(
         return capture.not_read([question.id for question in questions])
 
     answered = Answered(ask(questions, config), [q.id for q in questions], chosen)
-    with work.progress.stage(name, len(answered), "questions") as done:
-        neurons = work.cache.chunks(
-            name,
-            codecs.NEURONS.at(f"{name}.parquet"),
-            work.cut(answered, done),
-            work.task(model, partial(capture.capture_answers, config=config)),
-            made_from=made_from,
-        )
+    task = work.task(model, partial(capture.capture_answers, config=config))
+    neurons = work.by_question(name, codecs.NEURONS, answered, task, made_from)
     warn_of_spans(work, chosen, config.neurons)
     return neurons
 
 
 def warn_of_spans(work: Workspace, chosen: Chosen, config: NeuronsConfig) -> None:
-    """Say how many completions do not hold the span whose neurons count."""
+    """Say how many completions do not hold the span that counts."""
     if config.span == "completion":
         return
     ids = list(chosen.facts)
@@ -251,7 +238,7 @@ def answers_to_show(
     rollouts: Sequence[Rollout],
     votes: Mapping[str, Vote],
 ) -> dict[str, str]:
-    """Return what demonstrations would show; say how many questions show nothing."""
+    """Return what demonstrations would show; say how many show nothing."""
     if work.config.shows_given:
         return {question.id: question.given for question in pool}
     found = teaching.shown_answers(rollouts, votes, work.config)
@@ -269,7 +256,7 @@ def demonstration_pool(
     selection: Sequence[SelectionEntry],
     config: Config,
 ) -> DemonstrationPool:
-    """Return the questions that may become demonstrations, by their answers."""
+    """Return the questions that may become demonstrations."""
     shown = set(answers)
     if config.contexts.source == "selected":
         shown &= kept_ids(selection)
@@ -284,7 +271,7 @@ def demonstration_pool(
 def choose_contexts(
     work: Workspace, trained: Known, library: DemonstrationPool
 ) -> Sequence[records.TeacherContext]:
-    """Choose the demonstrations of the questions that are trained on, where any are."""
+    """Choose the demonstrations of questions that are trained on."""
     config = work.config
     if not needs_contexts(config):
         config = config.changed(contexts={"num_demonstrations": 0})
@@ -304,7 +291,7 @@ def write_examples(
     contexts: Sequence[records.TeacherContext],
     library: DemonstrationPool,
 ) -> tuple[records.TrainingExample, ...]:
-    """Write out what student and teacher see; say which demonstrations do not fit."""
+    """Write what student and teacher see; say what does not fit."""
     with work.progress.stage("contexts", len(contexts), "questions") as done:
         examples = teaching.build_examples(
             model, contexts, library, work.config, on_done=done

@@ -15,15 +15,12 @@ class Progress(Protocol):
         self, name: str, total: int, unit: str
     ) -> AbstractContextManager[Callable[[int], None]]:
         """Open a stage of `total` units; call the value it gives with units done."""
-        ...
 
     def warn(self, text: str) -> None:
         """Say something that the user should know although the work continues."""
-        ...
 
     def log_settings(self, stage: str, settings: Mapping[str, Any]) -> None:
         """Take what a training is done with, by dotted name, before its first step."""
-        ...
 
     def log_metrics(
         self,
@@ -43,7 +40,6 @@ class Progress(Protocol):
             metrics: By name.
             events: What the run warned of at this step, such as signs of collapse.
         """
-        ...
 
 
 class Quiet:
@@ -79,7 +75,6 @@ class PassedOn:
     __slots__ = ()
 
     progress: Progress
-    """To whom it is handed."""
 
     def stage(
         self, name: str, total: int, unit: str

@@ -25,11 +25,7 @@ def resolve_prompts(
 ) -> PromptsConfig:
     """Return the settings with `form` and `list_choices` decided for a model.
 
-    Args:
-        config: The settings.
-        has_chat_template: Whether the model has one.
-        constrained: Whether answers are sampled among the choices; a model that writes
-            freely must see them to choose one.
+    One that writes freely, not `constrained` to the choices, must see them to choose.
     """
     changes: dict[str, str] = {}
     if config.form == "auto":
@@ -50,14 +46,10 @@ def teacher_prompt(
     config: PromptsConfig,
     given: str = "",
 ) -> Prompt:
-    """Return the prompt of a question with demonstrations before it.
+    """Return the prompt of a question, as the student is asked, after demonstrations.
 
-    Args:
-        question: PromptedQuestion last, exactly as the student is asked.
-        demonstrations: Shown in this order; none leaves the student's prompt.
-        config: `form` must be resolved.
-        given: Told the teacher after the question, a blank line between them, as TRL's
-            SDFT does by default.
+    None leaves the student's prompt. What is `given` with the question follows it after
+    a blank line, as in TRL's SDFT by default. `form` must be resolved.
     """
     thinking = config.teacher_thinking
     if not given:
@@ -76,7 +68,7 @@ def render(
     *,
     thinking: bool | None,
 ) -> Prompt:
-    """Put demonstrations and a question into the form that the settings name."""
+    """Put demonstrations and a question into the form of the settings."""
     if config.form == "plain":
         return Prompt(text=plain_text(demonstrations, question, config))
     turns = [Message("system", text) for text in system_texts(question, config)]
@@ -102,8 +94,8 @@ def plain_text(
 def system_texts(question: Question, config: PromptsConfig) -> list[str]:
     """Return the system turn of a prompt, nothing where there is none.
 
-    It stands once, at the start: the setting's text, then that of the question's own
-    conversation. Those of demonstrations are left out.
+    It is the setting's text, then that of the question's own conversation; those of
+    demonstrations are left out.
     """
     own = [turn.content for turn in question.messages if turn.role == "system"]
     texts = [text for text in (config.system, *own) if text]
@@ -111,12 +103,12 @@ def system_texts(question: Question, config: PromptsConfig) -> list[str]:
 
 
 def spoken(question: Question) -> list[Message]:
-    """Return the turns of a question's conversation without its system turn."""
+    """Return the turns of a question without its system turn."""
     return [turn for turn in question.messages if turn.role != "system"]
 
 
 def asked_lines(question: Question, config: PromptsConfig) -> str:
-    """Write one question in the plain form, up to where its answer begins."""
+    """Write a question in the plain form, up to its answer."""
     text = "\n\n".join(turn.content for turn in spoken(question))
     shown = with_choices(text, question, config)
     asks = question.question_label or config.question_label
@@ -125,7 +117,7 @@ def asked_lines(question: Question, config: PromptsConfig) -> str:
 
 
 def asked_turns(question: Question, config: PromptsConfig) -> list[Message]:
-    """Return a question's turns, choices and instruction added to the last one."""
+    """Return a question's turns, with choices and instruction."""
     *before, last = spoken(question)
     return [
         *before,
@@ -134,7 +126,7 @@ def asked_turns(question: Question, config: PromptsConfig) -> list[Message]:
 
 
 def with_choices(text: str, question: Question, config: PromptsConfig) -> str:
-    """Add the choices and the instruction to a question's text, as the settings say."""
+    """Add the choices and the instruction, as the settings say."""
     lines = [text.strip()]
     if config.list_choices == "texts":
         lines += [f"- {choice}" for choice in question.choices]
@@ -147,13 +139,13 @@ def with_choices(text: str, question: Question, config: PromptsConfig) -> str:
 
 
 def as_written(answer: str, question: Question, config: PromptsConfig) -> str:
-    """Return an answer as the model writes it: the letter of a choice that has one."""
+    """Return an answer as the model writes it, maybe a letter."""
     written = choice_answers(question, config)
     return dict(zip(question.choices, written, strict=False)).get(answer, answer)
 
 
 def choice_answers(question: Question, config: PromptsConfig) -> tuple[str, ...]:
-    """Return what a model writes to give each choice: its text, or its letter."""
+    """Return what a model writes for each choice: text or letter."""
     if config.list_choices == "letters":
         return tuple(LETTERS[: len(question.choices)])
     return question.choices

@@ -41,18 +41,18 @@ Day: TypeAlias = Annotated[str, BeforeValidator(iso_date)]
 
 
 class Entry(Protocol):
-    """What a setting may name: an entry of a table, which says itself what it does."""
+    """An entry of a table that a setting may name."""
 
     @property
     def help(self) -> str:
-        """What it does, in words that follow its name, without a full stop."""
+        """What it does, in words that follow its name."""
 
 
 @dataclass(frozen=True)
 class OneOf:
     """Lets a setting take the names of a table, and adds their help to its own.
 
-    The table is asked whenever a setting is read, so an entry of one's own counts.
+    The table is asked each time, so an entry of one's own counts.
     """
 
     table: Mapping[str, Entry]
@@ -87,7 +87,7 @@ class OneOf:
 
 
 class Section(BaseModel):
-    """Base of every section: frozen, no unknown names, docstrings are the help."""
+    """Base of every section: frozen, no unknown names."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -99,7 +99,7 @@ class Section(BaseModel):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **more: Any) -> None:
-        """Add the help of tables' entries to that of the settings that name them."""
+        """Add the help of tables' entries to that of settings."""
         super().__pydantic_init_subclass__(**more)
         for info in cls.model_fields.values():
             for table in filter(lambda one: isinstance(one, OneOf), info.metadata):

@@ -34,5 +34,5 @@ def generator(*parts: SeedPart) -> np.random.Generator:
 
 
 def uniforms(seed: int, count: int) -> NDArray[np.float64]:
-    """Return `count` numbers in [0, 1), always the same for the same seed."""
+    """Return `count` numbers in [0, 1) of a seed."""
     return np.random.Generator(np.random.Philox(key=seed)).random(count)

@@ -14,8 +14,7 @@ import pytest
 
 import cluster_work as work
 import neuron_opsd
-from neuron_opsd.cluster.mailbox import Mailbox
-from neuron_opsd.cluster.pool import MOST_LOSSES, Pool
+from neuron_opsd.cluster.pool import MOST_LOSSES, Mailbox, Pool
 from neuron_opsd.config import ClusterConfig
 from neuron_opsd.errors import ConfigError, DataError, NotFiniteError, TryAgainError
 from neuron_opsd.models.load import RemoteModel

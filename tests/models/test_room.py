@@ -31,8 +31,7 @@ from neuron_opsd.models.room import Room, attempt, in_halves
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import Completion, StepMetrics
 from neuron_opsd.runs.adapters import Training
-from neuron_opsd.runs.context import RunContext
-from neuron_opsd.runs.kept_room import ROOM, SPLITS, keep_room
+from neuron_opsd.runs.context import ROOM, SPLITS, RunContext, keep_room
 from neuron_opsd.runs.training import train_adapter
 from neuron_opsd.stages.capture import capture_neurons
 from neuron_opsd.stages.policy_gradient import Rewards, certainties

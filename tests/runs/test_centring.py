@@ -26,8 +26,8 @@ from neuron_opsd.pipeline import centred
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import Message, Prompt, Question, TrainingExample
 from neuron_opsd.runs.context import RunContext
-from neuron_opsd.runs.evaluation import evaluate
 from neuron_opsd.runs.prepare import prepare_run
+from neuron_opsd.runs.testing import evaluate
 from neuron_opsd.stages.centring import choice_bias
 from neuron_opsd.stages.rollouts import ask, bias_of, sample_rollouts
 from neuron_opsd.stages.training import Batch

@@ -20,8 +20,7 @@ from neuron_opsd.errors import ConfigError
 from neuron_opsd.methods import METHODS, Target
 from neuron_opsd.methods.distillation import NeuronOPSD, OracleOPSD
 from neuron_opsd.processes.ranks import LostRankError, launched_rank
-from neuron_opsd.runs.courses import Job
-from neuron_opsd.runs.jobs import Order, order_text, read_order
+from neuron_opsd.runs.courses import Job, Order, order_text, read_order
 from neuron_opsd.runs.metrics import read_metrics
 from neuron_opsd.runs.ranked import led, refuse_unsupported
 from neuron_opsd.stages.rollouts import ask

@@ -20,10 +20,10 @@ from neuron_opsd.planning.estimate import estimate
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import GoldAnswers, Message, Question
 from neuron_opsd.runs.context import NO_VOTES, OPEN_ANSWERS, TestSet, remarks
-from neuron_opsd.runs.evaluation import evaluate
 from neuron_opsd.runs.inputs import Inputs
 from neuron_opsd.runs.model_checks import check_questions
 from neuron_opsd.runs.preview import preview
+from neuron_opsd.runs.testing import evaluate
 from resolved import written_freely
 from templates import templated
 from tiny import tiny_model

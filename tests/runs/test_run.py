@@ -18,8 +18,8 @@ from neuron_opsd.models import probing as trial
 from neuron_opsd.planning.estimate import estimate
 from neuron_opsd.progress import Silent
 from neuron_opsd.runs.context import QUIET_ANSWERS
-from neuron_opsd.runs.evaluation import evaluate
 from neuron_opsd.runs.run import Request, run
+from neuron_opsd.runs.testing import evaluate
 from neuron_opsd.storage.codecs import NEURONS, ROLLOUTS, SELECTION
 from tiny_runs import (
     POOL_SIZE,

@@ -12,7 +12,7 @@ from neuron_opsd.config.tables import load_config
 from neuron_opsd.known import votes_with
 from neuron_opsd.method.contexts.search import jaccard_distance
 from neuron_opsd.records import Completion, Message, Pair, Question, Rollout, Vote
-from neuron_opsd.records.states import Medoid
+from neuron_opsd.records.beliefs import Medoid
 from neuron_opsd.stages.capture import capture_pairs, find_medoids
 from neuron_opsd.stages.rollouts import ask
 from neuron_opsd.stages.teaching import fits, representatives, shown_answers

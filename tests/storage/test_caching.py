@@ -51,6 +51,13 @@ def test_a_workspace_cuts_as_its_settings_say_and_warns(size: int) -> None:
     progress = Silent()
     config = load_config(None, [f"rollouts.block_size={size}"])
     work = Workspace(config, progress=progress)
-    assert [len(chunk) for chunk in work.cut(range(3))] == [size] * (3 // size)
+    lengths: list[int] = []
+
+    def squares(chunk: Sequence[int]) -> Sequence[int]:
+        lengths.append(len(chunk))
+        return [n * n for n in chunk]
+
+    assert work.by_question("squares", SQUARES, range(3), alone(squares)) == [0, 1, 4]
+    assert lengths == [size] * (3 // size)
     work.warn(["one", "two"])
     assert progress.warnings == ["one", "two"]

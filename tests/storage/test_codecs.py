@@ -234,7 +234,7 @@ def test_many_records_lie_one_a_line(tmp_path: Path) -> None:
 
 
 def test_a_codec_can_lie_elsewhere() -> None:
-    elsewhere = ROLLOUTS.at("base/arc.parquet")
+    elsewhere = ROLLOUTS.named("base/arc")
     assert elsewhere.file_name == "base/arc.parquet"
     assert elsewhere.read is ROLLOUTS.read
 

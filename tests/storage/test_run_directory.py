@@ -206,7 +206,7 @@ def test_two_outputs_cannot_share_a_file(tmp_path: Path) -> None:
         run.once("sum", SUM, lambda: 3)
         with pytest.raises(ValueError, match="file of sum already"):
             run.once("other", SUM, lambda: 4)
-        assert run.once("other", SUM.at("deep/other.json"), lambda: 4) == 4
+        assert run.once("other", SUM.named("deep/other"), lambda: 4) == 4
         assert run.once("sum", SUM, no_work) == 3
 
 
@@ -379,7 +379,7 @@ def test_another_machine_is_told_and_kept_where_it_computes(tmp_path: Path) -> N
         ) as run:
             run.write("notes", json_codec("notes.json"), threads)
             if name:
-                run.once(name, SUM.at(f"{name}.json"), lambda: 3)
+                run.once(name, SUM.named(name), lambda: 3)
             assert run.warnings == []
         return told
 

@@ -18,7 +18,7 @@ from neuron_opsd.answers.readers import READERS
 from neuron_opsd.comparison.compare import rebuild_page
 from neuron_opsd.config import AnswersConfig
 from neuron_opsd.progress import Silent
-from neuron_opsd.runs.evaluation import evaluate
+from neuron_opsd.runs.testing import evaluate
 from neuron_opsd.storage.status import RunStatus, read_status
 from tiny_runs import KINDS, outcome_of, tiny_config, tiny_request, tiny_run
 

@@ -19,8 +19,7 @@ from neuron_opsd.data.questions import QuestionFile, read_questions
 from neuron_opsd.errors import ConfigError, DataError
 from neuron_opsd.known import MEDOIDS_NAME
 from neuron_opsd.methods import needs_medoids, needs_neurons
-from neuron_opsd.records.beliefs import Belief
-from neuron_opsd.records.states import Medoid
+from neuron_opsd.records.beliefs import Belief, Medoid
 from neuron_opsd.runs.inputs import POOL, questions_hash
 from neuron_opsd.storage import codecs
 from neuron_opsd.storage.caching import ignore

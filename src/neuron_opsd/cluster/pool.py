@@ -1,8 +1,7 @@
 """Workers of a cluster that share the chunks of a stage, whatever becomes of each.
 
-A worker that is lost, with its machine or because it took too much memory, is replaced,
-and the chunk it had is worked on again. Each has one chunk at a time, and at most one
-more of a stage's chunks is held than there are workers.
+A worker that is lost is replaced, and its chunk is worked on again. Each has one chunk
+at a time, and at most one more is held than there are workers.
 """
 
 from __future__ import annotations
@@ -15,18 +14,23 @@ from itertools import islice
 from typing import Any, Final
 
 import neuron_opsd
-from neuron_opsd.cluster.mailbox import Mailbox
-from neuron_opsd.cluster.session import cluster_text, load_ray, num_workers, share_of
+from neuron_opsd.cluster.session import (
+    beside_this,
+    cluster_text,
+    load_ray,
+    num_workers,
+    share_of,
+)
 from neuron_opsd.cluster.worker import Reply, Worker
 from neuron_opsd.config import ClusterConfig
 from neuron_opsd.errors import ConfigError, TryAgainError
 
 MOST_LOSSES: Final = 3
-"""How often a chunk, or the start of a worker, may be lost before the command stops."""
+"""How often a chunk, or the start of a worker, may be lost."""
 TICK: Final = 1.0
 """Seconds between looks at what does not come."""
 TIDY: Final = 5.0
-"""Seconds that workers have to tidy up before they are ended."""
+"""Seconds that workers have to tidy up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,6 @@ class Chunk:
     number: int
     items: Sequence[Any]
     losses: int = 0
-    """How many workers were lost over it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -45,17 +48,16 @@ class Hand:
 
     actor: Any
     errand: Any
-    """Ray's reference to what it was asked for last; none once that is done."""
+    """Ray's reference to what it was asked for; none once done."""
     recipe: object = None
     """Of the model that it has, or is loading."""
     chunk: Chunk | None = None
-    """What it works on."""
     process: int = 0
     """Its number on its machine; none before it has arrived."""
 
 
 class Pool:
-    """The workers of one command, asked for when there is something to do."""
+    """The workers of one command."""
 
     def __init__(
         self,
@@ -64,7 +66,7 @@ class Pool:
         threads: int,
         warn: Callable[[str], None],
     ) -> None:
-        """Take what workers must have as this process has it, and whom to warn."""
+        """Take what workers must have as here, and whom to warn."""
         self._ray = load_ray()
         self.settings = settings
         self.share = share_of(settings, threads)
@@ -74,7 +76,7 @@ class Pool:
         self.hands: list[Hand] = []
         self._lost_starts = 0
         self._since = 0.0
-        """When workers were asked for first, or the last one came or went."""
+        """When workers were first asked for, or one last came or went."""
         self._told = False
         """Whether it was said that some workers do not come."""
 
@@ -116,16 +118,16 @@ class Pool:
                 self._dismiss(hand)  # nobody waits for what it does
 
     def give(self, hand: Hand, chunk: Chunk, function: Any) -> None:
-        """Have a worker do a function, by Ray's reference to it, with a chunk."""
+        """Have a worker do a function, given by reference, with a chunk."""
         hand.chunk = chunk
         hand.errand = hand.actor.work.remote(function, chunk.items)
 
     def mailbox(self) -> Mailbox:
-        """Return where workers send what is to be known before they are done."""
+        """Return where workers send what cannot wait for the result."""
         return Mailbox()
 
     def close(self) -> None:
-        """Let all workers go, with what they hold; those at rest tidy up before."""
+        """Let all workers go; those at rest tidy up before."""
         resting = [hand for hand in self.hands if hand.errand is None]
         if leaving := [hand.actor.leave.remote() for hand in resting]:
             self._ray.wait(leaving, num_returns=len(leaving), timeout=TIDY)
@@ -133,7 +135,7 @@ class Pool:
             self._dismiss(hand)
 
     def _free(self, recipe: object) -> Hand | None:
-        """Return a worker that has the model and nothing to do, if there is one."""
+        """Return a worker with the model and nothing to do, if any."""
         self._ask_for_workers()
         for hand in self.hands:
             if hand.errand is None and hand.recipe is recipe:
@@ -159,7 +161,7 @@ class Pool:
     ) -> Iterator[tuple[int, Sequence[Any]]]:
         """Wait for errands to end; yield the results of those that were chunks.
 
-        Chunks that have to be worked on again join those that wait.
+        Those to be worked on again join the waiting.
         """
         errands = {hand.errand: hand for hand in self.hands if hand.errand is not None}
         ended, _ = self._ray.wait(list(errands), num_returns=1, timeout=TICK)
@@ -184,7 +186,7 @@ class Pool:
                 yield chunk.number, reply.value
 
     def _reply(self, hand: Hand, errand: Any, chunk: Chunk | None) -> Any:
-        """Return what an errand came to, nothing if its worker was lost."""
+        """Return what an errand came to; nothing if its worker was lost."""
         errors = self._ray.exceptions
         try:
             reply = self._ray.get(errand)
@@ -200,7 +202,7 @@ class Pool:
         return reply
 
     def _welcome(self, hand: Hand, machine: str, process: int, version: str) -> None:
-        """Know where a worker is; refuse one with another version of this package."""
+        """Note where a worker is; refuse another version of this package."""
         hand.process = process
         self._since = time.monotonic()
         if version != neuron_opsd.__version__:
@@ -234,7 +236,7 @@ class Pool:
         self._ray.kill(hand.actor)
 
     def _check_arrivals(self) -> None:
-        """Stop if no worker came in time; say so once where only some did."""
+        """Stop if no worker came in time; say once if only some did."""
         if time.monotonic() - self._since < self.settings.timeout:
             return
         missing = sum(not hand.process for hand in self.hands)
@@ -252,7 +254,7 @@ class Pool:
 
 
 def why_lost(said: str) -> str:
-    """Return why a worker was lost, from all that Ray says of it."""
+    """Return why a worker was lost, from what Ray says."""
     if "low on memory" in said or "memory pressure" in said:
         return "memory ran out on its machine"
     for line in said.splitlines():
@@ -261,3 +263,49 @@ def why_lost(said: str) -> str:
     if "node has been marked dead" in said or "node died" in said:
         return "its machine was lost"
     return "its process ended, as it does where the system finds no more memory"
+
+
+class Letters:
+    """The process of the cluster that holds letters until they are taken.
+
+    A letter that was sent is not lost with its sender.
+    """
+
+    def __init__(self) -> None:
+        self._letters: list[Any] = []
+
+    def put(self, letter: Any) -> None:
+        """Hold a letter."""
+        self._letters.append(letter)
+
+    def take(self) -> list[Any]:
+        """Return all letters, oldest first, and hold none."""
+        letters, self._letters = self._letters, []
+        return letters
+
+
+class Mailbox:
+    """Where workers send letters to; it can be handed to them."""
+
+    def __init__(self) -> None:
+        kind = load_ray().remote(Letters).options(**beside_this())
+        self._actor = kind.remote()
+
+    def send(self, letter: Any) -> None:
+        """Send a letter, which has arrived by then."""
+        self._get(self._actor.put.remote(letter))
+
+    def take(self) -> list[Any]:
+        """Return the letters that have arrived."""
+        found: list[Any] = self._get(self._actor.take.remote())
+        return found
+
+    def _get(self, reference: Any) -> Any:
+        ray = load_ray()
+        try:
+            return ray.get(reference)
+        except ray.exceptions.RayError as error:
+            raise TryAgainError(
+                "the process that collects what workers send was lost; the same "
+                "command resumes"
+            ) from error

@@ -1,7 +1,8 @@
 """Joining a Ray cluster, or starting one on this machine, for as long as it is needed.
 
-This room alone imports Ray, and only when a cluster is asked for. Ray sends nothing
-home, shows no dashboard and leaves the terminal to the caller.
+This room alone imports Ray, and only for a cluster. Ray sends nothing home, shows no
+dashboard and leaves the terminal alone. What cannot be raises a `ConfigError`; what may
+be later a `TryAgainError`.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ LOCAL: Final = "local"
 AUTO: Final = "auto"
 """The address of the cluster that this machine is part of."""
 CLIENT: Final = "ray://"
-"""Begins the address of a cluster that this machine is no part of."""
+"""Begins the address of a cluster without this machine."""
 PLACE: Final = re.compile(
     r"(ray://)?(?P<host>[^\s/:]+|\[[0-9a-fA-F:.]+\]):(?P<port>\d+)"
 )
 ADDRESSES: Final = f"{LOCAL}, {AUTO}, HOST:PORT or ray://HOST:PORT"
 
 STORE_BYTES: Final = 128 << 20
-"""Of shared memory for what is on its way; more of it is put on the disk."""
+"""Of shared memory; more is put on the disk."""
 SILENT: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_SCHEDULER_EVENTS": "0",
@@ -53,7 +54,7 @@ SILENT: Final = {
     # Workers do the work of this command, not something beside it.
     "RAY_worker_niceness": "0",
 }
-"""No reports to Ray's makers, no lines on the terminal, no work in the background."""
+"""No reports to Ray's makers, no lines on the terminal, no lower priority."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +70,7 @@ class Share:
 
 
 def load_ray() -> Any:
-    """Import Ray.
-
-    Raises:
-        ConfigError: If it is not installed.
-    """
+    """Import Ray."""
     for name, value in SILENT.items():
         os.environ.setdefault(name, value)
     try:
@@ -88,11 +85,7 @@ def load_ray() -> Any:
 
 
 def check_address(settings: ClusterConfig) -> None:
-    """Refuse what can be no cluster, before anything else is done.
-
-    Raises:
-        ConfigError: If there can be no such address, or Ray is not installed.
-    """
+    """Refuse what can be no cluster."""
     address = settings.address
     if address not in (LOCAL, AUTO) and not PLACE.fullmatch(address):
         raise ConfigError(f"cluster.address is {address!r}, but it must be {ADDRESSES}")
@@ -107,11 +100,7 @@ def check_address(settings: ClusterConfig) -> None:
 
 @contextmanager
 def connected(settings: ClusterConfig) -> Iterator[None]:
-    """Be part of a cluster; one that this process is in already stays as it is.
-
-    Raises:
-        TryAgainError: If nothing answers there in time.
-    """
+    """Be part of a cluster, as this process may be already."""
     check_address(settings)
     found = PLACE.fullmatch(settings.address)
     ray = load_ray()
@@ -134,7 +123,7 @@ def connected(settings: ClusterConfig) -> Iterator[None]:
 
 
 def join(ray: Any, settings: ClusterConfig, folder: str) -> None:
-    """Join the cluster, or start it with its files in a folder."""
+    """Join the cluster, or start one with its files in a folder."""
     more: dict[str, Any] = {}
     if settings.address == LOCAL:
         # A key of its own, in no file: nobody else on this machine may send it work.
@@ -176,7 +165,7 @@ def say_nothing(data: object, ignore_prefix: object = None) -> None:
 
 
 def try_to_join(settings: ClusterConfig) -> None:
-    """Refuse what listens but does not answer as a cluster does, in bounded time."""
+    """Refuse, in bounded time, what listens and is no cluster."""
     with suppress(OSError):  # no process can be started: this one will see
         try:
             subprocess.run(
@@ -194,7 +183,7 @@ def try_to_join(settings: ClusterConfig) -> None:
 
 
 def wait_for(host: str, port: int, settings: ClusterConfig) -> None:
-    """Wait until somebody listens at an address: Ray itself would wait for ever."""
+    """Wait until somebody listens: Ray would wait for ever."""
     end = time.monotonic() + settings.timeout
     while True:
         try:
@@ -213,7 +202,7 @@ def wait_for(host: str, port: int, settings: ClusterConfig) -> None:
 
 @contextmanager
 def own_signals() -> Iterator[None]:
-    """Keep what this process does on signals: Ray would end it by itself."""
+    """Keep what this process does on signals."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         yield
@@ -224,17 +213,13 @@ def own_signals() -> Iterator[None]:
 
 
 def share_of(settings: ClusterConfig, threads: int) -> Share:
-    """Return what one worker takes; `threads` are this process's.
-
-    Raises:
-        ConfigError: If this machine is the cluster, and has less.
-    """
-    total = load_ray().cluster_resources()
+    """Return what one worker takes; `threads` are this process's."""
+    all_gpus, all_cpus = cluster_size()
     gpus = settings.gpus_per_worker
     if gpus is None:
-        gpus = 1.0 if total.get("GPU", 0) else 0.0
+        gpus = 1.0 if all_gpus else 0.0
     share = Share(gpus, settings.cpus_per_worker or (1 if gpus else threads))
-    lacks = total.get("GPU", 0) < share.gpus or total.get("CPU", 0) < share.cpus
+    lacks = all_gpus < share.gpus or all_cpus < share.cpus
     if settings.address == LOCAL and lacks:
         raise ConfigError(
             f"cluster.address is local and each worker is to have {share}, but this "
@@ -245,18 +230,18 @@ def share_of(settings: ClusterConfig, threads: int) -> Share:
 
 
 def num_workers(settings: ClusterConfig, share: Share) -> int:
-    """Return how many workers to ask for; one where there is room for none yet."""
-    total = load_ray().cluster_resources()
-    rooms = [total.get("CPU", 0) // share.cpus]
+    """Return how many workers to ask for; at least one."""
+    gpus, cpus = cluster_size()
+    rooms = [cpus // share.cpus]
     if share.gpus:
-        rooms.append(total.get("GPU", 0) // share.gpus)
+        rooms.append(gpus // share.gpus)
     return settings.workers or max(1, int(min(rooms)))
 
 
 def beside_this() -> dict[str, Any]:
-    """Return options of a process that is lost with this one's machine, and no other.
+    """Return options of a process that is lost with this machine alone.
 
-    It waits most of the time, and takes no processor.
+    It takes no processor.
     """
     ray = load_ray()
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -268,5 +253,11 @@ def beside_this() -> dict[str, Any]:
 
 def cluster_text() -> str:
     """Say what the cluster has."""
+    gpus, cpus = cluster_size()
+    return f"{gpus:g} GPUs and {cpus:g} processors"
+
+
+def cluster_size() -> tuple[float, float]:
+    """Return how many GPUs and processors the cluster has."""
     total = load_ray().cluster_resources()
-    return f"{total.get('GPU', 0):g} GPUs and {total.get('CPU', 0):g} processors"
+    return total.get("GPU", 0), total.get("CPU", 0)

@@ -1,8 +1,8 @@
 """Workers of a cluster that train together, by Ray Train.
 
 Ray Train starts them, sets up torch's process group, and ends all where one is lost.
-This process asks the first of them for one thing after the other. What is asked and
-answered goes over Ray's own queues; nothing of it is on a disk that both can see.
+This process asks the first for one thing after the other, over Ray's own queues and no
+disk.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Line:
     answered: Any
 
     def hear(self) -> tuple[str, Any]:
-        """Wait, in the worker, for what is asked, and what goes with it."""
+        """Wait, in the worker, for what is asked, and its data."""
         asked: tuple[str, Any] = self.asked.get()
         return asked
 
@@ -52,7 +52,7 @@ class Line:
 
 
 Work: TypeAlias = Callable[[Line, str], None]
-"""What every worker does; one that another process can import."""
+"""What every worker does; another process can import it."""
 
 
 class Team:
@@ -65,7 +65,6 @@ class Team:
         environment: Mapping[str, str],
         settings: ClusterConfig,
     ) -> None:
-        """Take how many there are, what each has, and how long to wait for them."""
         self.size, self.share = size, share
         self.environment, self.settings = environment, settings
         self._end = ""
@@ -103,7 +102,7 @@ class Team:
         return reply.value
 
     def _answer(self, what: str, data: object, end: float) -> Reply:
-        """Ask, and wait for the answer for as long as somebody can give it."""
+        """Ask, and wait while somebody can answer."""
         assert self._line is not None
         self._line.asked.put((what, data))
         while True:

@@ -1,7 +1,6 @@
 """What a process of a cluster does: it loads a model and works on chunks with it.
 
-It writes nothing and knows no run directory. What it was given and what it returns
-goes over the network, so both are values.
+It writes nothing and knows no run directory.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from neuron_opsd.errors import NeuronOpsdError
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came of an errand: a value, or what the user can mend."""
+    """A value, or what the user can mend."""
 
     value: Any = None
     error: NeuronOpsdError | None = None
@@ -28,7 +27,7 @@ class Worker:
     """One process with a model of its own."""
 
     def __init__(self, environment: Mapping[str, str], threads: int) -> None:
-        """Set what decides the last bits of a result, before libraries read it."""
+        """Set what decides the last bits before libraries read it."""
         os.environ.update(environment, OMP_NUM_THREADS=str(threads))
         import torch
 
@@ -36,11 +35,11 @@ class Worker:
         self.model: Any = None
 
     def arrive(self) -> tuple[str, int, str]:
-        """Return the names of the machine and of the process, and our version there."""
+        """Return names of machine and process, and our version there."""
         return socket.gethostname(), os.getpid(), neuron_opsd.__version__
 
     def leave(self) -> None:
-        """Let go of the model, and of the files that came with it."""
+        """Let go of the model and its files."""
         self.model = None
 
     def load(self, recipe: Callable[[], Any]) -> Reply:

@@ -247,7 +247,7 @@ def rebuild_comparison(out: Path, warn: Callable[[str], None]) -> Path:
         warn(line)
     write_page(out)
     if known:
-        integrity.rehash_listed(out, PAGE)
+        integrity.write_listed(out, [PAGE], integrity.listed(out))
     return out / PAGE
 
 

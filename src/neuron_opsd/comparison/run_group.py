@@ -24,14 +24,13 @@ from neuron_opsd.results.comparison import BASE
 from neuron_opsd.results.run import PROMPTED
 from neuron_opsd.runs.adapters import Training
 from neuron_opsd.runs.checkpoints import end_checkpoints
-from neuron_opsd.runs.context import RunContext, TestSet
+from neuron_opsd.runs.context import RunContext, TestSet, keep_room
 from neuron_opsd.runs.inputs import settings_in
-from neuron_opsd.runs.kept_room import keep_room
 from neuron_opsd.runs.machines import load_again
 from neuron_opsd.runs.prepare import PoolOutputs, prepare_run
-from neuron_opsd.runs.telling import tell_again
 from neuron_opsd.runs.testing import BEFORE, answer_prompted, answer_tests, compared
 from neuron_opsd.runs.training import train_prepared
+from neuron_opsd.runs.watching import tell_again
 from neuron_opsd.storage.codecs import ROLLOUTS, json_codec, record_codec
 from neuron_opsd.storage.folders import METHOD_FOLDERS
 from neuron_opsd.storage.manifest import value_text

@@ -1,19 +1,22 @@
-"""Settings from files and flags, and back to TOML; the records are in `config`."""
+"""Settings from files and flags, and back to TOML; the records are in `config`.
+
+What earlier versions named otherwise is read by its former name too.
+"""
 
 from __future__ import annotations
 
 import difflib
 import json
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from pydantic import BaseModel, ValidationError
 
 from neuron_opsd.config import Config
-from neuron_opsd.config.former import renamed_by_user
 from neuron_opsd.documents import DocumentError, TooDeepError, half_pair, parse_toml
-from neuron_opsd.errors import ConfigError
+from neuron_opsd.errors import ConfigError, RenamedSettingWarning
 from neuron_opsd.section import Section
 
 Table: TypeAlias = dict[str, Any]
@@ -23,11 +26,16 @@ Settings: TypeAlias = Config | Mapping[str, Any]
 """Checked settings, or values and tables by name; names may be dotted."""
 
 MAX_BYTES = 2**20
-"""Of a settings file: reading stops there, also of a device that never ends."""
+"""Of a settings file; also of a device that never ends."""
 MAX_PARTS = 8
 """Of a dotted name; no setting has so many."""
 MAX_SHOWN = 80
 """Characters of a value in a message."""
+RENAMED: Final = {"fitness": "teacher_check"}
+"""Sections of earlier versions, and their names now."""
+
+AS_GIVEN: Final = {"rollouts.mode": "auto"}
+"""What earlier versions kept as given, not as resolved."""
 
 
 def load_config(
@@ -43,7 +51,7 @@ def load_config(
     """
     table: Table = renamed_by_user(base or {})
     if path is not None:
-        table = merge(table, read_toml(Path(path)))
+        table = merge(table, renamed_by_user(toml_table(Path(path), "settings file")))
     for assignment in assignments:
         table = merge(table, parse_assignment(assignment))
     return config_from_table(table)
@@ -94,13 +102,8 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> Table:
     return merged
 
 
-def read_toml(path: Path) -> Table:
-    """Read a settings file."""
-    return renamed_by_user(toml_table(path, "settings file"))
-
-
 def toml_table(path: Path, what: str) -> Table:
-    """Read a TOML file; `what` it is to the user stands in the messages."""
+    """Read a TOML file, called `what` in messages."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
@@ -123,7 +126,7 @@ def toml_table(path: Path, what: str) -> Table:
 
 
 def parse_assignment(text: str) -> Table:
-    """Read one `section.field=value`; the value is TOML, or else a bare string."""
+    """Read one `section.field=value`; the value is TOML, or a bare string."""
     name, equals, value = text.partition("=")
     parts = name.strip().split(".")
     if not equals or not all(parts) or len(parts) > MAX_PARTS:
@@ -141,14 +144,14 @@ def parse_assignment(text: str) -> Table:
 
 
 def nested(parts: Sequence[str], value: Any) -> Table:
-    """Return a value in the tables that the parts of its name are."""
+    """Return a value in the tables that its name has."""
     for part in reversed(parts):
         value = {part: value}
     return renamed_by_user(value)
 
 
 def explain(error: ValidationError) -> str:
-    """Say in one line what is wrong with a setting, what is allowed, what to do."""
+    """Say what is wrong with a setting, what is allowed, what to do."""
     first = error.errors()[0]
     path = [str(part) for part in first["loc"]]
     if first["type"] == "extra_forbidden":
@@ -164,7 +167,7 @@ def explain(error: ValidationError) -> str:
 
 
 def shortened(value: object) -> str:
-    """Write a value as Python does, cut where nobody would read on."""
+    """Write a value as Python does, cut if it is long."""
     try:
         text = repr(value)
     except ValueError:  # of a number of thousands of digits
@@ -173,7 +176,7 @@ def shortened(value: object) -> str:
 
 
 def unknown_name(path: list[str]) -> str:
-    """Say that a setting does not exist and which one is nearest."""
+    """Say that there is no such setting, and which is nearest."""
     known = list(section_fields(path[:-1]))
     path = [*path[:-1], path[-1][:MAX_SHOWN]]
     near = difflib.get_close_matches(path[-1], known, n=1)
@@ -200,13 +203,13 @@ def changed_settings(config: Config) -> dict[str, Any]:
 
 
 def differences(before: Config, after: Config) -> dict[str, Any]:
-    """Return the settings of `after` that `before` has otherwise, by dotted name."""
+    """Return the settings that `before` has otherwise, by dotted name."""
     old, new = flatten(before), flatten(after)
     return {name: value for name, value in new.items() if old[name] != value}
 
 
 def flatten(config: Config) -> dict[str, Any]:
-    """Return every setting by dotted name, in values that JSON can hold."""
+    """Return every setting by dotted name, as JSON values."""
     return flatten_table(config.model_dump(mode="json"))
 
 
@@ -259,7 +262,7 @@ def setting_lines(section: Section, *, comments: bool, only_chosen: bool) -> lis
 
 
 def toml_values(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return settings by name as TOML has them, `unset` where there is no value."""
+    """Return settings by name as TOML, or `unset`."""
     return {n: "unset" if v is None else toml_value(v) for n, v in settings.items()}
 
 
@@ -276,3 +279,46 @@ def toml_value(value: object) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(toml_value, value))}]"
     return repr(value)
+
+
+def renamed(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings by section with each section under today's name.
+
+    Where both names are given, today's wins.
+    """
+    found = dict(table)
+    for old in RENAMED.keys() & table.keys():
+        given, known = found.pop(old), found.get(RENAMED[old], {})
+        both = isinstance(given, Mapping) and isinstance(known, Mapping)
+        found[RENAMED[old]] = {**given, **known} if both else given
+    return found
+
+
+def renamed_by_user(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the same, and warn of each former name."""
+    for old in RENAMED.keys() & table.keys():
+        warnings.warn(
+            f"the settings {old}.* are called {RENAMED[old]}.* now, and are read as "
+            "such; please write the new name",
+            RenamedSettingWarning,
+            stacklevel=3,
+        )
+    return renamed(table)
+
+
+def as_begun(settings: Mapping[str, Any], begun: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as the run directory keeps them that they belong to.
+
+    What was made from them is known by their hash, so a directory of an earlier
+    version keeps its own words.
+    """
+    sections = {name.partition(".")[0] for name in begun}
+    former = {new: old for old, new in RENAMED.items() if old in sections}
+    given = {
+        name: value for name, value in AS_GIVEN.items() if begun.get(name) == value
+    }
+    found = {}
+    for name, value in settings.items():
+        section, dot, field = name.partition(".")
+        found[f"{former.get(section, section)}{dot}{field}"] = value
+    return found | given

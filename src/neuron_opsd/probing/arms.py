@@ -54,14 +54,14 @@ class Listening:
             for i, a in zip(ids, asked, strict=True)
         ]
         listen = partial(hear, config=work.config, num_written=self.num_written)
-        with work.progress.stage(f"probe: {name}", len(probes), "questions") as done:
-            found = work.cache.chunks(
-                f"{FOLDER}/{name}",
-                records_codec(f"{FOLDER}/{name}.json", Heard),
-                work.cut(probes, done),
-                work.task(self.model, listen),
-                made_from=[*ANSWERS, *filter(None, [shown])],
-            )
+        found = work.by_question(
+            f"{FOLDER}/{name}",
+            records_codec(f"{FOLDER}/{name}.json", Heard),
+            probes,
+            work.task(self.model, listen),
+            [*ANSWERS, *filter(None, [shown])],
+            f"probe: {name}",
+        )
         return {one.question_id: one for one in found}
 
     def student(self) -> dict[str, Heard]:
@@ -147,7 +147,7 @@ def contexts_of(
     name = contexts_name(rule, number)
     return work.cache.once(
         name,
-        CONTEXTS.at(f"{name}.json"),
+        CONTEXTS.named(name),
         lambda: build_contexts(questions, library, config, rule=rule),
         made_from=[*ANSWERS, "neurons"],
     )

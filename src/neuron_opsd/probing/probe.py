@@ -57,11 +57,10 @@ from neuron_opsd.progress import QUIET, Progress
 from neuron_opsd.records import Question
 from neuron_opsd.records.beliefs import Belief
 from neuron_opsd.results.probe import ProbeData
-from neuron_opsd.runs.context import RunContext, remarks
+from neuron_opsd.runs.context import RunContext, keep_room, remarks
 from neuron_opsd.runs.elsewhere import machines_for
 from neuron_opsd.runs.fingerprint import model_fingerprint
 from neuron_opsd.runs.inputs import POOL, environment, questions_hash, run_settings
-from neuron_opsd.runs.kept_room import keep_room
 from neuron_opsd.runs.machines import Machines
 from neuron_opsd.stages.probing import Heard, Subject, belief_of, subject_of
 from neuron_opsd.storage.caching import Workspace

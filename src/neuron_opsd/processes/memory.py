@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 STATUS = Path("/proc/self/status")
 AVAILABLE = Path("/proc/meminfo")
@@ -13,24 +15,25 @@ GROUP = Path("/sys/fs/cgroup")
 """Of a container, whose limit is not that of the machine."""
 CLEAR = Path("/proc/self/clear_refs")
 FORGET_PEAK = "5"
-"""Written to `CLEAR`, it sets the peak back to what is held now."""
+"""Sets the peak back to what is held now."""
+
+
+def cuda_of(device: str) -> Any:
+    """Return `torch.cuda`, imported only for a GPU; nothing for a processor."""
+    return import_module("torch.cuda") if device.startswith("cuda") else None
 
 
 def held_memory(device: str) -> int:
-    """Return the bytes that are held now; 0 where the system does not say."""
-    if device.startswith("cuda"):
-        import torch
-
-        return int(torch.cuda.memory_allocated(device))
+    """Return the bytes held now; 0 where unknown."""
+    if cuda := cuda_of(device):
+        return int(cuda.memory_allocated(device))
     return line_bytes(STATUS, "VmRSS") or maximum_resident()
 
 
 def peak_memory(device: str) -> int:
     """Return the most bytes held since the start, or since `forget_peak`."""
-    if device.startswith("cuda"):
-        import torch
-
-        return int(torch.cuda.max_memory_allocated(device))
+    if cuda := cuda_of(device):
+        return int(cuda.max_memory_allocated(device))
     return line_bytes(STATUS, "VmHWM") or maximum_resident()
 
 
@@ -39,21 +42,17 @@ def free_memory(device: str) -> int:
 
     Where the system does not say, half of the machine's memory counts as free.
     """
-    if device.startswith("cuda"):
-        import torch
-
-        torch.cuda.empty_cache()
-        return int(torch.cuda.mem_get_info(device)[0])
+    if cuda := cuda_of(device):
+        cuda.empty_cache()
+        return int(cuda.mem_get_info(device)[0])
     free = line_bytes(AVAILABLE, "MemAvailable") or total_memory("cpu") // 2
     return min(free, free_in_group())
 
 
 def total_memory(device: str) -> int:
-    """Return the bytes of all memory, 0 where the system does not say."""
-    if device.startswith("cuda"):
-        import torch
-
-        return int(torch.cuda.mem_get_info(device)[1])
+    """Return the bytes of all memory; 0 where unknown."""
+    if cuda := cuda_of(device):
+        return int(cuda.mem_get_info(device)[1])
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
@@ -61,7 +60,7 @@ def total_memory(device: str) -> int:
 
 
 def free_in_group() -> int:
-    """Return what the container that this process is in leaves free."""
+    """Return what this process's container leaves free."""
     try:
         most, used = (
             int((GROUP / name).read_text(encoding="ascii"))
@@ -73,18 +72,16 @@ def free_in_group() -> int:
 
 
 def forget_peak(device: str) -> None:
-    """Set the peak back to what is held now, where the system lets us."""
-    if device.startswith("cuda"):
-        import torch
-
-        torch.cuda.reset_peak_memory_stats(device)
+    """Set the peak back to what is held now, if possible."""
+    if cuda := cuda_of(device):
+        cuda.reset_peak_memory_stats(device)
         return
     with suppress(OSError):
         CLEAR.write_text(FORGET_PEAK, encoding="ascii")
 
 
 def line_bytes(path: Path, name: str) -> int:
-    """Return a size that Linux tells in a file, in kB after a name; 0 without it."""
+    """Return a size in a file of Linux, in kB after a name; 0 without it."""
     try:
         lines = path.read_text(encoding="ascii").splitlines()
     except OSError:
@@ -94,7 +91,7 @@ def line_bytes(path: Path, name: str) -> int:
 
 
 def maximum_resident() -> int:
-    """Return the peak as other systems than Linux tell it, 0 where none does."""
+    """Return the peak as systems besides Linux tell it, or 0."""
     if sys.platform == "win32":
         return 0
     import resource

@@ -21,22 +21,20 @@ from neuron_opsd.errors import ConfigError, is_out_of_memory
 from neuron_opsd.processes.ranks import LostRankError
 
 NO_LIMIT: Final = timedelta(days=365)
-"""How long a rank waits for what rank 0 does alone, which may take days."""
+"""How long a rank waits for what rank 0 does alone."""
 
 NUM_IN_FLIGHT: Final = 64
-"""Tensors that are on their way at once."""
 
 LOCAL_RANK: Final = "LOCAL_RANK"
-"""Variable that says which of the processes on its machine one is."""
+"""Variable with a process's number on its machine."""
 
 
 @contextmanager
 def joined(device: str, timeout: float) -> Iterator[ProcessGroup]:
     """Join the processes that were started with this one, by torchrun or the like.
 
-    Args:
-        device: Where this process computes; of GPUs each takes its own.
-        timeout: Seconds after which one that says nothing in a step is lost.
+    Of GPUs each takes its own; one that says nothing in a step for `timeout` seconds is
+    lost.
 
     Raises:
         ConfigError: If there are more processes than GPUs on this machine.
@@ -54,7 +52,7 @@ def joined(device: str, timeout: float) -> Iterator[ProcessGroup]:
 
 
 def take_own_gpu() -> None:
-    """Compute on the GPU that is this process's on its machine."""
+    """Compute on this process's own GPU."""
     place, count = int(os.environ.get(LOCAL_RANK, "0")), torch.cuda.device_count()
     if place >= count:
         raise ConfigError(
@@ -66,10 +64,10 @@ def take_own_gpu() -> None:
 
 
 class ProcessGroup:
-    """The ranks of torch's default process group, which must have been set up."""
+    """The ranks of torch's default process group, already set up."""
 
     def __init__(self, timeout: timedelta) -> None:
-        """Meet the others; a rank that says nothing for so long in a step is lost."""
+        """Meet the others; one that is silent for so long in a step is lost."""
         self.rank = dist.get_rank()
         self.size = dist.get_world_size()
         self._hearing = partial(hearing, timeout)
@@ -91,7 +89,7 @@ class ProcessGroup:
         return [as_text(row[: int(n)]) for row, n in zip(rows, sizes, strict=True)]
 
     def hear_first(self, word: str = "-") -> str:
-        """Return what rank 0 says, however long that takes; only rank 0 says a word."""
+        """Return the word that rank 0 says, however long that takes."""
         own = as_bytes(word)
         size = torch.tensor([len(own)])
         with self._hearing():
@@ -113,20 +111,17 @@ class ProcessGroup:
         with self._hearing():
             for start in range(0, len(tensors), NUM_IN_FLIGHT):
                 part = tensors[start : start + NUM_IN_FLIGHT]
-                begun = [
-                    send(one, group=self._group_of(one), async_op=True) for one in part
-                ]
+                begun = []
+                for one in part:
+                    group = self._texts if one.is_cpu else dist.group.WORLD
+                    begun.append(send(one, group=group, async_op=True))
                 for work in begun:
                     work.wait()
-
-    def _group_of(self, tensor: Tensor) -> Any:
-        """Return the group that moves what is where a tensor is."""
-        return self._texts if tensor.device.type == "cpu" else dist.group.WORLD
 
 
 @contextmanager
 def hearing(timeout: timedelta) -> Iterator[None]:
-    """Say in a line that another rank is lost where torch cannot reach it."""
+    """Say in a line that another rank is lost."""
     try:
         yield
     except RuntimeError as error:
@@ -145,7 +140,7 @@ def hearing(timeout: timedelta) -> Iterator[None]:
 
 
 def as_bytes(text: str) -> Tensor:
-    """Return a text, which is not empty, as UTF-8 bytes ``(bytes,)``."""
+    """Return a text that is not empty as UTF-8 bytes ``(bytes,)``."""
     found = bytearray(text.encode("utf-8", "surrogatepass"))
     return torch.frombuffer(found, dtype=torch.uint8)
 

@@ -14,7 +14,7 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 
 def listed_flags() -> frozenset[str]:
-    """Return the features that Linux lists of this processor; elsewhere none."""
+    """Return the features that Linux lists of this processor."""
     text = ""
     with suppress(OSError):
         text = CPU_INFO.read_text(encoding="utf-8", errors="replace")
@@ -22,12 +22,12 @@ def listed_flags() -> frozenset[str]:
 
 
 def processor_flags(cpu_info: str) -> frozenset[str]:
-    """Return the features of the first processor of `/proc/cpuinfo`."""
+    """Return the features of the first processor."""
     line = re.search(r"^(?:flags|Features)\s*:(.*)$", cpu_info, re.MULTILINE)
     return frozenset(line[1].split()) if line else frozenset()
 
 
 def processor_features() -> Mapping[str, Any]:
-    """Return features by name as PyTorch tells them, or Linux where it does not yet."""
+    """Return features by name as PyTorch, or else Linux, tells them."""
     told = getattr(torch.cpu, "get_capabilities", None)
     return told() if told else dict.fromkeys(listed_flags(), True)

@@ -1,8 +1,7 @@
 """Processes that train together, each called a rank.
 
-All hold the same weights and take the same steps. A rank works on its share of a step's
-questions; what it finds is added up, or told to the others, at the same places of the
-step on every rank.
+All hold the same weights and take the same steps, each with its share of the questions.
+What it finds is added up, or told, at the same places of the step on every rank.
 """
 
 from __future__ import annotations
@@ -18,46 +17,37 @@ if TYPE_CHECKING:
 
 
 def share_of(count: int, rank: int, size: int) -> slice:
-    """Return one of `size` shares of so many, none larger than another by over one."""
+    """Return one of `size` shares of so many, as equal as can be."""
     start, end = (part * count // size for part in (rank, rank + 1))
     return slice(start, end)
 
 
 class LostRankError(TryAgainError):
-    """Another rank has ended, or has said nothing for too long."""
+    """Another rank has ended, or is silent for too long."""
 
 
 class Ranks(Protocol):
-    """What one of these processes knows of the others."""
+    """What one of these processes knows of the others.
+
+    What is done with them raises a `LostRankError` if one cannot be heard.
+    """
 
     @property
     def rank(self) -> int:
-        """Number of this process, from 0; rank 0 alone writes files."""
+        """Number of this process, from 0, which alone writes files."""
 
     @property
     def size(self) -> int:
         """How many processes there are."""
 
     def tell(self, word: str) -> list[str]:
-        """Tell all ranks a text; return what each one told, in their order.
-
-        Raises:
-            LostRankError: If one cannot be heard.
-        """
+        """Tell all ranks a text; return what each one told, in their order."""
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
-        """Put the sum over all ranks into tensors that are alike on each.
-
-        Raises:
-            LostRankError: If one cannot be heard.
-        """
+        """Put the sum over all ranks into tensors that are alike on each."""
 
     def copy_first(self, tensors: Sequence[Tensor]) -> None:
-        """Put what rank 0 holds into tensors that are alike on each.
-
-        Raises:
-            LostRankError: If one cannot be heard.
-        """
+        """Put what rank 0 holds into tensors that are alike on each."""
 
 
 class Alone:
@@ -81,7 +71,7 @@ ALONE: Final = Alone()
 """What a training takes where nothing else is said."""
 
 RANK, SIZE = "RANK", "WORLD_SIZE"
-"""Variables by which torchrun tells a process which of how many it is."""
+"""Variables by which torchrun numbers processes."""
 NEEDED: Final = (RANK, SIZE, "MASTER_ADDR", "MASTER_PORT")
 
 

@@ -26,18 +26,18 @@ SIGNALS: Final = tuple(
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
     if hasattr(signal, name)  # Windows has the first two
 )
-"""Ctrl-C; what batch systems and containers send; a terminal that is gone; and what
-batch systems can be told to send some time before."""
+"""Ctrl-C; what batch systems and containers send, some of it ahead of time; and a
+terminal that is gone."""
 
 TOGETHER: Final = 0.3
-"""Seconds after the first signal in which others are the same wish, told twice."""
+"""Seconds in which other signals are the first wish, told twice."""
 STDERR: Final = 2
 SHOW_CURSOR: Final = "\x1b[?25h"
 RESUMES: Final = "stopped; the same command resumes"
 
 
 def status_of(number: int) -> int:
-    """Return what a process ends with that a signal stopped, as shells count it."""
+    """Return the exit status after a signal, as shells count it."""
     return 128 + number
 
 
@@ -58,7 +58,7 @@ class Stopping:
         self.unwinds = False
         """Whether the program was told to end, and is on its way."""
         self.speaks = True
-        """Whether it says so; of processes that work together one does."""
+        """Whether it says so; one of processes that work together does."""
 
     @property
     def status(self) -> int:
@@ -75,7 +75,7 @@ class Stopping:
             self.check()
 
     def hear(self, number: int, *, again: bool = False) -> None:
-        """Hear of a signal in another thread, even while the main one cannot."""
+        """Hear of a signal in another thread, while the main one cannot."""
         self.number = self.number or number
         if again or not self.has_begun:
             self.end(RESUMES)
@@ -98,7 +98,7 @@ class Stopping:
             self.waits = False
 
     def check(self) -> None:
-        """Stop where a signal has waited, or its interrupt got lost in a library."""
+        """Stop where a signal has waited, or its interrupt got lost."""
         if self.number and not self.waits:
             self.unwinds = True
             raise StoppedError
@@ -108,7 +108,7 @@ STOPPING: Final = Stopping()
 
 
 def say(text: str) -> None:
-    """Write a line to stderr by its number, which no half-written line can forbid."""
+    """Write a line to stderr, also where a line is half written."""
     cursor = SHOW_CURSOR if os.isatty(STDERR) else ""
     with suppress(OSError):  # the terminal may be what is gone
         os.write(STDERR, f"{cursor}neuron-opsd: {text}\n".encode())
@@ -155,7 +155,7 @@ def heard() -> Iterator[None]:
 
 
 def listen(reading: int) -> None:
-    """Hear of every signal whose number arrives, until there are no more."""
+    """Hear of every signal whose number arrives."""
     first: float | None = None
     with os.fdopen(reading, "rb", buffering=0) as numbers:
         while number := numbers.read(1):

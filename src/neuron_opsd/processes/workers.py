@@ -1,7 +1,6 @@
 """Processes of our own for work that can run on or fill all memory, and may be lost.
 
-The last functions are for the workers themselves: what they may take, seen to by the
-system.
+The last functions are for the workers themselves.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ READY: Final = b"ready"
 """What a worker that is run once writes when it begins."""
 
 SECONDS: Final = 1.0
-"""Processor time of one piece of work; the longest of real ones take milliseconds."""
+"""Processor time of one piece of work; real ones take milliseconds."""
 BYTES: Final = 160 << 20
 """Memory above what the process has when it begins."""
 
@@ -31,7 +30,7 @@ BYTES: Final = 160 << 20
 def start(
     worker: ModuleType, what: str, environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start a worker that answers lines with lines until its input ends."""
+    """Start a worker that answers lines until its input ends."""
     with starting(what):
         return subprocess.Popen(
             **command(worker, environment),
@@ -44,7 +43,7 @@ def start(
 def run_once(
     worker: ModuleType, what: str, *arguments: str, given: bytes = b""
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a worker to its end, whatever that is; a `TryAgainError` if none begins."""
+    """Run a worker to its end; a `TryAgainError` if none begins."""
     with starting(what):
         done = subprocess.run(
             **command(worker, None, *arguments),
@@ -78,7 +77,7 @@ def command(
 
 @contextmanager
 def starting(what: str) -> Iterator[None]:
-    """Turn what the system says where it starts no process into a `TryAgainError`."""
+    """Turn an error of starting a process into a `TryAgainError`."""
     try:
         yield
     except OSError as error:
@@ -89,7 +88,7 @@ def starting(what: str) -> Iterator[None]:
 
 
 def begin(num_bytes: int, seconds: float) -> None:
-    """Say that a worker is ready, as `run_once` expects, and set its limits."""
+    """Say that a worker is ready, and set its limits."""
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     limit_memory(num_bytes)
@@ -97,7 +96,7 @@ def begin(num_bytes: int, seconds: float) -> None:
 
 
 def limit_memory(most: int) -> None:
-    """Let the system refuse this worker memory, files and core dumps, where it can."""
+    """Limit this worker's memory, files and core dumps, if possible."""
     try:
         import resource
     except ImportError:  # there is none on Windows
@@ -118,7 +117,7 @@ def limit_memory(most: int) -> None:
 
 
 def limit_time(seconds: float) -> None:
-    """Let the system end this process once it took so much processor time; 0: never."""
+    """End this process after so much processor time; 0: never."""
     if hasattr(signal, "setitimer"):
         signal.signal(signal.SIGPROF, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_PROF, seconds)

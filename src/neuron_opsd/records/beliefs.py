@@ -1,8 +1,14 @@
-"""What student and teacher believe the answer to a question to be, before training."""
+"""What is read off a model before training: beliefs, hidden states and medoids.
+
+Axis: D residual width.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,3 +31,25 @@ class Belief:
     where nobody asked for it."""
     num_tokens: int = 0
     """Tokens that were read to know all this."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class QuestionState:
+    """What a model holds of a question before it answers."""
+
+    question_id: str
+    values: NDArray[np.float32]
+    """``(D,)`` mean of a layer's hidden states over the question's tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Medoid:
+    """The rollout of a question that the others of the question are most like."""
+
+    question_id: str
+    index: int | None
+    """Of the rollout; `None` where none holds an answer that can be read."""
+    distance: float | None
+    """Mean Jaccard distance of its neurons to those of the others."""
+    num_read: int = 0
+    """Tokens that passes went over to find it, prompts included."""

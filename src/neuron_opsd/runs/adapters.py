@@ -1,7 +1,6 @@
 """The adapters of a training: the last, those after some steps, and the best.
 
-The best is known when training ends, so what may be it is kept meanwhile: a candidate
-goes once no checkpoint is left after which it could still be the best.
+A candidate for the best is kept while a checkpoint is left after which it may still be.
 """
 
 from __future__ import annotations
@@ -31,18 +30,17 @@ class Training:
     """What a training is called, and where its files are."""
 
     name: str
-    """In the manifest and in progress."""
     folder: str = ""
-    """Where below the run directory metrics, checkpoints and adapter go; empty for the
-    run directory itself, whose `train/` then holds the first two."""
+    """Folder of metrics, checkpoints and adapter; empty for the run directory,
+    whose `train/` then holds the first two."""
     keep_after: tuple[int, ...] = ()
     """Numbers of steps after which the adapter is kept as well."""
     made_from: tuple[str, ...] = ()
-    """Names of what the objective was given besides settings and examples."""
+    """What the objective was given besides settings and examples."""
 
     @property
     def adapter(self) -> str:
-        """Path of the adapter in the run directory, which names it there too."""
+        """Path and name of the adapter in the run directory."""
         return inside(self.folder, "adapter")
 
     @property
@@ -67,7 +65,7 @@ class Training:
 def lost_adapters(
     run: RunContext, training: Training, made_from: Sequence[str]
 ) -> dict[str, int]:
-    """Return the adapters that are missing, each with the steps it is kept after."""
+    """Return the adapters that are missing, with the steps each is kept after."""
     after = {training.kept(step): step for step in training.keep_after}
     after[training.adapter] = run.config.distill.steps + 1
     stands = run.directory.integrity.is_current
@@ -78,7 +76,7 @@ def keep_adapter(
     run: RunContext, course: Course, name: str, made_from: Sequence[str]
 ) -> None:
     """Write the adapter as it is now."""
-    write_folder(run.directory.path(name), course.save_adapter, course.num_bytes)
+    write_folder(run.path(name), course.save_adapter, course.num_bytes)
     run.directory.record(name, name, made_from)
 
 
@@ -89,7 +87,7 @@ def keep_after_step(
     made_from: Sequence[str],
     metrics: Sequence[StepMetrics],
 ) -> None:
-    """Write the adapter after a step if it is asked for, or is the best so far."""
+    """Write the adapter after a step if asked to, or if it is the best so far."""
     count = len(metrics)
     if count in training.keep_after:
         keep_adapter(run, course, training.kept(count), made_from)
@@ -99,7 +97,7 @@ def keep_after_step(
 
 
 def best_of(run: RunContext, metrics: Sequence[StepMetrics]) -> int | None:
-    """Return how many steps the best adapter had taken, `None` where none is wanted.
+    """Return after how many steps the adapter is best, `None` where none is kept.
 
     Before any look it is the untrained one.
     """
@@ -110,9 +108,9 @@ def best_of(run: RunContext, metrics: Sequence[StepMetrics]) -> int | None:
 
 
 def kept_of(config: Config, metrics: Sequence[StepMetrics]) -> Kept | None:
-    """Return which step a training ends with, `None` where it is the last.
+    """Return which step a training ends with, `None` for the last.
 
-    It is the last as long as no sign of collapse was seen.
+    It is the last unless a sign of collapse was seen.
     """
     if config.guard.keep == "last" or not collapses(metrics, config.guard):
         return None
@@ -122,10 +120,10 @@ def kept_of(config: Config, metrics: Sequence[StepMetrics]) -> Kept | None:
 def latest_with_best(
     run: RunContext, training: Training, made_from: Sequence[str]
 ) -> int:
-    """Return after how many steps training may resume with its best adapter there."""
+    """Return after how many steps training may resume with its best adapter."""
     if run.config.guard.keep == "last":
         return run.config.distill.steps
-    metrics = read_metrics(run.directory.path(training.work))
+    metrics = read_metrics(run.path(training.work))
     stands = run.directory.integrity.is_current
     count = len(metrics)
     while count and (best := best_of(run, metrics[:count])) is not None:
@@ -139,7 +137,7 @@ def latest_with_best(
 def drop_candidates(
     run: RunContext, training: Training, metrics: Sequence[StepMetrics]
 ) -> None:
-    """Delete what can no longer be the best, wherever training resumes from."""
+    """Delete what can no longer be the best."""
     counts = [len(metrics), *checkpoint_steps(run, training.work)]
     drop_all_but(
         run, training, {best_of(run, metrics[:count]) for count in counts if metrics}
@@ -159,7 +157,7 @@ def drop_all_but(
     ]
     run.directory.forget(gone)
     for name in gone:
-        discard(run.directory.path(name))
+        discard(run.path(name))
 
 
 def write_adapter(
@@ -168,12 +166,12 @@ def write_adapter(
     training: Training,
     metrics: Sequence[StepMetrics],
 ) -> None:
-    """Write what a training ends with: the last adapter, or the best one."""
-    path, best = run.directory.path(training.adapter), kept_of(run.config, metrics)
+    """Write what a training ends with: the last adapter, or the best."""
+    path, best = run.path(training.adapter), kept_of(run.config, metrics)
     if best is None:
         write_folder(path, course.save_adapter, course.num_bytes)
         return
-    source = run.directory.path(training.candidate(best.num_steps))
+    source = run.path(training.candidate(best.num_steps))
 
     def fill(folder: Path) -> None:
         shutil.copytree(source, folder, dirs_exist_ok=True)

@@ -1,7 +1,7 @@
 """Checkpoints of a training: where it would resume, and what it was made from.
 
-The state itself says after which step it was taken, what it was made from and what the
-metrics up to it were. One that does not fit is passed over, with a line that says why.
+A state names its step, its sources and the metrics up to it. One that does not fit is
+passed over, with a line that says why.
 """
 
 from __future__ import annotations
@@ -38,17 +38,12 @@ from neuron_opsd.storage.manifest import json_sha256
 STATE = "state.safetensors"
 FACTS = "checkpoint.json"
 BOUND = "neuron-opsd"
-"""Key of a state's metadata for what it is bound to: step, sources and metrics."""
+"""Key of a state's metadata for step, sources and metrics."""
 CHECKPOINTS = "checkpoints"
 CHECKPOINT = re.compile(r"step-\d{6,}")
 KEPT_CHECKPOINTS = 2
 UNREAD = (DataError, DocumentError, OSError, SafetensorError, ValidationError)
 """What is raised over a checkpoint that cannot be read."""
-
-
-def checkpoint_name(work: str, step: int) -> str:
-    """Return the path of the checkpoint after a number of steps, also its name."""
-    return f"{work}/{CHECKPOINTS}/step-{step:06d}"
 
 
 def keep_checkpoint(
@@ -59,8 +54,8 @@ def keep_checkpoint(
     made_from: Sequence[str],
     metrics: MetricsHash,
 ) -> None:
-    """Write student, teacher and optimiser, whole or not at all; drop old ones."""
-    home, name = run.directory.path(work), checkpoint_name(work, step)
+    """Write student, teacher and optimiser as a whole; drop old ones."""
+    home, name = run.path(work), f"{work}/{CHECKPOINTS}/step-{step:06d}"
     sync_metrics(home)
     bound = {
         "step": step,
@@ -81,14 +76,14 @@ def keep_checkpoint(
         files[FACTS] = sha256_file(folder / FACTS)
 
     num_bytes = sum(value.nbytes for value in state.values())
-    write_folder(run.directory.path(name), fill, num_bytes)
+    write_folder(run.path(name), fill, num_bytes)
     run.directory.record(name, name, made_from, files=files)
     drop_checkpoints(run, checkpoints(run, work)[:-KEPT_CHECKPOINTS])
 
 
 def checkpoints(run: RunContext, work: str) -> list[str]:
     """Return the names of a training's checkpoints, oldest first."""
-    found = (path.name for path in run.directory.path(work, CHECKPOINTS).glob("step-*"))
+    found = (path.name for path in run.path(work, CHECKPOINTS).glob("step-*"))
     names = sorted(name for name in found if CHECKPOINT.fullmatch(name))
     return [f"{work}/{CHECKPOINTS}/{name}" for name in names]
 
@@ -99,14 +94,14 @@ def checkpoint_steps(run: RunContext, work: str) -> list[int]:
 
 
 def drop_checkpoints(run: RunContext, names: Sequence[str]) -> None:
-    """Delete checkpoints, which are listed no longer before they go."""
+    """Delete checkpoints, after they are taken from the list."""
     run.directory.forget(names)
     for name in names:
-        discard_checkpoint(run.directory.path(name))
+        discard_checkpoint(run.path(name))
 
 
 def discard_checkpoint(folder: Path) -> None:
-    """Delete what training wrote into a checkpoint, and its folder if that was all."""
+    """Delete what training wrote into a checkpoint, and its folder if empty."""
     if folder.is_symlink() or not folder.is_dir():
         discard(folder)
         return
@@ -116,19 +111,19 @@ def discard_checkpoint(folder: Path) -> None:
 
 
 def leave(folder: Path) -> None:
-    """Delete a folder that is empty; what is not ours stays in it."""
+    """Delete a folder that is empty."""
     with contextlib.suppress(OSError):
         folder.rmdir()
 
 
 def end_checkpoints(run: RunContext, work: str) -> None:
-    """Delete all checkpoints of a training that nothing resumes from any more."""
+    """Delete all checkpoints of a training that nothing resumes from."""
     drop_checkpoints(run, [*{*checkpoints(run, work), *listed(run, work)}])
-    leave(run.directory.path(work, CHECKPOINTS))
+    leave(run.path(work, CHECKPOINTS))
 
 
 def listed(run: RunContext, work: str) -> Iterator[str]:
-    """Yield the names of a training's checkpoints that the manifest lists."""
+    """Yield the names of the checkpoints that the manifest lists."""
     for name in run.directory.manifest.outputs:
         folder, _, last = name.rpartition("/")
         if folder == f"{work}/{CHECKPOINTS}" and CHECKPOINT.fullmatch(last):
@@ -136,9 +131,9 @@ def listed(run: RunContext, work: str) -> Iterator[str]:
 
 
 def forget_lost(run: RunContext, work: str) -> None:
-    """Say which checkpoints of a finished training are not whole; list them no more.
+    """Say which checkpoints of a finished training are not whole; unlist them.
 
-    Nothing resumes from them, so of large ones the size tells enough.
+    Nothing resumes from them, so of large ones only the size is looked at.
     """
     outputs = run.directory.manifest.outputs
     lost = {
@@ -147,31 +142,29 @@ def forget_lost(run: RunContext, work: str) -> None:
         if (fault := quick_fault(run.directory.folder, outputs[name]))
     }
     for name, fault in lost.items():
-        run.directory.warn(
-            f"{run.directory.path(name)} {fault}; the training has ended without it"
-        )
+        run.warn(f"{run.path(name)} {fault}; the training has ended without it")
     drop_checkpoints(run, list(lost))
 
 
 def go_back(
     run: RunContext, course: Course, work: str, made_from: Sequence[str], latest: int
 ) -> int:
-    """Put a training where its last checkpoint that fits is; return the next step.
+    """Put a training at its last checkpoint that fits; return the next step.
 
-    One after more steps than `latest` does not fit. Metrics of later steps are dropped:
-    these steps will be taken again.
+    One after more steps than `latest` does not fit. Metrics of later steps, which
+    will be taken again, are dropped.
     """
-    home, wanted = run.directory.path(work), run.directory.integrity.hashes(made_from)
+    home, wanted = run.path(work), run.directory.integrity.hashes(made_from)
     first = 0
     for name in reversed(checkpoints(run, work)):
-        folder = run.directory.path(name)
+        folder = run.path(name)
         fault = changed_sources(folder, home, wanted) or unlike_listed(run, name)
         if fault:
-            run.directory.warn(f"{folder} is passed over: {fault}")
+            run.warn(f"{folder} is passed over: {fault}")
         elif (step := facts_of(folder).step) <= latest:
             state = load_file(folder / STATE)
             if spoilt := first_not_finite(state):
-                run.directory.warn(f"{folder} is passed over: {spoilt} is not finite")
+                run.warn(f"{folder} is passed over: {spoilt} is not finite")
                 continue
             course.load_state(state)
             first = step
@@ -191,7 +184,7 @@ class Facts(BaseModel):
 
 
 class Bound(BaseModel):
-    """What a state says of itself: its step, its sources, and the metrics up to it."""
+    """What a state says of itself: step, sources, and metrics up to it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -205,20 +198,15 @@ def facts_of(folder: Path) -> Facts:
     return Facts.model_validate(parse_json(read_plain(folder / FACTS)))
 
 
-def bound_in(state: Path) -> Bound:
-    """Return what a state says of itself."""
-    with safe_open(state, "pt") as file:
-        text = (file.metadata() or {}).get(BOUND, "")
-    return Bound.model_validate(parse_json(text))
-
-
 def changed_sources(folder: Path, home: Path, wanted: Mapping[str, str]) -> str:
-    """Say why a training cannot resume from a checkpoint; nothing where it can."""
+    """Say why training cannot resume from a checkpoint; empty where it can."""
     try:
         facts = facts_of(folder)
         if sha256_file(folder / STATE) != facts.sha256:
             return f"its {STATE} is not as it was written"
-        bound = bound_in(folder / STATE)
+        with safe_open(folder / STATE, "pt") as file:
+            text = (file.metadata() or {}).get(BOUND, "")
+        bound = Bound.model_validate(parse_json(text))
     except UNREAD:
         return f"its {FACTS} or {STATE} cannot be read"
     if bound.step != facts.step:
@@ -235,13 +223,13 @@ def changed_sources(folder: Path, home: Path, wanted: Mapping[str, str]) -> str:
 
 
 def unlike_listed(run: RunContext, name: str) -> str:
-    """Say whether a checkpoint is not the one that the manifest lists, if it does.
+    """Say whether a checkpoint is not the one that the manifest lists.
 
-    Its state must be what `FACTS` says: its gigabytes are not read once more.
+    Its state was compared with `FACTS`: its gigabytes are not read once more.
     """
     output = run.directory.manifest.outputs.get(name)
     if output is None:
         return ""
-    folder = run.directory.path(name)
+    folder = run.path(name)
     files = {STATE: facts_of(folder).sha256, FACTS: sha256_file(folder / FACTS)}
     return "" if json_sha256(files) == output.sha256 else CHANGED

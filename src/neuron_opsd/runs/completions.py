@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import pyarrow as pa
-
 from neuron_opsd.config import Config, QuestionsConfig
 from neuron_opsd.data.question_files import open_table
 from neuron_opsd.data.rows import BadRowError, FileRow, Problems, shorten
+from neuron_opsd.documents import is_half_pair
 from neuron_opsd.errors import ConfigError, DataError, ModelError
 from neuron_opsd.models.load import load_model
 from neuron_opsd.models.roles import Tokenizer
@@ -33,7 +32,7 @@ FIELDS = ("id", "prompt", "completion")
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """One row: a prompt as it was rendered, and what a model wrote."""
+    """One row: a rendered prompt, and what a model wrote."""
 
     id: str
     prompt: str
@@ -69,11 +68,7 @@ def extract_neurons(
 
 
 def read_completions(path: Path, bounds: QuestionsConfig) -> list[Written]:
-    """Read the rows of a completions file, as files of questions are read.
-
-    Raises:
-        DataError: If it is missing, empty or has bad rows; the first twenty are named.
-    """
+    """Read the rows of a completions file."""
     table = open_table(path, bounds, otherwise=".jsonl")
     rows: list[Written] = []
     problems = Problems(path.name)
@@ -101,7 +96,7 @@ def parse(row: FileRow) -> Written:
         found = row.values.get(field)
         if not isinstance(found, str) or not found:
             raise BadRowError(f"{field} is {shorten(found)}, but it must be a text")
-        if any("\ud800" <= character <= "\udfff" for character in found):
+        if is_half_pair(found):
             raise BadRowError(f"{field} holds half of a surrogate pair")
     return Written(*(row.values[field] for field in FIELDS))
 
@@ -119,13 +114,7 @@ def encode(model: Tokenizer, row: Written, path: Path) -> Pair:
 
 
 def write_sets(sets: Sequence[NeuronSet], out: Path) -> None:
-    """Write neuron sets under the names that the command promises."""
-    names = ["id", *NEURON_SCHEMA.names[1:]]
-    schema = pa.schema(
-        [
-            field.with_name(name)
-            for field, name in zip(NEURON_SCHEMA, names, strict=True)
-        ]
-    )
-    tables = (neuron_batch(group).rename_columns(names) for group in groups(sets))
-    save_table(tables, schema, out)
+    """Write neuron sets under the names of the command."""
+    schema = NEURON_SCHEMA.set(0, NEURON_SCHEMA.field(0).with_name("id"))
+    batches = map(neuron_batch, groups(sets))
+    save_table((one.rename_columns(schema.names) for one in batches), schema, out)

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from neuron_opsd.config import Config, RolloutsConfig
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.models.roles import ModelFacts, Tokenizer
+from neuron_opsd.models.roles import Capturer, ModelFacts, Tokenizer
+from neuron_opsd.models.room import GB
 from neuron_opsd.processes.memory import peak_memory
 from neuron_opsd.progress import PassedOn, Progress
 from neuron_opsd.prompts import resolve_prompts, student_prompt, teacher_prompt
 from neuron_opsd.records import GoldAnswers, Message, Prompt, Question, TokenIds
 from neuron_opsd.runs.machines import THIS_MACHINE, Machines
 from neuron_opsd.runs.resolution import check_selection
+from neuron_opsd.stages.splitting import Split, Splits
 from neuron_opsd.storage.caching import Workspace
 from neuron_opsd.storage.manifest import MANIFEST, read_manifest
 from neuron_opsd.storage.run_directory import RunDirectory
 
 PEAK = "peak_memory_bytes"
-"""The fact of a manifest that says how much memory the run took."""
+"""Fact of a manifest: how much memory the run took."""
+ROOM: Final = "tokens_per_batch"
+"""Fact of a manifest: to how many tokens passes had to be lowered."""
+SPLITS: Final = "splits"
+"""Fact of a manifest: how batches of each training had to be split, by step."""
 
 PLAIN_DECODING: Final = (
     "this model's attention cannot be followed, so free answers are made with "
@@ -70,19 +76,22 @@ class TestSet:
 
 @dataclass(frozen=True, slots=True)
 class RunContext(PassedOn):
-    """A run directory with settings that are decided for a model."""
+    """A run directory with settings decided for a model."""
 
     directory: RunDirectory
     config: Config
     """As `resolve` returns it."""
     progress: Progress
     machines: Machines = THIS_MACHINE
-    """Where models answer and are trained."""
 
     @property
     def work(self) -> Workspace:
         """What the steps of Algorithm 1 are done with."""
         return Workspace(self.config, self.directory, self, self.machines)
+
+    def path(self, *parts: str) -> Path:
+        """Return the path of something in the run directory."""
+        return self.directory.path(*parts)
 
     def warn(self, text: str) -> None:
         """Keep a warning in the run, and hand it on."""
@@ -94,7 +103,7 @@ class RunContext(PassedOn):
             self.directory.note("tokens", {stage: num_tokens})
 
     def note_peak_memory(self, device: str) -> None:
-        """Keep the most memory held by the process that ended this run first."""
+        """Keep the peak of memory of the process that ended this run first."""
         if PEAK not in self.directory.manifest.facts:
             self.directory.note(PEAK, peak_memory(device))
 
@@ -112,24 +121,15 @@ def resolve(
 ) -> Config:
     """Decide for a model what the settings leave open.
 
+    No `auto` is left in `rollouts.mode`, `prompts.form` and `prompts.list_choices`.
     Choices are never scored where the model would reason: the template's switch turns
     that off. Without one, answers are written freely if the template opens a block.
-
-    Args:
-        config: The settings.
-        model: That will be asked.
-        begun: Run directories that may have been started; what was decided there by the
-            day stays.
-        chooses: Whether any question has choices; if none has, a model that reasons
-            keeps doing so.
-
-    Returns:
-        The settings with no `auto` left in `rollouts.mode`, `prompts.form` and
-        `prompts.list_choices`.
+    Where no question `chooses`, a model that reasons keeps doing so. What run
+    directories that may have been `begun` decided by the day stays.
 
     Raises:
-        ConfigError: If choices are to be sampled inside reasoning, student and teacher
-            do not begin alike, a text of the settings contains a control token, or the
+        ConfigError: If choices would be sampled inside reasoning, student and teacher
+            do not begin alike, a text of the settings holds a control token, or the
             selection rule has nothing to compare.
     """
     begun = [folder for folder in begun if (folder / MANIFEST).is_file()]
@@ -155,7 +155,7 @@ def resolve(
 
 
 def mode_for(config: RolloutsConfig, facts: ModelFacts) -> Mode:
-    """Decide whether answers to questions with choices are sampled among these."""
+    """Decide whether answers are sampled among the choices."""
     if config.mode != "auto":
         return config.mode
     return "constrained" if facts.num_parameters < config.constrain_below else "free"
@@ -164,7 +164,7 @@ def mode_for(config: RolloutsConfig, facts: ModelFacts) -> Mode:
 def check_mode(
     config: Config, model: Tokenizer, begun: Iterable[Path], *, chooses: bool
 ) -> None:
-    """Refuse another mode than `auto` came to where an earlier version kept that."""
+    """Refuse another mode than `auto` came to in an earlier version."""
     mode = config.rollouts.mode
     for folder in begun if mode != "auto" else ():
         if read_manifest(folder).settings.get("rollouts.mode") != "auto":
@@ -179,7 +179,7 @@ def check_mode(
 
 
 def check_own_texts(model: Tokenizer, config: Config) -> None:
-    """Refuse a control token in what the settings add to every question."""
+    """Refuse a control token in what the settings add to questions."""
     if config.prompts.form != "chat":
         return
     own = (
@@ -192,21 +192,21 @@ def check_own_texts(model: Tokenizer, config: Config) -> None:
 
 
 def with_mode(config: Config, model: Tokenizer, mode: Mode) -> Config:
-    """Return the settings with a mode of rollouts, and the prompts resolved for it."""
+    """Return the settings with a mode, and the prompts resolved for it."""
     prompts = resolve_prompts(
         config.prompts,
         has_chat_template=model.facts.has_chat_template,
         constrained=mode == "constrained",
     )
-    changed = config.changed(rollouts={"mode": mode})
-    return changed.model_copy(update={"prompts": prompts})
+    found = config.model_copy(update={"prompts": prompts})
+    return found.changed(rollouts={"mode": mode})
 
 
 def quietened(config: Config, model: Tokenizer) -> Config:
-    """Return the settings with reasoning off where the template has a switch for it.
+    """Return the settings with reasoning off, where the template has a switch.
 
-    A template of a model that may reason or not need not open a block: the model then
-    writes the mark itself, and a choice in its place has next to no probability.
+    Without an opened block a model may write the mark itself, and a choice in its
+    place has next to no probability.
     """
     names = ("student_thinking", "teacher_thinking")
     off = {name: False for name in names if getattr(config.prompts, name) is None}
@@ -228,9 +228,9 @@ def opens_reasoning(config: Config, model: Tokenizer) -> bool:
 
 
 def check_alike(config: Config, model: Tokenizer) -> None:
-    """Refuse a teacher that reasons where the student does not, or the other way.
+    """Refuse that one of student and teacher alone reasons.
 
-    The tokens that the student writes would mean another thing to the teacher.
+    The student's tokens would mean another thing to the teacher.
     """
     student, teacher = beginnings(config, model)
     if model.opens_reasoning(student) != model.opens_reasoning(teacher):
@@ -246,8 +246,7 @@ def check_alike(config: Config, model: Tokenizer) -> None:
 def with_date(config: Config, facts: ModelFacts, begun: Iterable[Path]) -> Config:
     """Return the settings with a day where the chat template prints one.
 
-    It holds for the life of a run, which may be stopped on one day and resumed on
-    another, and must ask with the same tokens.
+    It holds for the life of a run, which must ask with the same tokens.
     """
     prompts = config.prompts
     if prompts.date or prompts.form != "chat" or not facts.prints_date:
@@ -273,3 +272,41 @@ def remarks(facts: ModelFacts, config: Config, given: Config) -> tuple[str, ...]
     if config.evaluation.num_samples == 1:
         found.append(NO_VOTES)
     return tuple(found)
+
+
+def keep_room(run: RunContext, model: Capturer) -> None:
+    """Give a model the room that a run has found; keep what it finds."""
+    usual = run.config.model.tokens_per_batch
+    model.room.memory = round(run.config.engine.decoding_memory * GB)
+    model.room.tokens = min(usual, run.directory.manifest.facts.get(ROOM, usual))
+
+    def keep(text: str) -> None:
+        if model.room.tokens < run.directory.manifest.facts.get(ROOM, usual):
+            run.directory.note(ROOM, model.room.tokens)
+        run.warn(text)
+
+    model.room.told = keep
+
+
+def splits_of(run: RunContext, name: str) -> Splits:
+    """Return how a training's batches were split so far; keep what is found."""
+    rows = run.directory.manifest.facts.get(SPLITS, {}).get(name, [])
+    known = [Split(**row) for row in rows]
+    for split in known[1:]:
+        run.warn(split_text(split))
+
+    def keep(splits: Sequence[Split], said: str) -> None:
+        run.directory.note(SPLITS, {name: [asdict(split) for split in splits]})
+        if said:
+            run.warn(split_text(splits[-1]))
+
+    return Splits(known, keep)
+
+
+def split_text(split: Split) -> str:
+    """Say in one line how batches are split, and since when."""
+    return (
+        f"step {split.step}: memory ran out; from here on training passes hold at most "
+        f"{split.micro_batch_size} completions and others {split.tokens} tokens, which "
+        "changes no gradient but by rounding; a run that resumes does the same"
+    )

@@ -1,21 +1,26 @@
 """Trainings under way, wherever their steps are taken.
 
-A run directory belongs to the process that was started by the user. A course takes
-steps for it, here or in other processes, and gives it what it writes: metrics, states
-and the adapter.
+The run directory belongs to the process that the user started. A course takes steps for
+it, here or in other processes, and gives it metrics, states and the adapter. Other
+processes are told settings, examples and the method's name as a text; each loads the
+model's own files, and says by their hash which these are.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from neuron_opsd.config import Config
+from neuron_opsd.errors import ConfigError
+from neuron_opsd.methods import METHODS, Method, Oracle
 from neuron_opsd.models.load import learner_of
 from neuron_opsd.models.roles import LanguageModel, Learner
 from neuron_opsd.processes.ranks import ALONE, Ranks
@@ -23,6 +28,9 @@ from neuron_opsd.records import StepMetrics, TrainingExample
 from neuron_opsd.stages.looking import with_looks
 from neuron_opsd.stages.rollouts import PromptedQuestion
 from neuron_opsd.stages.training import Earlier, Objective, train
+
+EXAMPLES: Final = TypeAdapter(tuple[TrainingExample, ...])
+QUESTIONS: Final = TypeAdapter(tuple[PromptedQuestion, ...])
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +42,6 @@ class Job:
     examples: Sequence[TrainingExample]
     objective: Objective
     guarded: Sequence[PromptedQuestion] = ()
-    """The guard's questions."""
 
 
 class Course(Protocol):
@@ -69,17 +76,15 @@ class Trainer(Protocol):
 
 
 class LocalCourse:
-    """A training whose steps this process takes, alone or as one of some ranks."""
+    """A training whose steps this process takes, alone or as a rank."""
 
     def __init__(self, job: Job, learner: Learner, ranks: Ranks = ALONE) -> None:
-        """Begin where the learner is."""
         self.job = job
         self.learner = learner
         self.ranks = ranks
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go back to what `state` returned."""
-        self.learner.load_state(state)
+        self.load_state, self.state = learner.load_state, learner.state
+        self.save_adapter = learner.save_adapter
+        self.num_bytes, self.num_ranks = learner.num_bytes, ranks.size
 
     def take(self, earlier: Earlier) -> Iterator[StepMetrics]:
         """Take the steps that are left."""
@@ -88,24 +93,6 @@ class LocalCourse:
             self.learner, job.examples, job.objective, job.config, earlier, self.ranks
         )
         return with_looks(steps, self.learner, job.guarded, job.config, self.ranks)
-
-    def state(self) -> dict[str, Tensor]:
-        """Return all that a checkpoint must hold."""
-        return self.learner.state()
-
-    def save_adapter(self, folder: Path) -> None:
-        """Write what training made."""
-        self.learner.save_adapter(folder)
-
-    @property
-    def num_bytes(self) -> int:
-        """Size of what is trained."""
-        return self.learner.num_bytes
-
-    @property
-    def num_ranks(self) -> int:
-        """How many processes take its steps."""
-        return self.ranks.size
 
 
 class Here:
@@ -118,3 +105,58 @@ class Here:
 
 
 HERE: Final = Here()
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A job as it is told, with what all that share it must have alike."""
+
+    job: Job
+    tokens: int
+    """That a pass without gradient may hold to begin with."""
+    fingerprint: str
+    """Of the model's files, as `runs.fingerprint` finds it."""
+    threads: int
+
+
+def order_text(order: Order) -> str:
+    """Return a job as JSON, if other processes can be told of it."""
+    job = order.job
+    return json.dumps(
+        {
+            "config": job.config.model_dump(mode="json"),
+            "method": name_of(job.objective),
+            "examples": EXAMPLES.dump_python(tuple(job.examples)),
+            "guarded": QUESTIONS.dump_python(tuple(job.guarded)),
+            "tokens": order.tokens,
+            "fingerprint": order.fingerprint,
+            "threads": order.threads,
+        }
+    )
+
+
+def name_of(objective: object) -> str:
+    """Return the name by which another process finds a method."""
+    if not isinstance(objective, Method) or METHODS.get(objective.name) is not type(
+        objective
+    ):
+        raise ConfigError(
+            f"{type(objective).__name__} is no method that other processes know, so "
+            "they cannot train it; train with one process"
+        )
+    if isinstance(objective, Oracle):
+        raise ConfigError(
+            f"{objective.name} is told gold answers, which no other process is; train "
+            "with one process"
+        )
+    return objective.name
+
+
+def read_order(text: str) -> Order:
+    """Return the job that `order_text` wrote down."""
+    table: dict[str, Any] = json.loads(text)
+    config = Config.model_validate(table["config"])
+    method = METHODS[table["method"]](config)
+    examples = EXAMPLES.validate_python(table["examples"])
+    job = Job(config, examples, method, QUESTIONS.validate_python(table["guarded"]))
+    return Order(job, table["tokens"], table["fingerprint"], table["threads"])

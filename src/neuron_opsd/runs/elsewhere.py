@@ -18,7 +18,6 @@ import torch
 from neuron_opsd.cluster.pool import Pool
 from neuron_opsd.cluster.session import (
     CLIENT,
-    Share,
     check_address,
     connected,
     num_workers,
@@ -40,8 +39,7 @@ from neuron_opsd.progress import Progress
 from neuron_opsd.runs.courses import HERE, Course, Job
 from neuron_opsd.runs.fingerprint import model_fingerprint
 from neuron_opsd.runs.inputs import LIMITS, environment
-from neuron_opsd.runs.machines import Machines, ThisMachine
-from neuron_opsd.runs.notes import KeptNotes
+from neuron_opsd.runs.machines import KeptNotes, Machines, ThisMachine
 from neuron_opsd.runs.ranked import led
 from neuron_opsd.runs.teams import team_course
 from neuron_opsd.storage.caching import Keeping, Remember, ignore
@@ -57,14 +55,14 @@ SAME: Final = tuple(
     f"{name}_"
     for name in ("GOMP", "HF_DATASETS", "HF_HUB", "OMP", "TOKENIZERS", "TRANSFORMERS")
 )
-"""Beginnings of the variables that workers are given as this process has them."""
+"""Beginnings of variables that workers are given as they are here."""
 OWN: Final = frozenset(("HF_HUB_CACHE", "TRANSFORMERS_CACHE"))
 """Those of them that name places on one machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What a worker makes a model from: its own copy of the files, and adapters."""
+    """What a worker makes a model from: its own files, and adapters."""
 
     config: Config
     fingerprint: str
@@ -73,12 +71,7 @@ class Recipe:
     """The files of each, by their names in its folder."""
 
     def __call__(self) -> HFModel:
-        """Load the model in a worker.
-
-        Raises:
-            DataError: If the files there are others.
-            ModelError: If it cannot be loaded there.
-        """
+        """Load the model in a worker, whose files must be the same."""
         # It goes with the model: an engine may read an adapter when it is first asked.
         home = TemporaryDirectory(prefix="neuron-opsd-")
         folders = [Path(home.name, str(n)) for n in range(len(self.adapters))]
@@ -97,7 +90,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Results of a chunk, and what the worker has to tell besides."""
+    """Results of a chunk, and what the worker has to tell."""
 
     results: Sequence[Any]
     environment: Mapping[str, str]
@@ -115,9 +108,9 @@ def worked_on(
     tokens: int,
     remember: Remember[Any] | None = None,
 ) -> list[Done]:
-    """Work on a chunk in a worker, with passes that hold so many tokens at most.
+    """Work on a chunk in a worker, with passes of so many tokens at most.
 
-    With `remember` the notes of the chunk come before its items.
+    With `remember` the chunk's notes come first.
     """
     told: list[str] = []
     model.room.tokens = min(tokens, model.room.tokens)
@@ -132,7 +125,7 @@ def worked_on(
 
 @cache
 def environment_here(config: ModelConfig) -> dict[str, str]:
-    """Return what may change the last bits in this worker, found out once."""
+    """Return what may change the last bits in this worker."""
     return environment(config)
 
 
@@ -152,12 +145,12 @@ def make_nothing(_: None, chunk: Sequence[None]) -> Sequence[None]:
 
 
 def placed(config: Config) -> Config:
-    """Return settings whose model is found from any folder of a machine."""
+    """Return settings whose model is found from any folder."""
     return config.changed(model={"name": place_text(config.model.name)})
 
 
 def same_variables() -> dict[str, str]:
-    """Return the variables that workers have as this process has them."""
+    """Return the variables that workers have as this process does."""
     return {
         name: value
         for name, value in os.environ.items()
@@ -167,11 +160,7 @@ def same_variables() -> dict[str, str]:
 
 @contextmanager
 def machines_for(config: Config, progress: Progress) -> Iterator[Machines]:
-    """Give what the settings ask for, for as long as a command works.
-
-    Raises:
-        ConfigError: If Ray is not installed, or there can be no such cluster.
-    """
+    """Give what the settings ask for while a command works."""
     if not config.cluster.address:
         with led(config) as trainer:
             yield ThisMachine(trainer)
@@ -184,7 +173,7 @@ class ClusterMachines:
     """Workers of a Ray cluster, and the models that they have."""
 
     def __init__(self, config: Config, warn: Callable[[str], None]) -> None:
-        """Check what is asked for; join the cluster when there is something to do."""
+        """Check what is asked for; join the cluster when there is work."""
         check_address(config.cluster)
         self.on_others: Callable[[Sequence[str]], None] = ignore
         self._settings = config.cluster
@@ -204,7 +193,7 @@ class ClusterMachines:
 
     @property
     def pool(self) -> Pool:
-        """The workers of the cluster, which this process is part of by then."""
+        """The workers of the cluster, which this process joins first."""
         if self._pool is None:
             self._joined.enter_context(connected(self._settings))
             threads = torch.get_num_threads()
@@ -278,7 +267,7 @@ class ClusterMachines:
             yield number, done.results
 
     def _hear(self, room: Room, done: Done) -> None:
-        """Hear of less room, and of an environment that is not the run's."""
+        """Hear of less room, and of another environment than the run's."""
         if done.tokens < room.tokens:
             room.tokens = done.tokens
             if room.told is not None:
@@ -294,19 +283,20 @@ class ClusterMachines:
         if reason := why_here(job.config, model):
             self._warn(f"the workers of the cluster do not train, {reason}")
             return HERE.course(job, model)
-        share = training_share(self.pool.share)
+        # A GPU is not shared with another process that trains.
+        share = replace(self.pool.share, gpus=float(math.ceil(self.pool.share.gpus)))
         size = num_workers(self._settings, share)
         team = Team(size, share, same_variables(), self._settings)
         return team_course(team, job, model.room.tokens)
 
     def release(self) -> None:
-        """Let the workers go; others come when there is something to do."""
+        """Let the workers go; others come when there is work."""
         if self._pool is not None:
             self._pool.close()
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write what `copied` returned into a folder of this machine."""
+    """Write what `copied` returned into a folder."""
     for name, data in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -314,7 +304,7 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def why_here(config: Config, model: LanguageModel) -> str:
-    """Say why the workers of a cluster cannot train a model; nothing if they can."""
+    """Say why workers of a cluster cannot train a model; empty if they can."""
     if config.engine.rollouts == "vllm":
         return "since vLLM does not run in processes that train together"
     if config.cluster.address.startswith(CLIENT):
@@ -326,8 +316,3 @@ def why_here(config: Config, model: LanguageModel) -> str:
     if not isinstance(recipe, Recipe) or recipe.adapters:
         return "since it begins from an adapter"
     return ""
-
-
-def training_share(share: Share) -> Share:
-    """Return what a worker takes that trains: a GPU is not shared with another."""
-    return replace(share, gpus=float(math.ceil(share.gpus)))

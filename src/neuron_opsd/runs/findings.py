@@ -1,20 +1,37 @@
-"""What the models of a run scored on its tests, compared and written as tables."""
+"""What the models of a run scored on its tests, as tables, and a dozen answers in full.
+
+The dozen are questions of the pool, before and after training.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from typing import Any
 
+from neuron_opsd.answers.votes import sampled_rollouts
 from neuron_opsd.config import FORM_ONLY, Config
+from neuron_opsd.models.roles import Answerer, Tokenizer
+from neuron_opsd.pipeline import BIAS_NAME, Prepared
+from neuron_opsd.records import Rollout, TeacherContext
 from neuron_opsd.records.scores import Interval, TestResult
 from neuron_opsd.report.condense import baseline_of, measured, num_levels
-from neuron_opsd.results.run import TestComparison
-from neuron_opsd.runs.context import TestSet
+from neuron_opsd.results.run import (
+    AnswerCount,
+    Case,
+    CaseDemonstration,
+    TestComparison,
+)
+from neuron_opsd.runs.context import RunContext, TestSet
+from neuron_opsd.stages.rollouts import OWN, ask, sample_rollouts
 from neuron_opsd.stages.scoring import above_baseline, mean_of_tests, score_differences
-from neuron_opsd.storage.codecs import without_nan
+from neuron_opsd.storage.codecs import ROLLOUTS, without_nan
+from neuron_opsd.storage.stored_rollouts import in_full, summaries_of
+
+NUM_CASES = 12
 
 Results = Mapping[str, TestResult]
 """By name of the test set."""
@@ -27,13 +44,13 @@ class Findings:
     before: Results
     after: Results
     controls: Mapping[str, Results]
-    """By name of the control; a control need not have answered every set."""
+    """By name; a control need not have answered every set."""
 
 
 def compare_tests(
     tests: Sequence[TestSet], findings: Findings, config: Config
 ) -> tuple[TestComparison, ...]:
-    """Compare the models on every test set, in the order in which these were given."""
+    """Compare the models on every test set, in the order given."""
     return tuple(compare_test(test, findings, config) for test in tests)
 
 
@@ -114,7 +131,7 @@ def comparison_entry(comparison: TestComparison) -> dict[str, Any]:
 def unsettled_entry(comparison: TestComparison, config: Config) -> dict[str, Any]:
     """Return how many comparisons of each model's answers were not resolved.
 
-    Only expressions can fail to be; with other readers there is no such entry.
+    With other readers than that of expressions there is no such entry.
     """
     if not config.answers.may_leave_open:
         return {}
@@ -122,3 +139,74 @@ def unsettled_entry(comparison: TestComparison, config: Config) -> dict[str, Any
     models |= comparison.controls
     counts = {label: result.num_unsettled for label, result in models.items()}
     return {"unsettled_comparisons": counts}
+
+
+def answer_cases(
+    run: RunContext, model: Answerer, prepared: Prepared, made_from: Sequence[str]
+) -> Mapping[str, Sequence[Rollout]]:
+    """Answer a dozen questions with the trained model; return rollouts by id."""
+    config, known = run.config, prepared.library.questions
+    asked = ask([known[c.question_id] for c in choose_cases(prepared)], config)
+    draws = [(config.rollouts.temperature, config.rollouts.num_samples)]
+    sample = partial(sample_rollouts, config=config, stage=OWN, draws=draws)
+    rollouts = run.directory.once(
+        "cases",
+        ROLLOUTS.named("cases"),
+        lambda: run.work.employed(model).each(sample, [asked])[0],
+        made_from=[BIAS_NAME, *made_from],
+    )
+    return sampled_rollouts(rollouts)
+
+
+def choose_cases(prepared: Prepared) -> tuple[TeacherContext, ...]:
+    """Return the contexts of a dozen selected questions of all ranks."""
+    rank = {entry.question_id: entry.rank for entry in prepared.selection}
+    ordered = sorted(prepared.contexts, key=lambda c: rank[c.question_id])
+    step = max(1, len(ordered) // NUM_CASES)
+    return tuple(ordered[::step][:NUM_CASES])
+
+
+def build_cases(
+    model: Tokenizer, prepared: Prepared, after: Mapping[str, Sequence[Rollout]]
+) -> tuple[Case, ...]:
+    """Show a dozen questions in full."""
+    known = prepared.library.questions
+    examples = {example.question_id: example for example in prepared.examples}
+    reasons = {entry.question_id: entry.reason for entry in prepared.selection}
+    shown = {context.question_id: context for context in choose_cases(prepared)}
+    before = sampled_rollouts(of_questions(prepared.rollouts, shown.keys()))
+    return tuple(
+        Case(
+            question_id=name,
+            question=examples[name].question.text,
+            choices=examples[name].question.choices,
+            student_prompt=model.prompt_text(examples[name].student_prompt),
+            teacher_prompt=model.prompt_text(examples[name].teacher_prompt),
+            reason=reasons[name],
+            demonstrations=tuple(
+                CaseDemonstration(
+                    known[d.question_id].text, d.answer, d.distance, d.reason
+                )
+                for d in context.demonstrations
+            ),
+            rollouts_before=answer_counts(before[name]),
+            rollouts_after=answer_counts(after.get(name, ())),
+        )
+        for name, context in shown.items()
+    )
+
+
+def of_questions(rollouts: Sequence[Rollout], ids: Set[str]) -> list[Rollout]:
+    """Return the rollouts of some questions in full."""
+    some = [one for one in summaries_of(rollouts) if one.question_id in ids]
+    return in_full(rollouts, some)
+
+
+def answer_counts(rollouts: Sequence[Rollout]) -> tuple[AnswerCount, ...]:
+    """Count the answers of a question's rollouts, most frequent first."""
+    counts = Counter(rollout.answer for rollout in rollouts)
+    text_of = {rollout.answer: rollout.completion.text for rollout in rollouts}
+    return tuple(
+        AnswerCount(answer, count, text_of[answer])
+        for answer, count in counts.most_common()
+    )

@@ -1,7 +1,6 @@
 """What a model is known by: a run resumes with the very model it was started with.
 
-Every file that is loaded is in a hash; where a model is stored, and how that is
-written, is no part of it.
+It is a hash of every file that is loaded, wherever the model is stored.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ IMAGES = (".gif", ".jpeg", ".jpg", ".pdf", ".png", ".svg", ".webp")
 PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
 OTHER_FORMS = (".gguf", ".h5", ".msgpack", ".onnx", ".ot", ".tflite")
 NEVER_READ = frozenset((".md", *IMAGES, *PICKLES, *OTHER_FORMS))
-"""Endings of files in a model's folder that no model or tokenizer is loaded from."""
+"""Endings of files in a model's folder that are never loaded."""
 
 TEMPLATES = "additional_chat_templates"
-"""Folder, within a model's, of chat templates besides the first."""
+"""Folder of chat templates besides the first."""
 
 
 def model_fingerprint(config: ModelConfig) -> str:
@@ -46,7 +45,7 @@ def model_fingerprint(config: ModelConfig) -> str:
 
 
 def read_files(folder: Path) -> list[Path]:
-    """Return the files of a model's folder that may change what it answers."""
+    """Return the files of a model's folder that may change its answers."""
     files = [
         path
         for path in folder.iterdir()
@@ -59,7 +58,7 @@ def read_files(folder: Path) -> list[Path]:
 
 
 def files_hash(folder: Path, files: Iterable[Path]) -> str:
-    """Return a hash of the names and contents of files in a folder."""
+    """Return a hash of the names and contents of files."""
     digest = hashlib.sha256()
     for path in files:
         name = path.relative_to(folder).as_posix()
@@ -69,7 +68,7 @@ def files_hash(folder: Path, files: Iterable[Path]) -> str:
 
 
 def known_hash(path: Path) -> str:
-    """Return the SHA-256 of a file, read again only when its status has changed."""
+    """Return the SHA-256 of a file, read again only if its status changed."""
     found = path.stat()
     marks = found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
     return hash_as_of(path, marks)
@@ -77,6 +76,6 @@ def known_hash(path: Path) -> str:
 
 @cache
 def hash_as_of(path: Path, marks: tuple[int, ...]) -> str:
-    """Return the SHA-256 of a file as it was when its status was this."""
+    """Return the SHA-256 of a file of that status."""
     del marks
     return sha256_file(path)

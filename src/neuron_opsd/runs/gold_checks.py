@@ -12,7 +12,7 @@ from neuron_opsd.errors import DataError, listing
 from neuron_opsd.records import Question
 
 TEXT_READERS = ("auto", "text")
-"""Settings of `answers.reader` by which a free answer is its first line."""
+"""Values of `answers.reader` that read the first line of a free answer."""
 
 
 def check_gold(
@@ -26,8 +26,7 @@ def check_gold(
 
     Raises:
         ConfigError: If the reader needs choices that a question lacks.
-        DataError: If a question has no gold answer, or one that the reader cannot read
-            or never match; says how many, and where the first are with their values.
+        DataError: Says how many answers are wrong, and where the first are.
     """
     place = f"test set {name} ({source})"
     refuse_missing(place, file)
@@ -65,7 +64,7 @@ def refuse_missing(place: str, file: QuestionFile) -> None:
 
 
 def refuse_lines(place: str, file: QuestionFile, free: Sequence[Question]) -> None:
-    """Refuse answers of several lines where only the first line is read."""
+    """Refuse answers of several lines where only the first is read."""
     answers = file.gold.answer_of
     long = [q for q in free if len(answers[q.id].strip().splitlines()) > 1]
     if long:
@@ -93,7 +92,7 @@ def warn_of_latex(
 def warn_of_uncomputed(
     name: str, file: QuestionFile, config: AnswersConfig, warn: Callable[[str], None]
 ) -> None:
-    """Say which expressions are so large that only the same spelling is the same."""
+    """Say which expressions are too large to be compared but by spelling."""
     readers, answers = readers_for(file.questions, config), file.gold.answer_of
     found = [
         (question, reason)
@@ -111,7 +110,7 @@ def warn_of_uncomputed(
 
 
 def refuse_unreadable(place: str, file: QuestionFile, config: AnswersConfig) -> None:
-    """Refuse gold answers in which the reader of the settings finds nothing."""
+    """Refuse gold answers that the reader cannot read."""
     readers = readers_for(file.questions, config)
     bad = [
         question
@@ -128,7 +127,7 @@ def refuse_unreadable(place: str, file: QuestionFile, config: AnswersConfig) -> 
 
 
 def shown(file: QuestionFile, questions: Sequence[Question]) -> str:
-    """Name a few questions with where they stand and their gold answers."""
+    """Name a few questions, their places and their gold answers."""
     return listing(
         [
             f"{where(file, question)} {file.gold.answer_of[question.id][:60]!r}"

@@ -14,8 +14,7 @@ from typing import Any, Final
 import torch
 
 from neuron_opsd.config import ClusterConfig, Config, ModelConfig, QuestionsConfig
-from neuron_opsd.config.former import as_begun
-from neuron_opsd.config.tables import flatten
+from neuron_opsd.config.tables import as_begun, flatten
 from neuron_opsd.data.formats.public_sets import check_targets
 from neuron_opsd.data.overlap import check_overlap
 from neuron_opsd.data.questions import QuestionFile, is_dataset, read_questions
@@ -44,8 +43,8 @@ PASSING = (
     "distill.gradient_checkpointing",
     *(f"questions.{n}" for n in QuestionsConfig.model_fields if n.startswith("max_")),
 )
-"""Settings that let pass what was stopped or refused, or only say how much memory is
-taken or on which machines, and change nothing else."""
+"""Settings that only let pass what was stopped or refused, or say what memory and
+machines to take."""
 
 VECTORS: Final = re.compile(r"amx|avx|fma|asimd|sve|bf16|i8mm|neon|vnni")
 """Names of a processor's abilities that choose how products are computed."""
@@ -65,7 +64,7 @@ LIMITS: Final = (
     "OPENBLAS_CORETYPE",
     "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
 )
-"""Variables by which libraries use less, or other arithmetic, than the machine can."""
+"""Variables by which libraries use less, or other arithmetic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,7 @@ class Inputs:
     pool: tuple[Question, ...]
     tests: tuple[TestSet, ...]
     hashes: Mapping[str, str]
-    """SHA-256 of what every file asks, by `pool` and by the test sets' names."""
+    """SHA-256 of what every file asks, by the name of its set."""
     sources: Mapping[str, str] = field(default_factory=dict)
     """File or dataset of each, by the same names."""
 
@@ -105,14 +104,12 @@ def read_inputs(
 
     Raises:
         ConfigError: If a name cannot be a test set's.
-        DataError: If a file has bad rows, the pool is too small, a test question has
-            no answer or one that cannot be read, or stands in the pool.
+        DataError: If a file has bad rows, the pool is too small, or a test question has
+            no readable answer or stands in the pool.
     """
     in_domain = in_domain_name(tests, config)
     check_targets(config.questions.format, (POOL, *tests))
-    asked = read_pool(pool, config)
-    for note in asked.notes:
-        warn(note)
+    asked = read_pool(pool, config, warn=warn)
     check_given(pool, asked.questions, showing or [config], warn)
     check_size(pool, len(asked.questions), config.contexts.num_demonstrations)
     sets = read_tests(tests, in_domain, config, warn)
@@ -134,11 +131,7 @@ def check_given(
     showing: Sequence[Config],
     warn: Callable[[str], None],
 ) -> None:
-    """Make sure that what is given with questions is shown, or say that it is not.
-
-    Raises:
-        DataError: If it is to be shown and a question comes without.
-    """
+    """Refuse a question without what is to be shown; warn where no such thing is."""
     shown = [own for own in showing if own.shows_given and needs_contexts(own)]
     lacking = [question.id for question in questions if not question.given]
     if shown and lacking:
@@ -157,19 +150,27 @@ def check_given(
         )
 
 
-def read_pool(source: str, config: Config, name: str = POOL) -> QuestionFile:
-    """Read the questions of a file, and nothing of the answers it may have."""
-    return read_questions(
+def read_pool(
+    source: str,
+    config: Config,
+    name: str = POOL,
+    warn: Callable[[str], None] = ignore,
+) -> QuestionFile:
+    """Read the questions of a file, and none of its answers."""
+    found = read_questions(
         source,
         allow_download=config.model.allow_download,
         config=config.questions,
         name=name,
         labelled=False,
     )
+    for note in found.notes:
+        warn(note)
+    return found
 
 
 def check_size(pool: str, size: int, num_demonstrations: int) -> None:
-    """Refuse a pool too small for the demonstrations, before any work is done."""
+    """Refuse a pool too small for the demonstrations."""
     if size <= num_demonstrations:
         raise DataError(
             f"contexts.num_demonstrations is {num_demonstrations}, but {pool} holds "
@@ -184,7 +185,7 @@ def read_tests(
     config: Config,
     warn: Callable[[str], None] = ignore,
 ) -> tuple[TestSet, ...]:
-    """Read the test sets; each question must have an answer that can be read."""
+    """Read the test sets, whose answers must all be readable."""
     sets = []
     for name, source in tests.items():
         found = read_questions(
@@ -203,12 +204,12 @@ def read_tests(
 
 
 def name_in_domain(tests: Mapping[str, str], config: Config) -> Config:
-    """Return the settings with the in-domain test set named, the first by default."""
+    """Return the settings with the in-domain set named, by default the first."""
     return config.changed(evaluation={"in_domain": in_domain_name(tests, config)})
 
 
 def in_domain_name(tests: Mapping[str, str], config: Config) -> str:
-    """Return the name of the test set of the pool's own domain; empty without any."""
+    """Return the name of the pool's own test set; empty without any."""
     check_names(tests)
     chosen = config.evaluation.in_domain or next(iter(tests), "")
     if chosen and chosen not in tests:
@@ -231,7 +232,7 @@ def check_names(tests: Mapping[str, str]) -> None:
 
 
 def questions_hash(questions: tuple[Question, ...]) -> str:
-    """Return a hash of what is asked, in order; answers are no part of it."""
+    """Return a hash of what is asked, in order; without answers."""
     digest = hashlib.sha256()
     for question in questions:
         asked: tuple[object, ...] = question.id, question.messages, question.choices
@@ -256,8 +257,8 @@ def test_hash(test: TestSet) -> str:
 def run_settings(config: Config) -> dict[str, Any]:
     """Return the settings that the results of a run depend on, by dotted name.
 
-    A model on this machine is named by its absolute path. Those that only let a run
-    pass that was stopped, or a file that was refused, are none, so that it resumes.
+    A model on this machine is named by its absolute path. Those that only let pass
+    what was stopped or refused are left out, so that such a run resumes.
     """
     settings = flatten(config)
     settings["model.name"] = place_text(config.model.name)
@@ -265,12 +266,12 @@ def run_settings(config: Config) -> dict[str, Any]:
 
 
 def settings_in(directory: RunDirectory, config: Config) -> dict[str, Any]:
-    """Return the same as a run directory keeps them, maybe an earlier version's."""
+    """Return the same as a run directory of any version keeps them."""
     return as_begun(run_settings(config), directory.manifest.settings)
 
 
 def environment(model: ModelConfig) -> dict[str, str]:
-    """Return what, besides versions, may change the last bits of a result, or more."""
+    """Return what, besides versions, may change the last bits, or more."""
     able = processor_features()
     vectors = [n for n in sorted(able) if able[n] is True and VECTORS.match(n)]
     limits = [f"{name}={os.environ[name]}" for name in LIMITS if name in os.environ]
@@ -286,7 +287,7 @@ def environment(model: ModelConfig) -> dict[str, str]:
 
 
 def gpu_environment() -> dict[str, str]:
-    """Return the same of the GPU, if there is one: a driver compiles for it too."""
+    """Return the same of a GPU, if there is one; a driver compiles for it too."""
     if not torch.cuda.is_available():
         return {}
     driver = ""

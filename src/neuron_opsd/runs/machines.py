@@ -1,24 +1,27 @@
 """Where a run's model answers: in this process, or in workers of a Ray cluster.
 
-Only the process that was started by the user owns the run directory. Workers are given
-values and return values; of files they need the model's own, on their machine.
+The run directory belongs to the process that the user started. Workers are given values
+and return values; they need the model's own files. What they note on the way to a chunk
+is kept here, so that nothing finished is repeated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
+from neuron_opsd.cluster.pool import Mailbox
 from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError
 from neuron_opsd.models.load import ModelTokenizer, check_training_room, load_answering
 from neuron_opsd.models.roles import LanguageModel, ModelFacts
-from neuron_opsd.runs.courses import HERE, Course, Job, Trainer
+from neuron_opsd.runs.courses import HERE, Trainer
 from neuron_opsd.runs.fingerprint import model_fingerprint
 from neuron_opsd.storage.caching import Here, Workers, ignore
+from neuron_opsd.storage.journal import Journal
 from neuron_opsd.storage.run_directory import RunDirectory
 
 
@@ -26,7 +29,7 @@ class Machines(Workers, Trainer, Protocol):
     """Workers that also load the models which they work with."""
 
     on_others: Callable[[Sequence[str]], None]
-    """Told what is otherwise where a worker works, as ``threads 2 -> 1``."""
+    """Told what is otherwise where a worker works: ``threads 2 -> 1``."""
 
     def load(
         self,
@@ -53,32 +56,19 @@ class Machines(Workers, Trainer, Protocol):
 
 
 class ThisMachine(Here):
-    """This process, and those that were started with it to train."""
+    """This process, and those that train with it."""
 
     on_others: Callable[[Sequence[str]], None] = ignore
     environment: Mapping[str, str] = MappingProxyType({})
 
-    def __init__(self, trainer: Trainer = HERE) -> None:
-        """Train where a trainer does."""
-        self._trainer = trainer
+    load = staticmethod(load_answering)
 
-    def load(
-        self,
-        config: Config,
-        *adapters: Path,
-        tokenizer: ModelTokenizer | None = None,
-        base: LanguageModel | None = None,
-    ) -> LanguageModel:
-        """Load a model here."""
-        return load_answering(config, *adapters, tokenizer=tokenizer, base=base)
+    def __init__(self, trainer: Trainer = HERE) -> None:
+        self.course = trainer.course
 
     def check_room(self, facts: ModelFacts, config: Config) -> None:
         """Refuse `full` tuning that this machine has no room for."""
         check_training_room(facts, config.distill)
-
-    def course(self, job: Job, model: LanguageModel) -> AbstractContextManager[Course]:
-        """Begin a training here."""
-        return self._trainer.course(job, model)
 
     def release(self) -> None:
         """Do nothing: what is held is what will be trained."""
@@ -111,3 +101,50 @@ def load_again(
             "another --out"
         )
     return model
+
+
+@dataclass(frozen=True, slots=True)
+class SentNotes:
+    """Notes as a worker has them: those known when it got them, and a way home."""
+
+    number: int
+    known: Mapping[str, Any]
+    send: Callable[[tuple[int, str, Any]], None]
+
+    def get(self, key: str) -> Any:
+        """Return the value of a key, `None` where there is none."""
+        return self.known.get(key)
+
+    def add(self, key: str, value: Any) -> None:
+        """Send a value, which has arrived by then."""
+        self.send((self.number, key, value))
+
+
+class KeptNotes:
+    """The journals of the chunks that workers have."""
+
+    def __init__(self, mailbox: Mailbox, journal: Callable[[int], Journal]) -> None:
+        self._mailbox = mailbox
+        self._journal = journal
+        self._open: dict[int, Journal] = {}
+
+    def with_notes(
+        self, chunks: Iterable[tuple[int, Sequence[Any]]]
+    ) -> Iterator[tuple[int, Sequence[Any]]]:
+        """Put notes, of what is known by then, before the items."""
+        for number, chunk in chunks:
+            self._open[number] = journal = self._journal(number)
+            yield (
+                number,
+                [SentNotes(number, journal.values, self._mailbox.send), *chunk],
+            )
+
+    def take(self) -> None:
+        """Keep what has arrived for chunks that are not done."""
+        for number, key, value in self._mailbox.take():
+            if number in self._open:
+                self._open[number].add(key, value)
+
+    def end(self, number: int) -> None:
+        """Forget a chunk that is done."""
+        del self._open[number]

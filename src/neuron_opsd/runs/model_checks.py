@@ -1,4 +1,8 @@
-"""What a model's tokenizer can say of questions, asked before anything is computed."""
+"""What a model's tokenizer can say of questions, asked before anything is computed.
+
+What is refused raises a `DataError` for all bad questions at once, of which it shows
+twenty, with their files and places.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ from neuron_opsd.runs.inputs import POOL, Inputs, read_pool
 from neuron_opsd.stages.rollouts import PromptedQuestion, ask, choice_tokens
 
 CHUNK: Final = 256
-"""Questions that are written by the template and read by the tokenizer at once."""
+"""Questions that are rendered and encoded at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +35,7 @@ class Problem:
 
 
 def check_questions(model: Tokenizer, inputs: Inputs, config: Config) -> None:
-    """Refuse questions that the model cannot hold, or choices it cannot tell apart.
-
-    Raises:
-        DataError: Naming the files, the places in them and the questions.
-    """
+    """Refuse questions that the model cannot hold, or choices it cannot tell apart."""
     sets = {POOL: inputs.pool} | {test.name: test.questions for test in inputs.tests}
     check_sets(model, sets, config, inputs.sources)
 
@@ -46,11 +46,7 @@ def check_sets(
     config: Config,
     sources: Mapping[str, str],
 ) -> None:
-    """Check questions of several files, the pool's under the name `pool`.
-
-    Raises:
-        DataError: For all bad questions at once, of which it shows twenty.
-    """
+    """Check questions of several files, the pool's under the name `pool`."""
     found = (
         problem
         for name, questions in sets.items()
@@ -98,17 +94,15 @@ def problems_of(
 ) -> Iterator[Problem]:
     """Yield what is wrong with some questions of one file.
 
-    Raises:
-        DataError: If the chat template does not write the turns of one: whatever
-            refuses one conversation refuses most, so it is reported alone.
+    Turns that the template refuses are told alone: it refuses most conversations
+    then.
     """
     sound = []
     for one in asked:
-        who = f"question {one.question.id}"
         if problem := letters_problem(one.question, config):
-            yield Problem(name, one.question.id, f"{who} {problem}")
+            yield Problem(name, one.question.id, f"{whose(one)} {problem}")
         elif problem := model.refusal(one.prompt):
-            yield Problem(name, one.question.id, f"{who}: {problem}")
+            yield Problem(name, one.question.id, f"{whose(one)}: {problem}")
         else:
             sound.append(one)
     prompts = encoded(
@@ -147,7 +141,7 @@ def encoded(
 def token_problem(
     model: Tokenizer, asked: PromptedQuestion, prompt: TokenIds, config: Config
 ) -> str:
-    """Say what is wrong with the tokens of a question or of its choices."""
+    """Say what is wrong with the tokens of a question or its choices."""
     try:
         answers = choice_tokens(model, asked) if asked.written else []
     except DataError as error:
@@ -159,7 +153,7 @@ def token_problem(
 
 
 def length_problem(model: Tokenizer, who: str, length: int, longest: int) -> str:
-    """Say that a prompt and its longest answer are too long, if they are."""
+    """Say that a prompt and its longest answer are too long."""
     if length + longest <= model.facts.max_positions:
         return ""
     return (
@@ -170,7 +164,7 @@ def length_problem(model: Tokenizer, who: str, length: int, longest: int) -> str
 
 
 def unknown_problem(model: Tokenizer, who: str, texts: Sequence[TokenIds]) -> str:
-    """Say for which token a model has no weights, as some tokenizers have such."""
+    """Name a token that the model has no weights for."""
     last = max(max(text, default=0) for text in texts)
     if last < model.facts.vocab_size:
         return ""
@@ -186,8 +180,8 @@ def long_teachers(
 ) -> Iterator[Problem]:
     """Yield questions that the student can hold and the teacher cannot.
 
-    Demonstrations that do not fit are left out, so what must fit is the question alone,
-    as the teacher is asked it, with what was given with it.
+    Demonstrations that do not fit are left out, so the question alone must fit as
+    the teacher is asked it, with what was given with it.
     """
     other = []
     for one in asked:
@@ -215,8 +209,8 @@ def check_shown(
 ) -> None:
     """Refuse turns that the chat template does not write after a demonstration.
 
-    What a template takes depends on whose turns follow each other, so one question
-    stands for all with the same ones.
+    That depends on whose turns follow each other, so one question stands for all
+    with the same.
     """
     names, prompts = [], []
     for name, question, other in joined(sets):
@@ -228,7 +222,7 @@ def check_shown(
 def joined(
     sets: Mapping[str, Sequence[Question]],
 ) -> Iterator[tuple[str, Question, Question]]:
-    """Yield a question of each kind with one of each kind of the pool's before it."""
+    """Yield a question of each kind after one of each kind of the pool's."""
     shown = {roles(question): question for question in sets[POOL]}
     for name, questions in sets.items():
         asked = {roles(question): question for question in reversed(questions)}
@@ -243,7 +237,7 @@ def roles(question: Question) -> tuple[str, ...]:
 
 
 def letters_problem(question: Question, config: Config) -> str:
-    """Say that there are more choices than letters, where the prompt lists letters."""
+    """Say that there are more choices than letters to list them by."""
     many = len(question.choices)
     if config.prompts.list_choices != "letters" or many <= len(LETTERS):
         return ""

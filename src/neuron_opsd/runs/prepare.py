@@ -55,19 +55,19 @@ OWN = ("selection", "contexts", "teacher_check")
 
 @dataclass(frozen=True, slots=True)
 class PoolOutputs:
-    """What the outputs made of a pool are called in a run directory."""
+    """What outputs made of a pool are called in a run directory."""
 
     folder: str = ""
-    """Where selection, contexts and the teacher's check go, below the run directory;
-    empty for the run directory itself. Rollouts are shared."""
+    """Folder of selection, contexts and the teacher's check; empty for the run
+    directory."""
     neurons: str = "neurons"
-    """Of the neuron sets, shared by all that asks for the same."""
+    """Of the neuron sets, shared by all that ask for the same."""
     changed: str = ""
-    """Ends the names of what else is read off neurons, where that is not done by the
-    settings that are shared."""
+    """Ends the names of what else is read off neurons by settings that are not
+    shared."""
     taught: str = ""
-    """Ends the names of the teacher's views of the whole pool, which all share whose
-    contexts are alike."""
+    """Ends the names of the teacher's views of the whole pool, which all share
+    whose contexts are alike."""
 
     @property
     def all(self) -> list[str]:
@@ -75,7 +75,7 @@ class PoolOutputs:
         return self.of(MADE)
 
     def of(self, names: Sequence[str]) -> list[str]:
-        """Return what outputs are called that have other names for `prepare`."""
+        """Return the names of outputs, given those in `prepare`."""
         own = {name: inside(self.folder, name) for name in OWN}
         own |= {n: f"{n}{self.changed}" for n in (QUESTION_NEURONS, MEDOIDS_NAME)}
         own["neurons"] = self.neurons
@@ -100,8 +100,7 @@ class PoolCache:
     ) -> T:
         """Return an output that is kept as a whole."""
         own, *sources = self.outputs.of([name, *made_from])
-        placed = codec.at(own + codec.file_name.removeprefix(name))
-        return self.directory.once(own, placed, compute, made_from=sources)
+        return self.directory.once(own, codec.named(own), compute, made_from=sources)
 
     def chunks(
         self,
@@ -114,7 +113,7 @@ class PoolCache:
     ) -> Sequence[R]:
         """Return an output that is kept chunk by chunk."""
         own, *sources = self.outputs.of([name, *made_from])
-        placed = codec.at(own + codec.file_name.removeprefix(name))
+        placed = codec.named(own)
         return self.directory.chunks(own, placed, items, task, made_from=sources)
 
 
@@ -146,7 +145,7 @@ def prepare_run(
 def count_pool_tokens(
     run: RunContext, model: Tokenizer, prepared: Prepared, outputs: PoolOutputs
 ) -> None:
-    """Keep how many tokens were read and written to answer a pool and to capture."""
+    """Keep how many tokens answering a pool and capturing took."""
     asked = ask(list(prepared.library.questions.values()), run.config)
     prompts = prompt_tokens(model, asked)
     run.count_tokens(ROLLOUTS_NAME, prompts + written_tokens(prepared.rollouts))
@@ -158,12 +157,12 @@ def count_pool_tokens(
         run.count_tokens(name, prompts)
     if needs_medoids(run.config):
         (name,) = outputs.of([MEDOIDS_NAME])
-        medoids = MEDOIDS.load(run.directory.path(f"{name}.json"))
+        medoids = MEDOIDS.load(run.path(f"{name}.json"))
         run.count_tokens(name, sum(one.num_read for one in medoids))
 
 
 def prompt_tokens(model: Tokenizer, asked: Sequence[PromptedQuestion]) -> int:
-    """Return the tokens of prompts, which are written and read many at once."""
+    """Return how many tokens prompts have, encoded many at once."""
     return sum(
         len(ids)
         for some in InChunks(asked, CHUNK)
@@ -183,8 +182,8 @@ def tokens_read(
 ) -> int:
     """Return how many tokens of completions passes went over.
 
-    Those before a span are read as well, those after it are not; of an answer's span
-    all are counted, also where `neurons.first_tokens` leaves some out.
+    That is up to the end of a span; of an answer all, whatever
+    `neurons.first_tokens` leaves out.
     """
     if config.span == "answer":
         return sum(chosen[entry.question_id].num_tokens for entry in neurons)
@@ -202,8 +201,7 @@ def check(
     """Ask whether the teacher is fit to teach; warn or stop as the settings say.
 
     Raises:
-        TeacherError: If it is not and the settings say to stop, or if there is nothing
-            to learn and they do not say to train all the same.
+        TeacherError: If the settings stop at a finding, or at nothing to learn.
     """
     config = run.config
     if config.teacher_check.action == "off":
@@ -221,7 +219,7 @@ def check(
         name = kept_name(own_name, run.directory.manifest.outputs)
         teacher_check = run.directory.once(
             name,
-            TEACHER_CHECK.at(f"{name}.json"),
+            TEACHER_CHECK.named(name),
             lambda: noted(
                 run, name, made_from, lambda: compare_teacher(run, model, prepared)
             ),
@@ -232,7 +230,7 @@ def check(
         if METHODS[config.method].learns_from_itself:
             refuse_one_answer(teacher_check, config.teacher_check)
     for finding in found:
-        run.directory.warn(finding)
+        run.warn(finding)
     if found and config.teacher_check.action == "stop":
         raise TeacherError(f"{found[0]} (teacher_check.action is stop)")
     return teacher_check
@@ -241,7 +239,7 @@ def check(
 def compare_teacher(
     run: RunContext, model: Answerer, prepared: Prepared
 ) -> TeacherCheck:
-    """Compare student and teacher on the first of the selected questions."""
+    """Compare student and teacher on the first selected questions."""
     config, library = run.config, prepared.library
     some = prepared.contexts[: config.teacher_check.num_questions]
     ids = {context.question_id for context in some}

@@ -26,7 +26,7 @@ from neuron_opsd.storage.stored_rollouts import in_full
 
 KEEPING_ALL: Final = next(n for n, one in SELECTION_RULES.items() if one.keeps_all)
 NUM_NEIGHBOURS = 64
-"""Questions of the pool, the previewed one among them, that a preview asks."""
+"""Questions that a preview asks, the previewed one among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +56,14 @@ def preview(
 ) -> Preview:
     """Show one question as the student and as the teacher see it.
 
-    To be quick it looks for demonstrations among the first questions of the pool only,
-    and asks each of them once where their votes do not matter. What would be selected
-    matters only where demonstrations come from it.
+    To be quick it looks for demonstrations among the first questions of the pool,
+    and asks each once where votes do not matter.
     """
     config = with_method(config)
-    questions = read_pool(pool, config)
-    for note in questions.notes:
-        progress.warn(note)
-    check_given(pool, questions.questions, [config], progress.warn)
-    chosen = find_question(questions.questions, question_id, pool)
-    others = [q for q in questions.questions if q.id != chosen.id]
+    questions = read_pool(pool, config, warn=progress.warn).questions
+    check_given(pool, questions, [config], progress.warn)
+    chosen = find_question(questions, question_id, pool)
+    others = [q for q in questions if q.id != chosen.id]
     some = [chosen, *others[: NUM_NEIGHBOURS - 1]]
     tokenizer = load_tokenizer(config.model)
     own = hastened(for_model(config, tokenizer.facts))
@@ -80,7 +77,7 @@ def preview(
 
 
 def hastened(config: Config) -> Config:
-    """Return settings that ask no question for what a preview does not show."""
+    """Return settings that ask nothing for what a preview does not show."""
     if config.contexts.source == "pool":
         config = config.changed(selection={"rule": KEEPING_ALL})
     contexts = SHOWN_ANSWERS[config.contexts.answer].reads_samples
@@ -133,5 +130,5 @@ def show(
 
 
 def token_text(model: Tokenizer, token: int) -> str:
-    """Return one token's text, control tokens and line breaks made visible."""
+    """Return a token's text, control tokens and line breaks visible."""
     return repr(model.token_text(token))[1:-1]

@@ -1,7 +1,9 @@
 """Trainings that several processes take part in, such as torchrun starts.
 
-Rank 0 does all that a run does and owns its directory. The others wait until it has a
-training for them, load the model, and take its steps with it.
+Rank 0 does all that a run does and owns its directory. The others wait for a training,
+load the model, and take its steps too. Settings with which several processes cannot
+train raise a `ConfigError`; a rank that has ended raises a `LostRankError` in all
+others.
 """
 
 from __future__ import annotations
@@ -31,9 +33,17 @@ from neuron_opsd.processes.process_group import ProcessGroup, joined
 from neuron_opsd.processes.ranks import LostRankError, Ranks, launched_rank
 from neuron_opsd.processes.stopping import STOPPING
 from neuron_opsd.records import StepMetrics
-from neuron_opsd.runs.courses import HERE, Course, Job, LocalCourse, Trainer
+from neuron_opsd.runs.courses import (
+    HERE,
+    Course,
+    Job,
+    LocalCourse,
+    Order,
+    Trainer,
+    order_text,
+    read_order,
+)
 from neuron_opsd.runs.fingerprint import model_fingerprint
-from neuron_opsd.runs.jobs import Order, order_text, read_order
 from neuron_opsd.stages.splitting import Split, Splits
 from neuron_opsd.stages.together import check_alike, done_by_all, told, unlike_first
 from neuron_opsd.stages.training import Earlier
@@ -44,7 +54,7 @@ END: Final = "end"
 SPLITTING: Final = tuple(
     f"ACCELERATE_USE_{name}" for name in ("FSDP", "DEEPSPEED", "MEGATRON_LM")
 )
-"""Variables by which `accelerate launch` asks libraries to split a model's weights."""
+"""Variables of `accelerate launch` that ask to split a model's weights."""
 NEXT: Final = "next"
 """What ranks tell each other before a step; rank 0 says whether it is taken."""
 
@@ -74,19 +84,15 @@ class LedCourse(LocalCourse):
 
 
 class Leader:
-    """Where trainings take their steps if this process is rank 0 of several."""
+    """Where trainings take their steps in rank 0 of several."""
 
     def __init__(self, group: ProcessGroup) -> None:
-        """Lead the ranks of a group."""
         self.group = group
 
     @contextmanager
     def course(self, job: Job, model: LanguageModel) -> Iterator[Course]:
         """Begin a training, and have the other ranks begin it."""
-        as_here = {"compute": model.facts.compute}
-        config = job.config.model_copy(
-            update={"model": job.config.model.model_copy(update=as_here)}
-        )
+        config = job.config.changed(model={"compute": model.facts.compute})
         known = model_fingerprint(config.model)
         told_job = replace(job, config=config)
         threads = torch.get_num_threads()
@@ -108,11 +114,7 @@ class Leader:
 
 
 def follow(group: ProcessGroup) -> None:
-    """Take part in whatever rank 0 trains, until it says that this is all.
-
-    Raises:
-        LostRankError: If rank 0, or another, has ended.
-    """
+    """Take part in what rank 0 trains, until it says that this is all."""
     while (text := group.hear_first()) != END:
         with taking_steps(), unless_lost():
             follow_course(read_order(text), group)
@@ -129,7 +131,7 @@ def taking_steps() -> Iterator[None]:
 
 @contextmanager
 def unless_lost() -> Iterator[None]:
-    """Pass over an error that rank 0 raises as well, and tells the user of."""
+    """Pass over an error that rank 0 raises as well."""
     try:
         yield
     except LostRankError:
@@ -180,7 +182,7 @@ def begin(order: Order, load: Callable[[], LanguageModel], ranks: Ranks) -> Lear
 
 
 def share_start(course: LocalCourse, earlier: Earlier) -> Earlier:
-    """Put every rank where rank 0 is; return what is known of the steps before."""
+    """Put every rank where rank 0 is; return what is known of earlier steps."""
     ranks = course.ranks
     known: dict[str, Any] = {
         "steps": earlier.num_steps,
@@ -211,7 +213,7 @@ def copy_state(course: LocalCourse) -> None:
 
 
 def empty(dtype: str, shape: Sequence[int]) -> Tensor:
-    """Return a tensor to be filled, of a type as torch prints it."""
+    """Return a tensor to be filled, of a type as printed."""
     kind: torch.dtype = getattr(torch, dtype.removeprefix("torch."))
     return torch.empty(list(shape), dtype=kind)
 
@@ -223,11 +225,7 @@ def hear_stop(ranks: Ranks) -> None:
 
 
 def refuse_unsupported(config: Config) -> None:
-    """Refuse settings with which several processes cannot train.
-
-    Raises:
-        ConfigError: Naming them.
-    """
+    """Refuse settings with which several processes cannot train."""
     on = ("1", "true", "yes", "y", "t", "on")
     if split := [n for n in SPLITTING if os.environ.get(n, "").lower() in on]:
         raise ConfigError(
@@ -249,18 +247,14 @@ def refuse_unsupported(config: Config) -> None:
 
 
 def together(config: Config) -> AbstractContextManager[ProcessGroup]:
-    """Join the processes that were started with this one, if settings allow it."""
+    """Join the processes that were started with this one."""
     refuse_unsupported(config)
     return joined(device_of(config.model), config.cluster.step_timeout)
 
 
 @contextmanager
 def led(config: Config) -> Iterator[Trainer]:
-    """Give a place for trainings: this process, or all that were started with it.
-
-    Raises:
-        ConfigError: If the settings do not allow several.
-    """
+    """Give where to train: this process, or all started with it."""
     rank = launched_rank()
     if rank is None:
         yield HERE
@@ -279,12 +273,7 @@ def led(config: Config) -> Iterator[Trainer]:
 
 
 def follow_run(config: Config) -> None:
-    """Take part in the trainings of the run that rank 0 does.
-
-    Raises:
-        ConfigError: If the settings do not allow several processes.
-        LostRankError: If rank 0, or another, has ended.
-    """
+    """Take part in the trainings of the run that rank 0 does."""
     STOPPING.speaks = False
     with together(config) as group:
         follow(group)

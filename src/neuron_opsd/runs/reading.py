@@ -11,7 +11,7 @@ from typing import Any, Final
 from neuron_opsd.answers.readers import READERS, Reader, reader_for
 from neuron_opsd.answers.reasoning import all_marks, final_part
 from neuron_opsd.answers.verifier import shared_verifier
-from neuron_opsd.config import Config
+from neuron_opsd.config import Config, ModelConfig
 from neuron_opsd.data.question_files import open_table
 from neuron_opsd.data.rows import (
     BadRowError,
@@ -52,19 +52,17 @@ class ReadAnswer:
 
     id: str
     answer: str | None
-    """The choice's text, or the answer as normalised; `None` where there is none."""
+    """The choice's text, or the normalised answer; `None` for none."""
     why: str
     same: bool | None
-    """Whether it is the gold answer; `None` where there is no gold answer."""
+    """Whether it is the gold answer; `None` without one."""
 
 
 def read_answers(path: Path, config: Config) -> tuple[ReadAnswer, ...]:
     """Read the answers of the completions in a file, as a run would.
 
-    Args:
-        path: JSON lines with `id` and `completion`, and optionally `question`,
-            `choices`, `gold`, `reader`, `finished` and `thinking_opened`.
-        config: Names the reader of rows that name none.
+    They are JSON lines, which hold `COLUMNS`; the settings name the reader of those
+    that name none.
 
     Raises:
         ConfigError: If a setting of the reader cannot be used.
@@ -89,7 +87,7 @@ def read_answers(path: Path, config: Config) -> tuple[ReadAnswer, ...]:
                     f"has the id {shorten(written.question.id)} of {first}"
                 )
             reader = reader_of(written, config, listed.list_choices)
-            found.append(judged(written, final_of(written, config), reader))
+            found.append(judged(written, config.model, reader))
         except BadRowError as error:
             problems.add(number, row.place, error)
     problems.tell()
@@ -98,14 +96,10 @@ def read_answers(path: Path, config: Config) -> tuple[ReadAnswer, ...]:
     return tuple(found)
 
 
-def final_of(written: Written, config: Config) -> str | None:
-    """Return what follows the reasoning of a completion, as a run would find it."""
-    marks = all_marks(config.model.reasoning_start, config.model.reasoning_end)
-    return final_part(written.completion, opened=written.thinking_opened, marks=marks)
-
-
-def judged(written: Written, final: str | None, reader: Reader) -> ReadAnswer:
-    """Read one completion and compare its answer with the gold one, if there is one."""
+def judged(written: Written, config: ModelConfig, reader: Reader) -> ReadAnswer:
+    """Read one completion and compare its answer with any gold one."""
+    marks = all_marks(config.reasoning_start, config.reasoning_end)
+    final = final_part(written.completion, opened=written.thinking_opened, marks=marks)
     reading = reader.read(final, written.question, finished=written.finished)
     same, why = None, reading.why
     if written.gold is not None:
@@ -162,7 +156,7 @@ def parse(row: FileRow, default_id: str, reader: str) -> Written:
 
 
 def check_names(values: Values) -> None:
-    """Refuse a column whose name is nearly that of one that is read."""
+    """Refuse a column that is nearly named like one that is read."""
     for name in values:
         near = get_close_matches(name.strip().lower(), COLUMNS, n=1, cutoff=0.85)
         if name not in COLUMNS and near and near[0] not in values:
@@ -172,7 +166,7 @@ def check_names(values: Values) -> None:
 
 
 def plain_text(values: Values, name: str) -> str | None:
-    """Return a text, or a number as it is written; `None` where there is none."""
+    """Return a text, or a number as written; `None` for none."""
     value = values.get(name)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from neuron_opsd.config.former import renamed
+from neuron_opsd.config.tables import renamed
 from neuron_opsd.errors import DataError
 from neuron_opsd.method.guard import collapses
 from neuron_opsd.methods import METHODS
@@ -71,11 +71,7 @@ PAGE = text_codec(RUN_PAGE)
 
 
 def load_report(path: Path) -> ReportData:
-    """Read a report, with whatever the libraries raise.
-
-    Raises:
-        DataError: If another version wrote it in another form.
-    """
+    """Read a report, with whatever the libraries raise."""
     table = load_json(path)
     found = table.get("format") if isinstance(table, dict) else None
     if found != REPORT_FORMAT:
@@ -151,7 +147,7 @@ def build_report(  # noqa: PLR0913 - it gathers what all stages made
 def other_warnings(
     run: RunContext, teacher_check: TeacherCheck | None
 ) -> tuple[str, ...]:
-    """Return what the run warned of, without the findings of the teacher's check."""
+    """Return the run's warnings without the findings of the teacher's check."""
     known = () if teacher_check is None else teacher_check.findings
     found = [w for w in run.directory.warnings if w not in known]
     if elsewhere := known_changes(run.directory.manifest):
@@ -160,13 +156,13 @@ def other_warnings(
 
 
 def title_of(tests: Sequence[TestSet], method: str) -> str:
-    """Name the run by its method and the domain it was trained for."""
+    """Name the run by its method and its domain."""
     names = [f" on {test.name}" for test in tests if test.in_domain]
     return f"{'Neuron-OPSD' if method == OURS else method}{''.join(names)}"
 
 
 def public_name(model: str) -> str:
-    """Return what pages call a model: of a path only the folder's name."""
+    """Return what pages call a model: of a path the folder's name."""
     path = Path(model)
     return path.name if path.is_absolute() else model
 
@@ -185,7 +181,7 @@ def model_summary(facts: ModelFacts) -> ModelSummary:
 
 
 def stage_costs(run: RunContext) -> tuple[StageCost, ...]:
-    """Return time and tokens of every stage that the manifest lists."""
+    """Return time and tokens of every stage."""
     tokens = run.directory.manifest.facts.get("tokens", {})
     seconds = {
         name: output.seconds
@@ -204,7 +200,7 @@ def finish(
 ) -> None:
     """Write the measures, the scores, the report and the card, which names the base.
 
-    Each names what it says something of: the answers to the tests, or all stages.
+    Each is made from the answers to the tests, or from all stages.
     """
     directory = run.directory
     stages = [
@@ -233,7 +229,7 @@ def finish(
 def keep_scores(
     run: RunDirectory, findings: Findings, made_from: Sequence[str]
 ) -> None:
-    """Write what every model scored on every test question, unless that is current."""
+    """Write what each model scored on each question, unless current."""
     if run.integrity.is_current(SCORES, SCORES, made_from):
         return
     models = {"before": findings.before, "after": findings.after, **findings.controls}
@@ -242,7 +238,7 @@ def keep_scores(
 
 
 def base_of(adapter: Path) -> str:
-    """Return what an adapter says it was trained on; nothing for a whole model."""
+    """Return what an adapter was trained on; empty for a whole model."""
     settings = json_codec(ADAPTER_SETTINGS)
     path = adapter / settings.file_name
     if not path.is_file():
@@ -254,8 +250,7 @@ def rebuild_report(run: Path, warn: Callable[[str], None]) -> Path:
     """Write the report of a finished run anew from what its directory holds.
 
     Raises:
-        DataError: If the run is not finished, or `report.json` is not proven: it was
-            changed, or made from another file than there is now.
+        DataError: If the run is not finished, or `report.json` is not proven.
         TryAgainError: If another process works in the directory.
     """
     path = run / REPORT.file_name
@@ -277,8 +272,7 @@ def rebuild_report(run: Path, warn: Callable[[str], None]) -> Path:
 def check_report(run: Path, manifest: Manifest, warn: Callable[[str], None]) -> None:
     """Refuse a report that is not proven; say what else of the run is not.
 
-    Of what is large, such as the adapter and checkpoints of a model that was trained
-    in full, only the size is compared: no page is made from it.
+    Of what is large, from which no page is made, only the size is compared.
     """
     found = integrity.faults(run, manifest, integrity.quick_fault)
     found.pop(PAGE.file_name, None)
@@ -297,7 +291,7 @@ def check_report(run: Path, manifest: Manifest, warn: Callable[[str], None]) -> 
 
 
 def list_page(run: Path) -> None:
-    """Put the page's hash into the manifest where another version wrote another."""
+    """List the page's hash where another version wrote another page."""
     name = PAGE.file_name
     known = read_manifest(run).outputs.get(name)
     if known is not None and not integrity.fault_of(run, known):

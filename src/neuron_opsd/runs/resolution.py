@@ -1,4 +1,7 @@
-"""The settings that a method trains with, from all who have a word in them."""
+"""The settings that a method trains with, from all who have a word in them.
+
+What is refused raises a `ConfigError`.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from neuron_opsd.models.load import check_engine, check_quantization
 from neuron_opsd.models.roles import ModelFacts
 
 SOURCE: Final = "source"
-"""The value of `preset` that takes what a method's source trains with."""
+"""Value of `preset` that takes what a method's source trains with."""
 
 NOTHING: Final[Table] = {}
 ONE_GIVEN: Final[Table] = {"contexts": {"num_demonstrations": 1}}
@@ -34,17 +37,10 @@ def settled(
 ) -> Config:
     """Return the settings that a method trains with.
 
-    What comes later wins: the defaults, the method's own settings, `budget`, the preset
-    of its source where that is asked for, what the user chose for all (in a file, then
-    by flags), and `own`.
-
-    Args:
-        config: What the user chose for all, as far as its fields are set.
-        own: What the user chose for one variant of a comparison.
-        budget: What all methods of a comparison are given.
-
-    Raises:
-        ConfigError: If the engine that writes answers could not follow them.
+    What comes later wins: the defaults, the method's own settings, `budget`, which all
+    methods of a comparison are given, the preset of its source where that is asked for,
+    what the user chose for all (in a file, then by flags, as far as fields of `config`
+    are set), and `own`, chosen for one variant of a comparison.
     """
     chosen = tables.merge(config.model_dump(exclude_unset=True), own)
     asked = tables.config_from_table(chosen)
@@ -62,11 +58,7 @@ def settled(
 
 
 def check_given(config: Config) -> None:
-    """Refuse to show several of what each question has one of.
-
-    Raises:
-        ConfigError: If the settings ask for it.
-    """
+    """Refuse to show several of what each question has one of."""
     number = config.contexts.num_demonstrations
     if config.contexts.rule == GIVEN and number > 1:
         raise ConfigError(
@@ -80,9 +72,6 @@ def check_selection(config: Config) -> None:
     """Refuse a selection rule that nothing could be read for.
 
     Whether answers are free is known once the settings are resolved for a model.
-
-    Raises:
-        ConfigError: Naming what the rule needs.
     """
     rule, contexts = config.selection_rule, config.contexts
     named = f"selection.rule={config.selection.rule}"
@@ -110,12 +99,7 @@ def check_selection(config: Config) -> None:
 
 
 def with_method(config: Config) -> Config:
-    """Return the settings of a run with its method's own where the user named none.
-
-    Raises:
-        ConfigError: If there is no such method, it is an oracle, or the settings ask
-            of it what it cannot do.
-    """
+    """Return the settings of a run with its method's own where the user named none."""
     resolved = settled(config)
     method_of(resolved)  # refuses, for example, groups of one rollout
     return resolved
@@ -126,14 +110,8 @@ def for_model(
 ) -> Config:
     """Return the settings of a method for a model whose neurons may not be readable.
 
-    Args:
-        config: As `settled` returns it.
-        facts: Of the model.
-        instead: Settings for such a model where the user named none; the method's own
-            when left out.
-
-    Raises:
-        ConfigError: If the settings ask for neurons all the same.
+    `config` is as `settled` returns it; `instead` are settings for such a model where
+    the user named none, the method's own when left out.
     """
     refuse_medoids(config, facts)
     asked = asking(config)
@@ -155,7 +133,7 @@ def for_model(
 
 
 def refuse_medoids(config: Config, facts: ModelFacts) -> None:
-    """Refuse to show answers by their neurons where none can be read."""
+    """Refuse to show answers by neurons that cannot be read."""
     if facts.why_no_neurons and needs_medoids(config):
         others = [n for n, one in SHOWN_ANSWERS.items() if not one.reads_all_neurons]
         raise ConfigError(
@@ -191,7 +169,7 @@ def reading_none(rules: Mapping[str, ContextRule | SelectionRule]) -> str:
 
 
 def replaced_text(config: Config, resolved: Config) -> str:
-    """Say what `for_model` put in place of what reads neurons; empty for nothing."""
+    """Say what `for_model` put in place of what reads neurons."""
     changed = tables.differences(config, resolved)
     if not changed:
         return ""
@@ -203,7 +181,7 @@ def replaced_text(config: Config, resolved: Config) -> str:
 
 
 def method_remarks(config: Config, resolved: Config) -> list[str]:
-    """Say what a user should know of the settings that a run's method trains with."""
+    """Say what a user should know of a method's settings."""
     method, found = METHODS[config.method], tables.flatten(config)
     own = tables.flatten_table(method.settings)
     remarks = [

@@ -1,8 +1,7 @@
 """One run: a model improved from unlabelled questions, and what that did measured.
 
-Training examples are made, an adapter is trained, and only then are gold answers read,
-to measure. What a model computes is kept in the run directory, so the same call resumes
-wherever an earlier one was stopped.
+Gold answers are read after training, to measure. What a model computes is kept, so the
+same call resumes wherever an earlier one was stopped.
 """
 
 from __future__ import annotations
@@ -23,10 +22,9 @@ from neuron_opsd.progress import Progress
 from neuron_opsd.records.scores import TestResult
 from neuron_opsd.results.run import PROMPTED, ReportData
 from neuron_opsd.runs.adapters import Training
-from neuron_opsd.runs.cases import answer_cases, build_cases
-from neuron_opsd.runs.context import RunContext, TestSet, remarks, resolve
+from neuron_opsd.runs.context import RunContext, TestSet, keep_room, remarks, resolve
 from neuron_opsd.runs.elsewhere import machines_for
-from neuron_opsd.runs.findings import Findings
+from neuron_opsd.runs.findings import Findings, answer_cases, build_cases
 from neuron_opsd.runs.fingerprint import model_fingerprint
 from neuron_opsd.runs.inputs import (
     Inputs,
@@ -35,15 +33,14 @@ from neuron_opsd.runs.inputs import (
     read_inputs,
     run_settings,
 )
-from neuron_opsd.runs.kept_room import keep_room
 from neuron_opsd.runs.machines import Machines
 from neuron_opsd.runs.model_checks import check_questions
 from neuron_opsd.runs.prepare import RUN_OUTPUTS, prepare_run
 from neuron_opsd.runs.reporting import build_report, finish
 from neuron_opsd.runs.resolution import for_model, method_remarks, with_method
-from neuron_opsd.runs.telling import tell_results
 from neuron_opsd.runs.testing import BEFORE, answer_prompted, answer_tests
 from neuron_opsd.runs.training import train_prepared, trained_model
+from neuron_opsd.runs.watching import tell_results
 from neuron_opsd.storage.codecs import text_codec
 from neuron_opsd.storage.folders import check_folder
 from neuron_opsd.storage.run_directory import RunDirectory
@@ -61,11 +58,10 @@ class Request:
     """Name to file of every test set; the first is the pool's own domain unless
     `evaluation.in_domain` names another."""
     out: Path
-    """The run directory."""
     command: str = ""
     """How the run was called, for the report."""
     model: str = ""
-    """What report and card call the model; its own name where empty."""
+    """What report and card call the model; else its own name."""
 
 
 def run(request: Request, config: Config, progress: Progress) -> ReportData:
@@ -162,7 +158,7 @@ def form_only(
 ) -> Mapping[str, TestResult]:
     """Train the same steps on random choices and answer the tests.
 
-    What this gains, any training gains from seeing what an answer looks like.
+    This gain comes from seeing what an answer looks like.
     """
     method = METHODS[FORM_ONLY](run.config)
     training = Training(FORM_ONLY, f"controls/{FORM_ONLY}")

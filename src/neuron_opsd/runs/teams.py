@@ -1,15 +1,15 @@
 """Trainings whose steps the workers of a Ray cluster take.
 
-This process keeps the run directory: it sends the state to begin with, asks for one
-step after the other, and writes the metrics, states and adapter that come back.
+This process keeps the run directory: it sends the first state, asks for one step after
+the other, and writes the metrics, states and adapter that come back.
 """
 
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -26,10 +26,8 @@ from neuron_opsd.errors import NeuronOpsdError, TrainingError, TryAgainError
 from neuron_opsd.models.load import load_model
 from neuron_opsd.processes.process_group import ProcessGroup
 from neuron_opsd.records import StepMetrics
-from neuron_opsd.runs.courses import Course, Job
+from neuron_opsd.runs.courses import Course, Job, Order, order_text, read_order
 from neuron_opsd.runs.fingerprint import model_fingerprint
-from neuron_opsd.runs.jobs import Order, order_text, read_order
-from neuron_opsd.runs.metrics import STEP
 from neuron_opsd.runs.ranked import (
     LedCourse,
     begin,
@@ -43,7 +41,7 @@ from neuron_opsd.stages.training import Earlier
 from neuron_opsd.storage.manifest import place_text
 
 PART: Final = 64 << 20
-"""Bytes of a state that are on their way at once; after full tuning it has billions."""
+"""Bytes of a state that are sent at once; after full tuning it has billions."""
 
 
 def in_parts(state: Mapping[str, Tensor], num_bytes: int) -> list[dict[str, Tensor]]:
@@ -63,13 +61,10 @@ class TeamCourse:
     """A training under way in the workers of a team."""
 
     def __init__(self, job: Job, team: Team) -> None:
-        """Begin where the model is."""
         self.job = job
         self.team = team
         self.num_bytes: int = team.ask("size")
-        """Size of what is trained."""
         self.num_ranks = team.size
-        """How many processes take its steps."""
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go back to what `state` returned."""
@@ -79,15 +74,14 @@ class TeamCourse:
 
     def take(self, earlier: Earlier) -> Iterator[StepMetrics]:
         """Take the steps that are left."""
-        known = [asdict(split) for split in earlier.splits.known]
-        begun = (earlier.num_steps, earlier.num_skipped, known)
+        begun = (earlier.num_steps, earlier.num_skipped, earlier.splits.known)
         self.team.ask("begin", begun)
         for _ in range(earlier.num_steps, self.job.config.distill.steps):
             entry, notes = self.team.ask("step")
             for splits, said in notes:
-                earlier.splits.known[:] = [Split(**split) for split in splits]
+                earlier.splits.known[:] = splits
                 earlier.splits.note(earlier.splits.known, said)
-            yield STEP.validate_python(entry)
+            yield entry
 
     def state(self) -> dict[str, Tensor]:
         """Return all that a checkpoint must hold."""
@@ -109,7 +103,7 @@ class TeamCourse:
 
 @contextmanager
 def team_course(team: Team, job: Job, tokens: int) -> Iterator[Course]:
-    """Begin a training in workers; `tokens` is what passes may hold to begin with."""
+    """Begin a training in workers, whose passes may hold so many `tokens`."""
     refuse_unsupported(job.config)
     known = model_fingerprint(job.config.model)
     place = {"name": place_text(job.config.model.name)}
@@ -122,7 +116,7 @@ def team_course(team: Team, job: Job, tokens: int) -> Iterator[Course]:
 
 
 def work(line: Line, text: str) -> None:
-    """Do what each worker of a team does: the first answers, the others follow it."""
+    """Be a worker of a team: the first answers, the others follow it."""
     order = read_order(text)
     torch.set_num_threads(order.threads)
     patience = timedelta(seconds=order.job.config.cluster.step_timeout)
@@ -135,7 +129,7 @@ def work(line: Line, text: str) -> None:
 
 
 def answer_all(line: Line, order: Order, group: ProcessGroup) -> None:
-    """Answer what is asked for until nothing is, in the first worker."""
+    """Answer, in the first worker, until nothing is asked."""
     desk: Desk | None = None
     while (asked := line.hear())[0] != END:
         what, data = asked
@@ -149,7 +143,7 @@ def answer_all(line: Line, order: Order, group: ProcessGroup) -> None:
 
 
 def plain(error: NeuronOpsdError) -> NeuronOpsdError:
-    """Return an error of which nothing is lost on the way to another process."""
+    """Return an error that reaches another process whole."""
     again = error.exit_status == TryAgainError.exit_status
     return (TryAgainError if again else TrainingError)(str(error))
 
@@ -158,14 +152,12 @@ class Desk:
     """What the first worker answers."""
 
     def __init__(self, order: Order, group: ProcessGroup) -> None:
-        """Begin the training."""
-
         def made() -> Any:
             return load_model(order.job.config.model)
 
         self.course = LedCourse(order.job, begin(order, made, group), group)
-        self.notes: list[tuple[list[dict[str, int]], str]] = []
-        """Splits that were found since the last step, and what was said."""
+        self.notes: list[tuple[list[Split], str]] = []
+        """Splits found since the last step, and what was said."""
         self.steps: Iterator[StepMetrics] = iter(())
         self.parts: list[dict[str, Tensor]] = []
         """Of a state that is on its way."""
@@ -183,19 +175,19 @@ class Desk:
             "piece": lambda _: next(self.pieces, None),
         }
 
-    def begin(self, begun: tuple[int, int, list[dict[str, int]]]) -> None:
+    def begin(self, begun: tuple[int, int, list[Split]]) -> None:
         """Begin the steps that are left."""
         num_steps, num_skipped, known = begun
 
-        def note(splits: Any, said: str) -> None:
-            self.notes.append(([asdict(split) for split in splits], said))
+        def note(splits: Sequence[Split], said: str) -> None:
+            self.notes.append((list(splits), said))
 
-        splits = Splits([Split(**split) for split in known], note)
+        splits = Splits(list(known), note)
         self.steps = self.course.take(Earlier(num_steps, num_skipped, splits))
 
-    def step(self) -> tuple[dict[str, Any], list[tuple[list[dict[str, int]], str]]]:
-        """Take a step; return its metrics, and the splits that were found in it."""
-        entry = asdict(next(self.steps))
+    def step(self) -> tuple[StepMetrics, list[tuple[list[Split], str]]]:
+        """Take a step; return its metrics and the splits found in it."""
+        entry = next(self.steps)
         notes, self.notes = self.notes, []
         return entry, notes
 
@@ -205,12 +197,12 @@ class Desk:
         self.course.load_state(dict(ChainMap(*parts)))
 
     def state(self, num_bytes: int) -> int:
-        """Cut all that a checkpoint must hold into parts; return how many there are."""
+        """Cut a checkpoint's state into parts; return how many."""
         self.parts = in_parts(self.course.state(), num_bytes)
         return len(self.parts)
 
     def adapter(self, num_bytes: int) -> None:
-        """Begin to give the files of what training made, in pieces."""
+        """Begin to give the adapter's files in pieces."""
         self.pieces = self.read(num_bytes)
 
     def read(self, num_bytes: int) -> Iterator[tuple[str, bytes]]:

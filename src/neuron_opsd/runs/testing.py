@@ -1,15 +1,19 @@
-"""Answering test sets with one model after another."""
+"""Answering test sets with one model after another, in a run or without one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 from neuron_opsd.answers.readers import Reader, readers_for
 from neuron_opsd.answers.verifier import Verdict
 from neuron_opsd.answers.votes import tally_votes
 from neuron_opsd.config import Config
+from neuron_opsd.data.formats.public_sets import check_targets
+from neuron_opsd.errors import ConfigError
 from neuron_opsd.known import (
     MEDOIDS_NAME,
     MedoidNames,
@@ -19,12 +23,17 @@ from neuron_opsd.known import (
 )
 from neuron_opsd.method.contexts.search import OF_ANSWERS, Known
 from neuron_opsd.method.selection import PoolSignals
+from neuron_opsd.models.load import check_engine, load_tokenizer
 from neuron_opsd.models.remembering import remembering
 from neuron_opsd.models.roles import Answerer, LanguageModel
 from neuron_opsd.pipeline import BIAS_NAME, Prepared, read_neurons
+from neuron_opsd.progress import Progress
 from neuron_opsd.records import NeuronSet, Question, Rollout, TeacherContext, Vote
 from neuron_opsd.records.scores import TestResult
-from neuron_opsd.runs.context import RunContext, TestSet
+from neuron_opsd.runs.context import RunContext, TestSet, resolve
+from neuron_opsd.runs.elsewhere import machines_for
+from neuron_opsd.runs.inputs import check_names, read_tests
+from neuron_opsd.runs.model_checks import check_sets
 from neuron_opsd.runs.prepare import (
     PoolOutputs,
     prompt_tokens,
@@ -32,6 +41,7 @@ from neuron_opsd.runs.prepare import (
     written_tokens,
 )
 from neuron_opsd.stages.capture import not_read
+from neuron_opsd.stages.centring import is_centring
 from neuron_opsd.stages.remarks import on_search
 from neuron_opsd.stages.rollouts import PromptedQuestion, ask, sample_rollouts
 from neuron_opsd.stages.scoring import score_rollouts, summarise
@@ -42,7 +52,8 @@ from neuron_opsd.stages.teaching import (
     shown_draws,
 )
 from neuron_opsd.storage.caching import Workspace
-from neuron_opsd.storage.codecs import ROLLOUTS
+from neuron_opsd.storage.codecs import ROLLOUTS, save_json, without_nan
+from neuron_opsd.storage.folders import check_result_place
 from neuron_opsd.storage.stored_rollouts import Chosen, summaries_of
 from neuron_opsd.storage.verdicts import (
     grouped,
@@ -83,7 +94,7 @@ def answer_test(
     asked: Sequence[PromptedQuestion],
     made_from: Sequence[str] = (),
 ) -> TestResult:
-    """Answer one test set, its questions put as `asked`, and score the answers."""
+    """Answer one test set, put as `asked`, and score the answers."""
     rollouts = sample_test(run.work, model, test.name, label, asked, made_from)
     tokens = prompt_tokens(model, asked) + written_tokens(rollouts)
     run.count_tokens(rollouts_name(test.name, label), tokens)
@@ -104,30 +115,22 @@ def sample_test(
     if label == BEFORE:
         draws += shown_draws(config.contexts)
     stage = f"{test}: {label}" if label else test
-    with work.progress.stage(stage, len(asked), "questions") as done:
-        return work.cache.chunks(
-            name,
-            ROLLOUTS.at(f"{name}.parquet"),
-            work.cut(asked, done),
-            work.task(
-                model,
-                partial(
-                    sample_rollouts,
-                    config=config,
-                    stage=f"test {test}",
-                    draws=draws,
-                    longest=config.test_tokens,
-                ),
-                remembering,
-            ),
-            made_from=[BIAS_NAME, *made_from],
-        )
+    sample = partial(
+        sample_rollouts,
+        config=config,
+        stage=f"test {test}",
+        draws=draws,
+        longest=config.test_tokens,
+    )
+    task = work.task(model, sample, remembering)
+    sources = [BIAS_NAME, *made_from]
+    return work.by_question(name, ROLLOUTS, asked, task, sources, stage)
 
 
 def scored(
     work: Workspace, test: TestSet, label: str, rollouts: Sequence[Rollout]
 ) -> TestResult:
-    """Settle which answers to a test set are equal, and compare them with gold."""
+    """Settle which answers are equal, and compare them with gold."""
     verdicts = settle_test(work, test, label, rollouts)
     readers, told = test_readers(test, work.config), summaries_of(rollouts)
     scores = score_rollouts(test.questions, told, test.gold, readers)
@@ -138,7 +141,7 @@ def scored(
 def settle_test(
     work: Workspace, test: TestSet, label: str, rollouts: Sequence[Rollout]
 ) -> tuple[Verdict, ...]:
-    """Settle which answers to a test set equal each other and the gold ones."""
+    """Settle which answers equal each other and the gold ones."""
     readers, sampled = test_readers(test, work.config), grouped(work.config, rollouts)
 
     def judge(chunk: Sequence[Question]) -> None:
@@ -154,23 +157,23 @@ def test_readers(test: TestSet, config: Config) -> dict[str, Reader]:
 
 
 def compared(test: str, label: str) -> list[str]:
-    """Return the names of a model's answers to a test set, and of what equals what."""
+    """Return the names of a model's answers to a test, and of their verdicts."""
     name = rollouts_name(test, label)
     return [name, verdicts_name(name)]
 
 
 def rollouts_name(test: str, label: str) -> str:
-    """Return the name of a model's answers to a test set; a run labels its models."""
+    """Return the name of a model's answers to a test set."""
     return f"tests/{test}/{label}" if label else test
 
 
 def test_folder(test: str) -> str:
-    """Return where what is made of a test set goes, ending with a slash."""
+    """Return the folder of a test set, ending with a slash."""
     return f"tests/{test}/"
 
 
 def neurons_name(test: str) -> str:
-    """Return the name of the neurons of the untrained model's answers to a test set."""
+    """Return the name of the neurons of the untrained model's answers."""
     return f"{test_folder(test)}neurons"
 
 
@@ -183,15 +186,15 @@ def answer_prompted(
 ) -> TestResult:
     """Answer a test set with demonstrations from the pool in every prompt.
 
-    It is what a user could have without any training: each test question gets the
-    demonstrations that it would get as the teacher's question, and no label is read.
-    The untrained model's own answers, which find them, must be there already.
+    That needs no training: each test question gets the demonstrations of a
+    teacher's question, and no label is read. The untrained model's own answers,
+    which find them, must be there already.
     """
     plain = ask(test.questions, run.config)
     known = test_signals(run, model, test)
     contexts = build_contexts(known, prepared.library, run.config)
     for text in on_search(contexts, prepared.library):
-        run.directory.warn(f"{test.name}: {text}")
+        run.warn(f"{test.name}: {text}")
 
     def shown(a: PromptedQuestion, context: TeacherContext) -> PromptedQuestion:
         found = fitted_prompt(model, a.question, context, prepared.library, run.config)
@@ -204,15 +207,15 @@ def answer_prompted(
 
 
 def test_signals(run: RunContext, model: LanguageModel, test: TestSet) -> Known:
-    """Return what demonstrations for a test set are found by, if they are by anything.
+    """Return what demonstrations for a test set are found by, if by anything.
 
     Answers, and their neurons, are those of the untrained model.
     """
     config, ids = run.config, [question.id for question in test.questions]
     answered = PoolSignals(not_read(ids))
     if config.context_signals & OF_ANSWERS:
-        codec = ROLLOUTS.at(rollouts_name(test.name, BEFORE) + ".parquet")
-        rollouts = codec.load(run.directory.path(codec.file_name))
+        codec = ROLLOUTS.named(rollouts_name(test.name, BEFORE))
+        rollouts = codec.load(run.path(codec.file_name))
         settle_test(run.work, test, BEFORE, rollouts)
         votes = medoid_votes(run, model, test, rollouts)
         own = representatives(summaries_of(rollouts), votes, config)
@@ -225,7 +228,7 @@ def test_signals(run: RunContext, model: LanguageModel, test: TestSet) -> Known:
 def medoid_votes(
     run: RunContext, model: LanguageModel, test: TestSet, rollouts: Sequence[Rollout]
 ) -> Mapping[str, Vote]:
-    """Return the votes of a test set's answers, with their medoids where wanted."""
+    """Return votes on a test set's answers, with medoids where wanted."""
     votes = tally_votes(summaries_of(rollouts), test_readers(test, run.config))
     own = f"{test_folder(test.name)}{MEDOIDS_NAME}"
     names = MedoidNames(rollouts_name(test.name, BEFORE), own)
@@ -235,11 +238,7 @@ def medoid_votes(
 def test_neurons(
     run: RunContext, model: LanguageModel, test: TestSet, chosen: Chosen
 ) -> Sequence[NeuronSet]:
-    """Return the neurons of chosen answers to a test set, if demonstrations need them.
-
-    Other rules find demonstrations without them, even where questions are selected by
-    neurons.
-    """
+    """Return the neurons of chosen answers, if demonstrations are found by them."""
     if not run.config.shows_by_neurons:
         return not_read([question.id for question in test.questions])
     neurons = read_neurons(
@@ -254,3 +253,51 @@ def test_neurons(
     read = tokens_read(neurons, chosen.facts, run.config.neurons)
     run.count_tokens(neurons_name(test.name), prompt_tokens(model, asked) + read)
     return neurons
+
+
+def evaluate(
+    tests: Mapping[str, str],
+    config: Config,
+    out: Path | None,
+    progress: Progress,
+    adapter: Path | None = None,
+) -> dict[str, Any]:
+    """Test a model on some sets, exactly as a run tests it."""
+    adapters = [] if adapter is None else [adapter]
+    if out is not None:
+        places = [Path(config.model.name), *map(Path, tests.values()), *adapters]
+        check_result_place(out, places)
+    check_engine(config)
+    if not tests:
+        raise ConfigError("no test set is given; add --test NAME=FILE")
+    check_names(tests)
+    check_targets(config.questions.format, tuple(tests))
+    if is_centring(config.rollouts):
+        raise ConfigError(
+            "rollouts.centre_choices needs the means over a pool, and a test has "
+            "none; set rollouts.choice_bias to what choice-bias.json of the run holds"
+        )
+    sets = read_tests(tests, "", config, progress.warn)
+    tokenizer = load_tokenizer(config.model)
+    chooses = any(question.choices for test in sets for question in test.questions)
+    resolved = resolve(config, tokenizer, chooses=chooses)
+    named = {test.name: test.questions for test in sets}
+    check_sets(tokenizer, named, resolved, tests)
+    with machines_for(resolved, progress) as machines:
+        model = machines.load(resolved, *adapters, tokenizer=tokenizer)
+        model.room.told = progress.warn
+        work = Workspace(resolved, progress=progress, workers=machines)
+        table = {test.name: tested(work, model, test) for test in sets}
+    if out is not None:
+        save_json(table, out)
+    return table
+
+
+def tested(work: Workspace, model: Answerer, test: TestSet) -> dict[str, Any]:
+    """Return the measures of a model on one set."""
+    asked = ask(test.questions, work.config)
+    result = scored(work, test, "", sample_test(work, model, test.name, "", asked))
+    table: dict[str, Any] = without_nan(result.metrics)
+    if work.config.answers.may_leave_open:
+        table["unsettled_comparisons"] = result.num_unsettled
+    return table

@@ -23,10 +23,9 @@ from neuron_opsd.runs.adapters import (
     write_adapter,
 )
 from neuron_opsd.runs.checkpoints import forget_lost, go_back, keep_checkpoint
-from neuron_opsd.runs.context import RunContext
+from neuron_opsd.runs.context import RunContext, keep_room, splits_of
 from neuron_opsd.runs.courses import Course, Job
 from neuron_opsd.runs.inputs import settings_in
-from neuron_opsd.runs.kept_room import keep_room, splits_of
 from neuron_opsd.runs.machines import load_again
 from neuron_opsd.runs.metrics import (
     MetricsHash,
@@ -34,9 +33,13 @@ from neuron_opsd.runs.metrics import (
     read_metrics,
     sync_metrics,
 )
-from neuron_opsd.runs.telling import tell_settings, tell_steps
 from neuron_opsd.runs.verdicts import training_name, training_verdicts, warn_as_kept
-from neuron_opsd.runs.watching import StepWatch, skipped_last
+from neuron_opsd.runs.watching import (
+    StepWatch,
+    skipped_last,
+    tell_settings,
+    tell_steps,
+)
 from neuron_opsd.stages.looking import guard_questions
 from neuron_opsd.stages.rollouts import PromptedQuestion
 from neuron_opsd.stages.teaching import shown_rollouts
@@ -45,8 +48,7 @@ from neuron_opsd.storage.integrity import CARD, GONE, fault_of
 from neuron_opsd.storage.manifest import json_sha256
 
 RANKS: Final = "ranks"
-"""The fact of a manifest that says how many processes take the steps of a training,
-where it is not one."""
+"""Fact of a manifest: how many processes train, where it is not one."""
 
 
 def train_prepared(
@@ -76,11 +78,10 @@ def train_adapter(
     The guard looks at what the student answers to the questions `guarded`.
 
     Raises:
-        TrainingError: If the loss is no longer finite, or the student collapses and
-            the settings say to stop then.
+        TrainingError: If the loss is not finite, or the settings stop at a collapse.
         TryAgainError: If the disk is full or fails.
     """
-    name, work = training.name, run.directory.path(training.work)
+    name, work = training.name, run.path(training.work)
     made_from = sources_of(run, training, examples)
     tell_settings(run, training)
     lost = lost_adapters(run, training, made_from)
@@ -102,7 +103,7 @@ def train_adapter(
         with run.progress.stage(name, run.config.distill.steps, "steps") as done:
             done(first_step)
             keep_ranks(run, name, first_step, course.num_ranks)
-            skipped = skipped_last(read_metrics(run.directory.path(training.work)))
+            skipped = skipped_last(read_metrics(run.path(training.work)))
             earlier = Earlier(first_step, skipped, splits_of(run, name))
             steps = course.take(earlier)
             metrics = run_steps(run, course, training, made_from, steps, done)
@@ -114,7 +115,7 @@ def train_adapter(
 
 
 def keep_ranks(run: RunContext, name: str, first_step: int, now: int) -> None:
-    """Keep how many processes take a training's steps; say where so many others did.
+    """Keep how many processes take a training's steps; say where that changed.
 
     The sum of their gradients differs in its last bits.
     """
@@ -130,15 +131,15 @@ def keep_ranks(run: RunContext, name: str, first_step: int, now: int) -> None:
 def list_training(
     run: RunContext, training: Training, made_from: Sequence[str]
 ) -> None:
-    """List the adapter of a training that has ended, its card and its metrics.
+    """List a finished training's adapter, its card and its metrics.
 
-    The card of a run's own adapter is replaced by one that holds the results.
+    The card of a run's own adapter is replaced by one with the results.
     """
     card = f"{training.adapter}/{CARD}"
-    sync_metrics(run.directory.path(training.work))
+    sync_metrics(run.path(training.work))
     run.directory.integrity.remove([card])
     run.directory.integrity.record(training.metrics, training.metrics, made_from, None)
-    if training.folder and run.directory.path(card).is_file():
+    if training.folder and run.path(card).is_file():
         run.directory.integrity.record(card, card, made_from, None)
     seconds = run.directory.manifest.facts["seconds"][training.name]
     run.directory.record(training.adapter, training.adapter, made_from, seconds)
@@ -154,10 +155,10 @@ def run_steps(
 ) -> tuple[StepMetrics, ...]:
     """Take the steps that are left, keeping metrics and checkpoints.
 
-    A signal waits for the end of a step, after which there is a checkpoint.
+    A signal waits for the end of a step and a checkpoint.
     """
     start = perf_counter()
-    work = run.directory.path(training.work)
+    work = run.path(training.work)
     metrics = list(read_metrics(work))
     watch, hashed = StepWatch(run, metrics), MetricsHash(work)
     tell_steps(run, training, metrics, watch.events)
@@ -188,7 +189,7 @@ def run_steps(
 
 
 def add_seconds(run: RunContext, name: str, start: float) -> float:
-    """Count the time since `start` towards a training; return what time it is now."""
+    """Count the time since `start` towards a training; return the time."""
     now = perf_counter()
     before = run.directory.manifest.facts.get("seconds", {}).get(name, 0.0)
     run.directory.note("seconds", {name: round(before + now - start, 3)})
@@ -196,8 +197,8 @@ def add_seconds(run: RunContext, name: str, start: float) -> float:
 
 
 def trained_model(run: RunContext, base: LanguageModel, folder: str) -> LanguageModel:
-    """Return the base model with the adapter in a folder of the run directory."""
-    adapter, machines = run.directory.path(folder), run.machines
+    """Return the base model with an adapter of the run."""
+    adapter, machines = run.path(folder), run.machines
     model = load_again(run.directory, run.config, adapter, machines=machines, base=base)
     keep_room(run, model)
     return model
@@ -220,8 +221,7 @@ def sources_of(
 ) -> list[str]:
     """Name what a training is made from, and note the hash of what is no output.
 
-    Besides what `Training.made_from` names these are the run's inputs, the settings,
-    and the examples themselves.
+    That is the run's inputs, the settings, the examples, and `Training.made_from`.
     """
     settings = f"settings of {training.adapter}"
     shown = f"examples of {training.adapter}"
@@ -234,21 +234,21 @@ def sources_of(
 
 
 def trained_by(run: RunContext) -> dict[str, Any]:
-    """Return the settings, less the model's place: its hash is one of the inputs."""
+    """Return the settings without the model's place, which its hash stands for."""
     settings = settings_in(run.directory, run.config)
     return {name: value for name, value in settings.items() if name != "model.name"}
 
 
 def check_metrics(run: RunContext, training: Training) -> None:
-    """Refuse a training that has ended and whose metrics are not as they were written.
+    """Refuse a finished training whose metrics are not as they were written.
 
-    Only training again would make them, in the place of an adapter that is whole.
+    Only training again would make them, in the place of a whole adapter.
     """
     output = run.directory.manifest.outputs.get(training.metrics)
     fault = GONE if output is None else fault_of(run.directory.folder, output)
     if fault:
         raise DataError(
-            f"{run.directory.path(training.metrics)} {fault}, and only training again "
+            f"{run.path(training.metrics)} {fault}, and only training again "
             "could make it; put it back, or delete "
-            f"{run.directory.path(training.adapter)} to train again"
+            f"{run.path(training.adapter)} to train again"
         )

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def training_name(work: str) -> str:
-    """Return what the verdicts of a training in some folder are called."""
+    """Return what the verdicts of a training are called."""
     return f"{work}/verdicts"
 
 
@@ -44,7 +44,7 @@ def training_verdicts(
     codec, verifier = verdicts_codec(name), shared_verifier()
     kept: Sequence[Verdict] = ()
     if run.directory.has(name, codec, made_from):
-        kept = codec.load(run.directory.path(codec.file_name))
+        kept = codec.load(run.path(codec.file_name))
     verifier.learn(kept)
     with verifier.noting() as notes:
         notes.update({(v.one, v.other): v for v in kept})
@@ -75,13 +75,13 @@ def noted(
 
 
 def warn_as_kept(run: RunContext, source: str, name: str) -> None:
-    """Warn of what could not be settled when an output was made, if that is known."""
+    """Warn of what could not be settled when an output was made."""
     output = run.directory.manifest.outputs.get(name)
     if output is None:
         return
-    path = run.directory.path(output.file)
+    path = run.path(output.file)
     if fault := fault_of(run.directory.folder, output):
-        run.directory.warn(
+        run.warn(
             f"{path} {fault}; which comparisons of {source} could not be settled is "
             "no longer known"
         )

@@ -1,27 +1,29 @@
-"""Telling of steps that were skipped or stand out, and of signs of collapse."""
+"""What is told of a training: warnings of its steps, and numbers for trackers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from neuron_opsd.errors import TrainingError, clauses
 from neuron_opsd.method.guard import Guard
 from neuron_opsd.method.spikes import SpikeWatch
 from neuron_opsd.records import Collapse, StepMetrics
+from neuron_opsd.runs.adapters import Training
 from neuron_opsd.runs.context import RunContext
+from neuron_opsd.runs.findings import Results
+from neuron_opsd.runs.inputs import settings_in
+from neuron_opsd.runs.metrics import numbers_of, read_metrics
 from neuron_opsd.stages.engine_gap import WARNED as GAP_WARNED
 
 
 class StepWatch:
-    """Sees the steps of a training one after the other, those taken before as well.
+    """Sees the steps of a training, those taken before as well.
 
-    So that a run that was stopped warns of the same steps, and of the same signs of
-    collapse when they are first seen, as one that was not.
+    So a run that was stopped warns of the same steps and signs as one that was not.
     """
 
     def __init__(self, run: RunContext, metrics: Sequence[StepMetrics]) -> None:
-        """See the steps taken before."""
         self.run = run
         self._spikes = SpikeWatch()
         self._stood_out = False
@@ -32,10 +34,7 @@ class StepWatch:
             self.see(entry)
 
     def see(self, entry: StepMetrics) -> StepMetrics:
-        """Return a step's record with how far it stands out; warn where it begins to.
-
-        Of steps that stand out one after the other the first is told.
-        """
+        """Return a step's record with its spike; warn where one begins."""
         entry = replace(entry, spike=round(self._spikes.see(entry), 2))
         if entry.skipped:
             self._warn(
@@ -55,19 +54,15 @@ class StepWatch:
     def _warn(self, step: int, text: str) -> None:
         """Warn of a step, and keep what was said of it."""
         self.events.setdefault(step, []).append(text)
-        self.run.directory.warn(text)
+        self.run.warn(text)
 
     @property
     def stops(self) -> bool:
-        """Whether a sign was seen and the settings say to stop then."""
+        """Whether a sign was seen and the settings say to stop."""
         return self.run.config.guard.on_collapse == "stop" and bool(self.guard.seen)
 
     def check(self) -> None:
-        """Stop where a sign was seen, if the settings say so.
-
-        Raises:
-            TrainingError: Naming the signs, and how to go on.
-        """
+        """Stop where a sign was seen, if the settings say so."""
         if not self.stops:
             return
         found = clauses([sign_text(sign) for sign in self.guard.seen.values()])
@@ -80,7 +75,7 @@ class StepWatch:
 
 
 def spike_text(entry: StepMetrics) -> str:
-    """Say in one line what stands out of a step and what to do."""
+    """Say what stands out of a step and what to do."""
     what, value = "loss", entry.loss
     if entry.reward is not None:
         what, value = "gradient's norm", entry.grad_norm
@@ -92,7 +87,7 @@ def spike_text(entry: StepMetrics) -> str:
 
 
 def gap_text(step: int, gap: float) -> str:
-    """Say in one line that rollouts come from another distribution."""
+    """Say that rollouts come from another distribution."""
     return (
         f"step {step}: the engine's log-probabilities are {gap:.3f} nats a token from "
         f"the trainer's, above {GAP_WARNED}; importance weights make up for some of "
@@ -101,7 +96,7 @@ def gap_text(step: int, gap: float) -> str:
 
 
 def skipped_last(metrics: Sequence[StepMetrics]) -> int:
-    """Return how many steps were skipped one after the other at the end."""
+    """Return how many steps were skipped at the end."""
     count = 0
     for entry in reversed(metrics):
         if not entry.skipped:
@@ -111,7 +106,7 @@ def skipped_last(metrics: Sequence[StepMetrics]) -> int:
 
 
 def collapse_text(sign: Collapse) -> str:
-    """Say in one line what a sign of collapse is and what to do."""
+    """Say what a sign of collapse is and what to do."""
     return (
         f"{sign_text(sign)}; fewer steps or a lower distill.learning_rate may help, "
         "and guard.keep=best ends with the best step"
@@ -119,5 +114,43 @@ def collapse_text(sign: Collapse) -> str:
 
 
 def sign_text(sign: Collapse) -> str:
-    """Say what a sign of collapse is, and when it was first seen."""
+    """Say what a sign of collapse is, and when it was seen."""
     return f"step {sign.step}: {sign.sign} ({sign.value:.3g}, limit {sign.limit:.3g})"
+
+
+def tell_settings(run: RunContext, training: Training) -> None:
+    """Tell what a training is done with."""
+    run.log_settings(training.name, settings_in(run.directory, run.config))
+
+
+def tell_steps(
+    run: RunContext,
+    training: Training,
+    metrics: Sequence[StepMetrics],
+    events: Mapping[int, Sequence[str]],
+) -> None:
+    """Tell what steps measured, and what was warned of."""
+    for entry in metrics:
+        said = events.get(entry.step, ())
+        run.log_metrics(training.name, entry.step, numbers_of(entry), said)
+
+
+def tell_results(run: RunContext, training: str, models: Mapping[str, Results]) -> None:
+    """Tell what models scored on the tests, as one step after the last.
+
+    A measure is named like ``exam/after/avg_at_k``.
+    """
+    measures = {
+        f"{test}/{label}/{name}": value
+        for label, tests in models.items()
+        for test, result in tests.items()
+        for name, value in result.metrics.items()
+    }
+    run.log_metrics(training, run.config.distill.steps, measures)
+
+
+def tell_again(run: RunContext, training: Training, after: Results) -> None:
+    """Tell all of a training that has ended."""
+    tell_settings(run, training)
+    tell_steps(run, training, read_metrics(run.path(training.work)), {})
+    tell_results(run, training.name, {"after": after})

@@ -14,7 +14,7 @@ from neuron_opsd.method.contexts.search import medoid_of
 from neuron_opsd.method.neurons import Activated, NeuronCounter, Sizes, scaled_sizes
 from neuron_opsd.models.roles import Capturer, LanguageModel, ModelFacts, Tokenizer
 from neuron_opsd.records import Completion, NeuronSet, Pair, Rollout, TokenIds
-from neuron_opsd.records.states import Medoid
+from neuron_opsd.records.beliefs import Medoid
 from neuron_opsd.stages.rollouts import PromptedQuestion
 
 

@@ -18,7 +18,7 @@ from neuron_opsd.errors import naming
 from neuron_opsd.models.roles import LanguageModel, Tokenizer
 from neuron_opsd.prompts import student_prompt
 from neuron_opsd.records import Message, NeuronSet, Pair, TokenIds
-from neuron_opsd.records.states import QuestionState
+from neuron_opsd.records.beliefs import QuestionState
 from neuron_opsd.stages.capture import capture_pairs
 from neuron_opsd.stages.rollouts import PromptedQuestion
 

@@ -1,9 +1,8 @@
 """What is computed once: a run directory keeps it, memory does not.
 
-So the same steps run in a directory that resumes and in a notebook that does not. What
-is computed chunk by chunk is a `Task`: a function, and the model that it is done with.
-`Workers` do it, in this process or in others that have the same model; whoever keeps
-the results is the process that asked for them.
+What is computed chunk by chunk is a `Task`: a function, and the model that it is done
+with. `Workers` do it, in this process or in others that have the same model; the
+process that asked keeps the results.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ M = TypeVar("M")
 Item = TypeVar("Item")
 
 Remember: TypeAlias = Callable[[M, Notes], M]
-"""Gives a model that asks nothing twice that is noted; one that another process can
-import."""
+"""Gives a model that asks nothing again that is noted; another process must be able to
+import it."""
 
 
 def ignore(news: object) -> None:
@@ -38,7 +37,6 @@ class InChunks(Generic[Item]):
 
     items: Sequence[Item]
     size: int
-    """Items of a chunk."""
     done: Callable[[int], None] = ignore
     """Called with how many items are done, chunk by chunk."""
 
@@ -78,12 +76,9 @@ class Workers(Protocol):
     ) -> Iterator[tuple[int, Sequence[R]]]:
         """Yield the results of numbered chunks as they are done, in any order.
 
-        Args:
-            model: What every chunk is worked on with.
-            function: Of the model and a chunk, whatever chunk came before; it must be
-                one that another process can import.
-            chunks: Gone over no further than there are workers free for them.
-            keeping: Where a chunk that is stopped shall not begin anew.
+        The function, which another process must be able to import, is of the model and
+        a chunk, whatever chunk came before. Chunks are gone over no further than there
+        are workers free for them; with `keeping` one that is stopped resumes.
         """
 
 
@@ -110,7 +105,7 @@ HERE: Final = Here()
 
 @dataclass(frozen=True, slots=True)
 class Task(Generic[M, Item, R]):
-    """What makes a chunk's results from its items, whatever came before it."""
+    """What makes a chunk's results, whatever came before it."""
 
     model: M
     function: Callable[[M, Sequence[Item]], Sequence[R]]
@@ -123,7 +118,7 @@ class Task(Generic[M, Item, R]):
         chunks: Iterable[tuple[int, Sequence[Item]]],
         journal: Callable[[int], Journal] | None = None,
     ) -> Iterator[tuple[int, Sequence[R]]]:
-        """Yield the results of numbered chunks as they are done, in any order."""
+        """Yield the results of numbered chunks, in any order."""
         keeping = None
         if journal is not None and self.remember is not None:
             keeping = Keeping(self.remember, journal)
@@ -142,7 +137,7 @@ class Employed(Generic[M]):
         function: Callable[[M, Sequence[Item]], Sequence[R]],
         chunks: Sequence[Sequence[Item]],
     ) -> list[Sequence[R]]:
-        """Return the results of chunks in their order; nothing of it is kept."""
+        """Return the results of chunks in order, which are not kept."""
         found = dict(self.workers.map(self.model, function, enumerate(chunks)))
         return [found[number] for number in range(len(chunks))]
 
@@ -176,7 +171,7 @@ class Cache(Protocol):
 
 
 class Memory:
-    """A cache that keeps nothing: it computes what is asked for, in this process."""
+    """A cache that keeps nothing and computes in this process."""
 
     def once(
         self, name: str, codec: object, compute: Callable[[], T], **made_from: object
@@ -215,11 +210,24 @@ class Workspace:
     progress: Progress = QUIET
     workers: Workers = HERE
 
-    def cut(
-        self, items: Sequence[Item], done: Callable[[int], None] = ignore
-    ) -> InChunks[Item]:
-        """Return items in chunks of `rollouts.block_size`."""
-        return InChunks(items, self.config.rollouts.block_size, done)
+    def by_question(
+        self,
+        name: str,
+        codec: Codec[Sequence[R]],
+        items: Sequence[Item],
+        task: Task[Any, Item, R],
+        made_from: Sequence[str] = (),
+        stage: str = "",
+    ) -> Sequence[R]:
+        """Return what a task makes of items, one for each question, in chunks.
+
+        The cache keeps it by `name`, which is also the stage's if that has no
+        other.
+        """
+        with self.progress.stage(stage or name, len(items), "questions") as done:
+            chunks = InChunks(items, self.config.rollouts.block_size, done)
+            own = codec.named(name)
+            return self.cache.chunks(name, own, chunks, task, made_from=made_from)
 
     def task(
         self,

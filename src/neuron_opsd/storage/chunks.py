@@ -45,7 +45,7 @@ def suffix_of(file_name: str) -> str:
 
 
 def clear_chunks(folder: Path, file_name: str) -> None:
-    """Delete the chunks of an output, and their folder where nothing else is in it."""
+    """Delete the chunks of an output, and their folder if empty."""
     if folder.is_symlink() or not folder.is_dir():
         remove(folder)
         return
@@ -61,9 +61,8 @@ def clear_chunks(folder: Path, file_name: str) -> None:
 class Chunks(Generic[R]):
     """The finished chunks of one output, in a folder of their own.
 
-    Chunk number n is stored in ``0000n.<suffix>`` and counts only with its receipt, a
-    file beside it that holds its SHA-256 and the seconds it took. What is found on the
-    way to a chunk may stand in its journal, which goes once the chunk is kept.
+    Chunk n is stored in ``0000n.<suffix>`` and counts only with its receipt, a file
+    of its SHA-256 and the seconds it took. Its journal goes once it is kept.
     """
 
     def __init__(
@@ -87,7 +86,7 @@ class Chunks(Generic[R]):
             write_atomic(path, wanted)
 
     def has(self, number: int) -> bool:
-        """Say whether a chunk was kept; warn of one that was damaged since."""
+        """Say whether a chunk was kept; warn of a damaged one."""
         if self.seconds(number) is not None:
             return True
         path = self.path(number)
@@ -101,11 +100,11 @@ class Chunks(Generic[R]):
         self.codec.save(results, path)
         receipt = {"sha256": sha256_file(path), "seconds": perf_counter() - start}
         write_atomic(self.receipt(number), seal(receipt))
-        discard(self._journal(number))  # what is kept counts without it
+        discard(self._file(number, JOURNAL))  # what is kept counts without it
 
     def journal(self, number: int) -> Journal:
         """Return the journal of a chunk that is not kept yet."""
-        return Journal(self._journal(number), self.warn)
+        return Journal(self._file(number, JOURNAL), self.warn)
 
     def load(self, number: int) -> Sequence[R]:
         """Return a chunk that was kept."""
@@ -122,18 +121,18 @@ class Chunks(Generic[R]):
 
     def path(self, number: int) -> Path:
         """Return the path of a chunk."""
-        return self.folder / f"{number:05d}{suffix_of(self.codec.file_name)}"
-
-    def _journal(self, number: int) -> Path:
-        return self.folder / f"{number:05d}{JOURNAL}"
+        return self._file(number, suffix_of(self.codec.file_name))
 
     def receipt(self, number: int) -> Path:
         """Return the path of a receipt."""
-        return self.folder / f"{number:05d}{RECEIPT}"
+        return self._file(number, RECEIPT)
+
+    def _file(self, number: int, ending: str) -> Path:
+        return self.folder / f"{number:05d}{ending}"
 
 
 class Joined(Sequence[R]):
-    """The results of chunks that are kept; memory holds those of one at a time."""
+    """The results of kept chunks; memory holds one chunk at a time."""
 
     def __init__(self, chunks: Chunks[R], numbers: range) -> None:
         self._chunks = chunks

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from neuron_opsd.documents import DocumentError, fault_in, first_line, parse_json
+from neuron_opsd.documents import DocumentError, fault_in, parse_json
 from neuron_opsd.records import (
     NeuronSet,
     Rollout,
@@ -28,8 +28,7 @@ from neuron_opsd.records import (
     TeacherCheck,
     TeacherContext,
 )
-from neuron_opsd.records.beliefs import Belief
-from neuron_opsd.records.states import Medoid, QuestionState
+from neuron_opsd.records.beliefs import Belief, Medoid, QuestionState
 from neuron_opsd.storage import stored_rollouts
 from neuron_opsd.storage.disk import MAKE_AGAIN, read_plain, reading
 from neuron_opsd.storage.files import write_atomic, write_file
@@ -49,7 +48,7 @@ NEURON_SCHEMA = pa.schema(
 STATE_SCHEMA = pa.schema({"question_id": pa.string(), "values": pa.list_(pa.float32())})
 
 ROWS_PER_GROUP = 4096
-"""Records that are turned into a table at a time, which bounds memory."""
+"""Records that are turned into a table at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,23 +63,20 @@ class Codec(Generic[T]):
     """Reads it, with whatever the libraries raise."""
 
     def load(self, path: Path) -> T:
-        """Return the value of one of our own files, or raise why there is none."""
+        """Return the value of a file of ours, or raise why there is none."""
         try:
             with reading(path, MAKE_AGAIN):
                 return self.read(path)
-        except ValidationError as error:
-            reason = fault_in(error)
-        except (DocumentError, UnicodeDecodeError) as error:
-            reason = first_line(error)
-        raise stored_rollouts.damaged(path, reason)
+        except (DocumentError, UnicodeDecodeError, ValidationError) as error:
+            raise stored_rollouts.damaged(path, fault_in(error)) from None
 
-    def at(self, file_name: str) -> Codec[T]:
-        """Return the same codec for a file of another name."""
-        return replace(self, file_name=file_name)
+    def named(self, name: str) -> Codec[T]:
+        """Return the same codec for another file, named without its end."""
+        return replace(self, file_name=name + Path(self.file_name).suffix)
 
 
 def json_codec(file_name: str) -> Codec[Any]:
-    """Return a codec for anything that JSON can hold; tuples come back as lists."""
+    """Return a codec for what JSON can hold; tuples become lists."""
     return Codec(file_name, save_json, load_json)
 
 
@@ -94,7 +90,7 @@ def text_codec(file_name: str) -> Codec[str]:
 
 
 def record_codec(file_name: str, kind: type[Record]) -> Codec[Record]:
-    """Return a codec for one record, a JSON object with the record's fields."""
+    """Return a codec for one record, a JSON object of its fields."""
     adapter = TypeAdapter(kind)
 
     def save(record: Record, path: Path) -> None:
@@ -107,7 +103,7 @@ def record_codec(file_name: str, kind: type[Record]) -> Codec[Record]:
 
 
 def records_codec(file_name: str, kind: type[Record]) -> Codec[Sequence[Record]]:
-    """Return a codec for many records, a JSON list with one record a line."""
+    """Return a codec for many records, a JSON list with one a line."""
     adapter = TypeAdapter(kind)
 
     def save(records: Sequence[Record], path: Path) -> None:
@@ -121,7 +117,7 @@ def records_codec(file_name: str, kind: type[Record]) -> Codec[Sequence[Record]]
 
 
 def write_listing(lines: Iterable[bytes], path: Path) -> None:
-    """Write records, each as JSON on a line of its own; a million fit one by one."""
+    """Write records as JSON, one a line, however many."""
 
     def fill(temporary: Path) -> None:
         with temporary.open("wb") as file:
@@ -134,7 +130,7 @@ def write_listing(lines: Iterable[bytes], path: Path) -> None:
 
 
 def read_listing(path: Path) -> Iterator[Any]:
-    """Yield the records of a file that `write_listing` wrote; equal texts are one."""
+    """Yield the records that `write_listing` wrote; equal texts are one."""
     known: dict[str, str] = {}
     with path.open("rb") as file:
         if next(file, b"").strip() != b"[":
@@ -149,7 +145,7 @@ def read_listing(path: Path) -> Iterator[Any]:
 
 
 def shared(value: Any, known: dict[str, str]) -> Any:
-    """Return a value whose texts are those that are known, where they are equal."""
+    """Return a value with known texts in the place of equal ones."""
     if isinstance(value, str):
         return known.setdefault(value, value)
     if isinstance(value, list):
@@ -170,7 +166,7 @@ def load_json(path: Path) -> Any:
 
 
 def without_nan(value: Any) -> Any:
-    """Return records and nested values with `None` for what JSON has no word for."""
+    """Return nested values with `None` for what is no JSON number."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if is_dataclass(value):
@@ -183,7 +179,7 @@ def without_nan(value: Any) -> Any:
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """Write a value as JSON text; numbers that are not finite as Python reads them."""
+    """Write a value as JSON; infinite numbers as Python reads them."""
     return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
@@ -193,7 +189,7 @@ def encode(text: str) -> bytes:
 
 
 def writable(text: str) -> str:
-    """Return the text with half surrogate pairs replaced by U+FFFD."""
+    """Return a text with half surrogate pairs replaced by U+FFFD."""
     # Going through UTF-16 also joins pairs that stand as two characters.
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
@@ -217,11 +213,6 @@ def rollout_batch(rollouts: Sequence[Rollout]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict(columns, schema=stored_rollouts.ROLLOUT_SCHEMA)
 
 
-def save_neurons(sets: Iterable[NeuronSet], path: Path) -> None:
-    """Write neuron sets as a Parquet file."""
-    save_table(map(neuron_batch, groups(sets)), NEURON_SCHEMA, path)
-
-
 def neuron_batch(sets: Sequence[NeuronSet]) -> pa.RecordBatch:
     """Return some neuron sets as columns."""
     columns = {
@@ -232,13 +223,6 @@ def neuron_batch(sets: Sequence[NeuronSet]) -> pa.RecordBatch:
         "num_tokens": [int(item.num_tokens) for item in sets],
     }
     return pa.RecordBatch.from_pydict(columns, schema=NEURON_SCHEMA)
-
-
-def load_neurons(path: Path) -> Sequence[NeuronSet]:
-    """Read neuron sets from a Parquet file; their arrays are read-only."""
-    with stored_rollouts.opened_table(path, NEURON_SCHEMA) as file:
-        batches = file.iter_batches(ROWS_PER_GROUP)
-        return tuple(item for batch in batches for item in neuron_sets(batch))
 
 
 def neuron_sets(batch: pa.RecordBatch) -> Iterator[NeuronSet]:
@@ -253,11 +237,6 @@ def neuron_sets(batch: pa.RecordBatch) -> Iterator[NeuronSet]:
     )
 
 
-def save_states(states: Iterable[QuestionState], path: Path) -> None:
-    """Write hidden states of questions as a Parquet file."""
-    save_table(map(state_batch, groups(states)), STATE_SCHEMA, path)
-
-
 def state_batch(states: Sequence[QuestionState]) -> pa.RecordBatch:
     """Return some hidden states as columns."""
     columns = {
@@ -267,18 +246,13 @@ def state_batch(states: Sequence[QuestionState]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict(columns, schema=STATE_SCHEMA)
 
 
-def load_states(path: Path) -> Sequence[QuestionState]:
-    """Read hidden states from a Parquet file; their arrays are read-only."""
-    with stored_rollouts.opened_table(path, STATE_SCHEMA) as file:
-        return tuple(
-            QuestionState(name, values)
-            for batch in file.iter_batches(ROWS_PER_GROUP)
-            for name, values in zip(
-                batch.column("question_id").to_pylist(),
-                list_items(batch.column("values")),
-                strict=True,
-            )
-        )
+def states_in(batch: pa.RecordBatch) -> Iterator[QuestionState]:
+    """Yield the hidden states of some rows."""
+    return map(
+        QuestionState,
+        batch.column("question_id").to_pylist(),
+        list_items(batch.column("values")),
+    )
 
 
 def list_array(arrays: Sequence[NDArray[Any]], kind: pa.DataType) -> pa.ListArray:
@@ -297,14 +271,14 @@ def list_items(column: pa.ListArray) -> list[NDArray[Any]]:
 
 
 def groups(records: Iterable[T], size: int | None = None) -> Iterator[Sequence[T]]:
-    """Cut records into runs of `size` or `ROWS_PER_GROUP`, the last one shorter."""
+    """Cut records into runs of `size` or `ROWS_PER_GROUP`."""
     remaining = iter(records)
     while group := list(islice(remaining, size or ROWS_PER_GROUP)):
         yield group
 
 
 def save_table(table: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path) -> None:
-    """Write batches of rows as a Parquet file with one row group each."""
+    """Write batches of rows as a Parquet file, a row group each."""
 
     def fill(temporary: Path) -> None:
         # Of a file of Python's, errors say what the disk said, unlike Arrow's own.
@@ -321,6 +295,25 @@ def save_table(table: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path) -
     write_file(path, fill)
 
 
+def table_codec(
+    file_name: str,
+    schema: pa.Schema,
+    batch_of: Callable[[Sequence[Record]], pa.RecordBatch],
+    records_in: Callable[[pa.RecordBatch], Iterator[Record]],
+) -> Codec[Sequence[Record]]:
+    """Return a codec for many records, a Parquet file; arrays are read-only."""
+
+    def save(records: Sequence[Record], path: Path) -> None:
+        save_table(map(batch_of, groups(records)), schema, path)
+
+    def load(path: Path) -> Sequence[Record]:
+        with stored_rollouts.opened_table(path, schema) as file:
+            batches = file.iter_batches(ROWS_PER_GROUP)
+            return tuple(record for batch in batches for record in records_in(batch))
+
+    return Codec(file_name, save, load)
+
+
 ROLLOUTS: Codec[Sequence[Rollout]] = Codec(
     "rollouts.parquet",
     lambda rollouts, path: save_table(
@@ -328,8 +321,8 @@ ROLLOUTS: Codec[Sequence[Rollout]] = Codec(
     ),
     stored_rollouts.StoredRollouts,
 )
-NEURONS = Codec("neurons.parquet", save_neurons, load_neurons)
-STATES = Codec("hidden-states.parquet", save_states, load_states)
+NEURONS = table_codec("neurons.parquet", NEURON_SCHEMA, neuron_batch, neuron_sets)
+STATES = table_codec("hidden-states.parquet", STATE_SCHEMA, state_batch, states_in)
 SELECTION = records_codec("selection.json", SelectionEntry)
 MEDOIDS = records_codec("medoids.json", Medoid)
 CONTEXTS = records_codec("contexts.json", TeacherContext)

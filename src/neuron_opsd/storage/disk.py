@@ -1,6 +1,6 @@
 """The doorway of the operating system: what it says of files, as a line with advice.
 
-Every `OSError` becomes one of the project's errors; the tables hold better words.
+Every `OSError` becomes one of the project's errors.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PASSING: Final = {
     errno.ESTALE: "the network file system lost it",
     errno.ENOTCONN: "the file system is no longer connected",
 }
-"""What goes wrong for a while: the same command works once it is mended."""
+"""What goes wrong for a while: the same command works later."""
 
 LASTING: Final = {
     errno.EACCES: "permission is denied",
@@ -59,9 +59,9 @@ def reason_of(error: OSError) -> str:
 
 @contextmanager
 def disk_errors(path: Path, needed: int | Path) -> Iterator[None]:
-    """Turn errors of the disk below into ones that say what to do, and what is needed.
+    """Turn errors of the disk below into ones that say what to do and what is needed.
 
-    That is bytes, or the file or folder that shows how far the writing got.
+    That is bytes, or the file or folder whose size says how far writing got.
     """
     try:
         yield
@@ -84,7 +84,7 @@ def writing_error(path: Path, needed: int | Path, error: OSError) -> NeuronOpsdE
 
 @contextmanager
 def reading(path: Path, advice: str = "") -> Iterator[None]:
-    """Turn errors of the disk into a `DataError` about a file that cannot be read."""
+    """Turn errors of the disk into a `DataError` about a file."""
     try:
         yield
     except OSError as error:
@@ -98,7 +98,7 @@ def reading(path: Path, advice: str = "") -> Iterator[None]:
 
 
 def read_plain(path: Path, advice: str = "") -> bytes:
-    """Return the bytes of a file; never waits, as a named pipe would make it."""
+    """Return the bytes of a plain file; never waits, as on a named pipe."""
     with reading(path, advice):
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
@@ -118,13 +118,13 @@ def size_text(needed: int | Path) -> str:
 
 
 def size_of(path: Path) -> int:
-    """Return the bytes of a file or of a folder's files, 0 where there is none."""
+    """Return the bytes of a file or of a folder's files."""
     files = [path] if path.is_file() else path.rglob("*")
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def readable_bytes(count: int) -> str:
-    """Write a number of bytes for people, for example ``12.3 MB``."""
+    """Write a number of bytes for people: ``12.3 MB``."""
     amount = float(count)
     for unit in UNITS[:-1]:
         if amount < 1000:

@@ -1,7 +1,7 @@
 """The folder of what outlives a command: fetched files and converted models.
 
-`sources.json` says to us what it holds, `LICENSES.md` to people. A folder is entered
-when it is finished, with the hash of each of its files.
+`sources.json` lists what is finished, with the hash of each file, and `LICENSES.md`
+says to people whose it is.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ MARKER = "sources.json"
 LICENCES = "LICENSES.md"
 MADE = {"model", "questions"}
 CACHED = {"gguf", *MADE, LICENCES, MARKER, LOCK, HOLDER}
-"""Names that a cache of an earlier version, which was not marked as ours, may hold."""
+"""What a cache of an earlier version, without our mark, may hold."""
 HASHED_AGAIN = 16_000_000
-"""Bytes up to which a file is hashed whenever it is asked for; a larger one only when
-its time of change is not the one that was noted."""
+"""Bytes up to which a file is always hashed; a larger one only when its time of change
+is another."""
 
 LICENCES_HEAD = """# Whose these files are
 
@@ -58,7 +58,7 @@ class NotedFile(BaseModel):
 
 
 class Noted(BaseModel):
-    """What a `Part` must be to be worked with; it may say more."""
+    """What a `Part` must have at least."""
 
     model_config = ConfigDict(strict=True)
 
@@ -69,7 +69,7 @@ class Noted(BaseModel):
 
 
 def is_cache(folder: Path) -> bool:
-    """Say whether an unmarked folder holds nothing but what earlier versions kept."""
+    """Say whether an unmarked folder holds only what earlier versions kept."""
     held = {entry.name for entry in folder.iterdir()}
     # Fetching replaces these, so they must have been fetched.
     noted = {part.partition("/")[0] for part in read_marker(folder)}
@@ -95,14 +95,14 @@ def note(folder: Path, recipe: str, about: Part) -> Part:
 
 
 def is_intact(folder: Path, recipe: str | None, part: Part | None) -> bool:
-    """Say whether a folder was made by a recipe and is as it was left."""
+    """Say whether a folder was made by a recipe and is unchanged."""
     if part is None or recipe is None or part.get("recipe") != recipe:
         return False
     return not changed_files(folder, part)
 
 
 def changed_files(folder: Path, part: Part) -> list[str]:
-    """Return the names of the files of a folder that are not as they were noted."""
+    """Return the names of files that are not as they were noted."""
     files: Mapping[str, Part] = part.get("files", {})
     return [name for name, one in files.items() if not is_unchanged(folder / name, one)]
 
@@ -121,7 +121,7 @@ def is_unchanged(path: Path, known: Part) -> bool:
 
 
 def read_marker(cache: Path) -> Parts:
-    """Return what is finished; nothing where `sources.json` cannot be read."""
+    """Return what is finished; nothing without a readable `sources.json`."""
     try:
         parts = parse_table(read_plain(cache / MARKER)).get("parts")
     except (DataError, DocumentError):
@@ -132,7 +132,7 @@ def read_marker(cache: Path) -> Parts:
 
 
 def is_part(value: object) -> bool:
-    """Say whether an entry of `sources.json` says all that it should."""
+    """Say whether an entry of `sources.json` is complete."""
     try:
         Noted.model_validate(value)
     except ValidationError:
@@ -141,7 +141,7 @@ def is_part(value: object) -> bool:
 
 
 def write_marker(cache: Path, parts: Parts) -> None:
-    """Write the licences of what was fetched, and then that it is finished."""
+    """Write the licences, and then that what was fetched is finished."""
     write_atomic(cache / LICENCES, licences_text(parts).encode())
     text = json.dumps({"parts": dict(sorted(parts.items()))}, indent=2)
     write_atomic(cache / MARKER, f"{text}\n".encode())

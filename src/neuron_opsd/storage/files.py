@@ -22,8 +22,7 @@ from neuron_opsd.errors import ConfigError
 from neuron_opsd.storage.disk import disk_errors
 
 OWN = "neuron-opsd"
-"""Part of every name under which something stands for a while, so that a file of
-somebody else's is never taken for one."""
+"""Part of all temporary names, so that nobody else's file is taken for one."""
 TEMPORARY = re.compile(rf"\.(.+)\.[0-9a-f]{{8}}\.{OWN}\.tmp", re.DOTALL)
 SET_ASIDE = re.compile(rf"\.(.+)\.{OWN}\.old", re.DOTALL)
 
@@ -40,7 +39,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 def write_file(
     path: Path, fill: Callable[[Path], None], num_bytes: int | None = None
 ) -> None:
-    """Write a file that `fill` makes at a temporary path; the size is for messages."""
+    """Write a file that `fill` makes; the size is for messages."""
     refuse_special(path)
     temporary = temporary_name(path)
     try:
@@ -55,7 +54,7 @@ def write_file(
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, each of whose names is on the disk by then."""
+    """Make a folder and those above it, all on the disk by then."""
     if folder.is_dir():
         return
     make_folder(folder.parent)
@@ -64,7 +63,7 @@ def make_folder(folder: Path) -> None:
 
 
 def refuse_special(path: Path) -> None:
-    """Refuse to put a file in the place of a device, a named pipe or a socket."""
+    """Refuse to replace a device, a named pipe or a socket."""
     with disk_errors(path, 0):
         special = path.exists() and not (path.is_file() or path.is_dir())
     if special:
@@ -109,7 +108,7 @@ def open_to_same(folder: Path) -> None:
 
 
 def put_in_place(folder: Path, path: Path) -> None:
-    """Rename a finished folder to its place, out of which an older one is taken."""
+    """Rename a finished folder to its place, setting an older one aside."""
     try:
         if path.exists():
             path.rename(set_aside_name(path))
@@ -151,7 +150,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def is_leftover_of(name: str, entry: str) -> bool:
-    """Say whether a name is that of an unfinished write of one certain file."""
+    """Say whether a name is that of an unfinished write of a file."""
     found = TEMPORARY.fullmatch(entry)
     return found is not None and found[1] == name
 
@@ -168,7 +167,7 @@ def temporary_name(path: Path) -> Path:
 
 
 def set_aside_name(path: Path) -> Path:
-    """Return where a folder stays while another takes its place."""
+    """Return where a folder stays while another replaces it."""
     return path.with_name(f".{path.name}.{OWN}.old")
 
 

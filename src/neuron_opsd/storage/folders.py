@@ -26,7 +26,6 @@ from neuron_opsd.storage.output_paths import (
 
 MARKER: Final = ".neuron-opsd"
 ADAPTER: Final = "adapter"
-"""Folder of what a run trained."""
 TRAIN: Final = "train"
 """Folder of a training's metrics and checkpoints."""
 METRICS: Final = "metrics.jsonl"
@@ -37,9 +36,8 @@ COMPARISON_PAGE: Final = "comparison.html"
 BLOCKS: Final = "blocks"
 """Folder of a comparison that holds its run directories."""
 METHOD_FOLDERS: Final = "methods"
-"""Folder of such a run directory that holds a folder for each method."""
+"""Folder, in such a run directory, of a folder for each method."""
 Kind: TypeAlias = Literal["run", "comparison", "cache", "questions"]
-"""What a folder of ours is for."""
 
 NAMES: Final[dict[str, str]] = {
     "run": "run directory",
@@ -49,11 +47,11 @@ NAMES: Final[dict[str, str]] = {
 }
 
 Recognise: TypeAlias = Callable[[Path], bool]
-"""Says whether a folder without a marker is one that an earlier version made."""
+"""Says whether an earlier version made a folder without a marker."""
 
 
 def is_run(folder: Path) -> bool:
-    """Say whether a run of an earlier version began in a folder without a marker."""
+    """Say whether a run of an earlier version began in a folder."""
     manifest = folder / MANIFEST
     held = {entry.name for entry in folder.iterdir()}
     only_locked = {LOCK} <= held <= {LOCK, HOLDER}
@@ -61,7 +59,7 @@ def is_run(folder: Path) -> bool:
 
 
 def has_no_other_lock(folder: Path) -> bool:
-    """Say whether a folder's lock, if there is one, is an empty file as ours are."""
+    """Say whether a folder has no lock, or an empty file as ours are."""
     lock = folder / LOCK
     return not kind_of(lock) or (kind_of(lock) == FILE and not lock.stat().st_size)
 
@@ -123,7 +121,7 @@ def check_result_place(path: Path, inputs: Iterable[Path]) -> None:
 
 
 def check_outside(path: Path) -> None:
-    """Refuse a place that is, or is in, a run directory or another folder of ours."""
+    """Refuse a place in a run directory or another folder of ours."""
     place = path.resolve()
     for folder in (place, *place.parents):
         kind = kind_in(folder) if folder.is_dir() else ""
@@ -135,7 +133,7 @@ def check_outside(path: Path) -> None:
 
 
 def require_folder(folder: Path, *kinds: Kind, recognise: Recognise = is_run) -> None:
-    """Refuse a folder without a marker of these kinds that is not recognised either."""
+    """Refuse a folder that is not of these kinds."""
     known = kind_in(folder) in kinds or (
         not os.path.lexists(folder / MARKER) and folder.is_dir() and recognise(folder)
     )
@@ -145,7 +143,7 @@ def require_folder(folder: Path, *kinds: Kind, recognise: Recognise = is_run) ->
 
 
 def kind_in(folder: Path) -> str:
-    """Return what a folder's marker says it is, nothing where there is no such word."""
+    """Return what a folder's marker says it is; empty for none of ours."""
     path = folder / MARKER
     if kind_of(path) != FILE or path.stat().st_size > len(marker_of("comparison")):
         return ""

@@ -21,15 +21,15 @@ from neuron_opsd.storage.files import sha256_file, write_atomic
 from neuron_opsd.storage.manifest import Manifest, Output, json_sha256, seal, unseal
 
 CARD = "README.md"
-"""What describes a folder's other files: written after them, and proven apart."""
+"""Describes a folder's other files: written after them, proven apart."""
 HASHES = "hashes.json"
-"""Lists the files of a comparison, whose run groups have a manifest each."""
+"""Lists files of a comparison, whose run groups have manifests."""
 MAX_HASHED_BYTES = 32_000_000
-"""Bytes of a file or folder that are read wherever a run is looked at."""
+"""Bytes of a file or folder that are always read."""
 READ = {"merges.txt", "vocab.txt"}
 READ_SUFFIXES = {".jinja", ".json", ".model", ".safetensors"}
-"""What changes a model or adapter by its mere presence. Other files that somebody puts
-beside our own, a converted copy or a note, are none of our business."""
+"""What changes a model or adapter by its presence; other files beside our own are none
+of our business."""
 TABLE = TypeAdapter(dict[str, str])
 MADE_AGAIN = "; delete it, and the command that started the comparison makes it again"
 GONE = "is gone"
@@ -38,7 +38,7 @@ UNPROVEN = "was written by a version that kept no hash of it, so nothing proves 
 
 
 def files_in(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of a folder's files by name, if it is one; not its card's."""
+    """Return the SHA-256 of a folder's files by name, without its card."""
     if not folder.is_dir():
         return {}
     found = (path for path in folder.iterdir() if path.is_file())
@@ -46,7 +46,7 @@ def files_in(folder: Path) -> dict[str, str]:
 
 
 def is_read(name: str) -> bool:
-    """Whether a file of that name may be read when a model or adapter is loaded."""
+    """Whether a file may be read when a model or adapter is loaded."""
     return name in READ or Path(name).suffix in READ_SUFFIXES
 
 
@@ -77,7 +77,7 @@ def fault_of(folder: Path, output: Output, *, quick: bool = False) -> str:
 
 
 def hash_now(path: Path, output: Output) -> str:
-    """Return the hash of an output as it is, less what others put beside its files."""
+    """Return the hash of an output, less files of others beside it."""
     if not output.files:
         return sha256_file(path)
     found = files_in(path)
@@ -87,7 +87,7 @@ def hash_now(path: Path, output: Output) -> str:
 
 
 def not_hashed(folder: Path, manifest: Manifest) -> list[str]:
-    """Return the files and folders of a run that `quick_fault` does not read."""
+    """Return the files and folders that `quick_fault` does not read."""
     found = manifest.outputs.values()
     sizes = {one.file: size_of(folder / one.file, one.files) for one in found}
     return [file for file, size in sizes.items() if size > MAX_HASHED_BYTES]
@@ -106,12 +106,12 @@ def other_sources(made_from: Mapping[str, str], now: Mapping[str, str]) -> list[
 
 
 Check: TypeAlias = Callable[[Path, Output], str]
-"""Says what became of an output of a folder; nothing where it seems whole."""
+"""Says what became of an output of a folder; empty where whole."""
 quick_fault: Final[Check] = partial(fault_of, quick=True)
 
 
 def faults(folder: Path, manifest: Manifest, check: Check = fault_of) -> dict[str, str]:
-    """Say of every output that is not proven what is wrong with it, by its name."""
+    """Say of every output that is not proven what is wrong."""
     return {
         name: f"{folder / output.file} {fault}"
         for name, output in manifest.outputs.items()
@@ -120,7 +120,7 @@ def faults(folder: Path, manifest: Manifest, check: Check = fault_of) -> dict[st
 
 
 def changed_sources(output: Output, manifest: Manifest) -> str:
-    """Say which of the outputs that an output was made from are others by now."""
+    """Say which sources of an output are others by now."""
     sources = (output.made_from or {}).items()
     kept = {name: known for name, known in sources if name in manifest.outputs}
     others = other_sources(kept, hashes(manifest, kept))
@@ -128,29 +128,25 @@ def changed_sources(output: Output, manifest: Manifest) -> str:
 
 
 def hashes(manifest: Manifest, names: Iterable[str]) -> dict[str, str]:
-    """Return the hashes of those outputs of some names that there are."""
+    """Return the hashes of those outputs that there are."""
     found = manifest.outputs
     return {name: found[name].sha256 for name in names if name in found}
 
 
-def write_listed(folder: Path, names: Iterable[str]) -> None:
-    """Keep the hashes of a folder's files that no manifest lists, in `hashes.json`."""
-    write_hashes(folder, {name: sha256_file(folder / name) for name in names})
+def write_listed(
+    folder: Path, names: Iterable[str], known: Iterable[Output] = ()
+) -> None:
+    """Keep the hashes of a folder's files that no manifest lists, in `hashes.json`.
 
-
-def rehash_listed(folder: Path, name: str) -> None:
-    """Keep the hash of one file of those that `hashes.json` lists, or may."""
-    table = {output.file: output.sha256 for output in listed(folder)}
-    write_hashes(folder, table | {name: sha256_file(folder / name)})
-
-
-def write_hashes(folder: Path, table: Mapping[str, str]) -> None:
-    """Write `hashes.json`."""
+    Those of other files that are `known` stay there.
+    """
+    table = {output.file: output.sha256 for output in known}
+    table |= {name: sha256_file(folder / name) for name in names}
     write_atomic(folder / HASHES, seal(table))
 
 
 def listed(folder: Path) -> list[Output]:
-    """Return the files that `hashes.json` lists, none where there is no such file."""
+    """Return the files that `hashes.json` lists, if there is one."""
     path = folder / HASHES
     if not os.path.lexists(path):
         return []
@@ -158,11 +154,8 @@ def listed(folder: Path) -> list[Output]:
     try:
         table = TABLE.validate_python(unseal(data))
         return [Output(file=name, sha256=value) for name, value in table.items()]
-    except ValidationError as error:
-        reason = fault_in(error)
-    except DocumentError as error:
-        reason = str(error)
-    raise DataError(f"{path} is damaged ({reason}){MADE_AGAIN}")
+    except (DocumentError, ValidationError) as error:
+        raise DataError(f"{path} is damaged ({fault_in(error)}){MADE_AGAIN}") from None
 
 
 def listed_faults(folder: Path, check: Check = fault_of) -> dict[str, str]:
@@ -194,15 +187,15 @@ class Integrity:
         self._changed: set[str] = set()
 
     def add_source(self, name: str, sha256: str) -> None:
-        """Take the hash of something that outputs are made from and is none itself."""
+        """Take the hash of a source that is no output."""
         self._known[name] = sha256
 
     def mark_changed(self, name: str) -> None:
-        """Note an output that should say something else; what follows is made again."""
+        """Note an output that says something else now; what follows is made again."""
         self._changed.add(name)
 
     def hashes(self, names: Iterable[str]) -> dict[str, str]:
-        """Return the hashes of what outputs are made from, of those that there are."""
+        """Return the hashes of those sources that there are."""
         listed = list(names)
         known = {name: self._known[name] for name in listed if name in self._known}
         return known | hashes(self.manifest, listed)
@@ -226,7 +219,7 @@ class Integrity:
         return not others
 
     def is_intact(self, name: str) -> bool:
-        """Say whether a listed output is as it was written; warn where it is not."""
+        """Say whether a listed output is whole; warn where it is not."""
         output = self.manifest.outputs[name]
         fault = "" if name in self._intact else fault_of(self.folder, output)
         if fault:

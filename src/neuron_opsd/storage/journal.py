@@ -32,18 +32,18 @@ class Notes(Protocol):
         """Return the value of a key, `None` where there is none."""
 
     def add(self, key: str, value: Any) -> None:
-        """Keep a value, which a process that is killed from now on does not lose."""
+        """Keep a value, even if the process is killed from now on."""
 
 
 class Journal:
     """Notes in a file."""
 
     def __init__(self, path: Path, warn: Callable[[str], None]) -> None:
-        """Take what an earlier process has kept in a file, where there is one."""
+        """Take what an earlier process has kept in the file."""
         self.path = path
         self.values, num_bytes = kept_lines(path, warn)
         self._whole = num_bytes
-        """Bytes of the whole lines, after which the next one is written."""
+        """Bytes of the whole lines."""
         self._synced = -SYNC_EVERY
 
     def get(self, key: str) -> Any:
@@ -51,7 +51,7 @@ class Journal:
         return self.values.get(key)
 
     def add(self, key: str, value: Any) -> None:
-        """Keep a value for the next process, also where this one is killed."""
+        """Keep a value for the next process, even if this one is killed."""
         text = json.dumps([key, value]).encode()
         line = hashlib.sha256(text).hexdigest().encode() + b" " + text + b"\n"
         is_new = not self.path.exists()

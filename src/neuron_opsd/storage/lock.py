@@ -25,11 +25,11 @@ from neuron_opsd.storage.output_paths import FILE, kind_of
 LOCK = "LOCK"
 HOLDER = "LOCK.holder"
 NO_FLOCK = "flock not supported"
-"""How filelock begins to say that it takes another kind of lock."""
+"""How filelock says that it takes another kind of lock."""
 NAMED_WITHIN: Final = 1.0
-"""Seconds that one who finds a lock taken waits to learn by whom."""
+"""Seconds to wait to learn who holds a lock."""
 LOCKLESS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
-"""Numbers with which file systems say that they have no locks."""
+"""Numbers by which file systems say that they have no locks."""
 
 
 @contextmanager
@@ -121,7 +121,7 @@ def holder_text(folder: Path) -> str:
 
 
 def living_holder(folder: Path) -> str | None:
-    """Say which process works in a folder, if it can still be alive."""
+    """Say which process works in a folder, if it can be alive."""
     try:
         holder = parse_table(read_plain(folder / HOLDER))
     except (NeuronOpsdError, DocumentError):

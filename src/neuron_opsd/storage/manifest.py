@@ -25,7 +25,7 @@ from neuron_opsd.storage.files import write_atomic
 
 MANIFEST = "manifest.json"
 PARTS = "parts"
-"""Folder of a run with what its long stages have done so far, in chunks."""
+"""Folder of what long stages have done so far, in chunks."""
 PLAN: Final = "plan.json"
 """Says how an output is cut, beside its chunks."""
 RECEIPT: Final = ".done"
@@ -37,13 +37,12 @@ PACKAGES = (
 )
 UNSET = "(unset)"
 NVIDIA_DRIVER: Final = Path("/proc/driver/nvidia/version")
-"""Where Linux says which NVIDIA driver is loaded."""
 USE_THE_OTHER = "use the version that wrote it, or start again with another --out"
 NEW_PLACE = "; start again with another --out"
 FORMER_OUTPUTS: Final = {"teacher_check": "fitness"}
 """Outputs, and what earlier versions called them."""
 PLACES = ("model.name",)
-"""Settings that may name a place on this machine, which can be written in many ways."""
+"""Settings that may name a place, which can be written in many ways."""
 SEAL: Final = "seal"
 """Field with the SHA-256 of all others."""
 
@@ -65,7 +64,7 @@ Count: TypeAlias = Annotated[int, Field(ge=0, le=10**18)]
 
 
 class KnownFacts(BaseModel):
-    """Facts of a manifest that others calculate with, by stage; there may be others."""
+    """Facts of a manifest that others calculate with, by stage, among others."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -76,7 +75,7 @@ class KnownFacts(BaseModel):
 
 
 def checked_facts(facts: dict[str, Any]) -> dict[str, Any]:
-    """Return facts as they are, of which those that are calculated with can be."""
+    """Return facts as they are, checked."""
     KnownFacts.model_validate(facts)
     return facts
 
@@ -90,16 +89,14 @@ class Output(BaseModel):
     sha256: str
     """Of the file, or of the names and hashes in `files`."""
     seconds: Seconds | None = None
-    """Time spent computing it, over all the processes that did; `None` for what is
-    only written."""
+    """Time it took, over all processes; `None` for what is only written."""
     made_from: dict[str, str] | None = None
-    """Names of what it was made from, outputs and others, to their SHA-256; `None`
-    from versions that did not keep it."""
+    """Names of its sources to their SHA-256; `None` from versions that did not keep
+    it."""
     files: dict[str, str] = {}
     """The SHA-256 of a folder's files by name."""
     size: int | None = None
-    """Bytes of the file, or of those in `files`; `None` from versions that did not
-    keep it."""
+    """Bytes of the file, or of `files`; `None` from versions that did not keep it."""
 
 
 class Manifest(BaseModel):
@@ -127,7 +124,7 @@ class Receipt(BaseModel):
 
 
 def read_receipt(path: Path) -> Receipt | None:
-    """Return a receipt, `None` where there is none or it is damaged."""
+    """Return a receipt, `None` if it is missing or damaged."""
     try:
         return Receipt.model_validate(unseal(read_plain(path)))
     except (DataError, DocumentError, ValidationError):
@@ -135,7 +132,7 @@ def read_receipt(path: Path) -> Receipt | None:
 
 
 def kept_name(name: str, outputs: Container[str]) -> str:
-    """Return the name, maybe an earlier version's, by which an output is listed."""
+    """Return the name by which an output, maybe of an earlier version, is listed."""
     folder, slash, last = name.rpartition("/")
     former = f"{folder}{slash}{FORMER_OUTPUTS.get(last, last)}"
     return former if former in outputs else name
@@ -144,7 +141,7 @@ def kept_name(name: str, outputs: Container[str]) -> str:
 def new_manifest(
     settings: Settings, inputs: Mapping[str, str], environment: Mapping[str, str]
 ) -> Manifest:
-    """Return the manifest of a run of which nothing is done yet."""
+    """Return the manifest of a run that begins."""
     return Manifest(
         schema_version=SCHEMA_VERSION,
         settings=as_json(settings),
@@ -155,7 +152,7 @@ def new_manifest(
 
 
 def is_manifest(path: Path) -> bool:
-    """Say whether a file has the fields of a run's manifest, whatever they hold."""
+    """Say whether a file has the fields of a run's manifest."""
     try:
         table = parse_table(read_plain(path))
     except (NeuronOpsdError, DocumentError):
@@ -173,16 +170,13 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not os.path.lexists(path):
         raise DataError(f"{folder} is not a run directory: no {MANIFEST}")
-    data = read_plain(path, NEW_PLACE)
+    table: dict[str, Any] = {}
     try:
-        table = unseal(data)
-    except DocumentError as error:
-        raise DataError(f"{path} is damaged ({error}){NEW_PLACE}") from None
-    try:
+        table = unseal(read_plain(path, NEW_PLACE))
         found = table.get("schema_version")
         if found == SCHEMA_VERSION:
             return Manifest.model_validate(table)
-    except ValidationError as error:
+    except (DocumentError, ValidationError) as error:
         if names := unknown_names(error):
             raise DataError(
                 f"{path}{written_by(table)} has what this version does not know "
@@ -210,7 +204,7 @@ def unknown_names(error: Exception) -> list[str]:
 
 
 def written_by(table: Any) -> str:
-    """Say which version of this package wrote a manifest, if it says so."""
+    """Say which version of this package wrote a manifest."""
     versions = table.get("versions") if isinstance(table, dict) else None
     found = versions.get("neuron_opsd") if isinstance(versions, dict) else None
     return f" (of neuron-opsd {found})" if isinstance(found, str) else ""
@@ -222,7 +216,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def check_settings(folder: Path, old: Settings, new: Settings) -> None:
-    """Make sure that a run resumes with the settings it was started with."""
+    """Refuse to resume a run with other settings."""
     fresh = as_json(new)
     changed = [
         f"{name} was {value_text(old, name)}, now {value_text(fresh, name)}"
@@ -240,7 +234,7 @@ def check_settings(folder: Path, old: Settings, new: Settings) -> None:
 
 
 def check_provenance(folder: Path, manifest: Manifest) -> None:
-    """Refuse to resume what a version left that did not keep what files came from."""
+    """Refuse to resume a run that does not say what its files came from."""
     for output in manifest.outputs.values():
         if output.made_from is None:
             raise DataError(
@@ -252,7 +246,7 @@ def check_provenance(folder: Path, manifest: Manifest) -> None:
 
 
 def check_inputs(folder: Path, old: Mapping[str, str], new: Mapping[str, str]) -> None:
-    """Make sure that a run resumes with the files it was started with."""
+    """Refuse to resume a run with other files."""
     problems = [
         f"{name} {input_change(name, old, new)}"
         for name in dict.fromkeys([*old, *new])
@@ -267,7 +261,7 @@ def check_inputs(folder: Path, old: Mapping[str, str], new: Mapping[str, str]) -
 
 @cache
 def installed_versions() -> Mapping[str, str]:
-    """Return the versions of Python and of what results depend on, importing none."""
+    """Return the versions of all that results depend on, importing none."""
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -285,7 +279,7 @@ def input_change(name: str, old: Mapping[str, str], new: Mapping[str, str]) -> s
 
 
 def value_text(settings: Settings, name: str) -> str:
-    """Write a setting's value as JSON, which also tells 1 from 1.0 and true."""
+    """Write a setting's value as JSON, which tells 1 from 1.0 and true."""
     if name not in settings:
         return UNSET
     value = settings[name]
@@ -295,7 +289,7 @@ def value_text(settings: Settings, name: str) -> str:
 
 
 def place_text(value: str) -> str:
-    """Write a place that exists by its absolute path, without links; others as is."""
+    """Write a place that exists by its absolute path; others as they are."""
     try:
         path = Path(value).expanduser()
         return str(path.resolve()) if value and path.exists() else value
@@ -310,7 +304,7 @@ def json_sha256(value: Any) -> str:
 
 
 def as_json(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a table as it comes back from a file: tuples as lists, names as text."""
+    """Return a table as it comes back from a file."""
     return dict(json.loads(json.dumps(dict(table))))
 
 

@@ -17,10 +17,10 @@ from neuron_opsd.storage.lock import HOLDER, LOCK
 from neuron_opsd.storage.manifest import MANIFEST
 
 NOT_COPIED = frozenset((LOCK, HOLDER))
-"""What says who works in a folder, which is another process in each."""
+"""What says who works in a folder."""
 
 Marks: TypeAlias = Mapping[str, tuple[int, int, int]]
-"""What tells whether a file is still the same: inode, size and time, by name."""
+"""What tells whether a file is the same: inode, size and time, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Change:
     """What happened in a folder."""
 
     written: Mapping[str, bytes]
-    """Files that are new or have changed, by their names in the folder."""
+    """Files that are new or changed, by name."""
     deleted: frozenset[str]
 
 
@@ -64,12 +64,12 @@ def repeat(folder: Path, change: Change) -> None:
 
 
 def copied(folder: Path) -> dict[str, bytes]:
-    """Return all files of a folder, by their names in it; none where there is none."""
+    """Return all files of a folder, by name."""
     return {name: (folder / name).read_bytes() for name in marks_of(folder)}
 
 
 def marks_of(folder: Path) -> Marks:
-    """Return what tells whether the files of a folder are the same."""
+    """Return what tells whether a folder's files are the same."""
     found = {}
     for path in sorted(folder.rglob("*")):
         if path.name not in NOT_COPIED and path.is_file():

@@ -37,7 +37,7 @@ DEVICES: Final = frozenset(
 
 
 def kind_of(path: Path, *, follow: bool = False) -> str:
-    """Say what is at a path, or where a link leads, in words; empty for nothing."""
+    """Say what is at a path, or where a link leads; empty for nothing."""
     try:
         mode = (path.stat() if follow and path.exists() else path.lstat()).st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -71,7 +71,7 @@ def check_folder_place(path: Path, flag: str = "--out") -> None:
 
 
 def check_name(path: Path) -> None:
-    """Refuse a name that some of the libraries which write files cannot say."""
+    """Refuse a name that some libraries cannot write to."""
     if is_half_pair(str(path.absolute())):
         raise ConfigError(f"cannot write {path}: its name is not UTF-8; choose another")
     if "\0" in str(path):
@@ -79,7 +79,7 @@ def check_name(path: Path) -> None:
 
 
 def check_writing(path: Path, folder: Path) -> None:
-    """Make a nameless file in a folder, or in the nearest one above that exists."""
+    """Try to make a nameless file in a folder, or the nearest above."""
     place = folder.absolute()
     while not os.path.lexists(place) and place != place.parent:
         place = place.parent

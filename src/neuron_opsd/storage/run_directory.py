@@ -17,7 +17,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Final, TypeVar
 
-from neuron_opsd.config.former import as_begun
+from neuron_opsd.config.tables import as_begun
 from neuron_opsd.errors import DataError, clauses
 from neuron_opsd.storage.caching import InChunks, Task, ignore
 from neuron_opsd.storage.chunks import Chunks, Joined, Plan, clear_chunks
@@ -46,8 +46,8 @@ Item = TypeVar("Item")
 
 
 CHANGES: Final = "not_bit_exact"
-"""Fact of a manifest: what was otherwise than at the beginning where a part of the run
-was computed, each as ``threads 2 -> 1``."""
+"""Fact of a manifest: what was otherwise where a part was computed, each as
+``threads 2 -> 1``."""
 ABSENT: Final = "not there"
 
 
@@ -67,15 +67,15 @@ class RunDirectory:
         self,
         path: Path,
         manifest: Manifest,
-        warn: Callable[[str], None] = ignore,
-        fresh: Manifest | None = None,
+        warn: Callable[[str], None],
+        fresh: Manifest,
     ) -> None:
-        """Take a directory that is locked and in order; `open` sees to that."""
+        """Take a directory that `open` has locked and put in order."""
         self.folder = path
         self.manifest = manifest
         self.warnings: list[str] = []
         self._warn = warn
-        self._elsewhere = Elsewhere(manifest, fresh or manifest, warn)
+        self._elsewhere = Elsewhere(manifest, fresh, warn)
         self.integrity = Integrity(path, manifest, self.warn)
 
     @classmethod
@@ -147,7 +147,7 @@ class RunDirectory:
     def write(
         self, name: str, codec: Codec[T], value: T, made_from: Sequence[str] = ()
     ) -> None:
-        """Write an output that is cheap to make, unless it says the same already."""
+        """Write an output that is cheap to make, unless it says the same."""
         stands = self.has(name, codec, made_from)
         if stands and self.says(codec, value):
             return
@@ -157,7 +157,7 @@ class RunDirectory:
         self._enter(name, codec.file_name, made_from)
 
     def says(self, codec: Codec[T], value: T) -> bool:
-        """Whether an output says a value; it does not in another version's form."""
+        """Whether an output says a value, in this version's form."""
         try:
             return codec.load(self.path(codec.file_name)) == value
         except DataError:
@@ -210,14 +210,14 @@ class RunDirectory:
             start = perf_counter()
 
     def clear_parts(self) -> None:
-        """Delete chunks of outputs that are done, which a stop may have left."""
+        """Delete chunks of finished outputs, which a stop may have left."""
         if self.path(PARTS).is_dir():
             for name, output in self.manifest.outputs.items():
                 with suppress(OSError):
                     clear_chunks(self.path(PARTS, name), output.file)
 
     def note(self, name: str, value: Any) -> None:
-        """Keep a fact in the manifest; a mapping is merged into the one it has."""
+        """Keep a fact; a mapping is merged into the one that is there."""
         old = self.manifest.facts.get(name)
         if isinstance(old, Mapping) and isinstance(value, Mapping):
             value = {**old, **value}
@@ -232,7 +232,7 @@ class RunDirectory:
         return self.integrity.is_current(name, codec.file_name, made_from)
 
     def keep(self, name: str, codec: Codec[T], value: T) -> None:
-        """Write an output's file, which is not listed until `record`."""
+        """Write an output's file; `record` lists it."""
         for other, output in self.manifest.outputs.items():
             if output.file == codec.file_name and other != name:
                 raise ValueError(f"{codec.file_name} is the file of {other} already")
@@ -247,7 +247,7 @@ class RunDirectory:
         *,
         files: Mapping[str, str] | None = None,
     ) -> None:
-        """List a file or folder that was computed as done; see `Integrity.record`."""
+        """List what was computed as done; see `Integrity.record`."""
         self.computing()
         self._enter(name, file, made_from, seconds, files)
 
@@ -274,17 +274,17 @@ class RunDirectory:
         self._warn(text)
 
     def computed_on_others(self, found: Sequence[str]) -> None:
-        """Hear of what is otherwise where a part of the run is computed from now on."""
+        """Hear what is otherwise where a part is computed from now on."""
         self._elsewhere.add(found)
 
     def computing(self) -> None:
-        """Keep in the manifest that what is computed now is computed elsewhere."""
+        """Keep in the manifest what is otherwise now."""
         if found := self._elsewhere.to_keep():
             self.note(CHANGES, found)
 
 
 def begun(path: Path, fresh: Manifest) -> Manifest | None:
-    """Return the manifest of a directory where there is one, and it fits."""
+    """Return the manifest of a directory, if any, which must fit."""
     if not (path / MANIFEST).exists():
         return None
     found = read_manifest(path)
@@ -296,7 +296,7 @@ def begun(path: Path, fresh: Manifest) -> Manifest | None:
 
 
 def changes(begun: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Say what is otherwise now than when a run was started, each in a few words."""
+    """Say what is otherwise than when a run was started."""
     return [
         f"{name} {begun.get(name, ABSENT)} -> {now.get(name, ABSENT)}"
         for name in dict.fromkeys([*begun, *now])
@@ -305,7 +305,7 @@ def changes(begun: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
 
 
 def known_changes(manifest: Manifest) -> list[str]:
-    """Return what was otherwise where parts of a run were computed before."""
+    """Return what was otherwise where parts of a run were computed."""
     return [str(one) for one in manifest.facts.get(CHANGES, ())]
 
 
@@ -315,7 +315,7 @@ class Elsewhere:
     def __init__(
         self, begun: Manifest, fresh: Manifest, warn: Callable[[str], None]
     ) -> None:
-        """Compare, and say what is otherwise, or was while a part was computed."""
+        """Compare; say what is, or was, otherwise."""
         self._manifest = begun
         self._warn = warn
         self._now = changes(*(one.versions | one.environment for one in (begun, fresh)))
@@ -329,19 +329,19 @@ class Elsewhere:
             warn(computed_elsewhere(others))
 
     def add(self, found: Sequence[str]) -> None:
-        """Hear that a part is computed where something is otherwise; say so."""
+        """Hear of other differences where a part is computed; say so."""
         self._now += [one for one in found if one not in self._now]
         self._warn(computed_elsewhere(list(found)))
 
     def to_keep(self) -> list[str]:
-        """Return all changes under which parts were computed, if any is not kept."""
+        """Return all differences, if any is not kept."""
         known = known_changes(self._manifest)
         found = list(dict.fromkeys([*known, *self._now]))
         return [] if found == known else found
 
 
 def computed_elsewhere(found: list[str]) -> str:
-    """Say that a part of a run was not computed where it was started."""
+    """Say that a part of a run was computed elsewhere."""
     return (
         f"not bit-exact: a part was computed elsewhere than where the run was started "
         f"({clauses(found)}), and may differ in the last bits from what one run would "

@@ -35,9 +35,8 @@ SCORE_FIELDS: Final = (
 """Columns that say how a question was answered."""
 
 SCHEMA: Final = pa.schema([("model", pa.string()), *SCORE_FIELDS])
-"""Of a run's scores."""
 ROWS_PER_GROUP: Final = 8192
-"""Rows that are objects at a time while a run's scores are written."""
+"""Rows that are objects at a time."""
 
 
 def save_run_scores(models: Mapping[str, Mapping[str, TestResult]], path: Path) -> None:
@@ -58,14 +57,14 @@ def save_rows(
 
 
 def result_rows(model: ScoreRow, tests: Mapping[str, TestResult]) -> Iterator[ScoreRow]:
-    """Yield a row for every question that a model was asked, which begins with it."""
+    """Yield a row, beginning with the model, for every question."""
     for test, result in tests.items():
         for score in result.scores:
             yield {**model, "test": test, **score_row(score)}
 
 
 def score_row(score: QuestionScore) -> ScoreRow:
-    """Return how a question was answered, by the names of the columns."""
+    """Return how a question was answered, by column."""
     counts = [(writable(answer), count) for answer, count in score.answers]
     return {
         name: writable(value) if isinstance(value, str) else value

@@ -134,7 +134,7 @@ def comparison_status(folder: Path, check: Check = quick_fault) -> ComparisonSta
 
 
 def amiss_of_its_own(comparison: Path, check: Check) -> tuple[str, ...]:
-    """Say which files of a comparison, besides its run groups, are not proven."""
+    """Say which of a comparison's own files are not proven."""
     try:
         return tuple(listed_faults(comparison, check).values())
     except NeuronOpsdError as error:
@@ -142,14 +142,14 @@ def amiss_of_its_own(comparison: Path, check: Check) -> tuple[str, ...]:
 
 
 def unread_in(home: Path) -> list[str]:
-    """Return what was not read of a run group; nothing where it has no manifest."""
+    """Return what was not read of a run group, if it has a manifest."""
     with suppress(NeuronOpsdError):
         return not_hashed(home, read_manifest(home))
     return []
 
 
 def group_status(comparison: Path, group: Path, check: Check) -> RunGroupStatus:
-    """Read which models of a run group are done; one unread must not hide others."""
+    """Read which models of a run group are done; errors are told in it."""
     name = " ".join(group.relative_to(comparison / BLOCKS).parts)
     holder = living_holder(group)
     try:
@@ -169,7 +169,7 @@ def group_status(comparison: Path, group: Path, check: Check) -> RunGroupStatus:
 
 
 def amiss_in(run: Path, manifest: Manifest, check: Check) -> tuple[str, ...]:
-    """Say what of a run is not proven; nothing while a process may be writing it."""
+    """Say what of a run is not proven, unless a process works there."""
     if living_holder(run) is not None:
         return ()
     return tuple(faults(run, manifest, check).values())
@@ -211,7 +211,7 @@ def settings_fault(file: Path) -> str:
 
 
 def finished_stages(manifest: Manifest) -> list[StageStatus]:
-    """Return what the manifest lists of all that takes time to compute."""
+    """Return what the manifest lists of all that takes time."""
     outputs = [
         StageStatus(name, done=True, progress=output.file, seconds=output.seconds)
         for name, output in manifest.outputs.items()
@@ -249,7 +249,7 @@ def whole_number(value: object) -> int:
 
 
 def training_steps(path: Path) -> tuple[int, dict[str, Any]]:
-    """Return how many steps were taken, and what the last one was like."""
+    """Return how many steps were taken, and the last one's metrics."""
     last: dict[str, Any] = {}
     steps = 0
     for line in read_text(path).splitlines():
@@ -263,7 +263,7 @@ def training_steps(path: Path) -> tuple[int, dict[str, Any]]:
 
 
 def read_text(path: Path) -> str:
-    """Return what a file holds, nothing where it is missing or cannot be read."""
+    """Return what a file holds; empty where it cannot be read."""
     try:
         return read_plain(path).decode(errors="replace")
     except NeuronOpsdError:
@@ -271,7 +271,7 @@ def read_text(path: Path) -> str:
 
 
 def parse_object(text: str) -> dict[str, Any]:
-    """Return a JSON object, an empty one where the text is not one."""
+    """Return a JSON object; empty where the text is none."""
     try:
         return parse_table(text)
     except DocumentError:

@@ -6,22 +6,21 @@ The sets of 100,000 questions of a 4B model are 4 GB.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, overload
 
 from neuron_opsd.records import NeuronSet
-from neuron_opsd.storage.codecs import NEURON_SCHEMA, Codec, neuron_sets, save_neurons
+from neuron_opsd.storage.codecs import NEURON_SCHEMA, NEURONS, neuron_sets
 from neuron_opsd.storage.stored_rollouts import opened_table
 
 SETS_READ: Final = 512
-"""Sets that are read together."""
 
 
 class StoredNeurons(Sequence[NeuronSet]):
     """The sets of a Parquet file, read anew whenever they are gone over."""
 
     def __init__(self, path: Path) -> None:
-        """Take a file; only its size is read."""
         self.path = path
         with opened_table(path, NEURON_SCHEMA) as file:
             self._size = int(file.metadata.num_rows)
@@ -43,6 +42,4 @@ class StoredNeurons(Sequence[NeuronSet]):
         return tuple(self)[index]
 
 
-STORED_NEURONS: Final[Codec[Sequence[NeuronSet]]] = Codec(
-    "neurons.parquet", save_neurons, StoredNeurons
-)
+STORED_NEURONS: Final = replace(NEURONS, read=StoredNeurons)

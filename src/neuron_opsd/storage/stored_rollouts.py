@@ -1,15 +1,14 @@
 """Rollouts that stay in their file, so that memory holds neither texts nor tokens.
 
-Eight rollouts of thousands of tokens for each of 50,000 questions take tens of
-gigabytes as objects. Whoever goes over them sees one batch at a time; votes and
-measures take their summaries, which are read without making objects of texts or tokens.
+Eight long rollouts for each of 50,000 questions take tens of gigabytes as objects.
+Whoever goes over them sees one batch at a time; votes and measures take summaries.
 """
 
 from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from itertools import accumulate, chain, groupby, islice
@@ -27,8 +26,8 @@ from neuron_opsd.records import Completion, Rollout, RolloutSummary, StoredSumma
 from neuron_opsd.storage.disk import MAKE_AGAIN, reading
 
 Item = TypeVar("Item")
-Made = TypeVar("Made")
-Made_co = TypeVar("Made_co", covariant=True)
+Given = TypeVar("Given")
+Given_co = TypeVar("Given_co", covariant=True)
 
 ROLLOUT_SCHEMA = pa.schema(
     {
@@ -50,7 +49,6 @@ ADDED_LATER = frozenset({"final_start"})
 ROWS_READ: Final = 64
 """Rollouts that are objects at a time while a file is gone over."""
 SUMMARIES_READ: Final = 4096
-"""Rows whose summaries are read at a time."""
 
 SUMMARY_COLUMNS: Final = (
     *("question_id", "index", "temperature", "answer", "finished"),
@@ -59,7 +57,7 @@ SUMMARY_COLUMNS: Final = (
 """Columns that a summary takes as they are."""
 
 REPEATED: Final = frozenset(("question_id", "answer"))
-"""Columns of texts that come again from row to row, and are held once a batch."""
+"""Columns of texts that recur, and are held once a batch."""
 
 
 class StoredRollouts(Sequence[Rollout]):
@@ -130,22 +128,22 @@ class StoredRollouts(Sequence[Rollout]):
 
 
 def summaries_of(rollouts: Iterable[Rollout]) -> Iterable[RolloutSummary]:
-    """Return what votes and measures need, without texts where a file keeps these."""
+    """Return what votes and measures need, from the file if there is one."""
     return rollouts.summaries() if isinstance(rollouts, StoredRollouts) else rollouts
 
 
 def in_full(whole: Sequence[Rollout], some: Iterable[RolloutSummary]) -> list[Rollout]:
-    """Return those of some rollouts, or summaries, with their texts and tokens."""
+    """Return some rollouts with their texts and tokens."""
     if not isinstance(whole, StoredRollouts):
         return [one for one in some if isinstance(one, Rollout)]
     return list(whole.at(one.row for one in some if isinstance(one, StoredSummary)))
 
 
-class Held(Protocol[Made_co]):
+class Held(Protocol[Given_co]):
     """Knows what was written to questions."""
 
-    def completions(self, ids: Sequence[str]) -> Sequence[Made_co]:
-        """Return what was written to each of some questions, in full."""
+    def completions(self, ids: Sequence[str]) -> Sequence[Given_co]:
+        """Return what was written to some questions, in full."""
 
 
 def rows_of(whole: Sequence[Rollout], rows: Iterable[int]) -> Iterator[Rollout]:
@@ -174,7 +172,7 @@ class Samples:
     """All sampled rollouts of each question, by their places alone."""
 
     def __init__(self, rollouts: Sequence[Rollout]) -> None:
-        """Find those of some rollouts, in whatever order these come."""
+        """Find those of rollouts in any order."""
         self._rollouts = rollouts
         self._rows: dict[str, array[int]] = {}
         for row, one in enumerate(summaries_of(rollouts)):
@@ -188,42 +186,50 @@ class Samples:
         return [tuple(islice(found, len(group))) for group in groups]
 
 
-class Answered(Sequence[tuple[Item, Made]]):
+class Made(Sequence[Item]):
+    """Items that are made some at a time, whenever they are gone over."""
+
+    def __init__(self, places: range, make: Callable[[range], Sequence[Item]]) -> None:
+        self._places = places
+        self._make = make
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[Item]:
+        return iter(self._make(self._places))
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Item]: ...
+    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
+        if isinstance(index, slice):
+            return Made(self._places[index], self._make)
+        place = self._places[index]
+        (found,) = self._make(range(place, place + 1))
+        return found
+
+
+class Answered(Made[tuple[Item, Given]]):
     """Items beside what was written to their questions, read when they are gone over.
 
     That is the completion chosen for each, or all rollouts that were sampled.
     """
 
     def __init__(
-        self, items: Sequence[Item], ids: Sequence[str], chosen: Held[Made]
+        self, items: Sequence[Item], ids: Sequence[str], chosen: Held[Given]
     ) -> None:
-        """Take items, the ids of their questions, and where completions are."""
-        self._items = items
-        self._ids = ids
-        self._chosen = chosen
+        def make(places: range) -> list[tuple[Item, Given]]:
+            found = chosen.completions([ids[place] for place in places])
+            some = [items[place] for place in places]
+            return list(zip(some, found, strict=True))
 
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __iter__(self) -> Iterator[tuple[Item, Made]]:
-        found = self._chosen.completions(self._ids)
-        return zip(self._items, found, strict=True)
-
-    @overload
-    def __getitem__(self, index: int) -> tuple[Item, Made]: ...
-    @overload
-    def __getitem__(self, index: slice) -> Answered[Item, Made]: ...
-    def __getitem__(
-        self, index: int | slice
-    ) -> tuple[Item, Made] | Answered[Item, Made]:
-        if isinstance(index, slice):
-            return Answered(self._items[index], self._ids[index], self._chosen)
-        (found,) = self._chosen.completions([self._ids[index]])
-        return self._items[index], found
+        super().__init__(range(len(items)), make)
 
 
 def summaries_in(batch: pa.RecordBatch, row: int) -> Iterator[StoredSummary]:
-    """Yield the summaries of some rows, the first of which is row `row` of the file."""
+    """Yield the summaries of some rows, from row `row` of the file on."""
     lengths = pc.list_value_length(batch.column("token_ids")).to_pylist()
     if "final_start" in batch.schema.names:
         closed = batch.column("final_start").is_valid().to_pylist()
@@ -238,7 +244,7 @@ def summaries_in(batch: pa.RecordBatch, row: int) -> Iterator[StoredSummary]:
 
 
 def plain_list(batch: pa.RecordBatch, name: str) -> list[Any]:
-    """Return a column as Python values, those that come again as one object."""
+    """Return a column as Python values, equal texts as one object."""
     column = batch.column(name)
     if name not in REPEATED:
         return list(column.to_pylist())
@@ -254,10 +260,10 @@ def rollouts_in(batch: pa.RecordBatch, known: dict[int, int]) -> Iterator[Rollou
 
 
 def rollout_of(row: Mapping[str, Any], known: dict[int, int]) -> Rollout:
-    """Turn a row of a Parquet file, by the names of its columns, into a rollout.
+    """Turn a row of a Parquet file, by column, into a rollout.
 
-    The token ids known so far are few, and one object for each takes a fifth of the
-    memory that one for every token of long traces would.
+    One object for each of the few known token ids takes a fifth of the memory of
+    long traces.
     """
     ids, text = row["token_ids"], row["text"]
     known_start = None if "final_start" in row else final_start(text)
@@ -280,7 +286,7 @@ def rollout_of(row: Mapping[str, Any], known: dict[int, int]) -> Rollout:
 
 @contextmanager
 def opened_table(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
-    """Open a Parquet file that we wrote: the doorway of what Arrow raises over it."""
+    """Open a Parquet file of ours: the doorway of Arrow's errors."""
     try:
         with reading(path, MAKE_AGAIN), pq.ParquetFile(path) as file:
             check_columns(path, file.schema_arrow, schema)
@@ -302,5 +308,5 @@ def check_columns(path: Path, found: pa.Schema, wanted: pa.Schema) -> None:
 
 
 def damaged(path: Path, reason: str) -> DataError:
-    """Return what to raise over a file of ours that does not hold what it should."""
+    """Return what to raise over a damaged file of ours."""
     return DataError(f"{path} does not hold what it should: {reason}{MAKE_AGAIN}")

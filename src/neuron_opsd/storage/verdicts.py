@@ -1,7 +1,4 @@
-"""Which answers are equal, settled once and kept: for the `latex` reader alone.
-
-They are kept beside what was compared, so that a run that resumes says the same again.
-"""
+"""Which answers are equal, settled once and kept: for the `latex` reader alone."""
 
 from __future__ import annotations
 
@@ -51,15 +48,14 @@ def settle_equality(
     if not work.config.answers.may_leave_open:
         return ()
     name = verdicts_name(source)
-    stage = f"{source}: comparing"
-    with work.progress.stage(stage, len(questions), "questions") as done:
-        found = work.cache.chunks(
-            name,
-            verdicts_codec(name),
-            work.cut(questions, done),
-            Task(judge, verdicts_of),
-            made_from=[source, *made_from],
-        )
+    found = work.by_question(
+        name,
+        verdicts_codec(name),
+        questions,
+        Task(judge, verdicts_of),
+        [source, *made_from],
+        f"{source}: comparing",
+    )
     shared_verifier().learn(found)
     if text := unsettled_text(found):
         work.progress.warn(f"{source}: {text}")
@@ -101,7 +97,7 @@ def hold_votes(
 def grouped(
     config: Config, rollouts: Sequence[Rollout]
 ) -> dict[str, list[RolloutSummary]]:
-    """Return sampled rollouts by question; none where nothing is to be settled."""
+    """Return sampled rollouts by question, if there is anything to settle."""
     return (
         sampled_rollouts(summaries_of(rollouts))
         if config.answers.may_leave_open

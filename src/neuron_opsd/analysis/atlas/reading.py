@@ -179,10 +179,10 @@ def read_again(
         return read
 
     places = range(len(ids))
-    own = NEURONS.at("base.parquet")
+    own = NEURONS.named("base")
     base = reader.kept(own, places, capture(reader.model), asked)
     trained_model = load_model(source.config.model, source.adapter, base=reader.model)
     adapter = {ADAPTER: source.place.hash_of(source.place.own(ADAPTER))}
-    own = NEURONS.at("trained.parquet")
+    own = NEURONS.named("trained")
     trained = reader.kept(own, places, capture(trained_model), {**asked, **adapter})
     return base, trained, ""
