@@ -18,7 +18,6 @@ from neuron_opsd.methods.distillation import NeuronOPSD
 from neuron_opsd.methods.imitation import FormOnly
 from neuron_opsd.methods.method import PoolAnswers
 from neuron_opsd.models.learner import HFLearner
-from neuron_opsd.planning.costs import Plan
 from neuron_opsd.planning.estimate import (
     Reading,
     clock_of,
@@ -36,6 +35,7 @@ from neuron_opsd.planning.step_trials import (
     warm_up,
 )
 from neuron_opsd.planning.trials import Trial, Written
+from neuron_opsd.planning.workload import Plan
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import Message, Question
 from neuron_opsd.runs.context import PEAK

@@ -13,12 +13,14 @@ import pytest
 
 from neuron_opsd.records import TeacherCheck
 from neuron_opsd.records.scores import Interval
-from neuron_opsd.report.analysis_charts import (
+from neuron_opsd.report.analysis_page import (
     bins_chart,
     correlations_chart,
+    outcome,
+    remainder,
+    render_analysis,
     rivals_chart,
 )
-from neuron_opsd.report.analysis_page import outcome, remainder, render_analysis
 from neuron_opsd.report.analysis_tables import (
     GIVEN,
     LABELS,
@@ -27,7 +29,7 @@ from neuron_opsd.report.analysis_tables import (
     area_tables,
     between_table,
     compared,
-    correlation_rows,
+    correlation_table,
     group_table,
 )
 from neuron_opsd.results.analysis import (
@@ -346,7 +348,9 @@ def test_the_outcome_follows_the_signs(plain: float, partial: float, said: str) 
 
 def test_rows_end_with_the_mean_of_runs() -> None:
     data = example_analysis()
-    rows = correlation_rows(data, GIVEN)
+    correlations = correlation_table(data, GIVEN, "Given")
+    assert correlations is not None
+    rows = correlations.groups[0].rows
     assert [row.name for row in rows] == ["science", "reviews", "mean of runs"]
     assert [row.total for row in rows] == [False, False, True]
     assert rows[0].cells[0].value == "\N{MINUS SIGN}0.20"

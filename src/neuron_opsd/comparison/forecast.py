@@ -23,10 +23,10 @@ from neuron_opsd.methods import Target, captures, needs_contexts, needs_neurons
 from neuron_opsd.models.load import learner_of
 from neuron_opsd.planning import costs
 from neuron_opsd.planning.estimate import Reading, clock_of, count_work, try_base
-from neuron_opsd.planning.passes import passes
+from neuron_opsd.planning.passes import passes, reading_off
 from neuron_opsd.planning.step_trials import size_of_step, try_step, warm_up
 from neuron_opsd.planning.trials import Trial
-from neuron_opsd.planning.workload import Rates, Work
+from neuron_opsd.planning.workload import Cost, Rates, Work, writes_elsewhere
 from neuron_opsd.progress import Progress
 from neuron_opsd.stages.rollouts import ask
 from neuron_opsd.storage.manifest import MANIFEST, read_manifest
@@ -57,7 +57,7 @@ def forecast(comparison: Comparison, config: Config, progress: Progress) -> Fore
     cells = cells_of(context)
     left = [cell for cell in cells if not is_done(comparison, cell)]
     counted = Forecast(len(cells), dict(Counter(cell.method for cell in left)))
-    if writes_free(context) and costs.writes_elsewhere(context.config):
+    if writes_free(context) and writes_elsewhere(context.config):
         return replace(counted, why_untimed=costs.WHY_UNTIMED)
     variants = with_form(comparison.variants)
     source = next(iter(comparison.sources))
@@ -137,7 +137,7 @@ def group_seconds(
     configs = [config_of(variant, config) for variant in variants]
     read = {own.contexts.answer for own in configs if needs_neurons(own)}
     # What several methods read, they share.
-    shared: dict[str, costs.Cost] = {}
+    shared: dict[str, Cost] = {}
     for own in configs:
         suffix = taught_suffix(config, own)
         shared |= {
@@ -148,7 +148,7 @@ def group_seconds(
     return (
         costs.with_demonstrations(work, rates, config).seconds
         + costs.rollouts(work, rates, config).seconds
-        + len(read) * costs.reading_off(work.pool, work.written, rates).seconds
+        + len(read) * reading_off(work.pool, work.written, rates).seconds
         + sum(cost.seconds for cost in shared.values())
         + sum(costs.teacher_check(work, rates, own).seconds for own in with_teacher)
     )

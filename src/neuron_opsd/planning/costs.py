@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from neuron_opsd.config import Config
 from neuron_opsd.method.contexts.search import OF_ANSWERS, Signal
+from neuron_opsd.method.neurons import scaled_sizes
 from neuron_opsd.method.selection import limit_of, share_asked
 from neuron_opsd.methods import (
     context_signals,
@@ -20,13 +21,23 @@ from neuron_opsd.methods import (
 )
 from neuron_opsd.models.roles import ModelFacts
 from neuron_opsd.planning import workload
-from neuron_opsd.planning.passes import looking_up, passes, reading_samples, scored
-from neuron_opsd.planning.passes import reading_off as reading_off
-from neuron_opsd.planning.plan import Cost as Cost
-from neuron_opsd.planning.plan import Plan as Plan
-from neuron_opsd.planning.plan import StagePlan as StagePlan
-from neuron_opsd.planning.plan import writes_elsewhere as writes_elsewhere
-from neuron_opsd.planning.workload import Held, QuestionTokens, Rates, Work, Writing
+from neuron_opsd.planning.passes import (
+    looking_up,
+    passes,
+    reading_off,
+    reading_samples,
+    scored,
+)
+from neuron_opsd.planning.workload import (
+    Cost,
+    Held,
+    Plan,
+    QuestionTokens,
+    Rates,
+    Work,
+    Writing,
+    writes_elsewhere,
+)
 from neuron_opsd.stages.teaching import shown_draws
 
 WHY_UNTIMED = (
@@ -74,13 +85,12 @@ def plan(
 
 def rollouts(work: Work, rates: Rates, config: Config) -> Cost:
     """Cost of answering the pool, the greedy answers included where they are shown."""
-    draws = own_draws(config)
+    draws = own_draws(config, config.rollouts.num_samples)
     return answering(work.pool, rates, config, draws, work.written)
 
 
-def own_draws(config: Config, num_samples: int | None = None) -> tuple[int, ...]:
+def own_draws(config: Config, samples: int) -> tuple[int, ...]:
     """Return how many answers are drawn at once where demonstrations need some."""
-    samples = num_samples or config.rollouts.num_samples
     return (samples, *(count for _, count in shown_draws(config.contexts)))
 
 
@@ -245,10 +255,10 @@ def disk(work: Work, facts: ModelFacts, config: Config) -> int:
     tested = 3 * config.evaluation.num_samples * work.tests.num_questions
     tokens = samples * workload.answer_length(work.written, work.pool)
     tokens += tested * workload.answer_length(work.tested, work.tests)
-    kept = config.neurons.keep or scaled_keep(facts)
+    sizes = scaled_sizes(facts.num_layers, facts.num_neurons, keep=config.neurons.keep)
     signals = context_signals(config)
     num_sets = needs_neurons(config) + (Signal.QUESTION_NEURONS in signals)
-    each = 8 * kept * num_sets
+    each = 8 * sizes.keep * num_sets
     if Signal.HIDDEN_STATES in signals:
         each += 4 * facts.width
     sets = work.pool.num_questions * each
@@ -256,8 +266,3 @@ def disk(work: Work, facts: ModelFacts, config: Config) -> int:
     checkpoints = 2 * 4 * trained  # student, teacher and two moments in each
     stored = tokens * BYTES_PER_TOKEN_STORED
     return round(trained + checkpoints + stored + sets + REPORT_BYTES)
-
-
-def scaled_keep(facts: ModelFacts) -> int:
-    """Return the paper's 5,000 of 36 x 9,728 neurons for a model of another size."""
-    return max(1, round(5000 * facts.num_layers * facts.num_neurons / (36 * 9728)))

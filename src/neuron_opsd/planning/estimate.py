@@ -17,7 +17,7 @@ from neuron_opsd.models.load import learner_of, load_model, load_tokenizer
 from neuron_opsd.models.roles import LanguageModel, ModelFacts, Tokenizer
 from neuron_opsd.models.room import ENGINE_CACHE
 from neuron_opsd.planning import samples, step_trials, trials
-from neuron_opsd.planning.costs import Plan, num_saved, plan
+from neuron_opsd.planning.costs import num_saved, plan
 from neuron_opsd.planning.fitting import Lengths, longest_step
 from neuron_opsd.planning.memory import FLOAT, HALF
 from neuron_opsd.planning.samples import Sample
@@ -25,6 +25,7 @@ from neuron_opsd.planning.step_trials import StepSize
 from neuron_opsd.planning.trials import Answered, Trial, Written
 from neuron_opsd.planning.workload import (
     Held,
+    Plan,
     QuestionTokens,
     Rates,
     Work,

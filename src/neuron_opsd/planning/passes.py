@@ -11,8 +11,7 @@ from neuron_opsd.known import MEDOIDS_NAME, NAMES
 from neuron_opsd.method.contexts.search import Signal
 from neuron_opsd.methods import context_signals, needs_medoids
 from neuron_opsd.planning import workload
-from neuron_opsd.planning.plan import Cost
-from neuron_opsd.planning.workload import QuestionTokens, Rates, Work, Writing
+from neuron_opsd.planning.workload import Cost, QuestionTokens, Rates, Work, Writing
 from neuron_opsd.stages.beliefs import MOST_TOKENS
 
 TWO_ANSWERS: Final = 2

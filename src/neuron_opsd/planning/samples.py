@@ -13,8 +13,7 @@ from neuron_opsd.answers.readers import readers_for
 from neuron_opsd.answers.votes import tally_votes
 from neuron_opsd.method.contexts.search import Known
 from neuron_opsd.method.selection import PoolSignals, kept_ids, select_questions
-from neuron_opsd.planning.measuring import affordable, spread
-from neuron_opsd.planning.trials import Answered, Trial
+from neuron_opsd.planning.trials import Answered, Trial, affordable, spread
 from neuron_opsd.records import (
     Completion,
     Demonstration,

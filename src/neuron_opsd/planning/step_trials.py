@@ -13,9 +13,8 @@ from torch import Tensor
 
 from neuron_opsd.models.library_errors import saving
 from neuron_opsd.models.roles import Learner
-from neuron_opsd.planning.measuring import affordable, spread
 from neuron_opsd.planning.samples import grown
-from neuron_opsd.planning.trials import Trial
+from neuron_opsd.planning.trials import Trial, affordable, spread
 from neuron_opsd.processes.memory import held_memory
 from neuron_opsd.records import TrainingExample
 from neuron_opsd.stages.training import (

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypedDict, Unpack
 
 from neuron_opsd.config.tables import Settings, as_config
-from neuron_opsd.planning.costs import Plan
+from neuron_opsd.planning.workload import Plan
 from neuron_opsd.probing import plan as planning
 from neuron_opsd.probing import probe as probing
 from neuron_opsd.probing.request import (

@@ -9,11 +9,17 @@ from typing import Final
 
 from markupsafe import Markup
 
-from neuron_opsd.report.atlas_tables import SHORT
 from neuron_opsd.report.charts import svg
 from neuron_opsd.report.charts.plot import Axis, Plot, Ticks, axis_over, share_axis
 from neuron_opsd.report.wording import number, one_line, percent
 from neuron_opsd.results import atlas
+
+SHORT: Final[Mapping[str, str]] = {
+    atlas.POOL: "pool",
+    atlas.SELECTED: "selected",
+    atlas.DEMONSTRATIONS: "demonstrations",
+}
+"""What each group is called where there is little room."""
 
 ROLES: Final[Mapping[str, str]] = {
     atlas.POOL: "before",

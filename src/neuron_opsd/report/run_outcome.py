@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from neuron_opsd.config import FORM_ONLY, EvaluationConfig
+from neuron_opsd.method.settings import SCORES
 from neuron_opsd.records.scores import Interval
 from neuron_opsd.report import wording
 from neuron_opsd.report.baseline import (
@@ -209,3 +210,23 @@ def point_numbers(interval: Interval) -> str:
 def error_numbers(interval: Interval) -> str:
     """Write a difference of calibration errors with its interval."""
     return wording.with_ends(interval, wording.signed)
+
+
+def kept_sentence(data: ReportData) -> str:
+    """Say which step the adapter is of, and why; nothing where it is the last."""
+    if data.guard is None or data.guard.kept is None or data.training is None:
+        return ""
+    kept, score = data.guard.kept, data.config.guard.score
+    first, last = wording.number(kept.score), wording.number(kept.last)
+    why = f"by {score} ({SCORES[score].help})"
+    if kept.num_steps == 0:
+        what = "changes nothing"
+        found = f"no step scored above the untrained model {why}"
+    else:
+        what = f"is that after {kept.num_steps} of {data.training.num_steps} steps"
+        found = f"it scored highest {why}"
+    return (
+        f"Training collapsed, and the adapter {what}: on the guard's questions "
+        f"{found}, {first} against {last} after the last step. No label was read for "
+        "that."
+    )

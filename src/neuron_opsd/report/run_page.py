@@ -7,7 +7,6 @@ from typing import Any
 
 from markupsafe import Markup
 
-from neuron_opsd.config import EvaluationConfig
 from neuron_opsd.config.tables import changed_settings, toml_values
 from neuron_opsd.records.scores import Interval
 from neuron_opsd.report import measures, wording
@@ -17,10 +16,9 @@ from neuron_opsd.report import run_tables as tables
 from neuron_opsd.report.baseline import BASELINE_NOTE, difference_note
 from neuron_opsd.report.charts.intervals import interval_strip
 from neuron_opsd.report.condense import MOST_ANSWERS, fitted_cases, ranked
-from neuron_opsd.report.guard_words import guard_table, kept_sentence
 from neuron_opsd.report.html import render_template
 from neuron_opsd.report.run_notes import equality_note, method_notes
-from neuron_opsd.results.run import ReportData, TestComparison, least_of
+from neuron_opsd.results.run import ReportData, least_of
 
 MOST_CASES = 24
 
@@ -52,8 +50,8 @@ def context(data: ReportData) -> dict[str, Any]:
         "teacher": tables.teacher_table(data.teacher_check)
         if data.teacher_check
         else None,
-        "guard": guard_table(data.guard) if data.guard else None,
-        "kept": kept_sentence(data),
+        "guard": tables.guard_table(data.guard) if data.guard else None,
+        "kept": outcome.kept_sentence(data),
         "concerns": num_concerns(data),
         "settings": toml_values(changed_settings(data.config)),
         "costs": tables.cost_table(data.stage_costs) if data.stage_costs else None,
@@ -111,49 +109,43 @@ def stats(data: ReportData) -> list[Stat]:
     if test is None:
         return []
     config = data.config.evaluation
-    others = sum(not one.in_domain for one in data.tests)
-    cross = data.cross_domain.get("avg_at_k")
-    said = measures.judged(measures.ACCURACY, cross, least_of(config))
-    note = f"mean of {others} cross-domain test sets" if others else "no test set"
-    return [
-        accuracy_stat(test, config),
-        net_stat(test, config),
-        stat("other domains", (measures.ACCURACY, cross), said, note),
-        ece_stat(test, config),
-    ]
-
-
-def accuracy_stat(test: TestComparison, config: EvaluationConfig) -> Stat:
-    """Return the in-domain difference in accuracy."""
-    label = f"Avg@{config.num_samples} on {wording.one_line(test.name, 40)}"
-    before, after = map(wording.percent, test.both("avg_at_k"))
-    change = test.delta.get("avg_at_k")
-    said = outcome.accuracy_verdict(test, change, config)
-    return stat(
-        label, (measures.ACCURACY, change), said, f"{before} before, {after} after"
-    )
-
-
-def net_stat(test: TestComparison, config: EvaluationConfig) -> Stat:
-    """Return what is left when learning the form of an answer is taken off."""
-    note = "compared with the same steps on random choices"
-    if test.net_of_form is None:
-        note = "evaluation.form_only was off"
+    least, accuracy, error = least_of(config), measures.ACCURACY, measures.ERROR
+    gain, ece = test.delta.get("avg_at_k"), test.delta.get("ece")
     net = (test.net_of_form or {}).get("avg_at_k")
-    said = outcome.accuracy_verdict(test, net, config)
-    return stat(
-        "net of form-only training", (measures.ACCURACY, net), said, note, "net"
-    )
-
-
-def ece_stat(test: TestComparison, config: EvaluationConfig) -> Stat:
-    """Return the in-domain difference in calibration error."""
-    interval = test.delta.get("ece")
-    said = measures.judged(measures.ERROR, interval, least_of(config))
-    before, after = map(wording.number, test.both("ece"))
-    note = f"{before} before, {after} after; lower is better"
-    note += outcome.no_votes(config)
-    return stat("calibration error (ECE)", (measures.ERROR, interval), said, note)
+    cross = data.cross_domain.get("avg_at_k")
+    others = sum(not one.in_domain for one in data.tests)
+    before, after = map(wording.percent, test.both("avg_at_k"))
+    ece_before, ece_after = map(wording.number, test.both("ece"))
+    return [
+        stat(
+            f"Avg@{config.num_samples} on {wording.one_line(test.name, 40)}",
+            (accuracy, gain),
+            outcome.accuracy_verdict(test, gain, config),
+            f"{before} before, {after} after",
+        ),
+        stat(
+            "net of form-only training",
+            (accuracy, net),
+            outcome.accuracy_verdict(test, net, config),
+            "evaluation.form_only was off"
+            if test.net_of_form is None
+            else "compared with the same steps on random choices",
+            "net",
+        ),
+        stat(
+            "other domains",
+            (accuracy, cross),
+            measures.judged(accuracy, cross, least),
+            f"mean of {others} cross-domain test sets" if others else "no test set",
+        ),
+        stat(
+            "calibration error (ECE)",
+            (error, ece),
+            measures.judged(error, ece, least),
+            f"{ece_before} before, {ece_after} after; lower is better"
+            f"{outcome.no_votes(config)}",
+        ),
+    ]
 
 
 def stat(

@@ -86,6 +86,18 @@ def grouped(
     return Table(title, corner, tuple(columns), kept)
 
 
+def row_of(
+    name: str,
+    *cells: Cell | str,
+    said: str = "",
+    note: str = "",
+    total: bool = False,
+) -> TableRow:
+    """Return a row; a text makes a cell of its own."""
+    made = (one if isinstance(one, Cell) else Cell(one) for one in cells)
+    return TableRow(name, tuple(made), said, note, total)
+
+
 def named(names: Iterable[str]) -> tuple[Column, ...]:
     """Return one column for each name."""
     return tuple(Column(one_line(name, 40)) for name in names)
