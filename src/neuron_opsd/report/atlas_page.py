@@ -96,18 +96,12 @@ def rows_of(data: atlas.AtlasData) -> list[tuple[int, list[Any]]]:
     """Return the shown neurons by layer, each with its link, its lift and its class."""
     found: dict[int, list[Any]] = {}
     for card in data.cards:
-        lift = selected_lift(card)
+        given = atlas.SELECTED in card.expected
+        lift = card.lift_given_length(atlas.SELECTED) if given else math.nan
         text = "" if math.isnan(lift) else f"\N{MULTIPLICATION SIGN}{number(lift, 1)}"
         entry = (anchor(card), card.neuron, text, shade(lift), reasons(card))
         found.setdefault(card.layer, []).append(entry)
     return sorted(found.items())
-
-
-def selected_lift(card: atlas.NeuronCard) -> float:
-    """Return the lift of a neuron in the selected questions, given length."""
-    if atlas.SELECTED not in card.expected:
-        return math.nan
-    return card.lift_given_length(atlas.SELECTED)
 
 
 def shade(lift: float) -> str:

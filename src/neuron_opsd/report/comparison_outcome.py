@@ -10,8 +10,15 @@ from dataclasses import astuple
 
 from neuron_opsd.report import comparison_index as index
 from neuron_opsd.report import wording
-from neuron_opsd.report.baseline import AT_BASELINE, at_baseline, not_above
-from neuron_opsd.report.measures import ACCURACY, ERROR, MetricKind, judged
+from neuron_opsd.report.measures import (
+    ACCURACY,
+    AT_BASELINE,
+    ERROR,
+    MetricKind,
+    at_baseline,
+    judged,
+    not_above,
+)
 from neuron_opsd.report.run_outcome import error_numbers, point_numbers
 from neuron_opsd.results.comparison import (
     ALL_SOURCES,
@@ -48,7 +55,8 @@ def opening(data: ComparisonData) -> str:
 
 def judged_methods(results: index.Results) -> tuple[MethodLine, ...]:
     """Return our methods, or all but form-only training if none is ours."""
-    return results.ours or tuple(m for m in results.trained if m.name != FORM)
+    ours = tuple(filter(index.is_ours, results.trained))
+    return ours or tuple(m for m in results.trained if m.name != FORM)
 
 
 def source_sentences(results: index.Results) -> list[str]:

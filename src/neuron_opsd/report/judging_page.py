@@ -21,6 +21,7 @@ from neuron_opsd.report.html import render_template
 from neuron_opsd.report.measures import (
     ACCURACY,
     ERROR,
+    ERRORS,
     METRIC_KINDS,
     MetricKind,
     in_words,
@@ -56,7 +57,6 @@ SCALING_NAMES: Final = {
     "temperature": "temperature",
     "platt": "slope and offset (Platt)",
 }
-ERRORS: Final = ("ece", "adaptive_ece", "brier")
 SHOWN: Final = (*ERRORS, "auroc", "overconfidence")
 LEAST_P: Final = 0.001
 
@@ -68,6 +68,7 @@ def render_judgement(data: JudgementData) -> str:
 
 def context(data: JudgementData) -> dict[str, Any]:
     """Return what the template names."""
+    known = {found.source for _, found in of_files(data)}
     return {
         "data": data,
         "outcome": outcome(data),
@@ -81,7 +82,7 @@ def context(data: JudgementData) -> dict[str, Any]:
         "scalings": scaling_table(data),
         "not_scaled": not_scaled(data),
         "words": word_table(data),
-        "sources": {name: SOURCES[name] for name in sources_in(data)},
+        "sources": {name: text for name, text in SOURCES.items() if name in known},
         "findings": [(one.name, one.findings) for one in data.files if one.findings],
         "checked": checked_lines(data),
     }
@@ -324,12 +325,6 @@ def word_table(data: JudgementData) -> Table | None:
     ]
     columns = [Column("counts as"), Column("were right"), Column("samples")]
     return table_of("Words", "word", columns, rows) if rows else None
-
-
-def sources_in(data: JudgementData) -> list[str]:
-    """Return which kinds of confidence there are."""
-    known = {found.source for one in data.files for found in one.confidences}
-    return [name for name in SOURCES if name in known]
 
 
 def checked_lines(data: JudgementData) -> list[str]:

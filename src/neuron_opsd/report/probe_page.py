@@ -56,8 +56,6 @@ HEARD: Final = {
 }
 """How teachers were asked."""
 
-FORMULA: Final = "score = mean over questions of (fix - break)"
-
 UNLABELLED: Final = "No answer was read: all of this is label-free."
 LABELLED: Final = (
     "Right answers were given with --answers; only what is called accuracy knows them."
@@ -81,9 +79,9 @@ def context(data: ProbeData) -> dict[str, Any]:
         "accuracy": accuracy_plot(data),
         "scores": score_plot(data),
         "kept": selection_plot(data),
-        "rules": help_table(data),
+        "rules": [(f"contexts.rule={one.rule}", one.help) for one in data.contexts]
+        + [(f"selection.rule={one.rule}", one.help) for one in data.selections],
         "measures": probe.HELP,
-        "formula": FORMULA,
         "validity": validity_text(data.validity),
         "heard": HEARD[data.heard],
     }
@@ -176,12 +174,6 @@ def pair_table(data: ProbeData) -> Table | None:
     return table_of(
         "Score of selection and contexts", "selection", named(contexts), rows
     )
-
-
-def help_table(data: ProbeData) -> list[tuple[str, str]]:
-    """Return what each rule does."""
-    rules = [(f"contexts.rule={one.rule}", one.help) for one in data.contexts]
-    return rules + [(f"selection.rule={one.rule}", one.help) for one in data.selections]
 
 
 def accuracy_plot(data: ProbeData) -> Markup:

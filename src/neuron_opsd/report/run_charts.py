@@ -191,7 +191,15 @@ def training_chart(
 
 def guard_chart(guard: GuardSummary | None, collapses: Sequence[Collapse]) -> Markup:
     """Draw three shares of the guard's looks along the steps."""
-    dots = {} if guard is None else {n: look_dots(guard, n) for n, *_ in GUARD_LINES}
+    curves = {} if guard is None else guard.curves
+    dots = {
+        name: [
+            Dot((at, share), f"{percent(share)} after {at:g} steps", 2.5)
+            for at, share in curve
+            if math.isfinite(at + share)
+        ]
+        for name, curve in curves.items()
+    }
     ends = [dot.at[0] for some in dots.values() for dot in some]
     if not ends:
         return Markup("")
@@ -207,15 +215,6 @@ def guard_chart(guard: GuardSummary | None, collapses: Sequence[Collapse]) -> Ma
         *(svg.line((x, TOP), (x, plot.frame[3]), "alarm") for x in signs),
         key=[(role, said) for _, said, role in GUARD_LINES],
     )
-
-
-def look_dots(guard: GuardSummary, name: str) -> list[Dot]:
-    """Return a mark for each look."""
-    return [
-        Dot((at, share), f"{percent(share)} after {at:g} steps", 2.5)
-        for at, share in guard.curves[name]
-        if math.isfinite(at + share)
-    ]
 
 
 def step_panel(

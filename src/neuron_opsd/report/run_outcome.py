@@ -8,15 +8,17 @@ from neuron_opsd.config import FORM_ONLY, EvaluationConfig
 from neuron_opsd.method.settings import SCORES
 from neuron_opsd.records.scores import Interval
 from neuron_opsd.report import wording
-from neuron_opsd.report.baseline import (
+from neuron_opsd.report.measures import (
+    ACCURACY,
     AT_BASELINE,
+    ERROR,
     LABEL_MEASURES,
     baseline_clause,
+    judged,
     label_texts,
     no_gain_at_baseline,
     standing,
 )
-from neuron_opsd.report.measures import ACCURACY, ERROR, judged
 from neuron_opsd.results.run import PROMPTED, ReportData, TestComparison, least_of
 
 NO_VOTES = " (one answer to a question has no vote)"
@@ -46,24 +48,22 @@ def result_table(data: ReportData) -> tuple[tuple[str, ...], list[tuple[str, ...
         "ECE before",
         "ECE after",
     )
-    rows = [row_cells(test) for test in tests]
+    rows: list[tuple[str, ...]] = [
+        (
+            wording.one_line(test.name),
+            *accuracies(test),
+            interval_cell(test.delta.get("avg_at_k")),
+            interval_cell((test.net_of_form or {}).get("avg_at_k")),
+            *map(wording.number, test.both("ece")),
+        )
+        for test in tests
+    ]
     if all(test.baseline is None for test in tests):
         return headings, rows
     labelled = [
         (*row, *label_texts(test)) for row, test in zip(rows, tests, strict=True)
     ]
     return (*headings, "baseline", *LABEL_MEASURES.values()), labelled
-
-
-def row_cells(test: TestComparison) -> tuple[str, ...]:
-    """Write what the table says of one test set."""
-    return (
-        wording.one_line(test.name),
-        *accuracies(test),
-        interval_cell(test.delta.get("avg_at_k")),
-        interval_cell((test.net_of_form or {}).get("avg_at_k")),
-        *map(wording.number, test.both("ece")),
-    )
 
 
 def accuracies(test: TestComparison) -> list[str]:
@@ -84,10 +84,9 @@ def accuracies(test: TestComparison) -> list[str]:
 def interval_cell(interval: Interval | None) -> str:
     """Write a difference of shares with its interval in brackets."""
     if not wording.finite(interval):
-        return wording.points(None)
-    return (
-        f"{wording.points(interval.value)} [{wording.ends(interval, wording.points)}]"
-    )
+        return wording.NOT_MEASURED
+    ends = wording.ends(interval, wording.points)
+    return f"{wording.points(interval.value)} [{ends}]"
 
 
 def in_domain_test(data: ReportData) -> TestComparison | None:

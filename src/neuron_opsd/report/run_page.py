@@ -13,7 +13,6 @@ from neuron_opsd.report import measures, wording
 from neuron_opsd.report import run_charts as charts
 from neuron_opsd.report import run_outcome as outcome
 from neuron_opsd.report import run_tables as tables
-from neuron_opsd.report.baseline import BASELINE_NOTE, difference_note
 from neuron_opsd.report.charts.intervals import interval_strip
 from neuron_opsd.report.condense import MOST_ANSWERS, fitted_cases, ranked
 from neuron_opsd.report.html import render_template
@@ -57,8 +56,8 @@ def context(data: ReportData) -> dict[str, Any]:
         "costs": tables.cost_table(data.stage_costs) if data.stage_costs else None,
         "notes": method_notes(data),
         "equality": equality_note(data),
-        "baseline_note": BASELINE_NOTE,
-        "difference_note": difference_note(least_of(config)),
+        "baseline_note": measures.BASELINE_NOTE,
+        "difference_note": measures.difference_note(least_of(config)),
     }
 
 

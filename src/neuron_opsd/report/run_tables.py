@@ -12,8 +12,8 @@ from neuron_opsd.method.labels import OF_LABELS
 from neuron_opsd.records import TeacherCheck
 from neuron_opsd.records.scores import Interval
 from neuron_opsd.report import measures, wording
-from neuron_opsd.report.baseline import label_pairs, no_gain_at_baseline, standing
 from neuron_opsd.report.charts.svg import share_bar
+from neuron_opsd.report.measures import label_pairs, no_gain_at_baseline, standing
 from neuron_opsd.report.run_outcome import accuracies, ordered
 from neuron_opsd.report.tables import (
     NO_CELL,
@@ -100,17 +100,17 @@ def metric_table(test: TestComparison, config: EvaluationConfig) -> Table:
         *map(Column, ("before", "after", "change", "95 % interval")),
         Column("what it shows", text=True),
     )
-    known = (kind for kind in measures.METRIC_KINDS if is_known(test, kind))
-    rows = (metric_row(kind, test, config) for kind in known)
+    rows = (
+        metric_row(kind, test, config)
+        for kind in measures.METRIC_KINDS
+        if (
+            any(map(wording.is_measured, test.both(kind.name)))
+            if kind.name in OF_LABELS  # which also has to be a number
+            else kind.name in test.before.metrics
+        )
+    )
     title = f"Every measure on {wording.one_line(test.name, 60)}"
     return table_of(title, "measure", columns, rows)
-
-
-def is_known(test: TestComparison, kind: measures.MetricKind) -> bool:
-    """Say whether a metric was measured; one of labels also has to be a number."""
-    if kind.name in OF_LABELS:
-        return any(map(wording.is_measured, test.both(kind.name)))
-    return kind.name in test.before.metrics
 
 
 def metric_row(
