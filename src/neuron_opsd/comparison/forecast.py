@@ -123,7 +123,7 @@ def step_seconds(context: ComparisonContext, variant: Variant, found: Reading) -
     targets = {e.question_id: Target("yes", "yes") for e in shown}  # for an oracle
     method = method_for(variant, config, targets)
     examples = method.examples(shown, found.answers(config))
-    size = size_of_step(trial, examples, found.reading, found.showing)
+    size = size_of_step(trial, examples, found.rates)
     warm_up(trial, learner, examples, method, size)
     return try_step(trial, learner, examples, method, size)
 

@@ -171,6 +171,14 @@ class Trial:
         cut = {"max_new_tokens": limit}
         return self.config.changed(rollouts=cut, distill=cut, evaluation=cut)
 
+    def answered(
+        self, asked: Sequence[PromptedQuestion]
+    ) -> tuple[list[Rollout], float]:
+        """Answer questions as often as the run does, cut early; return the seconds."""
+        drawn, cut = self.config.rollouts, self.cut_config(self.limit())
+        draws = [(drawn.temperature, drawn.num_samples)]
+        return self.timed(lambda: sample_rollouts(self.model, asked, cut, OWN, draws))
+
 
 @dataclass(frozen=True, slots=True)
 class Answered:
@@ -249,15 +257,14 @@ def try_writing(
     # More rows cost little more time, and two samples of like size would not tell a
     # step's cost from a row's.
     least = min(most, max(2, TELLING_ROWS // rollouts.num_samples))
-    count = max(least, affordable(few.seconds, WRITING_SECONDS, most))
+    count = max(least, affordable(few.work[-1], WRITING_SECONDS, most))
     many = write(trial, spread(ordered, count), read.seconds_per_token)
-    made = [rollout.completion for rollout in many.rollouts]
-    more = many.positions() - few.positions()
+    more = many.positions - few.positions
     written = Written(
-        decoding=fit_decoding(few.work(), many.work()),
-        end_chance=end_chance(made),
+        decoding=fit_decoding(few.work, many.work),
+        end_chance=end_chance([rollout.completion for rollout in many.rollouts]),
         position=max(0, many.peak - few.peak) / more if more > 0 else 0.0,
-        num_positions=many.positions(),
+        num_positions=many.positions,
     )
     return replace(read, asked=many.asked, rollouts=many.rollouts), written
 
@@ -268,36 +275,26 @@ class WritingSample:
 
     asked: tuple[PromptedQuestion, ...]
     rollouts: tuple[Rollout, ...]
-    seconds: float
-    """Without the reading of prompts."""
+    work: tuple[int, int, float]
+    """Decoding steps, tokens made, and seconds without the reading of prompts."""
     peak: int
 
-    def work(self) -> tuple[int, int, float]:
-        """Return decoding steps, tokens made and seconds."""
-        return *decoded(self.rollouts), self.seconds
-
+    @property
     def positions(self) -> int:
-        """Return the positions that are held while the last completion grows."""
-        return len(self.rollouts) * decoded(self.rollouts)[0]
+        """The positions that are held while the last completion grows."""
+        return len(self.rollouts) * self.work[0]
 
 
 def write(
     trial: Trial, asked: Sequence[PromptedQuestion], reading: float
 ) -> WritingSample:
     """Answer some questions freely, as often as the run does."""
-    rollouts = trial.config.rollouts
     device = trial.model.facts.device
-    draws = [(rollouts.temperature, rollouts.num_samples)]
     forget_peak(device)
-    made, seconds = trial.timed(
-        lambda: sample_rollouts(
-            trial.model, asked, trial.cut_config(trial.limit()), OWN, draws
-        )
-    )
-    without = seconds - reading * trial.tokens(asked)
-    return WritingSample(
-        tuple(asked), tuple(made), max(without, 0.05 * seconds), peak_memory(device)
-    )
+    made, seconds = trial.answered(asked)
+    without = max(seconds - reading * trial.tokens(asked), 0.05 * seconds)
+    work = (*decoded(made), without)
+    return WritingSample(tuple(asked), tuple(made), work, peak_memory(device))
 
 
 def decoded(rollouts: Sequence[Rollout]) -> tuple[int, int]:
