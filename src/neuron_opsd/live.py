@@ -22,9 +22,8 @@ from markupsafe import Markup
 from neuron_opsd.errors import ConfigError, DataError, NeuronOpsdError
 from neuron_opsd.report import wording
 from neuron_opsd.report.condense import training_summary
-from neuron_opsd.report.html import render_template
+from neuron_opsd.report.html import Column, Table, render_template, row_of, table_of
 from neuron_opsd.report.run_charts import training_chart
-from neuron_opsd.report.tables import Column, Table, row_of, table_of
 from neuron_opsd.runs.metrics import read_metrics
 from neuron_opsd.storage.codecs import without_nan
 from neuron_opsd.storage.disk import read_plain
@@ -71,8 +70,8 @@ def context(found: RunStatus | ComparisonStatus, folder: Path) -> dict[str, Any]
     places = (folder / name for name in PAGES)
     page = next((p for p in places if p.is_file() and not p.is_symlink()), None)
     values: dict[str, Any] = {
-        "title": folder.resolve().name,
-        "state": state_of(found, running=running),
+        "data": {"title": folder.resolve().name},
+        "outcome": state_of(found, running=running),
         "refresh": REFRESH if running or not found.finished else 0,
         "report": None if page is None else page.name,
         "amiss": found.amiss,

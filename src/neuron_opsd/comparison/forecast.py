@@ -23,7 +23,6 @@ from neuron_opsd.methods import Target, captures, needs_contexts, needs_neurons
 from neuron_opsd.models.load import learner_of
 from neuron_opsd.planning import costs
 from neuron_opsd.planning.estimate import Reading, clock_of, count_work, try_base
-from neuron_opsd.planning.passes import passes, reading_off
 from neuron_opsd.planning.step_trials import size_of_step, try_step, warm_up
 from neuron_opsd.planning.trials import Trial
 from neuron_opsd.planning.workload import Cost, Rates, Work, writes_elsewhere
@@ -142,13 +141,13 @@ def group_seconds(
         suffix = taught_suffix(config, own)
         shared |= {
             f"{name}{suffix if name in TAUGHT else ''}": cost
-            for name, cost in passes(work, rates, own).items()
+            for name, cost in costs.passes(work, rates, own).items()
         }
     with_teacher = [own for own in configs if needs_contexts(own)]
     return (
         costs.with_demonstrations(work, rates, config).seconds
         + costs.rollouts(work, rates, config).seconds
-        + len(read) * reading_off(work.pool, work.written, rates).seconds
+        + len(read) * costs.reading_off(work.pool, work.written, rates).seconds
         + sum(cost.seconds for cost in shared.values())
         + sum(costs.teacher_check(work, rates, own).seconds for own in with_teacher)
     )

@@ -11,7 +11,6 @@ from neuron_opsd.method.contexts.search import Signal
 from neuron_opsd.models.load import load_model, load_tokenizer
 from neuron_opsd.planning import costs, workload
 from neuron_opsd.planning.estimate import NUM_SAMPLES, clock_of, count_work, try_base
-from neuron_opsd.planning.passes import reading_off
 from neuron_opsd.planning.trials import Trial
 from neuron_opsd.planning.workload import Cost, Plan, Rates, Work
 from neuron_opsd.probing.borrowing import lent_by
@@ -82,7 +81,7 @@ class Asking:
             named["rollouts"] = costs.rollouts(work, rates, config)
         if "neurons" not in lent:
             needed = bool(self.rules.reading)
-            read = reading_off(work.pool, work.written, rates, needed=needed)
+            read = costs.reading_off(work.pool, work.written, rates, needed=needed)
             named["neurons"] = read
         named |= self.signals(lent)
         asked = min(self.request.num_questions, work.pool.num_questions)

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from neuron_opsd.records.scores import Interval
 from neuron_opsd.report import wording
-from neuron_opsd.report.tables import (
+from neuron_opsd.report.html import (
     NO_CELL,
     Cell,
     Column,

@@ -9,8 +9,15 @@ from typing import Any, Final
 from neuron_opsd.method.enrichment import FALSE_SHARE
 from neuron_opsd.report import atlas_charts as charts
 from neuron_opsd.report.atlas_charts import SHORT
-from neuron_opsd.report.html import render_template
-from neuron_opsd.report.tables import NO_CELL, Cell, Column, Table, row_of, table_of
+from neuron_opsd.report.html import (
+    NO_CELL,
+    Cell,
+    Column,
+    Table,
+    render_template,
+    row_of,
+    table_of,
+)
 from neuron_opsd.report.wording import NOT_MEASURED, number, percent, signed
 from neuron_opsd.results import atlas
 

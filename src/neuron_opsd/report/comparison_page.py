@@ -13,14 +13,20 @@ from neuron_opsd.report import comparison_charts as charts
 from neuron_opsd.report import comparison_index as index
 from neuron_opsd.report import comparison_tables as tables
 from neuron_opsd.report.comparison_outcome import facts, opening, source_sentences
-from neuron_opsd.report.html import render_template
+from neuron_opsd.report.html import (
+    RowGroup,
+    Table,
+    grouped,
+    named,
+    render_template,
+    row_of,
+)
 from neuron_opsd.report.measures import (
     ACCURACY,
     BASELINE_NOTE,
     ERROR,
     difference_note,
 )
-from neuron_opsd.report.tables import RowGroup, Table, grouped, named, row_of
 from neuron_opsd.report.wording import duration, number, one_line
 from neuron_opsd.results.comparison import BASE, FORM, BudgetLine, ComparisonData
 

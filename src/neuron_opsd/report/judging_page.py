@@ -10,14 +10,23 @@ from markupsafe import Markup
 
 from neuron_opsd.records.scores import Interval
 from neuron_opsd.report import wording
-from neuron_opsd.report.charts.reliability import (
+from neuron_opsd.report.charts.plot import (
     VOTES,
     Curve,
     bins_in_words,
     draw_reliability,
     drawable,
 )
-from neuron_opsd.report.html import render_template
+from neuron_opsd.report.html import (
+    NO_CELL,
+    Cell,
+    Column,
+    Table,
+    render_template,
+    row_of,
+    said,
+    table_of,
+)
 from neuron_opsd.report.measures import (
     ACCURACY,
     ERROR,
@@ -28,15 +37,6 @@ from neuron_opsd.report.measures import (
     judged,
     written,
     written_change,
-)
-from neuron_opsd.report.tables import (
-    NO_CELL,
-    Cell,
-    Column,
-    Table,
-    row_of,
-    said,
-    table_of,
 )
 from neuron_opsd.report.wording import one_line, percent, with_ends
 from neuron_opsd.results.judging import (

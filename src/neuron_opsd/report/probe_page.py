@@ -11,9 +11,16 @@ from neuron_opsd.records.scores import Interval
 from neuron_opsd.report import wording
 from neuron_opsd.report.analysis_tables import Writers, written
 from neuron_opsd.report.charts.intervals import IntervalChart, IntervalRow
-from neuron_opsd.report.html import render_template
+from neuron_opsd.report.html import (
+    Cell,
+    Column,
+    Table,
+    named,
+    render_template,
+    row_of,
+    table_of,
+)
 from neuron_opsd.report.measures import CHARTED
-from neuron_opsd.report.tables import Cell, Column, Table, named, row_of, table_of
 from neuron_opsd.report.wording import with_ends
 from neuron_opsd.results import probe
 from neuron_opsd.results.probe import (

@@ -19,17 +19,15 @@ from neuron_opsd.report.charts.intervals import IntervalChart, IntervalRow
 from neuron_opsd.report.charts.plot import (
     FRAME,
     Axis,
+    Curve,
     Dot,
     Plot,
     Ticks,
     axis_over,
-    share_axis,
-)
-from neuron_opsd.report.charts.reliability import (
-    Curve,
     bins_in_words,
     draw_reliability,
     drawable,
+    share_axis,
 )
 from neuron_opsd.report.measures import CHARTED, in_words
 from neuron_opsd.report.run_outcome import ordered

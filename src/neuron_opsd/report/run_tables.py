@@ -13,9 +13,7 @@ from neuron_opsd.records import TeacherCheck
 from neuron_opsd.records.scores import Interval
 from neuron_opsd.report import measures, wording
 from neuron_opsd.report.charts.svg import share_bar
-from neuron_opsd.report.measures import label_pairs, no_gain_at_baseline, standing
-from neuron_opsd.report.run_outcome import accuracies, ordered
-from neuron_opsd.report.tables import (
+from neuron_opsd.report.html import (
     NO_CELL,
     Cell,
     Column,
@@ -25,6 +23,8 @@ from neuron_opsd.report.tables import (
     said,
     table_of,
 )
+from neuron_opsd.report.measures import label_pairs, no_gain_at_baseline, standing
+from neuron_opsd.report.run_outcome import accuracies, ordered
 from neuron_opsd.results.run import (
     GuardSummary,
     ReportData,
