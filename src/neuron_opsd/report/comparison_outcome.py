@@ -223,7 +223,7 @@ def summary_table(results: index.Results) -> tuple[tuple[str, ...], list[list[st
 
     Where gold answers repeat, what accuracy hides stands last.
     """
-    headings = (
+    headings: tuple[str, ...] = (
         "method",
         "in-domain",
         "to base, points",

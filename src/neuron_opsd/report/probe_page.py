@@ -226,10 +226,10 @@ def forest(title: str, about: str, results: Sequence[Result], name: str) -> Mark
     for one in by_value(results, name):
         found = one.measures.get(name)
         if wording.finite(found):
-            text = with_ends(found, wording.signed_two_digits)
-            if points:
-                found, text = in_points(found), said(found)
-            rows.append(IntervalRow(((one.rule, text),), (found,)))
+            write = wording.points if points else wording.signed_two_digits
+            drawn = in_points(found) if points else found
+            lines = ((one.rule, with_ends(found, write)),)
+            rows.append(IntervalRow(lines, (drawn,)))
     axis = "points" if points else name
     return IntervalChart(title, f"{about}, with 95 % intervals.", rows, axis).draw()
 
