@@ -95,6 +95,11 @@ class Results:
         others = (line for line in untrained if line.name != comparison.BASE)
         return (*others, *self.trained)
 
+    @property
+    def ours(self) -> tuple[comparison.MethodLine, ...]:
+        """Our own trained methods."""
+        return tuple(filter(is_ours, self.trained))
+
 
 def results_from(data: comparison.ComparisonData, start: str) -> Results:
     """Index the rows of a comparison for one start."""

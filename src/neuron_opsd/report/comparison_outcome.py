@@ -55,8 +55,7 @@ def opening(data: ComparisonData) -> str:
 
 def judged_methods(results: index.Results) -> tuple[MethodLine, ...]:
     """Return our methods, or all but form-only training if none is ours."""
-    ours = tuple(filter(index.is_ours, results.trained))
-    return ours or tuple(m for m in results.trained if m.name != FORM)
+    return results.ours or tuple(m for m in results.trained if m.name != FORM)
 
 
 def source_sentences(results: index.Results) -> list[str]:
