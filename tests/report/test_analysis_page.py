@@ -29,7 +29,7 @@ from neuron_opsd.report.analysis_tables import (
     area_tables,
     between_table,
     compared,
-    correlation_table,
+    correlation_rows,
     group_table,
 )
 from neuron_opsd.results.analysis import (
@@ -348,9 +348,7 @@ def test_the_outcome_follows_the_signs(plain: float, partial: float, said: str) 
 
 def test_rows_end_with_the_mean_of_runs() -> None:
     data = example_analysis()
-    correlations = correlation_table(data, GIVEN, "Given")
-    assert correlations is not None
-    rows = correlations.groups[0].rows
+    rows = correlation_rows(data, GIVEN)
     assert [row.name for row in rows] == ["science", "reviews", "mean of runs"]
     assert [row.total for row in rows] == [False, False, True]
     assert rows[0].cells[0].value == "\N{MINUS SIGN}0.20"

@@ -139,6 +139,12 @@ def by_run(
     return table_of(title, "run", columns, short) if short else None
 
 
+def correlation_rows(data: AnalysisData, shown: Correlations) -> list[TableRow]:
+    """Return the correlations of the neuron count, run by run."""
+    names = (correlation_name(kind, target) for target, kind in shown)
+    return run_rows(data, dict.fromkeys(names, wording.signed_two_digits))
+
+
 def correlation_table(
     data: AnalysisData, shown: Correlations, title: str
 ) -> Table | None:
@@ -146,9 +152,7 @@ def correlation_table(
     columns = (
         Column(TARGET_HEADINGS[target], KIND_NOTES[kind]) for target, kind in shown
     )
-    names = (correlation_name(kind, target) for target, kind in shown)
-    rows = run_rows(data, dict.fromkeys(names, wording.signed_two_digits))
-    return by_run(title, columns, rows)
+    return by_run(title, columns, correlation_rows(data, shown))
 
 
 def area_tables(data: AnalysisData) -> list[tuple[str, Table]]:
