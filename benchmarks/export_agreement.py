@@ -153,7 +153,7 @@ def prepare(run: Path, scratch: Path) -> tuple[dict[str, Any], Rows, Rows]:
     prepare_libraries(allow_download=False)
     from neuron_opsd.exporting.finished import finished_run
     from neuron_opsd.exporting.merged import weights_of
-    from neuron_opsd.exporting.request import Request
+    from neuron_opsd.exporting.export import Request
     from neuron_opsd.models.gguf.writing import write_model
     from neuron_opsd.models.load import load_model, load_tokenizer
 

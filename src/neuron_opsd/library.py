@@ -22,8 +22,8 @@ from neuron_opsd.config.tables import Settings, as_config, shortened
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.planning import estimate as planning
 from neuron_opsd.planning import foresight
-from neuron_opsd.planning.costs import Plan
 from neuron_opsd.planning.foresight import Foresight
+from neuron_opsd.planning.workload import Plan
 from neuron_opsd.progress import QUIET, Progress
 from neuron_opsd.results.analysis import AnalysisData
 from neuron_opsd.results.comparison import BASE, FORM, ComparisonData

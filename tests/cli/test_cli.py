@@ -137,7 +137,7 @@ class FakeLibrary:
         self, pool: str, config: Config, tests: dict[str, str], progress: Any
     ) -> Any:
         """Give two stages of a hundred seconds."""
-        from neuron_opsd.planning.costs import Plan, StagePlan
+        from neuron_opsd.planning.workload import Plan, StagePlan
 
         del progress
         self.note(pool, tests, config)
@@ -351,7 +351,7 @@ def test_plan_shows_each_stage_and_the_sums(
 def test_plan_says_where_it_has_no_time_and_what_vllm_holds(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from neuron_opsd.planning.costs import Plan, StagePlan
+    from neuron_opsd.planning.workload import Plan, StagePlan
 
     loading = StagePlan("loading", 0, 0, 0, 3.0, 2.0, 4.0)
     writing = StagePlan("rollouts", 800, 200, 0, None, None, None)

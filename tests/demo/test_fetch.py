@@ -18,9 +18,9 @@ import pytest
 from neuron_opsd.data.overlap import check_overlap
 from neuron_opsd.data.questions import read_questions
 from neuron_opsd.demo import sources
+from neuron_opsd.demo.benchmarks import SplitSizes
 from neuron_opsd.demo.fetch import DemoFiles, fetch_demo
 from neuron_opsd.demo.sources import ModelSource, QuestionSet, Wheel
-from neuron_opsd.demo.splits import SplitSizes
 from neuron_opsd.errors import ConfigError, DataError, TryAgainError
 from neuron_opsd.models import gguf
 from neuron_opsd.progress import Silent

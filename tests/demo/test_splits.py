@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuron_opsd.data.overlap import check_overlap
-from neuron_opsd.demo.benchmarks import Item
-from neuron_opsd.demo.splits import (
+from neuron_opsd.demo.benchmarks import (
     POOL_SHARE,
+    Item,
     SplitSizes,
     in_pool,
     near_duplicates,

@@ -17,8 +17,7 @@ from pathlib import Path
 import pytest
 
 from neuron_opsd.errors import ConfigError, DataError
-from neuron_opsd.live.page import REFRESH, render_live
-from neuron_opsd.live.server import Server, listening
+from neuron_opsd.live import REFRESH, Server, listening, render_live
 from neuron_opsd.storage.lock import locked
 from places import SOURCES
 from tiny_runs import FinishedRun, files_of

@@ -15,20 +15,20 @@ from neuron_opsd.method.selection import (
     kept_ids,
     select_questions,
 )
+from neuron_opsd.models.roles import ModelFacts
 from neuron_opsd.planning.costs import (
-    Plan,
-    StagePlan,
     num_positions,
     num_selected,
     plan,
-    scaled_keep,
     trained_parameters,
 )
 from neuron_opsd.planning.workload import (
     Decoding,
     Held,
+    Plan,
     QuestionTokens,
     Rates,
+    StagePlan,
     Work,
     Writing,
     answer_length,
@@ -274,12 +274,14 @@ def test_vllm_stands_beside_what_is_held_between_steps() -> None:
 
 
 def test_the_disk_holds_the_neurons_of_the_pool() -> None:
-    def disk(keep: int) -> int:
+    def disk(keep: int, facts: ModelFacts = FACTS) -> int:
         config = settings(f"neurons.keep={keep}")
-        return plan(FREE, RATES, HELD, FACTS, config).disk_bytes
+        return plan(FREE, RATES, HELD, facts, config).disk_bytes
 
     assert disk(1010) - disk(10) == 10 * 1000 * 8
-    assert scaled_keep(replace(FACTS, num_layers=36, num_neurons=9728)) == 5000
+    for num_layers in (36, 80):  # no run keeps more than the paper does
+        large = replace(FACTS, num_layers=num_layers, num_neurons=9728)
+        assert disk(0, large) == disk(5000, large)
 
 
 def test_an_answer_is_a_choice_or_free() -> None:

@@ -18,7 +18,6 @@ from neuron_opsd.methods.distillation import NeuronOPSD
 from neuron_opsd.methods.imitation import FormOnly
 from neuron_opsd.methods.method import PoolAnswers
 from neuron_opsd.models.learner import HFLearner
-from neuron_opsd.planning.costs import Plan
 from neuron_opsd.planning.estimate import (
     Reading,
     clock_of,
@@ -36,6 +35,7 @@ from neuron_opsd.planning.step_trials import (
     warm_up,
 )
 from neuron_opsd.planning.trials import Trial, Written
+from neuron_opsd.planning.workload import Plan, Rates
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import Message, Question
 from neuron_opsd.runs.context import PEAK
@@ -147,9 +147,9 @@ def test_a_step_is_the_sum_of_its_parts(tiny_llama: Path) -> None:
 
 def test_a_slow_model_takes_a_smaller_step(tiny_llama: Path) -> None:
     _, trial = learner_and_trial(tiny_llama)
-    quick = size_of_step(trial, EXAMPLES, 1e-6, 1e-6)
+    quick = size_of_step(trial, EXAMPLES, Rates(1e-6, 1e-6, 0.0))
     assert quick == StepSize(written=4, trained=2)
-    slow = size_of_step(trial, EXAMPLES, 1.0, 1.0)
+    slow = size_of_step(trial, EXAMPLES, Rates(1.0, 1.0, 0.0))
     assert slow == StepSize(written=1, trained=1)
 
 
@@ -179,7 +179,7 @@ def test_the_longest_answers_take_memory_that_no_sample_has(tiny_llama: Path) ->
         lengths = [f"rollouts.max_new_tokens={longest}", f"model.name={tiny_llama}"]
         trial = Trial(model, settings(*lengths), lambda: 0.0)
         sample = Sample((), ())
-        found = Reading(written, sample, EXAMPLES, EXAMPLES, 0.0, 0.0, 0.0, 0)
+        found = Reading(written, sample, EXAMPLES, EXAMPLES, Rates(0.0, 0.0, 0.0), 0)
         return longest_step_bytes(trial, found)
 
     free = Written(num_positions=1)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuron_opsd.planning.measuring import (
+from neuron_opsd.planning.trials import (
     affordable,
     end_chance,
     fit_decoding,

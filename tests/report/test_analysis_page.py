@@ -13,12 +13,14 @@ import pytest
 
 from neuron_opsd.records import TeacherCheck
 from neuron_opsd.records.scores import Interval
-from neuron_opsd.report.analysis_charts import (
+from neuron_opsd.report.analysis_page import (
     bins_chart,
     correlations_chart,
+    outcome,
+    remainder,
+    render_analysis,
     rivals_chart,
 )
-from neuron_opsd.report.analysis_page import outcome, remainder, render_analysis
 from neuron_opsd.report.analysis_tables import (
     GIVEN,
     LABELS,

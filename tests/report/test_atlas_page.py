@@ -17,8 +17,7 @@ from neuron_opsd.report.atlas_charts import (
     lifts_map,
     moved_chart,
 )
-from neuron_opsd.report.atlas_page import outcome, render_atlas, shade
-from neuron_opsd.report.atlas_tables import chance, ranged
+from neuron_opsd.report.atlas_page import chance, outcome, ranged, render_atlas, shade
 from neuron_opsd.report.wording import tail, token
 from neuron_opsd.results.atlas import (
     DEMONSTRATIONS,

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from neuron_opsd.config.tables import config_from_table
 from neuron_opsd.report.card import Publication, code, prose, render_card
 from neuron_opsd.report.measures import METRIC_KINDS
-from neuron_opsd.report.run_notes import method_notes
+from neuron_opsd.report.run_page import method_notes
 from report_examples import example_report
 
 HOSTILE = (

@@ -26,7 +26,6 @@ from neuron_opsd.report.charts.labels import (
     STRONG_LETTER,
 )
 from neuron_opsd.report.charts.svg import NARROW, PALETTE, SERIES
-from neuron_opsd.report.comparison_budgets import equality
 from neuron_opsd.report.comparison_charts import (
     PANELS,
     heat_maps,
@@ -45,7 +44,7 @@ from neuron_opsd.report.comparison_outcome import (
     gain_verdict,
     opening,
 )
-from neuron_opsd.report.comparison_page import render_comparison
+from neuron_opsd.report.comparison_page import equality, render_comparison
 from neuron_opsd.report.comparison_tables import CONSTANT, p_words
 from neuron_opsd.report.measures import METRIC_KINDS
 from neuron_opsd.report.wording import number, percent, points

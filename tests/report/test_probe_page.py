@@ -13,15 +13,13 @@ from neuron_opsd.records.scores import Interval
 from neuron_opsd.report.probe_page import (
     HEARD,
     LABELLED,
-    UNLABELLED,
-    outcome,
-    render_probe,
-)
-from neuron_opsd.report.probe_tables import (
     MEASURES,
+    UNLABELLED,
     accuracy_plot,
     context_table,
+    outcome,
     pair_table,
+    render_probe,
     score_plot,
     selection_plot,
 )

@@ -14,13 +14,13 @@ from neuron_opsd.config.tables import load_config
 from neuron_opsd.records import GoldAnswers
 from neuron_opsd.records.scores import Interval, QuestionScore, TestResult
 from neuron_opsd.report.card import render_card
+from neuron_opsd.report.html import said as coloured
 from neuron_opsd.report.run_outcome import (
     outcome_sentence,
     result_table,
 )
 from neuron_opsd.report.run_page import render_page, stats
 from neuron_opsd.report.run_tables import metric_table
-from neuron_opsd.report.tables import said as coloured
 from neuron_opsd.report.wording import duration, number, signed, size, verdict, visible
 from neuron_opsd.results.run import (
     PROMPTED,

@@ -22,11 +22,12 @@ from neuron_opsd.records.scores import Interval
 from neuron_opsd.report.card import render_card
 from neuron_opsd.report.condense import measured, num_levels, pool_summary
 from neuron_opsd.report.measures import METRIC_KINDS
-from neuron_opsd.report.run_notes import (
+from neuron_opsd.report.run_page import (
     NEURON_RULES,
     method_notes,
+    render_page,
+    selection_facts,
 )
-from neuron_opsd.report.run_page import render_page, selection_facts
 from neuron_opsd.results.run import AnswerCount, ReportData
 from neuron_opsd.stages.scoring import summarise
 from pages import HOSTILE, check_inert, check_links, read

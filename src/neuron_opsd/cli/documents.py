@@ -19,7 +19,7 @@ from neuron_opsd.data.splitting import SplitData
 from neuron_opsd.forgetting import Forgetting
 from neuron_opsd.planning.doctor import Check
 from neuron_opsd.planning.foresight import Foresight
-from neuron_opsd.planning.plan import Plan
+from neuron_opsd.planning.workload import Plan
 from neuron_opsd.records.scores import Interval
 from neuron_opsd.results.comparison import BudgetLine, Place
 from neuron_opsd.results.judging import JudgementData

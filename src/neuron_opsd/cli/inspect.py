@@ -115,7 +115,7 @@ def watch(
         quiet: Say nothing but the address.
     """
     with options.opened(options.Output(quiet=quiet)) as terminal:
-        from neuron_opsd.live.server import listening
+        from neuron_opsd.live import listening
 
         with listening(run, port) as server:
             terminal.show(server.address)

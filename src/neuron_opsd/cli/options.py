@@ -19,7 +19,7 @@ from cyclopts import Parameter
 from neuron_opsd.cli.exit_statuses import DONE
 from neuron_opsd.cli.terminal import Terminal, complain, open_terminal
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.tracking.names import TrackerName
+from neuron_opsd.tracking import TrackerName
 
 if TYPE_CHECKING:
     from neuron_opsd.config import Config

@@ -15,12 +15,11 @@ from neuron_opsd.cli.text import duration, size
 from neuron_opsd.errors import ConfigError
 
 if TYPE_CHECKING:
-    from neuron_opsd.cli.terminal import Terminal
     from neuron_opsd.data.splitting import SplitData
-    from neuron_opsd.planning.costs import Plan
     from neuron_opsd.planning.doctor import Check
     from neuron_opsd.planning.fitting import Fit
     from neuron_opsd.planning.foresight import Foresight
+    from neuron_opsd.planning.workload import Plan
     from neuron_opsd.runs.preview import Preview
 
 

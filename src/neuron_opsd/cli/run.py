@@ -234,8 +234,7 @@ def show_comparison(terminal: Terminal, data: ComparisonData, out: Path) -> None
     """Show how every method did in its own domain and in others, and where to look."""
     from neuron_opsd.comparison.compare import RESULTS
     from neuron_opsd.report.comparison_index import ordered_starts, results_from
-    from neuron_opsd.report.comparison_outcome import opening
-    from neuron_opsd.report.comparison_summary import summary_table
+    from neuron_opsd.report.comparison_outcome import opening, summary_table
     from neuron_opsd.storage.codecs import load_json
     from neuron_opsd.storage.folders import COMPARISON_PAGE
 

@@ -22,10 +22,9 @@ from neuron_opsd.methods import Target, captures, needs_contexts, needs_neurons
 from neuron_opsd.models.load import learner_of
 from neuron_opsd.planning import costs
 from neuron_opsd.planning.estimate import Reading, clock_of, count_work, try_base
-from neuron_opsd.planning.passes import passes
 from neuron_opsd.planning.step_trials import size_of_step, try_step, warm_up
 from neuron_opsd.planning.trials import Trial
-from neuron_opsd.planning.workload import Rates, Work
+from neuron_opsd.planning.workload import Cost, Rates, Work, writes_elsewhere
 from neuron_opsd.progress import Progress
 from neuron_opsd.stages.rollouts import ask
 
@@ -59,7 +58,7 @@ def forecast(comparison: Comparison, config: Config, progress: Progress) -> Fore
         if cell_folder(cell.method) not in group_outputs(comparison, cell.group)
     ]
     counted = Forecast(len(cells), dict(Counter(cell.method for cell in left)))
-    if writes_free(context) and costs.writes_elsewhere(context.config):
+    if writes_free(context) and writes_elsewhere(context.config):
         return replace(counted, why_untimed=costs.WHY_UNTIMED)
     variants = with_form(comparison.variants)
     source = next(iter(comparison.sources))
@@ -117,7 +116,7 @@ def step_seconds(context: ComparisonContext, variant: Variant, found: Reading) -
     targets = {e.question_id: Target("yes", "yes") for e in shown}  # for an oracle
     method = method_for(variant, config, targets)
     examples = method.examples(shown, found.answers(config))
-    size = size_of_step(trial, examples, found.reading, found.showing)
+    size = size_of_step(trial, examples, found.rates)
     warm_up(trial, learner, examples, method, size)
     return try_step(trial, learner, examples, method, size)
 
@@ -131,12 +130,12 @@ def group_seconds(
     configs = [config_of(variant, config) for variant in variants]
     read = {own.contexts.answer for own in configs if needs_neurons(own)}
     # What several methods read, they share.
-    shared: dict[str, costs.Cost] = {}
+    shared: dict[str, Cost] = {}
     for own in configs:
         suffix = outputs_for(config, own).taught
         shared |= {
             f"{name}{suffix if name in TAUGHT else ''}": cost
-            for name, cost in passes(work, rates, own).items()
+            for name, cost in costs.passes(work, rates, own).items()
         }
     with_teacher = [own for own in configs if needs_contexts(own)]
     return (

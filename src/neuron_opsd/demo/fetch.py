@@ -23,9 +23,8 @@ from pathlib import Path
 
 from neuron_opsd.data.questions import write_questions
 from neuron_opsd.demo import sources
-from neuron_opsd.demo.benchmarks import Item, read_items
+from neuron_opsd.demo.benchmarks import SALT, Item, Split, read_items, split_items
 from neuron_opsd.demo.sources import DEFAULT_SETS, ModelSource, QuestionSet
-from neuron_opsd.demo.splits import SALT, Split, split_items
 from neuron_opsd.demo.wheels import copy_member, get_wheel, read_member
 from neuron_opsd.errors import DataError, TryAgainError
 from neuron_opsd.progress import Progress

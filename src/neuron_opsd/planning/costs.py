@@ -1,16 +1,19 @@
 """What a run will cost: plain arithmetic on counts of tokens and measured rates.
 
-`planning.workload` counts tokens, `planning.trials` takes the samples that rates are
-from.
-
 Tokens of three kinds are told apart: *prefill* (read many at once), *decode* (made one
 after another) and *train* (forward and backward).
 """
 
 from __future__ import annotations
 
-from neuron_opsd.config import Config
+from collections.abc import Set as AbstractSet
+from typing import Final
+
+from neuron_opsd.beliefs import belief_name
+from neuron_opsd.config import Config, NeuronsConfig
+from neuron_opsd.known import MEDOIDS_NAME, NAMES
 from neuron_opsd.method.contexts.search import OF_ANSWERS, Signal
+from neuron_opsd.method.neurons import scaled_sizes
 from neuron_opsd.method.selection import limit_of, share_asked
 from neuron_opsd.methods import (
     context_signals,
@@ -20,13 +23,17 @@ from neuron_opsd.methods import (
 )
 from neuron_opsd.models.roles import ModelFacts
 from neuron_opsd.planning import workload
-from neuron_opsd.planning.passes import looking_up, passes, reading_samples, scored
-from neuron_opsd.planning.passes import reading_off as reading_off
-from neuron_opsd.planning.plan import Cost as Cost
-from neuron_opsd.planning.plan import Plan as Plan
-from neuron_opsd.planning.plan import StagePlan as StagePlan
-from neuron_opsd.planning.plan import writes_elsewhere as writes_elsewhere
-from neuron_opsd.planning.workload import Held, QuestionTokens, Rates, Work, Writing
+from neuron_opsd.planning.workload import (
+    Cost,
+    Held,
+    Plan,
+    QuestionTokens,
+    Rates,
+    Work,
+    Writing,
+    writes_elsewhere,
+)
+from neuron_opsd.stages.beliefs import MOST_TOKENS
 from neuron_opsd.stages.teaching import shown_draws
 
 WHY_UNTIMED = (
@@ -34,6 +41,9 @@ WHY_UNTIMED = (
     "fast; to know, run it on a small part of the pool with --set distill.steps=5"
 )
 """Said where a stage has no time."""
+
+TWO_ANSWERS: Final = 2
+"""Different answers that the samples of a free question are taken to give."""
 
 REPORT_BYTES = 3 * 2**20
 
@@ -74,13 +84,12 @@ def plan(
 
 def rollouts(work: Work, rates: Rates, config: Config) -> Cost:
     """Cost of answering the pool, the greedy answers included where they are shown."""
-    draws = own_draws(config)
+    draws = own_draws(config, config.rollouts.num_samples)
     return answering(work.pool, rates, config, draws, work.written)
 
 
-def own_draws(config: Config, num_samples: int | None = None) -> tuple[int, ...]:
+def own_draws(config: Config, samples: int) -> tuple[int, ...]:
     """Return how many answers are drawn at once where demonstrations need some."""
-    samples = num_samples or config.rollouts.num_samples
     return (samples, *(count for _, count in shown_draws(config.contexts)))
 
 
@@ -146,9 +155,8 @@ def with_demonstrations(work: Work, rates: Rates, config: Config) -> Cost:
     found = sum(looking_up(home, rates, signals).values(), asked)
     if needs_medoids(config) and signals & OF_ANSWERS:
         found += reading_samples(home, writing, rates, *draws)
-    needed = config.shows_by_neurons
     read = scored(writing, config.neurons)
-    return found + reading_off(home, read, rates, needed=needed)
+    return found + reading_off(home, read, rates, needed=config.shows_by_neurons)
 
 
 def answering(
@@ -178,6 +186,90 @@ def answering(
     )
     seconds = steps * rates.decoding.step_seconds + made * rates.decoding.token_seconds
     return Cost(prefill=read, decode=made, seconds=read * per_token + seconds)
+
+
+def reading_off(
+    questions: QuestionTokens, writing: Writing, rates: Rates, *, needed: bool = True
+) -> Cost:
+    """Cost of one pass over each question with its completion, where it is needed."""
+    if not needed:
+        return Cost()
+    answers = questions.num_questions * workload.answer_length(writing, questions)
+    tokens = questions.prompt_tokens + answers
+    return Cost(prefill=tokens, seconds=tokens * rates.capture)
+
+
+def passes(work: Work, rates: Rates, config: Config) -> dict[str, Cost]:
+    """Costs of the passes that choosing questions and demonstrations takes besides."""
+    found = looking_up(work.pool, rates, context_signals(config))
+    if config.selection_rule.reads_teacher:
+        found[belief_name(config, free=work.pool.num_free > 0)] = believing(
+            work, rates, config
+        )
+    if needs_medoids(config):
+        samples = config.rollouts.num_samples
+        found[MEDOIDS_NAME] = reading_samples(work.pool, work.written, rates, samples)
+    return found
+
+
+def looking_up(
+    questions: QuestionTokens, rates: Rates, signals: AbstractSet[Signal]
+) -> dict[str, Cost]:
+    """Costs of the passes over questions without any answer, by what they read."""
+    tokens = questions.prompt_tokens
+    seconds = {
+        Signal.QUESTION_NEURONS: tokens * rates.capture,
+        Signal.HIDDEN_STATES: tokens * rates.reading,
+    }
+    return {
+        NAMES[signal]: Cost(prefill=tokens, seconds=time)
+        for signal, time in seconds.items()
+        if signal in signals
+    }
+
+
+def reading_samples(
+    questions: QuestionTokens, writing: Writing, rates: Rates, samples: int
+) -> Cost:
+    """Cost of one pass over each question with each of its different samples, at most.
+
+    Samples among choices are as many as there are choices, or fewer.
+    """
+    free, whole = questions.num_free, max(1, questions.num_questions)
+    among = min(samples * (whole - free), questions.num_choices)
+    times = (samples * free + among) / whole
+    once = reading_off(questions, writing, rates)
+    return Cost(prefill=times * once.prefill, seconds=times * once.seconds)
+
+
+def believing(work: Work, rates: Rates, config: Config) -> Cost:
+    """Cost of asking student and teacher about the whole pool.
+
+    How many answers the samples of a free question will differ by is not known before;
+    two are taken, which is more than most questions have.
+    """
+    pool, alone = work.pool, config.selection_rule.reads_divergence
+    share = pool.num_free / max(1, pool.num_questions)
+    among = pool.num_questions - pool.num_free
+    samples = pool.num_free * (1 if alone else TWO_ANSWERS)
+    length = min(work.written.mean, MOST_TOKENS) if alone else work.written.mean
+    prompt = pool.prompt_tokens / max(1, pool.num_questions)
+    own = (1.0 - share) * pool.prompt_tokens + pool.extra_tokens
+    own += samples * (prompt + length)
+    shown = own + (among + pool.extra_rows + samples) * work.shown_tokens
+    seconds = own * rates.reading + shown * rates.showing
+    return Cost(prefill=own + shown, seconds=seconds)
+
+
+def scored(writing: Writing, config: NeuronsConfig) -> Writing:
+    """Return how long the part of answers is that is read for its neurons.
+
+    What stands before an answer's span is read as well, however short that is.
+    """
+    most = config.first_tokens
+    if not most or config.span == "answer":
+        return writing
+    return Writing(min(writing.mean, most), min(writing.limit, most))
 
 
 def num_selected(work: Work, config: Config) -> int:
@@ -245,19 +337,13 @@ def disk(work: Work, facts: ModelFacts, config: Config) -> int:
     tested = 3 * config.evaluation.num_samples * work.tests.num_questions
     tokens = samples * workload.answer_length(work.written, work.pool)
     tokens += tested * workload.answer_length(work.tested, work.tests)
-    kept = config.neurons.keep or scaled_keep(facts)
+    sizes = scaled_sizes(facts.num_layers, facts.num_neurons, keep=config.neurons.keep)
     signals = context_signals(config)
     num_sets = needs_neurons(config) + (Signal.QUESTION_NEURONS in signals)
-    each = 8 * kept * num_sets
+    each = 8 * sizes.keep * num_sets
     if Signal.HIDDEN_STATES in signals:
         each += 4 * facts.width
-    sets = work.pool.num_questions * each
     trained = trained_parameters(facts, config) * 4
     checkpoints = 2 * 4 * trained  # student, teacher and two moments in each
-    stored = tokens * BYTES_PER_TOKEN_STORED
+    stored, sets = tokens * BYTES_PER_TOKEN_STORED, work.pool.num_questions * each
     return round(trained + checkpoints + stored + sets + REPORT_BYTES)
-
-
-def scaled_keep(facts: ModelFacts) -> int:
-    """Return the paper's 5,000 of 36 x 9,728 neurons for a model of another size."""
-    return max(1, round(5000 * facts.num_layers * facts.num_neurons / (36 * 9728)))

@@ -17,7 +17,7 @@ from neuron_opsd.models.load import learner_of, load_model, load_tokenizer
 from neuron_opsd.models.roles import LanguageModel, ModelFacts, Tokenizer
 from neuron_opsd.models.room import ENGINE_CACHE
 from neuron_opsd.planning import samples, step_trials, trials
-from neuron_opsd.planning.costs import Plan, num_saved, plan
+from neuron_opsd.planning.costs import num_saved, plan
 from neuron_opsd.planning.fitting import Lengths, longest_step
 from neuron_opsd.planning.memory import FLOAT, HALF
 from neuron_opsd.planning.samples import Sample
@@ -25,6 +25,7 @@ from neuron_opsd.planning.step_trials import StepSize
 from neuron_opsd.planning.trials import Answered, Trial, Written
 from neuron_opsd.planning.workload import (
     Held,
+    Plan,
     QuestionTokens,
     Rates,
     Work,
@@ -55,21 +56,9 @@ class Reading:
     """Of all questions of the sample."""
     trained: tuple[TrainingExample, ...]
     """Of those that a run would select."""
-    reading: float
-    showing: float
-    capture: float
-    """Seconds per token."""
+    rates: Rates
+    """Of everything but training."""
     peak: int
-
-    @property
-    def rates(self) -> Rates:
-        """The rates of everything but training."""
-        return Rates(
-            reading=self.reading,
-            showing=self.showing,
-            capture=self.capture,
-            decoding=self.written.decoding,
-        )
 
     def answers(self, config: Config) -> PoolAnswers:
         """Return the answers of the sample, as a method may make examples of them."""
@@ -138,8 +127,7 @@ def clock_of(device: str) -> Callable[[], float]:
 def try_base(trial: Trial, inputs: Inputs, done: Callable[[int], None]) -> Reading:
     """Take samples of all that a run asks of the base model."""
     pool = ask(inputs.pool, trial.config)
-    tests = [question for test in inputs.tests for question in test.questions]
-    others = ask(tests, trial.config)
+    others = ask([q for test in inputs.tests for q in test.questions], trial.config)
     answered: list[Answered] = []
     written = Written()
     if among := of_kind(pool, others, free=False):
@@ -149,8 +137,7 @@ def try_base(trial: Trial, inputs: Inputs, done: Callable[[int], None]) -> Readi
         answered.append(one)
     reading = answered[0].seconds_per_token
     done(1)
-    longest = trial.config.rollouts.max_new_tokens
-    rest = written.rest(trial, longest)
+    rest = written.rest(trial, trial.config.rollouts.max_new_tokens)
     sample = samples.make_sample(trial, pool, answered, rest)
     capture, neurons = samples.try_capture(trial, sample, reading)
     examples = samples.make_examples(trial, sample)
@@ -162,9 +149,7 @@ def try_base(trial: Trial, inputs: Inputs, done: Callable[[int], None]) -> Readi
         sample=sample,
         examples=tuple(examples),
         trained=tuple(e for e in examples if e.question_id in kept),
-        reading=reading,
-        showing=showing,
-        capture=capture,
+        rates=Rates(reading, showing, capture, decoding=written.decoding),
         peak=peak_memory(trial.model.facts.device),
     )
 
@@ -208,10 +193,12 @@ def try_learner(
     """
     config, device = trial.config, trial.model.facts.device
     learner = learner_of(model, config.distill, config.seed)
-    size = step_trials.size_of_step(trial, found.trained, found.reading, found.showing)
-    longest = write_scale(trial, found.written, size)
-    rest = found.written.rest(trial, config.training_tokens)
-    size = replace(size, rest=rest, write_scale=longest)
+    size = step_trials.size_of_step(trial, found.trained, found.rates)
+    size = replace(
+        size,
+        rest=found.written.rest(trial, config.training_tokens),
+        write_scale=write_scale(trial, found.written, size),
+    )
     base, peak = held_memory(device), 0
     cut = replace(trial, config=trial.cut_config(trial.limit()))
     objective = method_of(cut.config)
@@ -229,8 +216,10 @@ def try_learner(
     if num_saved(config):
         saving, held = step_trials.try_saving(trial, learner)
         peak = max(peak, held)
-    rates = replace(found.rates, distil_step=distil, form_step=form)
-    return replace(rates, saving=saving, loading=loading), peak
+    rates = replace(
+        found.rates, distil_step=distil, form_step=form, saving=saving, loading=loading
+    )
+    return rates, peak
 
 
 def longest_step_bytes(trial: Trial, found: Reading) -> int:
@@ -249,8 +238,7 @@ def longest_step_bytes(trial: Trial, found: Reading) -> int:
     )
     outline = read_outline(config.model)
     peak = longest_step(outline, lengths, config, model.facts.compute)
-    held = peak.static
-    return peak.total - held.kept + held.moments
+    return peak.total - peak.static.kept + peak.static.moments
 
 
 def write_scale(trial: Trial, written: Written, size: StepSize) -> float:

@@ -14,7 +14,6 @@ from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.models.config_file import read_outline, read_tokenizer
 from neuron_opsd.models.outline import Outline
-from neuron_opsd.models.roles import Tokenizer
 from neuron_opsd.planning import memory
 from neuron_opsd.planning.fitting import Fit, Lengths, fit
 from neuron_opsd.progress import Progress
@@ -23,7 +22,7 @@ from neuron_opsd.runs.context import resolve
 from neuron_opsd.runs.inputs import read_inputs
 from neuron_opsd.runs.model_checks import check_questions
 from neuron_opsd.runs.resolution import for_model, with_method
-from neuron_opsd.stages.rollouts import PromptedQuestion, ask, choice_tokens
+from neuron_opsd.stages.rollouts import ask, choice_tokens
 
 QUESTION_TOKENS: Final = 256
 DEMONSTRATION_TOKENS: Final = 384
@@ -68,7 +67,14 @@ def foresee(
                 f"--gpu-memory is {amount:g}, but it must be the memory of one GPU in "
                 "GB, for example 24 or 80"
             )
-    config = settled_elsewhere(config)
+    # What this machine has installed does not matter.
+    plain = config.changed(
+        model={"quantization": "none"}, engine={"rollouts": "transformers"}
+    )
+    config = with_method(plain).changed(
+        model={"quantization": config.model.quantization},
+        engine={"rollouts": config.engine.rollouts},
+    )
     outline = read_outline(config.model)
     lengths = taken_lengths(outline, config)
     if pool is not None:
@@ -87,20 +93,6 @@ def foresee(
             fit(outline, lengths, config, round(amount * GIBIBYTE))
             for amount in gpu_memory
         ),
-    )
-
-
-def settled_elsewhere(config: Config) -> Config:
-    """Return the settings of a run on another machine.
-
-    What this one has installed does not matter.
-    """
-    plain = config.changed(
-        model={"quantization": "none"}, engine={"rollouts": "transformers"}
-    )
-    return with_method(plain).changed(
-        model={"quantization": config.model.quantization},
-        engine={"rollouts": config.engine.rollouts},
     )
 
 
@@ -127,7 +119,12 @@ def counted_lengths(
     check_questions(tokenizer, inputs, resolved)
     asked = ask(inputs.pool, resolved)
     sizes = sorted(len(tokenizer.encode(a.prompt)) for a in asked)
-    answer = max(longest_answer(tokenizer, a, resolved) for a in asked)
+    answer = max(
+        max(map(len, choice_tokens(tokenizer, a)))
+        if a.written
+        else resolved.most_new_tokens
+        for a in asked
+    )
     number = config.contexts.num_demonstrations
     demonstrations = sum(sizes[-number:]) if number else 0
     if config.shows_given:
@@ -138,12 +135,3 @@ def counted_lengths(
     limits = [config.contexts.max_tokens, tokenizer.facts.max_positions - answer]
     shown = min([sizes[-1] + demonstrations, *(most for most in limits if most > 0)])
     return Lengths(sizes[-1], max(shown, sizes[-1]), answer, counted=True)
-
-
-def longest_answer(
-    tokenizer: Tokenizer, asked: PromptedQuestion, config: Config
-) -> int:
-    """Return the tokens of a question's longest choice, or of a free answer."""
-    if not asked.written:
-        return config.most_new_tokens
-    return max(map(len, choice_tokens(tokenizer, asked)))

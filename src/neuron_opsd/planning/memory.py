@@ -275,7 +275,9 @@ def peak(outline: Outline, way: Way, passes: Passes) -> Peak:
     states = (2 * way.product + FLOAT) * outline.width * passes.completion
     positions = min(way.chunk_positions, passes.completion)
     logits = way.logit_copies * FLOAT * positions * outline.vocab_size
-    matrix = unpacked_bytes(outline, way)
+    matrix = 0  # the largest, while a product unpacks it
+    if way.tuning == "qlora":
+        matrix = HALF * max(product.num_parameters for product in outline.products())
     forward = matrix + working(outline, way, FORWARD_COPIES) * passes.teacher
     backward = matrix + working(outline, way, BACKWARD_COPIES) * passes.student
     # One after the other: the teacher's pass, the loss, the way back.
@@ -287,13 +289,6 @@ def peak(outline: Outline, way: Way, passes: Passes) -> Peak:
         logits=logits,
         working=max(0, more - logits),
     )
-
-
-def unpacked_bytes(outline: Outline, way: Way) -> int:
-    """Return what the largest matrix takes while a product unpacks it."""
-    if way.tuning != "qlora":
-        return 0
-    return HALF * max(product.num_parameters for product in outline.products())
 
 
 def working(outline: Outline, way: Way, copies: int) -> int:

@@ -13,8 +13,7 @@ from neuron_opsd.answers.readers import readers_for
 from neuron_opsd.answers.votes import tally_votes
 from neuron_opsd.method.contexts.search import Known
 from neuron_opsd.method.selection import PoolSignals, kept_ids, select_questions
-from neuron_opsd.planning.measuring import affordable, spread
-from neuron_opsd.planning.trials import Answered, Trial
+from neuron_opsd.planning.trials import Answered, Trial, affordable, spread
 from neuron_opsd.records import (
     Completion,
     Demonstration,
@@ -24,7 +23,7 @@ from neuron_opsd.records import (
     TrainingExample,
 )
 from neuron_opsd.stages.capture import capture_neurons, not_read, pairs_of
-from neuron_opsd.stages.rollouts import OWN, PromptedQuestion, read, sample_rollouts
+from neuron_opsd.stages.rollouts import PromptedQuestion, read
 from neuron_opsd.stages.teaching import (
     DemonstrationPool,
     fitted_prompt,
@@ -123,13 +122,10 @@ def try_capture(
     places = spread(range(len(pairs)), count)
 
     def capture(chosen: Sequence[int]) -> list[NeuronSet]:
-        return capture_neurons(
-            trial.model,
-            [sample.asked[i].question.id for i in chosen],
-            [pairs[i] for i in chosen],
-            trial.config.neurons,
-            trial.config.model.tokens_per_batch,
-        )
+        ids = [sample.asked[i].question.id for i in chosen]
+        batch = trial.config.model.tokens_per_batch
+        some = [pairs[i] for i in chosen]
+        return capture_neurons(trial.model, ids, some, neurons, batch)
 
     capture(places[:1])
     sets, seconds = trial.timed(partial(capture, places))
@@ -203,10 +199,4 @@ def try_shown(
     room = max(1, int(trial.config.model.tokens_per_batch // mean))
     count = affordable(mean * rate, SHOWING_SECONDS, min(room, len(asked)))
     some = spread(asked, count)
-    config = trial.config.rollouts
-    draws = [(config.temperature, config.num_samples)]
-    cut = trial.cut_config(trial.limit())
-    made, seconds = trial.timed(
-        lambda: sample_rollouts(trial.model, some, cut, OWN, draws)
-    )
-    return some, made, seconds
+    return some, *trial.answered(some)

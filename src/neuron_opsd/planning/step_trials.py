@@ -13,9 +13,9 @@ from torch import Tensor
 
 from neuron_opsd.models.library_errors import saving
 from neuron_opsd.models.roles import Learner
-from neuron_opsd.planning.measuring import affordable, spread
 from neuron_opsd.planning.samples import grown
-from neuron_opsd.planning.trials import Trial
+from neuron_opsd.planning.trials import Trial, affordable, spread
+from neuron_opsd.planning.workload import Rates
 from neuron_opsd.processes.memory import held_memory
 from neuron_opsd.records import TrainingExample
 from neuron_opsd.stages.training import (
@@ -54,17 +54,18 @@ class StepSize:
 
 
 def size_of_step(
-    trial: Trial, examples: Sequence[TrainingExample], reading: float, showing: float
+    trial: Trial, examples: Sequence[TrainingExample], rates: Rates
 ) -> StepSize:
     """Return how many questions a step's sample may hold in its time."""
     tuning = trial.config.distill
     student = sum(len(trial.model.encode(e.student_prompt)) for e in examples)
     teacher = sum(len(trial.model.encode(e.teacher_prompt)) for e in examples)
     # A pass with gradient takes about as long as three without.
-    each = (teacher * showing + 3 * student * reading) / len(examples)
+    each = (teacher * rates.showing + 3 * student * rates.reading) / len(examples)
     allowed = TRAINING_SECONDS / NUM_PARTS
     whole = min(tuning.micro_batch_size, tuning.batch_size)
-    written = affordable(student * reading / len(examples), allowed, tuning.batch_size)
+    writing = student * rates.reading / len(examples)
+    written = affordable(writing, allowed, tuning.batch_size)
     if tuning.tuning == "full":
         # The gradients of all weights take the same time and room in every pass, so a
         # smaller one would not tell.

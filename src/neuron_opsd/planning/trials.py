@@ -15,10 +15,9 @@ from neuron_opsd.config import Config
 from neuron_opsd.models.decoding.choices import find_branches, longest_prefixes
 from neuron_opsd.models.roles import LanguageModel, Tokenizer
 from neuron_opsd.models.room import MAX_ROWS
-from neuron_opsd.planning import measuring
 from neuron_opsd.planning.workload import Decoding, QuestionTokens
 from neuron_opsd.processes.memory import forget_peak, peak_memory
-from neuron_opsd.records import Rollout
+from neuron_opsd.records import Completion, Rollout
 from neuron_opsd.stages.rollouts import (
     OWN,
     PromptedQuestion,
@@ -44,6 +43,73 @@ FEW = 4
 
 SHORTEST = 1e-9
 """Seconds that anything takes at least."""
+
+
+def spread(items: Sequence[T], count: int) -> list[T]:
+    """Return items at evenly spaced ranks, none of them at an end.
+
+    A sample of sorted items taken so has the mean, the spread and the largest item
+    that a random one of its size has on average.
+
+    Args:
+        items: In order of size, at least one.
+        count: How many are wanted; above their number, items come more than once.
+
+    Example:
+        >>> spread([1, 2, 3, 4, 5, 6], 2), spread([1, 2], 3)
+        ([2, 5], [1, 2, 2])
+    """
+    return [items[(2 * i + 1) * len(items) // (2 * count)] for i in range(count)]
+
+
+def affordable(seconds_each: float, allowed: float, most: int) -> int:
+    """Return how many things may be done in a time, at least one."""
+    if seconds_each * most <= allowed:
+        return most
+    return max(1, int(allowed / seconds_each))
+
+
+def fit_decoding(few: tuple[int, int, float], many: tuple[int, int, float]) -> Decoding:
+    """Tell what a decoding step costs from what each of its rows costs.
+
+    Example:
+        >>> fit_decoding((10, 10, 30.0), (10, 40, 60.0))
+        Decoding(step_seconds=2.0, token_seconds=1.0)
+    """
+    slope = few[0] * many[1] - many[0] * few[1]
+    token = (few[0] * many[2] - many[0] * few[2]) / slope if slope else 0.0
+    # A line that does not rise is noise: the larger sample alone says what tokens cost.
+    token = token if 0.0 < token * many[1] <= many[2] else many[2] / max(1, many[1])
+    return Decoding(max(0.0, many[2] - token * many[1]) / max(1, many[0]), token)
+
+
+def end_chance(completions: Sequence[Completion]) -> float:
+    """Return the chance that a token ends a completion, taken to be alike for all.
+
+    Completions that were cut say how long others may become; a plain mean would not.
+
+    Example:
+        >>> end_chance([])
+        0.0
+    """
+    made = sum(len(one.token_ids) for one in completions)
+    return min(1.0, sum(one.finished for one in completions) / made) if made else 0.0
+
+
+def mean_length(chance: float, longest: int) -> float:
+    """Return the mean length of completions whose tokens end them with a chance.
+
+    Args:
+        chance: Of every token; 0 if none ever ends one.
+        longest: Where completions are cut.
+
+    Example:
+        >>> mean_length(0.5, 2), mean_length(0.0, 7)
+        (1.5, 7.0)
+    """
+    if not chance:
+        return float(longest)
+    return (1.0 - (1.0 - chance) ** longest) / chance
 
 
 def count_questions(
@@ -105,6 +171,14 @@ class Trial:
         cut = {"max_new_tokens": limit}
         return self.config.changed(rollouts=cut, distill=cut, evaluation=cut)
 
+    def answered(
+        self, asked: Sequence[PromptedQuestion]
+    ) -> tuple[list[Rollout], float]:
+        """Answer questions as often as the run does, cut early; return the seconds."""
+        drawn, cut = self.config.rollouts, self.cut_config(self.limit())
+        draws = [(drawn.temperature, drawn.num_samples)]
+        return self.timed(lambda: sample_rollouts(self.model, asked, cut, OWN, draws))
+
 
 @dataclass(frozen=True, slots=True)
 class Answered:
@@ -130,7 +204,7 @@ class Written:
 
     def length(self, longest: int) -> float:
         """Return the mean length of completions that are cut at `longest`."""
-        return measuring.mean_length(self.end_chance, longest)
+        return mean_length(self.end_chance, longest)
 
     def rest(self, trial: Trial, longest: int) -> float:
         """Return what a completion cut in the sample would have had besides."""
@@ -155,12 +229,12 @@ def grow_sample(
         return sample_rollouts(trial.model, some, config, OWN, draws)
 
     answer(ordered[:1])
-    sample = measuring.spread(ordered, min(FEW, len(ordered)))
+    sample = spread(ordered, min(FEW, len(ordered)))
     rollouts, seconds = trial.timed(partial(answer, sample))
     most = min(config.rollouts.block_size, len(ordered))
-    count = measuring.affordable(seconds / len(sample), ANSWERING_SECONDS, most)
+    count = affordable(seconds / len(sample), ANSWERING_SECONDS, most)
     if count > len(sample):
-        sample = measuring.spread(ordered, count)
+        sample = spread(ordered, count)
         rollouts, seconds = trial.timed(partial(answer, sample))
     return Answered(tuple(sample), tuple(rollouts), seconds / trial.tokens(sample))
 
@@ -176,22 +250,21 @@ def try_writing(
     temperature = trial.config.rollouts.temperature
     read = grow_sample(trial, asked, trial.cut_config(1), [(temperature, 1)])
     ordered = sorted(asked, key=trial.length)
-    few = write(trial, measuring.spread(ordered, 1), read.seconds_per_token)
+    few = write(trial, spread(ordered, 1), read.seconds_per_token)
     rollouts = trial.config.rollouts
     side_by_side = MAX_ROWS // rollouts.num_samples
     most = max(1, min(rollouts.block_size, len(ordered), side_by_side))
     # More rows cost little more time, and two samples of like size would not tell a
     # step's cost from a row's.
     least = min(most, max(2, TELLING_ROWS // rollouts.num_samples))
-    count = max(least, measuring.affordable(few.seconds, WRITING_SECONDS, most))
-    many = write(trial, measuring.spread(ordered, count), read.seconds_per_token)
-    made = [rollout.completion for rollout in many.rollouts]
-    more = many.positions() - few.positions()
+    count = max(least, affordable(few.work[-1], WRITING_SECONDS, most))
+    many = write(trial, spread(ordered, count), read.seconds_per_token)
+    more = many.positions - few.positions
     written = Written(
-        decoding=measuring.fit_decoding(few.work(), many.work()),
-        end_chance=measuring.end_chance(made),
+        decoding=fit_decoding(few.work, many.work),
+        end_chance=end_chance([rollout.completion for rollout in many.rollouts]),
         position=max(0, many.peak - few.peak) / more if more > 0 else 0.0,
-        num_positions=many.positions(),
+        num_positions=many.positions,
     )
     return replace(read, asked=many.asked, rollouts=many.rollouts), written
 
@@ -202,36 +275,26 @@ class WritingSample:
 
     asked: tuple[PromptedQuestion, ...]
     rollouts: tuple[Rollout, ...]
-    seconds: float
-    """Without the reading of prompts."""
+    work: tuple[int, int, float]
+    """Decoding steps, tokens made, and seconds without the reading of prompts."""
     peak: int
 
-    def work(self) -> tuple[int, int, float]:
-        """Return decoding steps, tokens made and seconds."""
-        return *decoded(self.rollouts), self.seconds
-
+    @property
     def positions(self) -> int:
-        """Return the positions that are held while the last completion grows."""
-        return len(self.rollouts) * decoded(self.rollouts)[0]
+        """The positions that are held while the last completion grows."""
+        return len(self.rollouts) * self.work[0]
 
 
 def write(
     trial: Trial, asked: Sequence[PromptedQuestion], reading: float
 ) -> WritingSample:
     """Answer some questions freely, as often as the run does."""
-    rollouts = trial.config.rollouts
     device = trial.model.facts.device
-    draws = [(rollouts.temperature, rollouts.num_samples)]
     forget_peak(device)
-    made, seconds = trial.timed(
-        lambda: sample_rollouts(
-            trial.model, asked, trial.cut_config(trial.limit()), OWN, draws
-        )
-    )
-    without = seconds - reading * trial.tokens(asked)
-    return WritingSample(
-        tuple(asked), tuple(made), max(without, 0.05 * seconds), peak_memory(device)
-    )
+    made, seconds = trial.answered(asked)
+    without = max(seconds - reading * trial.tokens(asked), 0.05 * seconds)
+    work = (*decoded(made), without)
+    return WritingSample(tuple(asked), tuple(made), work, peak_memory(device))
 
 
 def decoded(rollouts: Sequence[Rollout]) -> tuple[int, int]:

@@ -14,10 +14,9 @@ from neuron_opsd.method.contexts import CONTEXT_RULES
 from neuron_opsd.method.contexts.search import Signal
 from neuron_opsd.models.load import load_model
 from neuron_opsd.planning import costs, workload
-from neuron_opsd.planning.costs import Cost, Plan
 from neuron_opsd.planning.estimate import NUM_SAMPLES, clock_of, count_work, try_base
 from neuron_opsd.planning.trials import Trial
-from neuron_opsd.planning.workload import Rates, Work
+from neuron_opsd.planning.workload import Cost, Plan, Rates, Work
 from neuron_opsd.probing.answered import lent_by
 from neuron_opsd.probing.request import (
     RANKED_PER_ASKED,

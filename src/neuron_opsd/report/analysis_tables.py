@@ -9,7 +9,16 @@ from typing import TypeAlias
 
 from neuron_opsd.records.scores import Interval
 from neuron_opsd.report import wording
-from neuron_opsd.report.tables import Cell, Column, Table, TableRow, named, table_of
+from neuron_opsd.report.html import (
+    NO_CELL,
+    Cell,
+    Column,
+    Table,
+    TableRow,
+    named,
+    row_of,
+    table_of,
+)
 from neuron_opsd.results.analysis import (
     ACCURACY,
     AGREEMENT,
@@ -89,7 +98,7 @@ ENTROPIES = (
 def written(interval: Interval | None, write: wording.Write) -> Cell:
     """Write a number and its interval, where there are such."""
     if interval is None or not wording.is_measured(interval.value):
-        return Cell(wording.NOT_MEASURED)
+        return NO_CELL
     span = wording.ends(interval, write) if wording.finite(interval) else ""
     return Cell(write(interval.value), span)
 
@@ -101,19 +110,24 @@ def cells_of(
     return tuple(written(measures.get(name), how) for name, how in columns.items())
 
 
+def named_measures(data: AnalysisData) -> list[tuple[str, Measures]]:
+    """Return what was measured of every run, and the means, under their names."""
+    return [*((run.name, run.measures) for run in data.runs), (MEAN, data.overall)]
+
+
 def run_rows(
     data: AnalysisData, columns: Mapping[str, wording.Write]
 ) -> list[TableRow]:
     """Return a row for each run that has one of the numbers, and for their mean."""
     rows = [
-        TableRow(
-            run.name, cells_of(run.measures, columns), note=f"{run.num_questions:,}"
+        row_of(
+            run.name, *cells_of(run.measures, columns), note=f"{run.num_questions:,}"
         )
         for run in data.runs
         if run.measures.keys() & columns.keys()
     ]
     if len(rows) > 1 and data.overall.keys() & columns.keys():
-        rows.append(TableRow(MEAN, cells_of(data.overall, columns), total=True))
+        rows.append(row_of(MEAN, *cells_of(data.overall, columns), total=True))
     return rows
 
 
@@ -164,19 +178,19 @@ def area_rows(measures: Measures) -> list[TableRow]:
     """Return one row for each rival."""
     rows = []
     for name, rival in RIVALS.items():
-        (captured, gain), (vote, vote_gain) = (
-            (
-                written(measures.get(area_name(target, name)), wording.two_digits),
-                written(
-                    measures.get(area_gain_name(target, name)),
-                    wording.signed_two_digits,
-                ),
-            )
+        area, gain, vote, vote_gain = (
+            measures.get(called(target, name))
             for target in (CAPTURED, VOTE)
+            for called in (area_name, area_gain_name)
         )
-        said = Cell(compared(measures.get(area_gain_name(CAPTURED, name))))
-        cells = (captured, gain, said, vote, vote_gain)
-        rows.append(TableRow(rival.label, cells, note=rival.hypothesis))
+        cells = (
+            written(area, wording.two_digits),
+            written(gain, wording.signed_two_digits),
+            compared(gain),
+            written(vote, wording.two_digits),
+            written(vote_gain, wording.signed_two_digits),
+        )
+        rows.append(row_of(rival.label, *cells, note=rival.hypothesis))
     return rows
 
 
@@ -199,14 +213,13 @@ def group_table(
     There is no row without the statistic `needed`; where that is empty, without any.
     """
     rows = []
-    tables = [(run.name, run.measures) for run in data.runs]
-    for name, measures in (*tables, (MEAN, data.overall)):
+    for name, measures in named_measures(data):
         for group, label in GROUPS.items():
             columns = {vote_name(group, one): how for one, (_, how) in shown.items()}
             asked = {vote_name(group, needed)} if needed else columns.keys()
             if asked & measures.keys():
                 cells = cells_of(measures, columns)
-                rows.append(TableRow(name, cells, note=label, total=name == MEAN))
+                rows.append(row_of(name, *cells, note=label, total=name == MEAN))
     return by_run(title, (column for column, _ in shown.values()), rows)
 
 
@@ -225,8 +238,7 @@ def entropy_table(data: AnalysisData) -> Table | None:
             wording.percent(check.teacher_agreement),
             wording.points(check.teacher_agreement - check.student_agreement),
         )
-        note = f"{check.num_questions:,}"
-        rows.append(TableRow(run.name, tuple(map(Cell, texts)), note=note))
+        rows.append(row_of(run.name, *texts, note=f"{check.num_questions:,}"))
     return by_run("Entropy and agreement of student and teacher", ENTROPIES, rows)
 
 
@@ -244,7 +256,7 @@ def between_table(data: AnalysisData) -> Table | None:
     if all(value is None for value in pairs):
         return None
     rows = [
-        TableRow(run.name, tuple(Cell(wording.number(value)) for value in row))
+        row_of(run.name, *map(wording.number, row))
         for run, row in zip(data.runs, data.between, strict=True)
     ]
     columns = named(wording.one_line(run.name, 24) for run in data.runs)

@@ -9,11 +9,17 @@ from typing import Final
 
 from markupsafe import Markup
 
-from neuron_opsd.report.atlas_tables import SHORT
 from neuron_opsd.report.charts import svg
 from neuron_opsd.report.charts.plot import Axis, Plot, Ticks, axis_over, share_axis
 from neuron_opsd.report.wording import number, one_line, percent
 from neuron_opsd.results import atlas
+
+SHORT: Final[Mapping[str, str]] = {
+    atlas.POOL: "pool",
+    atlas.SELECTED: "selected",
+    atlas.DEMONSTRATIONS: "demonstrations",
+}
+"""What each group is called where there is little room."""
 
 ROLES: Final[Mapping[str, str]] = {
     atlas.POOL: "before",
@@ -35,7 +41,9 @@ def layers_chart(data: atlas.AtlasData) -> Markup:
         return Markup("")
     plot = Plot(layer_axis(data.num_layers), share_axis("share", 1.05 * most))
     lines = [
-        plot.line([(row.layer, row.shares[n]) for row in data.layers], line_of(n))
+        plot.line(
+            [(row.layer, row.shares[n]) for row in data.layers], f"line {ROLES[n]}"
+        )
         for n in names
     ]
     tops = {n: max(data.layers, key=lambda row: row.shares[n]) for n in names}
@@ -49,11 +57,6 @@ def layers_chart(data: atlas.AtlasData) -> Markup:
         *lines,
         key=[(ROLES[name], SHORT[name]) for name in names],
     )
-
-
-def line_of(name: str) -> str:
-    """Return the classes of a group's line."""
-    return f"line {ROLES[name]}"
 
 
 def layer_axis(num_layers: int) -> Axis:
@@ -202,7 +205,8 @@ def layer_map(
     """Return a map whose columns are layers."""
     base = HIGH * len(rows) + 8
     marks: list[Markup] = []
-    for value, text in zip(*ticks_of(columns), strict=True):
+    ticks = layer_axis(columns).ticks
+    for value, text in zip(ticks.values, ticks.labels, strict=True):
         x = LEFT + (RIGHT - LEFT) * (value + 0.5) / columns
         marks.append(svg.words(text, (x, base + 14), anchor="middle", kind="tick"))
     names = [
@@ -213,12 +217,6 @@ def layer_map(
     return svg.figure(
         title, description, (svg.WIDTH, base + 38), *names, *drawn, *marks, below
     )
-
-
-def ticks_of(num_layers: int) -> tuple[tuple[float, ...], tuple[str, ...]]:
-    """Return which columns of a map are marked."""
-    ticks = layer_axis(num_layers).ticks
-    return ticks.values, ticks.labels
 
 
 def moved_chart(data: atlas.AtlasData) -> Markup:

@@ -12,10 +12,14 @@ from huggingface_hub import EvalResult, ModelCardData
 from neuron_opsd.config import ModelConfig
 from neuron_opsd.method.contexts import CONTEXT_RULES
 from neuron_opsd.records.scores import Interval
-from neuron_opsd.report.guard_words import kept_sentence
 from neuron_opsd.report.html import environment
 from neuron_opsd.report.measures import METRIC_KINDS
-from neuron_opsd.report.run_outcome import ordered, outcome_sentence, result_table
+from neuron_opsd.report.run_outcome import (
+    kept_sentence,
+    ordered,
+    outcome_sentence,
+    result_table,
+)
 from neuron_opsd.report.wording import one_line
 from neuron_opsd.results.run import OURS, POOL, ReportData, TestComparison
 
@@ -89,7 +93,7 @@ def front_matter(data: ReportData, base_model: str, public: Publication) -> str:
     """Return what the hub reads of a card, in YAML."""
     full = data.config.distill.tuning == "full"
     datasets = dict(data.datasets) | dict(public.datasets)
-    pool = [place_of(datasets[POOL]).name] if POOL in datasets else None
+    pool = [place_of(datasets[POOL])[0]] if POOL in datasets else None
     results = [*eval_results(data, datasets)]
     found = ModelCardData(
         base_model=one_line(base_model) or UNKNOWN,
@@ -113,17 +117,17 @@ def eval_results(data: ReportData, datasets: Mapping[str, str]) -> Iterator[Eval
     """
     samples = data.config.evaluation.num_samples
     for test in ordered(data.tests):
-        place = place_of(datasets.get(test.name, ""))
+        name, configuration, split = place_of(datasets.get(test.name, ""))
         for kind in METRIC_KINDS:
             before, after = values_of(test, kind.name)
             if after is None:
                 continue
             yield EvalResult(
                 task_type="text-generation",
-                dataset_type=place.name or one_line(test.name),
+                dataset_type=name or one_line(test.name),
                 dataset_name=one_line(test.name),
-                dataset_config=place.configuration or one_line(test.name),
-                dataset_split=place.split or None,
+                dataset_config=configuration or one_line(test.name),
+                dataset_split=split or None,
                 dataset_args={"num_questions": test.num_questions},
                 metric_type=NAMES.get(kind.name, kind.name),
                 metric_name=kind.label.replace("@k", f"@{samples}"),
@@ -138,23 +142,14 @@ def eval_results(data: ReportData, datasets: Mapping[str, str]) -> Iterator[Eval
             )
 
 
-@dataclass(frozen=True, slots=True)
-class DatasetPlace:
-    """Where questions are on the hub; empty texts where that is not known."""
+def place_of(source: str) -> tuple[str, str, str]:
+    """Return dataset, configuration and split of a hub id, empty where it has none.
 
-    name: str = ""
-    configuration: str = ""
-    split: str = ""
-
-
-def place_of(source: str) -> DatasetPlace:
-    """Return what an id says, which may end in ``:split`` or ``:configuration:split``.
-
-    So questions are named on the command line, too.
+    It may end in ``:split`` or ``:configuration:split``, as on the command line.
     """
-    name, *rest = source.split(":")
+    name, *rest = map(one_line, source.split(":"))
     configuration, split = ["", "", *rest][-2:]
-    return DatasetPlace(one_line(name), one_line(configuration), one_line(split))
+    return name, configuration, split
 
 
 def values_of(test: TestComparison, metric: str) -> tuple[float | None, float | None]:

@@ -58,11 +58,9 @@ PANELS = (
 
 def source_name(source: str) -> str:
     """Return what a source is called over a drawing."""
-    return (
-        "mean over all sources"
-        if source == ALL_SOURCES
-        else labels.short_name(source, 24)
-    )
+    if source == ALL_SOURCES:
+        return "mean over all sources"
+    return labels.short_name(source, 24)
 
 
 def role_of(results: index.Results, name: str) -> str:
@@ -125,19 +123,21 @@ def starred(contrast: Contrast | None) -> str:
 
 def heat_maps(results: index.Results) -> list[Markup]:
     """Draw a map of gains for each trained method, all with one scale of colours."""
-    found = [(line, gains_of(results, line)) for line in results.trained]
+    found = [
+        (index.method_label(line), gains_of(results, line)) for line in results.trained
+    ]
     sizes = [abs(g.difference.value) for _, gains in found for g in gains.values()]
     if not sizes:
         return []
     grid = HeatMap(results.data.sources, results.data.targets, max(sizes))
     return [
         grid.draw(
-            index.method_label(line),
-            f"{index.method_label(line)}: gains by source and test set",
+            name,
+            f"{name}: gains by source and test set",
             f"Points of accuracy against base. {gains_in_words(gains)}.",
             {place: heat_cell(gain) for place, gain in gains.items()},
         )
-        for line, gains in found
+        for name, gains in found
         if gains
     ]
 
@@ -224,11 +224,12 @@ def marks_of(results: index.Results, source: str) -> list[tuple[str, str, Dot]]:
             results.measurement(source, line.name, IN_DOMAIN, metric)
             for metric in ("avg_at_k", "ece")
         ]
-        accuracy, error = (math.nan if one is None else one.value for one in pair)
-        if math.isfinite(accuracy) and math.isfinite(error):
+        at = [one.value for one in pair if one is not None]
+        if len(at) == len(pair) and all(map(math.isfinite, at)):
+            accuracy, error = 100 * at[0], at[1]
             name = index.method_label(line)
-            hint = f"{name}: {number(100 * accuracy, 1)} %, ECE {number(error)}"
-            dot = Dot((100 * accuracy, error), hint, 5)
+            hint = f"{name}: {number(accuracy, 1)} %, ECE {number(error)}"
+            dot = Dot((accuracy, error), hint, 5)
             marks.append((name, role_of(results, line.name), dot))
     return marks
 

@@ -36,10 +36,7 @@ class Results:
         self, source: str, method: str, target: str, metric: str
     ) -> comparison.Measurement | None:
         """Return a measure after the last step, `None` where there is none."""
-        step = self.last_step(method)
-        return self.measurement_at(
-            comparison.Place(self.start, source, method, step, target, metric)
-        )
+        return self.measurement_at(self.last_place(source, method, target, metric))
 
     def measurement_at(self, place: comparison.Place) -> comparison.Measurement | None:
         """Return a measure after any step, `None` where there is none."""
@@ -52,11 +49,9 @@ class Results:
         self, place: tuple[str, str, str, str], reference: str
     ) -> comparison.Contrast | None:
         """Return a finite difference by source, method, target, metric, or `None`."""
-        source, method, target, metric = place
-        step = self.last_step(method)
-        here = comparison.Place(self.start, source, method, step, target, metric)
+        here = self.last_place(*place)
         found = self.compared.get((here, reference))
-        if found is None and self.stands_for_all(method):
+        if found is None and self.stands_for_all(here.method):
             found = self.compared.get((replace(here, start=comparison.BASE), reference))
         return found if found is not None and finite(found.difference) else None
 
@@ -64,11 +59,13 @@ class Results:
         """Say whether a method's rows may be those of the start `BASE`."""
         return method == comparison.FORM or method in untrained_names(self.data)
 
-    def last_step(self, method: str) -> int:
-        """Return after how many steps the method's result was measured."""
-        if method in untrained_names(self.data) or not self.data.steps:
-            return 0
-        return self.data.steps[-1]
+    def last_place(
+        self, source: str, method: str, target: str, metric: str
+    ) -> comparison.Place:
+        """Return where the method's result stands, after its last step."""
+        trained = method not in untrained_names(self.data)
+        step = self.data.steps[-1] if trained and self.data.steps else 0
+        return comparison.Place(self.start, source, method, step, target, metric)
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -92,23 +89,16 @@ class Results:
         )
 
     @property
-    def untrained(self) -> tuple[comparison.MethodLine, ...]:
-        """Methods that do not train, the base model left out."""
-        return tuple(
-            line
-            for line in self.data.methods
-            if not line.trained and line.name != comparison.BASE
-        )
-
-    @property
     def lines(self) -> tuple[comparison.MethodLine, ...]:
-        """All methods but the base model, in the order of the tables."""
-        return (*self.untrained, *self.trained)
+        """All methods but the base model, those that do not train first."""
+        untrained = (line for line in self.data.methods if not line.trained)
+        others = (line for line in untrained if line.name != comparison.BASE)
+        return (*others, *self.trained)
 
     @property
     def ours(self) -> tuple[comparison.MethodLine, ...]:
         """Our own trained methods."""
-        return tuple(line for line in self.trained if is_ours(line))
+        return tuple(filter(is_ours, self.trained))
 
 
 def results_from(data: comparison.ComparisonData, start: str) -> Results:

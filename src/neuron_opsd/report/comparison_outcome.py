@@ -6,10 +6,19 @@ training: what any training teaches about the look of an answer is not one.
 
 from __future__ import annotations
 
+from dataclasses import astuple
+
 from neuron_opsd.report import comparison_index as index
 from neuron_opsd.report import wording
-from neuron_opsd.report.baseline import AT_BASELINE, at_baseline, not_above
-from neuron_opsd.report.measures import ACCURACY, ERROR, MetricKind, judged
+from neuron_opsd.report.measures import (
+    ACCURACY,
+    AT_BASELINE,
+    ERROR,
+    MetricKind,
+    at_baseline,
+    judged,
+    not_above,
+)
 from neuron_opsd.report.run_outcome import error_numbers, point_numbers
 from neuron_opsd.results.comparison import (
     ALL_SOURCES,
@@ -206,3 +215,63 @@ def facts(data: ComparisonData) -> list[str]:
         f"{'seed' if len(data.seeds) == 1 else 'seeds'} {seeds}",
         f"result after {data.steps[-1]} steps" if data.steps else "no steps",
     ]
+
+
+def summary_table(results: index.Results) -> tuple[tuple[str, ...], list[list[str]]]:
+    """Return headings and one row of text per method, means over sources and seeds.
+
+    Where gold answers repeat, what accuracy hides stands last.
+    """
+    headings: tuple[str, ...] = (
+        "method",
+        "in-domain",
+        "to base, points",
+        "net of form",
+        "other domains",
+        "ECE",
+    )
+    lines = (index.UNTRAINED, *results.lines)
+    rows = [summary_row(results, line) for line in lines]
+    labels = [label_cells(results, line) for line in lines]
+    if labels[0][0] == "-":
+        return headings, rows
+    headings += ("baseline", "balanced", "macro F1", "top answer")
+    return headings, [row + more for row, more in zip(rows, labels, strict=True)]
+
+
+def summary_row(results: index.Results, line: MethodLine) -> list[str]:
+    """Return a method's accuracy at home and elsewhere, and its calibration."""
+    return [
+        index.method_label(line),
+        measured(results, line, "avg_at_k"),
+        change(results, line, IN_DOMAIN, BASE),
+        change(results, line, IN_DOMAIN, FORM),
+        change(results, line, CROSS_DOMAIN, BASE),
+        measured(results, line, "ece"),
+    ]
+
+
+def label_cells(results: index.Results, line: MethodLine) -> list[str]:
+    """Return what belongs beside a method's accuracy where gold answers repeat."""
+    names = ("baseline", "balanced_accuracy", "macro_f1", "top_answer_share")
+    cells = [measured(results, line, name) for name in names]
+    return ["-"] * len(cells) if cells[0] == "-" else cells
+
+
+def measured(results: index.Results, line: MethodLine, metric: str) -> str:
+    """Write a measure of a method in-domain, a hyphen where there is none."""
+    found = results.measurement(results.widest, line.name, IN_DOMAIN, metric)
+    return wording.metric_text(None if found is None else found.value)
+
+
+def change(
+    results: index.Results, line: MethodLine, target: str, reference: str
+) -> str:
+    """Write a method's difference in accuracy, in points with its interval."""
+    place = (results.widest, line.name, target, "avg_at_k")
+    found = results.contrast(place, reference)
+    if found is None:
+        return "-"
+    return "{:+.1f} [{:+.1f} {:+.1f}]".format(
+        *(100 * end for end in astuple(found.difference))
+    )

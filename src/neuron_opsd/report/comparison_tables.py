@@ -8,17 +8,7 @@ from dataclasses import replace
 
 from neuron_opsd.report import comparison_index as index
 from neuron_opsd.report.comparison_outcome import corrected, shown_by, source_verdict
-from neuron_opsd.report.measures import (
-    ACCURACY,
-    ERROR,
-    KINDS,
-    METRIC_KINDS,
-    MetricKind,
-    judged,
-    written,
-    written_change,
-)
-from neuron_opsd.report.tables import (
+from neuron_opsd.report.html import (
     NO_CELL,
     Cell,
     Column,
@@ -29,6 +19,16 @@ from neuron_opsd.report.tables import (
     named,
     table_of,
     with_numbers,
+)
+from neuron_opsd.report.measures import (
+    ACCURACY,
+    ERROR,
+    KINDS,
+    METRIC_KINDS,
+    MetricKind,
+    judged,
+    written,
+    written_change,
 )
 from neuron_opsd.results.comparison import (
     BASE,

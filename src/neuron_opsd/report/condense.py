@@ -21,11 +21,10 @@ from neuron_opsd.method.statistics import FloatArray, spearman
 from neuron_opsd.records import Kept, SelectionEntry, StepMetrics, Vote
 from neuron_opsd.records.scores import Point, QuestionScore, TestResult
 from neuron_opsd.report.html import LONGEST_PROMPT, LONGEST_TEXT, clip
+from neuron_opsd.report.run_charts import GUARD_LINES
 from neuron_opsd.report.wording import one_line, visible
 from neuron_opsd.results import run as results
 
-GUARD_CURVES: Final = ("agreement", "top_answer_share", "base_agreement")
-"""Shares of a reading that are drawn along the steps."""
 MOST_LEVELS = 16
 MOST_STEPS = 240
 COUNT_BINS = 30
@@ -185,7 +184,7 @@ def guard_summary(
     readings = [(0.0, base), *((at, look.student) for at, look in looks)]
     curves = {
         name: tuple(thinned([(at, getattr(one, name) or 0.0) for at, one in readings]))
-        for name in GUARD_CURVES
+        for name, *_ in GUARD_LINES
     }
     return results.GuardSummary(len(looks), base, looks[-1][1].student, curves, kept)
 

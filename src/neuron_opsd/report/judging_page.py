@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Iterable
+from typing import Any, Final
 
 from markupsafe import Markup
 
-from neuron_opsd.report import judging_tables as tables
-from neuron_opsd.report.charts.reliability import (
+from neuron_opsd.records.scores import Interval
+from neuron_opsd.report import wording
+from neuron_opsd.report.charts.plot import (
     VOTES,
     Curve,
     bins_in_words,
     draw_reliability,
     drawable,
 )
-from neuron_opsd.report.html import render_template
-from neuron_opsd.report.measures import KINDS, in_words, judged, written
-from neuron_opsd.report.wording import one_line
+from neuron_opsd.report.html import (
+    NO_CELL,
+    Cell,
+    Column,
+    Table,
+    render_template,
+    row_of,
+    said,
+    table_of,
+)
+from neuron_opsd.report.measures import (
+    ACCURACY,
+    ERROR,
+    ERRORS,
+    METRIC_KINDS,
+    MetricKind,
+    in_words,
+    judged,
+    written,
+    written_change,
+)
+from neuron_opsd.report.wording import one_line, percent, with_ends
 from neuron_opsd.results.judging import (
     SOURCES,
     VOTE,
@@ -24,11 +46,19 @@ from neuron_opsd.results.judging import (
     JudgedFile,
     JudgementData,
     Paired,
+    Scaled,
 )
 from neuron_opsd.results.run import Least
 
 ROLES = ("before", "after", "net")
 """Of the curves of one drawing."""
+
+SCALING_NAMES: Final = {
+    "temperature": "temperature",
+    "platt": "slope and offset (Platt)",
+}
+SHOWN: Final = (*ERRORS, "auroc", "overconfidence")
+LEAST_P: Final = 0.001
 
 
 def render_judgement(data: JudgementData) -> str:
@@ -38,24 +68,23 @@ def render_judgement(data: JudgementData) -> str:
 
 def context(data: JudgementData) -> dict[str, Any]:
     """Return what the template names."""
+    known = {found.source for _, found in of_files(data)}
     return {
         "data": data,
         "outcome": outcome(data),
-        "measures": tables.measure_table(data),
-        "pairs": [
-            (pair, tables.pair_table(pair, least_of(data))) for pair in data.pairs
-        ],
+        "measures": measure_table(data),
+        "pairs": [(pair, pair_table(pair, least_of(data))) for pair in data.pairs],
         "votes": vote_diagram(data),
         "stated": [
             (one.name, drawn) for one in data.files if (drawn := stated_diagram(one))
         ],
-        "confidences": tables.confidence_table(data),
-        "scalings": tables.scaling_table(data),
-        "not_scaled": tables.not_scaled(data),
-        "words": tables.word_table(data),
-        "sources": {name: SOURCES[name] for name in tables.sources_in(data)},
+        "confidences": confidence_table(data),
+        "scalings": scaling_table(data),
+        "not_scaled": not_scaled(data),
+        "words": word_table(data),
+        "sources": {name: text for name, text in SOURCES.items() if name in known},
         "findings": [(one.name, one.findings) for one in data.files if one.findings],
-        "checked": tables.checked_lines(data),
+        "checked": checked_lines(data),
     }
 
 
@@ -73,44 +102,29 @@ def outcome(data: JudgementData) -> str:
 def file_sentence(file: JudgedFile, data: JudgementData) -> str:
     """Say how often a file is right, and how well its vote share is calibrated."""
     fewest, most = file.samples
-    accuracy, error = file.measures["avg_at_k"], file.measures.get("ece")
     k = str(most) if fewest == most else "k"
-    text = f"{one_line(file.name, 40)}: Avg@{k} is {level('avg_at_k', accuracy.value)}"
-    text += (
-        f" ({level('avg_at_k', accuracy.low)} to {level('avg_at_k', accuracy.high)})"
-    )
-    text += f" on {of_all(file.num_questions, data.num_questions)}"
-    if error is not None:
-        text += f", the calibration error of its vote share {level('ece', error.value)}"
+    count, total = file.num_questions, data.num_questions
+    accuracy = with_ends(file.measures["avg_at_k"], percent)
+    text = f"{one_line(file.name, 40)}: Avg@{k} is {accuracy} on {count:,} "
+    if count != total:
+        text += f"of {total:,} questions, the others having no sample"
+    else:
+        text += "questions"
+    if error := file.measures.get("ece"):
+        value = written(ERROR, error.value)
+        text += f", the calibration error of its vote share {value}"
     return f"{text}."
-
-
-def level(measure: str, value: float) -> str:
-    """Write a measure."""
-    return written(KINDS[measure], value)
-
-
-def of_all(count: int, total: int) -> str:
-    """Say on how many of the questions something was measured."""
-    if count == total:
-        return f"{count:,} questions"
-    return f"{count:,} of {total:,} questions, the others having no sample"
 
 
 def pair_sentence(pair: Paired, data: JudgementData) -> str:
     """Say what the difference of two files shows."""
     change = pair.change["avg_at_k"]
-    verdict = judged(KINDS["avg_at_k"], change, least_of(data))
+    verdict = judged(ACCURACY, change, least_of(data)).removeprefix("got ")
     return (
         f"{one_line(pair.second, 40)} against {one_line(pair.first, 40)} on "
         f"{pair.num_questions:,} questions: {in_words(change, 'avg_at_k')} points of "
-        f"accuracy, {said_of(verdict)}; McNemar p = {tables.p_text(pair.mcnemar)}."
+        f"accuracy, {verdict}; McNemar p = {p_text(pair.mcnemar)}."
     )
-
-
-def said_of(verdict: str) -> str:
-    """Turn what training would have done into what a comparison shows."""
-    return {"got better": "better", "got worse": "worse"}.get(verdict, verdict)
 
 
 def vote_diagram(data: JudgementData) -> Markup:
@@ -136,7 +150,10 @@ def vote_diagram(data: JudgementData) -> Markup:
 def stated_diagram(file: JudgedFile) -> Markup:
     """Draw the confidences of one file that are not its vote share."""
     found = [one for one in file.confidences if one.source != VOTE]
-    curves = [curve(*pair) for pair in zip(ROLES, found, strict=False)]
+    curves = [
+        Curve(role, one.source, one.bins, "sure", "answers")
+        for role, one in zip(ROLES, found, strict=False)
+    ]
     if not curves:
         return Markup("")
     said = " ".join(f"{one.name}: {bins_in_words(one.bins, 'sure')}." for one in curves)
@@ -149,6 +166,172 @@ def stated_diagram(file: JudgedFile) -> Markup:
     )
 
 
-def curve(role: str, found: Confidence) -> Curve:
-    """Return the curve of one confidence."""
-    return Curve(role, found.source, found.bins, "sure", "answers")
+def p_text(p_value: float) -> str:
+    """Write a p-value."""
+    if not math.isfinite(p_value):
+        return wording.NOT_MEASURED
+    return "below 0.001" if p_value < LEAST_P else wording.number(p_value)
+
+
+def kinds(found: Iterable[str]) -> list[MetricKind]:
+    """Return the measures by these names, in the usual order."""
+    names = set(found)
+    return [kind for kind in METRIC_KINDS if kind.name in names]
+
+
+def level(kind: MetricKind, interval: Interval | None) -> Cell:
+    """Write a measure with its interval below it."""
+    if interval is None or not math.isfinite(interval.value):
+        return NO_CELL
+    ends = f"{written(kind, interval.low)} to {written(kind, interval.high)}"
+    return Cell(written(kind, interval.value), ends)
+
+
+def measure_table(data: JudgementData) -> Table:
+    """Return every measure of every file."""
+    names = {name for one in data.files for name in one.measures}
+    rows = [
+        row_of(
+            kind.label,
+            *(level(kind, one.measures.get(kind.name)) for one in data.files),
+        )
+        for kind in kinds(names)
+    ]
+    columns = [Column(one_line(one.name, 40), size(one)) for one in data.files]
+    return table_of("Measures", "measure", columns, rows)
+
+
+def size(file: JudgedFile) -> str:
+    """Say how much a file holds."""
+    fewest, most = file.samples
+    each = f"{most}" if fewest == most else f"{fewest} to {most}"
+    return f"{file.num_questions:,} questions, {each} samples each"
+
+
+def pair_table(pair: Paired, least: Least) -> Table:
+    """Return the difference of every measure between two files."""
+    rows = []
+    for kind in kinds(pair.change):
+        interval = pair.change[kind.name]
+        change, ends = written_change(kind, interval)
+        rows.append(
+            row_of(
+                kind.label,
+                Cell(change, ends, key=not interval.holds_zero),
+                p_text(pair.p_values[kind.name]),
+                said(judged(kind, interval, least)).replace("got ", ""),
+            )
+        )
+    columns = [
+        Column("difference", "95 % interval"),
+        Column("p", "paired bootstrap"),
+        Column("shows", text=True),
+    ]
+    title = f"{pair.second} less {pair.first}"
+    return table_of(title, "measure", columns, rows)
+
+
+def of_files(data: JudgementData) -> list[tuple[str, Confidence]]:
+    """Return every confidence, after the name of its file."""
+    return [
+        (one_line(one.name, 40), found)
+        for one in data.files
+        for found in one.confidences
+    ]
+
+
+def confidence_table(data: JudgementData) -> Table | None:
+    """Return how well each confidence is calibrated, beside the others."""
+    rows = [
+        row_of(
+            found.source,
+            Cell(f"{found.num_answers:,}", f"{found.num_questions:,} questions"),
+            percent(found.mean),
+            *(level(kind, found.measures.get(kind.name)) for kind in kinds(SHOWN)),
+            note=name,
+        )
+        for name, found in of_files(data)
+    ]
+    columns = [Column("answers"), Column("mean"), *map(heading, kinds(SHOWN))]
+    return table_of("Confidences", "confidence", columns, rows) if rows else None
+
+
+def heading(kind: MetricKind) -> Column:
+    """Return a short heading of a measure of calibration."""
+    names = {"ece": "ECE", "adaptive_ece": "ECE, equal counts", "auroc": "AUROC"}
+    return Column(names.get(kind.name, kind.label))
+
+
+def scaling_table(data: JudgementData) -> Table | None:
+    """Return what scaling each confidence gives, against leaving it as it is."""
+    rows = [
+        row_of(
+            f"{found.source}, {SCALING_NAMES[scaled.name]}",
+            parameters_text(scaled.name, scaled.parameters),
+            *(scaled_cell(scaled, kind) for kind in kinds(ERRORS)),
+            note=name,
+        )
+        for name, found in of_files(data)
+        for scaled in found.scaled
+    ]
+    columns = [Column("fitted", "on each half"), *map(heading, kinds(ERRORS))]
+    return table_of("Scaled confidences", "confidence", columns, rows) if rows else None
+
+
+def scaled_cell(scaled: Scaled, kind: MetricKind) -> Cell:
+    """Write an error after scaling, and below it what that changed."""
+    change = scaled.change[kind.name]
+    value = written(kind, scaled.measures[kind.name].value)
+    note = ", ".join(written_change(kind, change))
+    return Cell(value, note, key=not change.holds_zero)
+
+
+def parameters_text(
+    name: str, parameters: tuple[tuple[float, ...], tuple[float, ...]]
+) -> str:
+    """Write what was fitted on each half; of a slope alone the temperature."""
+    if name != "temperature":
+        return " and ".join(
+            f"({', '.join(map(wording.two_digits, half))})" for half in parameters
+        )
+    return " and ".join(
+        "infinite" if half[0] <= 0.0 else wording.two_digits(1.0 / half[0])
+        for half in parameters
+    )
+
+
+def not_scaled(data: JudgementData) -> list[str]:
+    """Say which confidences could not be scaled, and why."""
+    return [
+        f"{one.name}, {found.source}: not scaled, since {found.why_not_scaled}."
+        for one in data.files
+        for found in one.confidences
+        if found.why_not_scaled
+    ]
+
+
+def word_table(data: JudgementData) -> Table | None:
+    """Return what words for confidence counted as, and how often they were right."""
+    rows = [
+        row_of(
+            word.word,
+            percent(word.share, 0),
+            percent(word.accuracy),
+            f"{word.num_samples:,}",
+            note=name,
+        )
+        for name, found in of_files(data)
+        for word in found.words
+    ]
+    columns = [Column("counts as"), Column("were right"), Column("samples")]
+    return table_of("Words", "word", columns, rows) if rows else None
+
+
+def checked_lines(data: JudgementData) -> list[str]:
+    """Say how far the files' own scores agree with ours."""
+    return [
+        f"{one.name} brings scores of its own: {one.agreement[0]:,} of "
+        f"{one.agreement[1]:,} samples are scored the same here."
+        for one in data.files
+        if one.agreement is not None
+    ]

@@ -1,4 +1,7 @@
-"""Every measure of a test set before and after, and what its difference shows."""
+"""Every measure of a test set before and after, and what its difference shows.
+
+Where gold answers repeat, also how a model stands to one answer for every question.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from functools import partial
 
 from neuron_opsd.records.scores import Interval
 from neuron_opsd.report import wording
-from neuron_opsd.results.run import Least
+from neuron_opsd.results.run import Least, TestComparison
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,28 @@ CHARTED: Mapping[str, Charted] = {
 }
 """The measures that are drawn."""
 
+NEARLY_ALL = 0.9
+"""Share of a model's answers from which one answer is as good as all of them."""
+AT_BASELINE = "at the baseline"
+
+LONGEST_ANSWER = 40
+
+BASELINE_NOTE = (
+    "Where gold answers repeat, as labels do, the baseline is the accuracy of giving "
+    "the most frequent one to every question. A model that gives one answer to nearly "
+    "everything and is right no more often is called at the baseline, and has not got "
+    "better. Balanced accuracy is the mean accuracy over gold answers, macro F1 the "
+    "mean of their F1; every sampled answer counts."
+)
+"""What stands beside accuracy, and why."""
+
+LABEL_MEASURES: Mapping[str, str] = {
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "top_answer_share": "most frequent answer",
+}
+"""What accuracy hides where gold answers repeat, before and after training."""
+
 
 def written(kind: MetricKind, value: float | None) -> str:
     """Write a metric in its unit."""
@@ -114,3 +139,106 @@ def judged(kind: MetricKind, interval: Interval | None, least: Least) -> str:
     if interval.holds_zero:
         return wording.NO_DIFFERENCE
     return "rose" if interval.low > 0 else "fell"
+
+
+def difference_note(least: Least) -> str:
+    """Say from what size a difference is called one."""
+    return (
+        "A difference is called better or worse where its interval excludes zero and "
+        f"it is at least {100 * least.accuracy:g} points of accuracy or "
+        f"{least.calibration:g} of a calibration error."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How the models before and after training stand to the baseline of a test set."""
+
+    answer: str
+    """The most frequent gold answer."""
+    share: float
+    """Of how many questions it is true: the accuracy of giving it to all."""
+    top_before: float
+    """Share of the model's most frequent answer."""
+    top_after: float
+    at_before: bool
+    at_after: bool
+    not_above: str
+    """What the trained model's accuracy is to the baseline, if not above it."""
+
+
+def at_baseline(above: Interval | None, top_share: float, least: float) -> bool:
+    """Say whether a model does no more than give one answer to everything.
+
+    That is: `above` the most frequent gold answer by less than matters, while its own
+    most frequent answer takes nearly all.
+    """
+    if not wording.finite(above) or not top_share >= NEARLY_ALL:
+        return False
+    return above.holds_zero or abs(above.value) < least
+
+
+def standing(test: TestComparison, least: float) -> Standing | None:
+    """Return how models stand to the baseline; `None` where answers do not repeat."""
+    if test.baseline is None:
+        return None
+    before, after = test.before.top_answer_share, test.after.top_answer_share
+    above = test.above_baseline
+    return Standing(
+        answer=test.baseline.answer,
+        share=test.baseline.share,
+        top_before=before,
+        top_after=after,
+        at_before=at_baseline(above.get("before"), before, least),
+        at_after=at_baseline(above.get("after"), after, least),
+        not_above=not_above(above.get("after")),
+    )
+
+
+def no_gain_at_baseline(said: str, found: Standing | None) -> str:
+    """Take back that a model got better if it says one answer to everything."""
+    if said == wording.GOT_BETTER and found is not None and found.at_after:
+        return AT_BASELINE
+    return said
+
+
+def not_above(above: Interval | None) -> str:
+    """Say where an accuracy is that is not above the baseline; nothing if it is."""
+    if not wording.finite(above) or above.low > 0:
+        return ""
+    return "below" if above.high < 0 else "not above"
+
+
+def baseline_clause(found: Standing | None) -> str:
+    """Say that a model is at the baseline or not above it; nothing if it is above."""
+    if found is None or not (found.at_before or found.at_after or found.not_above):
+        return ""
+    spelled = repr(wording.one_line(found.answer, LONGEST_ANSWER))
+    what = f"{wording.percent(found.share)}, {spelled} to every question"
+    shares = (
+        "the model's most frequent answer takes "
+        f"{wording.percent(found.top_before)} of its answers before and "
+        f"{wording.percent(found.top_after)} after"
+    )
+    if found.at_before or found.at_after:
+        models = "the trained model" if found.at_after else "the untrained model"
+        if found.at_before and found.at_after:
+            models = "the model, untrained and trained alike,"
+        return f"{models} is at the baseline ({what}; {shares})"
+    return f"the trained model is {found.not_above} the baseline ({what}; {shares})"
+
+
+def label_pairs(test: TestComparison) -> list[tuple[str, str]]:
+    """Write what accuracy hides, before and after, in the order of `LABEL_MEASURES`."""
+    pairs = map(test.both, LABEL_MEASURES)
+    return [
+        (wording.percent(before), wording.percent(after)) for before, after in pairs
+    ]
+
+
+def label_texts(test: TestComparison) -> tuple[str, ...]:
+    """Write the baseline and what accuracy hides; dashes where no answer repeats."""
+    if test.baseline is None:
+        return (wording.NOT_MEASURED,) * (1 + len(LABEL_MEASURES))
+    pairs = (f"{before} to {after}" for before, after in label_pairs(test))
+    return wording.percent(test.baseline.share), *pairs

@@ -2,13 +2,53 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, TypeVar
 
-from neuron_opsd.report import probe_tables as tables
-from neuron_opsd.report.html import render_template
-from neuron_opsd.report.wording import ends, signed_two_digits
+from markupsafe import Markup
+
+from neuron_opsd.records.scores import Interval
+from neuron_opsd.report import wording
+from neuron_opsd.report.analysis_tables import Writers, written
+from neuron_opsd.report.charts.intervals import IntervalChart, IntervalRow
+from neuron_opsd.report.html import (
+    Cell,
+    Column,
+    Table,
+    named,
+    render_template,
+    row_of,
+    table_of,
+)
+from neuron_opsd.report.measures import CHARTED
+from neuron_opsd.report.wording import with_ends
 from neuron_opsd.results import probe
-from neuron_opsd.results.probe import ProbeData, Validity
+from neuron_opsd.results.probe import (
+    ContextResult,
+    Measures,
+    ProbeData,
+    SelectionResult,
+    Validity,
+)
+
+Result = TypeVar("Result", ContextResult, SelectionResult)
+
+in_points = CHARTED["avg_at_k"].scaled
+"""Returns a difference of shares in percentage points."""
+
+MEASURES: Final[Writers] = {
+    probe.ACCURACY: (Column("accuracy", "right"), wording.percent),
+    probe.LEAD: (Column("above student", "points"), wording.points),
+    probe.SCORE: (Column("score", "label-free"), wording.signed),
+    probe.AGREEMENT: (Column("agreement", "with the vote"), wording.percent),
+    probe.FIX: (Column("fix", "to the vote"), wording.percent),
+    probe.BREAK: (Column("break", "away from it"), wording.percent),
+    probe.SHIFT: (Column("shift", "nats"), wording.number),
+    probe.ENTROPY: (Column("entropy", "nats"), wording.number),
+    probe.STABILITY: (Column("stability", "same answer"), wording.percent),
+    probe.DIVERGENCE: (Column("divergence", "nats"), wording.number),
+    probe.SUPPORT: (Column("support", "of others"), wording.percent),
+}
 
 HEARD: Final = {
     "choices": "The exact distribution over the choices of each question, at the "
@@ -22,8 +62,6 @@ HEARD: Final = {
     "student's own free answers, scored under the teacher's prompt or written anew.",
 }
 """How teachers were asked."""
-
-FORMULA: Final = "score = mean over questions of (fix - break)"
 
 UNLABELLED: Final = "No answer was read: all of this is label-free."
 LABELLED: Final = (
@@ -42,15 +80,15 @@ def context(data: ProbeData) -> dict[str, Any]:
         "data": data,
         "outcome": outcome(data),
         "labels": LABELLED if data.labelled else UNLABELLED,
-        "contexts": tables.context_table(data),
-        "selections": tables.selection_table(data) if data.selections else None,
-        "pairs": tables.pair_table(data),
-        "accuracy": tables.accuracy_plot(data),
-        "scores": tables.score_plot(data),
-        "kept": tables.selection_plot(data),
-        "rules": tables.help_table(data),
+        "contexts": context_table(data),
+        "selections": selection_table(data) if data.selections else None,
+        "pairs": pair_table(data),
+        "accuracy": accuracy_plot(data),
+        "scores": score_plot(data),
+        "kept": selection_plot(data),
+        "rules": [(f"contexts.rule={one.rule}", one.help) for one in data.contexts]
+        + [(f"selection.rule={one.rule}", one.help) for one in data.selections],
         "measures": probe.HELP,
-        "formula": FORMULA,
         "validity": validity_text(data.validity),
         "heard": HEARD[data.heard],
     }
@@ -73,9 +111,139 @@ def validity_text(validity: Validity) -> str:
     said = (
         f"Over {validity.num_arms} arms of {validity.num_sources} sources "
         f"({validity.model}) the rank correlation of the score with what training "
-        f"gained was {signed_two_digits(found.value)} "
-        f"({ends(found, signed_two_digits)})"
+        f"gained was {with_ends(found, wording.signed_two_digits)}"
     )
     if validity.predicts:
         return f"{said}."
     return f"{said}: it was not seen to predict it, so nothing is recommended by it."
+
+
+def shown_of(rows: Iterable[Measures]) -> Writers:
+    """Return what any row holds a number of."""
+    known = {name for measures in rows for name in measures}
+    return {name: one for name, one in MEASURES.items() if name in known}
+
+
+def cells(measures: Measures, shown: Writers) -> tuple[Cell, ...]:
+    """Write some measures with their intervals."""
+    return tuple(written(measures.get(name), how) for name, (_, how) in shown.items())
+
+
+def context_table(data: ProbeData) -> Table:
+    """Return what is measured of each context rule's teacher, the student first."""
+    shown = shown_of(one.measures for one in data.contexts)
+    rows = [row_of("student", *cells(data.student, shown), note="no demonstrations")]
+    rows += [
+        row_of(one.rule, *cells(one.measures, shown), note=draws(one.num_draws))
+        for one in data.contexts
+    ]
+    columns = [column for column, _ in shown.values()]
+    return table_of("Teachers of context rules", "demonstrations", columns, rows)
+
+
+def draws(count: int) -> str:
+    """Say of how many draws a number is the mean."""
+    return f"mean of {count} draws" if count > 1 else ""
+
+
+def selection_table(data: ProbeData) -> Table:
+    """Return what the teacher is on the questions that each selection rule keeps."""
+    shown = shown_of(one.measures for one in data.selections)
+    rows = [
+        row_of(
+            one.rule,
+            f"{one.num_kept:,}",
+            wording.percent(one.top_answer_share),
+            *cells(one.measures, shown),
+            note=draws(one.num_draws),
+        )
+        for one in data.selections
+    ]
+    columns = [Column("kept", "questions"), Column("one answer", "top vote's share")]
+    columns += [column for column, _ in shown.values()]
+    return table_of("Teacher of what selection rules keep", "selection", columns, rows)
+
+
+def pair_table(data: ProbeData) -> Table | None:
+    """Return the score of selection rules, a row each, with context rules."""
+    if not data.pairs:
+        return None
+    contexts = list(dict.fromkeys(pair.contexts for pair in data.pairs))
+    found = {(pair.selection, pair.contexts): pair for pair in data.pairs}
+    rows = [
+        row_of(
+            name,
+            *(written(found[name, one].score, wording.signed) for one in contexts),
+            note=f"{found[name, contexts[0]].num_questions:.0f} questions",
+        )
+        for name in dict.fromkeys(pair.selection for pair in data.pairs)
+    ]
+    return table_of(
+        "Score of selection and contexts", "selection", named(contexts), rows
+    )
+
+
+def accuracy_plot(data: ProbeData) -> Markup:
+    """Draw how much more often each teacher is right; empty without gold answers."""
+    rows = []
+    for one in by_value(data.contexts, probe.ACCURACY):
+        above = one.over_student.get(probe.ACCURACY)
+        random = one.over_random.get(probe.ACCURACY)
+        if above is not None:
+            known = [above] if random is None else [above, random]
+            names = (one.rule, "above random")
+            lines = tuple(zip(names, map(said, known), strict=False))
+            rows.append(IntervalRow(lines, tuple(map(in_points, known))))
+    return IntervalChart(
+        "Teachers' accuracy",
+        "Probability of the right answer, less that of the student and less that of "
+        "random demonstrations, with 95 % intervals.",
+        rows,
+        "points",
+        [("after", "above the student"), ("net", "above random demonstrations")],
+    ).draw()
+
+
+def score_plot(data: ProbeData) -> Markup:
+    """Draw the label-free score of each context rule's teacher."""
+    about = "The score of the teacher of each context rule"
+    return forest("Label-free score of teachers", about, data.contexts, probe.SCORE)
+
+
+def selection_plot(data: ProbeData) -> Markup:
+    """Draw what the teacher gains, or its score, on what each selection rule keeps."""
+    name, what = probe.SCORE, "label-free score"
+    if data.labelled:
+        name, what = probe.LEAD, "points of accuracy above the student"
+    about = f"The {what} on the questions that each selection rule keeps"
+    return forest("The teacher on what is kept", about, data.selections, name)
+
+
+def forest(title: str, about: str, results: Sequence[Result], name: str) -> Markup:
+    """Draw one measure of several rules below each other, the highest first."""
+    points = name == probe.LEAD
+    rows = []
+    for one in by_value(results, name):
+        found = one.measures.get(name)
+        if wording.finite(found):
+            write = wording.points if points else wording.signed_two_digits
+            drawn = in_points(found) if points else found
+            lines = ((one.rule, with_ends(found, write)),)
+            rows.append(IntervalRow(lines, (drawn,)))
+    axis = "points" if points else name
+    return IntervalChart(title, f"{about}, with 95 % intervals.", rows, axis).draw()
+
+
+def by_value(results: Sequence[Result], name: str) -> list[Result]:
+    """Return results with the highest value first, those without one last."""
+
+    def place(one: Result) -> float:
+        found = one.measures.get(name)
+        return -found.value if wording.finite(found) else float("inf")
+
+    return sorted(results, key=place)
+
+
+def said(interval: Interval) -> str:
+    """Write a difference of shares in points, with its interval."""
+    return with_ends(interval, wording.points)

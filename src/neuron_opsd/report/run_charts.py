@@ -19,17 +19,15 @@ from neuron_opsd.report.charts.intervals import IntervalChart, IntervalRow
 from neuron_opsd.report.charts.plot import (
     FRAME,
     Axis,
+    Curve,
     Dot,
     Plot,
     Ticks,
     axis_over,
-    share_axis,
-)
-from neuron_opsd.report.charts.reliability import (
-    Curve,
     bins_in_words,
     draw_reliability,
     drawable,
+    share_axis,
 )
 from neuron_opsd.report.measures import CHARTED, in_words
 from neuron_opsd.report.run_outcome import ordered
@@ -191,7 +189,15 @@ def training_chart(
 
 def guard_chart(guard: GuardSummary | None, collapses: Sequence[Collapse]) -> Markup:
     """Draw three shares of the guard's looks along the steps."""
-    dots = {} if guard is None else {n: look_dots(guard, n) for n, *_ in GUARD_LINES}
+    curves = {} if guard is None else guard.curves
+    dots = {
+        name: [
+            Dot((at, share), f"{percent(share)} after {at:g} steps", 2.5)
+            for at, share in curve
+            if math.isfinite(at + share)
+        ]
+        for name, curve in curves.items()
+    }
     ends = [dot.at[0] for some in dots.values() for dot in some]
     if not ends:
         return Markup("")
@@ -207,15 +213,6 @@ def guard_chart(guard: GuardSummary | None, collapses: Sequence[Collapse]) -> Ma
         *(svg.line((x, TOP), (x, plot.frame[3]), "alarm") for x in signs),
         key=[(role, said) for _, said, role in GUARD_LINES],
     )
-
-
-def look_dots(guard: GuardSummary, name: str) -> list[Dot]:
-    """Return a mark for each look."""
-    return [
-        Dot((at, share), f"{percent(share)} after {at:g} steps", 2.5)
-        for at, share in guard.curves[name]
-        if math.isfinite(at + share)
-    ]
 
 
 def step_panel(

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from neuron_opsd.config import FORM_ONLY, EvaluationConfig
+from neuron_opsd.method.settings import SCORES
 from neuron_opsd.records.scores import Interval
 from neuron_opsd.report import wording
-from neuron_opsd.report.baseline import (
+from neuron_opsd.report.measures import (
+    ACCURACY,
     AT_BASELINE,
+    ERROR,
     LABEL_MEASURES,
     baseline_clause,
+    judged,
     label_texts,
     no_gain_at_baseline,
     standing,
 )
-from neuron_opsd.report.measures import ACCURACY, ERROR, judged
 from neuron_opsd.results.run import PROMPTED, ReportData, TestComparison, least_of
 
 NO_VOTES = " (one answer to a question has no vote)"
@@ -45,24 +48,22 @@ def result_table(data: ReportData) -> tuple[tuple[str, ...], list[tuple[str, ...
         "ECE before",
         "ECE after",
     )
-    rows = [row_cells(test) for test in tests]
+    rows: list[tuple[str, ...]] = [
+        (
+            wording.one_line(test.name),
+            *accuracies(test),
+            interval_cell(test.delta.get("avg_at_k")),
+            interval_cell((test.net_of_form or {}).get("avg_at_k")),
+            *map(wording.number, test.both("ece")),
+        )
+        for test in tests
+    ]
     if all(test.baseline is None for test in tests):
         return headings, rows
     labelled = [
         (*row, *label_texts(test)) for row, test in zip(rows, tests, strict=True)
     ]
     return (*headings, "baseline", *LABEL_MEASURES.values()), labelled
-
-
-def row_cells(test: TestComparison) -> tuple[str, ...]:
-    """Write what the table says of one test set."""
-    return (
-        wording.one_line(test.name),
-        *accuracies(test),
-        interval_cell(test.delta.get("avg_at_k")),
-        interval_cell((test.net_of_form or {}).get("avg_at_k")),
-        *map(wording.number, test.both("ece")),
-    )
 
 
 def accuracies(test: TestComparison) -> list[str]:
@@ -83,10 +84,9 @@ def accuracies(test: TestComparison) -> list[str]:
 def interval_cell(interval: Interval | None) -> str:
     """Write a difference of shares with its interval in brackets."""
     if not wording.finite(interval):
-        return wording.points(None)
-    return (
-        f"{wording.points(interval.value)} [{wording.ends(interval, wording.points)}]"
-    )
+        return wording.NOT_MEASURED
+    ends = wording.ends(interval, wording.points)
+    return f"{wording.points(interval.value)} [{ends}]"
 
 
 def in_domain_test(data: ReportData) -> TestComparison | None:
@@ -209,3 +209,23 @@ def point_numbers(interval: Interval) -> str:
 def error_numbers(interval: Interval) -> str:
     """Write a difference of calibration errors with its interval."""
     return wording.with_ends(interval, wording.signed)
+
+
+def kept_sentence(data: ReportData) -> str:
+    """Say which step the adapter is of, and why; nothing where it is the last."""
+    if data.guard is None or data.guard.kept is None or data.training is None:
+        return ""
+    kept, score = data.guard.kept, data.config.guard.score
+    first, last = wording.number(kept.score), wording.number(kept.last)
+    why = f"by {score} ({SCORES[score].help})"
+    if kept.num_steps == 0:
+        what = "changes nothing"
+        found = f"no step scored above the untrained model {why}"
+    else:
+        what = f"is that after {kept.num_steps} of {data.training.num_steps} steps"
+        found = f"it scored highest {why}"
+    return (
+        f"Training collapsed, and the adapter {what}: on the guard's questions "
+        f"{found}, {first} against {last} after the last step. No label was read for "
+        "that."
+    )

@@ -2,27 +2,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 
-from neuron_opsd.config import EvaluationConfig
+from neuron_opsd.config import Config, DistillConfig
 from neuron_opsd.config.tables import changed_settings, toml_values
+from neuron_opsd.method.contexts import CONTEXT_RULES, SHOWN_ANSWERS
+from neuron_opsd.method.divergence import DIVERGENCES
+from neuron_opsd.method.selection import SELECTION_RULES
 from neuron_opsd.records.scores import Interval
 from neuron_opsd.report import measures, wording
 from neuron_opsd.report import run_charts as charts
 from neuron_opsd.report import run_outcome as outcome
 from neuron_opsd.report import run_tables as tables
-from neuron_opsd.report.baseline import BASELINE_NOTE, difference_note
 from neuron_opsd.report.charts.intervals import interval_strip
 from neuron_opsd.report.condense import MOST_ANSWERS, fitted_cases, ranked
-from neuron_opsd.report.guard_words import guard_table, kept_sentence
 from neuron_opsd.report.html import render_template
-from neuron_opsd.report.run_notes import equality_note, method_notes
-from neuron_opsd.results.run import ReportData, TestComparison, least_of
+from neuron_opsd.results.run import OURS, ReportData, least_of
 
 MOST_CASES = 24
+
+NEURON_RULES: Mapping[str, str] = {
+    "flat": "a neuron counts when it is in one of the {size} strongest pairs of "
+    "position and neuron of its layer",
+    "per-token": "a neuron counts when it is among the strongest of one token, "
+    "over all layers",
+    "neufs": "a neuron counts as in the public NeuFS code, whose last position is "
+    "dropped ({size} pairs per layer)",
+}
+
+NEURON_VALUES: Mapping[str, str] = {
+    "gate": "the output of the activation function",
+    "gated": "the input of the down-projection",
+}
+
+ROLLOUT_MODES: Mapping[str, str] = {
+    "constrained": "among its choices where it has some",
+    "free": "in its own words",
+    "auto": "among its choices or in its own words, as suits the model's size",
+}
+"""Reports of earlier versions hold `auto`."""
+
+SPANS: Mapping[str, str] = {
+    "completion": "",
+    "reasoning": " Only the tokens of the reasoning count.",
+    "answer": " Only the tokens of the final answer after the reasoning count.",
+}
+
+GIVEN_NOTE = (
+    "The teacher saw what the pool's column privileged_context gives with each "
+    "question, after it; no demonstration was searched. Whether those texts hold "
+    "answers is for whoever wrote them to say: if they do, this training was not "
+    "without labels."
+)
+
+TEACHERS: Mapping[str, str] = {
+    "ema": "follows the student slowly",
+    "frozen": "stays the untrained model",
+    "live": "is the student itself",
+    "periodic": "copies the student from time to time",
+}
 
 
 def render_page(data: ReportData) -> str:
@@ -33,6 +75,7 @@ def render_page(data: ReportData) -> str:
 def context(data: ReportData) -> dict[str, Any]:
     """Return what the template names."""
     config, tests = data.config.evaluation, outcome.ordered(data.tests)
+    check = data.teacher_check
     return {
         "data": data,
         "outcome": outcome.outcome_sentence(data),
@@ -49,18 +92,16 @@ def context(data: ReportData) -> dict[str, Any]:
             for before, after in [(case.rollouts_before, case.rollouts_after)]
         ],
         "most_answers": MOST_ANSWERS,
-        "teacher": tables.teacher_table(data.teacher_check)
-        if data.teacher_check
-        else None,
-        "guard": guard_table(data.guard) if data.guard else None,
-        "kept": kept_sentence(data),
+        "teacher": tables.teacher_table(check) if check else None,
+        "guard": tables.guard_table(data.guard) if data.guard else None,
+        "kept": outcome.kept_sentence(data),
         "concerns": num_concerns(data),
         "settings": toml_values(changed_settings(data.config)),
         "costs": tables.cost_table(data.stage_costs) if data.stage_costs else None,
         "notes": method_notes(data),
         "equality": equality_note(data),
-        "baseline_note": BASELINE_NOTE,
-        "difference_note": difference_note(least_of(config)),
+        "baseline_note": measures.BASELINE_NOTE,
+        "difference_note": measures.difference_note(least_of(config)),
     }
 
 
@@ -80,9 +121,8 @@ def page_figures(data: ReportData) -> dict[str, Any]:
     return {
         "forest": charts.forest_plot(data.tests, data.cross_domain, "avg_at_k"),
         "forest_ece": charts.forest_plot(data.tests, data.cross_domain, "ece"),
-        "agreement": Markup("")
-        if own is None
-        else charts.agreement_histogram(
+        "agreement": own
+        and charts.agreement_histogram(
             own.name, own.before.agreement, own.after.agreement
         ),
         "reliability": [(test, picture) for test, picture in reliability if picture],
@@ -111,49 +151,43 @@ def stats(data: ReportData) -> list[Stat]:
     if test is None:
         return []
     config = data.config.evaluation
-    others = sum(not one.in_domain for one in data.tests)
-    cross = data.cross_domain.get("avg_at_k")
-    said = measures.judged(measures.ACCURACY, cross, least_of(config))
-    note = f"mean of {others} cross-domain test sets" if others else "no test set"
-    return [
-        accuracy_stat(test, config),
-        net_stat(test, config),
-        stat("other domains", (measures.ACCURACY, cross), said, note),
-        ece_stat(test, config),
-    ]
-
-
-def accuracy_stat(test: TestComparison, config: EvaluationConfig) -> Stat:
-    """Return the in-domain difference in accuracy."""
-    label = f"Avg@{config.num_samples} on {wording.one_line(test.name, 40)}"
-    before, after = map(wording.percent, test.both("avg_at_k"))
-    change = test.delta.get("avg_at_k")
-    said = outcome.accuracy_verdict(test, change, config)
-    return stat(
-        label, (measures.ACCURACY, change), said, f"{before} before, {after} after"
-    )
-
-
-def net_stat(test: TestComparison, config: EvaluationConfig) -> Stat:
-    """Return what is left when learning the form of an answer is taken off."""
-    note = "compared with the same steps on random choices"
-    if test.net_of_form is None:
-        note = "evaluation.form_only was off"
+    least, accuracy, error = least_of(config), measures.ACCURACY, measures.ERROR
+    gain, ece = test.delta.get("avg_at_k"), test.delta.get("ece")
     net = (test.net_of_form or {}).get("avg_at_k")
-    said = outcome.accuracy_verdict(test, net, config)
-    return stat(
-        "net of form-only training", (measures.ACCURACY, net), said, note, "net"
-    )
-
-
-def ece_stat(test: TestComparison, config: EvaluationConfig) -> Stat:
-    """Return the in-domain difference in calibration error."""
-    interval = test.delta.get("ece")
-    said = measures.judged(measures.ERROR, interval, least_of(config))
-    before, after = map(wording.number, test.both("ece"))
-    note = f"{before} before, {after} after; lower is better"
-    note += outcome.no_votes(config)
-    return stat("calibration error (ECE)", (measures.ERROR, interval), said, note)
+    cross = data.cross_domain.get("avg_at_k")
+    others = sum(not one.in_domain for one in data.tests)
+    before, after = map(wording.percent, test.both("avg_at_k"))
+    ece_before, ece_after = map(wording.number, test.both("ece"))
+    return [
+        stat(
+            f"Avg@{config.num_samples} on {wording.one_line(test.name, 40)}",
+            (accuracy, gain),
+            outcome.accuracy_verdict(test, gain, config),
+            f"{before} before, {after} after",
+        ),
+        stat(
+            "net of form-only training",
+            (accuracy, net),
+            outcome.accuracy_verdict(test, net, config),
+            "evaluation.form_only was off"
+            if test.net_of_form is None
+            else "compared with the same steps on random choices",
+            "net",
+        ),
+        stat(
+            "other domains",
+            (accuracy, cross),
+            measures.judged(accuracy, cross, least),
+            f"mean of {others} cross-domain test sets" if others else "no test set",
+        ),
+        stat(
+            "calibration error (ECE)",
+            (error, ece),
+            measures.judged(error, ece, least),
+            f"{ece_before} before, {ece_after} after; lower is better"
+            f"{outcome.no_votes(config)}",
+        ),
+    ]
 
 
 def stat(
@@ -192,3 +226,124 @@ def selection_facts(data: ReportData) -> list[tuple[str, str]]:
             mean = f"{wording.percent(one.agreement)} on average"
             facts.append((f"rollouts that agree, {name}", mean))
     return facts
+
+
+def method_notes(data: ReportData) -> list[tuple[str, str]]:
+    """Return how the model was trained, as pairs of a term and some sentences."""
+    config = data.config
+    return [
+        ("Labels", "No gold answer was read before the evaluation."),
+        ("Rollouts", rollouts_note(config)),
+        ("Neurons", neurons_note(data)),
+        ("Selection", selection_note(config)),
+        ("Demonstrations", demonstrations_note(data)),
+        ("Training", training_note(data)),
+    ]
+
+
+def rollouts_note(config: Config) -> str:
+    """Say how the pool was answered."""
+    rollouts = config.rollouts
+    return (
+        f"Each question of the pool was answered {rollouts.num_samples} times at "
+        f"temperature {rollouts.temperature:g}, {ROLLOUT_MODES[rollouts.mode]}. "
+        "All answers vote; one that cannot be read stays in the denominator."
+    )
+
+
+def neurons_note(data: ReportData) -> str:
+    """Say which neurons count, and how many are kept, or that none were read."""
+    if data.pool and not any(share.neurons for share in data.pool.shares):
+        return "None were read: neither selection nor demonstrations ask for them."
+    neurons = data.config.neurons
+    per_layer = neurons.per_layer or data.neurons_per_layer
+    keep = neurons.keep or data.neurons_kept
+    size = f"{per_layer:,}" if per_layer else "(scaled to the model)"
+    rule = NEURON_RULES[neurons.rule].format(size=size)
+    length = neurons.chunk_tokens
+    chunks = f" and of each {length:,} tokens" if length else ""
+    kept = f"{keep:,} strongest" if keep else "strongest (their number scales)"
+    most = neurons.first_tokens
+    first = f" Of longer spans only the first {most:,} tokens count." if most else ""
+    return (
+        f"A neuron's score is {NEURON_VALUES[neurons.value]} times its projection on "
+        f"the sampled token; {rule}{chunks}. The {kept} with a positive score are "
+        f"compared by Jaccard distance.{SPANS[neurons.span]}{first}"
+    )
+
+
+def selection_note(config: Config) -> str:
+    """Say which questions were trained on."""
+    selection = config.selection
+    rule = SELECTION_RULES[selection.rule]
+    if rule.keeps_all:
+        return f"Trained on: {rule.help}."
+    within = ", within those of each own answer" if selection.balance else ""
+    unread = (
+        " Questions whose own completion was cut or holds no answer that can be read "
+        "were left out."
+    ) * (not selection.include_unread)
+    if rule.unknown:
+        unread += f" A question was left out where {rule.unknown}."
+    return (
+        f"Trained on: {100 * selection.keep_fraction:g} % of the pool, {rule.help}"
+        f"{within}; where many tie for the last places, a seeded draw decides.{unread}"
+    )
+
+
+def demonstrations_note(data: ReportData) -> str:
+    """Say what the teacher saw and the student did not."""
+    contexts = data.config.contexts
+    count = contexts.num_demonstrations
+    if not (count and data.reads_contexts):
+        return "No demonstrations were shown in training."
+    if data.config.shows_given:
+        return GIVEN_NOTE
+    source = "whole pool" if contexts.source == "pool" else "selected questions"
+    rule = CONTEXT_RULES[contexts.rule]
+    return (
+        f"The teacher saw {count} other questions, {rule.help} from the {source}, the "
+        f"{rule.last} last. Each shows {SHOWN_ANSWERS[contexts.answer].shown}."
+    )
+
+
+def training_note(data: ReportData) -> str:
+    """Say how the student learned."""
+    distill = data.config.distill
+    kind = "a low-rank adapter" if distill.tuning == "lora" else "all weights"
+    steps = f"{distill.steps} steps of {distill.batch_size} questions moved {kind}."
+    if data.config.method != OURS:
+        return f"By {data.config.method}: {data.method_summary}. {steps}"
+    return (
+        f"The student answers without demonstrations; at every token of its own "
+        f"answer {DIVERGENCES[distill.divergence].help} over {compared(distill)} is "
+        f"lowered. The teacher {TEACHERS[distill.teacher]}. {steps}"
+    )
+
+
+def compared(config: DistillConfig) -> str:
+    """Say which part of the vocabulary a divergence sees."""
+    seen = "the full vocabulary"
+    if config.top_k:
+        seen = f"the {config.top_k_of}'s {config.top_k} likeliest tokens and all others"
+    if config.entry_clip:
+        seen += f", at most {config.entry_clip:g} nats from each,"
+    return seen
+
+
+def equality_note(data: ReportData) -> str:
+    """Say how expressions were compared, and how often that did not end."""
+    if not data.config.answers.may_leave_open:
+        return ""
+    results = [
+        result
+        for test in data.tests
+        for result in (test.before, test.after, *test.controls.values())
+    ]
+    count = sum(result.num_unsettled for result in results)
+    unsettled = f"{count:,} comparisons" if count != 1 else "1 comparison"
+    return (
+        "Two expressions are the same answer where math-verify says so, within limits "
+        f"of steps and memory. {unsettled} of answers to the test sets could not be "
+        "resolved within them and count as different."
+    )

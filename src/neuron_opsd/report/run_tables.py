@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Final
+
 from markupsafe import Markup
 
 from neuron_opsd.config import EvaluationConfig
@@ -9,11 +12,26 @@ from neuron_opsd.method.labels import OF_LABELS
 from neuron_opsd.records import TeacherCheck
 from neuron_opsd.records.scores import Interval
 from neuron_opsd.report import measures, wording
-from neuron_opsd.report.baseline import label_pairs, no_gain_at_baseline, standing
 from neuron_opsd.report.charts.svg import share_bar
+from neuron_opsd.report.html import (
+    NO_CELL,
+    Cell,
+    Column,
+    Table,
+    TableRow,
+    row_of,
+    said,
+    table_of,
+)
+from neuron_opsd.report.measures import label_pairs, no_gain_at_baseline, standing
 from neuron_opsd.report.run_outcome import accuracies, ordered
-from neuron_opsd.report.tables import Cell, Column, Table, TableRow, said, table_of
-from neuron_opsd.results.run import ReportData, StageCost, TestComparison, least_of
+from neuron_opsd.results.run import (
+    GuardSummary,
+    ReportData,
+    StageCost,
+    TestComparison,
+    least_of,
+)
 
 
 def results_table(data: ReportData) -> Table:
@@ -37,22 +55,22 @@ def result_row(test: TestComparison) -> TableRow:
     """Return what the models reach on one test set."""
     *others, trained = accuracies(test)
     before, after = map(wording.number, test.both("ece"))
-    cells = (
-        *map(Cell, others),
+    where = "in-domain" if test.in_domain else "cross-domain"
+    return row_of(
+        wording.one_line(test.name, 40),
+        *others,
         Cell(trained, key=True),
         points_cell(test.delta.get("avg_at_k")),
         points_cell((test.net_of_form or {}).get("avg_at_k")),
         Cell(before, after),
+        note=f"{where}, {test.num_questions:,}",
     )
-    where = "in-domain" if test.in_domain else "cross-domain"
-    note = f"{where}, {test.num_questions:,}"
-    return TableRow(wording.one_line(test.name, 40), cells, note=note)
 
 
 def points_cell(interval: Interval | None) -> Cell:
     """Write a difference of shares with its interval."""
     if not wording.finite(interval):
-        return Cell(wording.NOT_MEASURED)
+        return NO_CELL
     return Cell(wording.points(interval.value), wording.ends(interval, wording.points))
 
 
@@ -71,7 +89,7 @@ def label_table(data: ReportData) -> Table | None:
             pairs = [(base, trained), *label_pairs(test)]
             first = Cell(wording.percent(test.baseline.share), answer, key=True)
             cells = (first, *(Cell(*pair) for pair in pairs))
-            rows.append(TableRow(wording.one_line(test.name, 40), cells))
+            rows.append(row_of(wording.one_line(test.name, 40), *cells))
     title = "Where gold answers repeat"
     return table_of(title, "test set", columns, rows) if rows else None
 
@@ -82,17 +100,17 @@ def metric_table(test: TestComparison, config: EvaluationConfig) -> Table:
         *map(Column, ("before", "after", "change", "95 % interval")),
         Column("what it shows", text=True),
     )
-    known = (kind for kind in measures.METRIC_KINDS if is_known(test, kind))
-    rows = (metric_row(kind, test, config) for kind in known)
+    rows = (
+        metric_row(kind, test, config)
+        for kind in measures.METRIC_KINDS
+        if (
+            any(map(wording.is_measured, test.both(kind.name)))
+            if kind.name in OF_LABELS  # which also has to be a number
+            else kind.name in test.before.metrics
+        )
+    )
     title = f"Every measure on {wording.one_line(test.name, 60)}"
     return table_of(title, "measure", columns, rows)
-
-
-def is_known(test: TestComparison, kind: measures.MetricKind) -> bool:
-    """Say whether a metric was measured; one of labels also has to be a number."""
-    if kind.name in OF_LABELS:
-        return any(map(wording.is_measured, test.both(kind.name)))
-    return kind.name in test.before.metrics
 
 
 def metric_row(
@@ -109,7 +127,7 @@ def metric_row(
         shown = measures.judged(kind, interval, least)
         if kind.name in ("avg_at_k", "maj_at_k"):
             shown = no_gain_at_baseline(shown, standing(test, least.accuracy))
-    return TableRow(label, tuple(map(Cell, (*values, change, span, said(shown)))))
+    return row_of(label, *values, change, span, said(shown))
 
 
 def teacher_table(check: TeacherCheck) -> Table:
@@ -117,31 +135,71 @@ def teacher_table(check: TeacherCheck) -> Table:
     top, pool = (
         wording.one_line(one, 40) for one in (check.top_answer, check.pool_answer)
     )
-    pairs = {
-        "probability of the voted answer": map(
-            wording.percent, (check.student_agreement, check.teacher_agreement)
+    percent, number = wording.percent, wording.number
+    rows = (
+        row_of(
+            "probability of the voted answer",
+            percent(check.student_agreement),
+            percent(check.teacher_agreement),
         ),
-        "entropy of the answers, nats": map(
-            wording.number, (check.student_entropy, check.teacher_entropy)
+        row_of(
+            "entropy of the answers, nats",
+            number(check.student_entropy),
+            number(check.teacher_entropy),
         ),
-        f"answer {top!r}, share of questions": map(
-            wording.percent, (check.top_answer_share_student, check.top_answer_share)
+        row_of(
+            f"answer {top!r}, share of questions",
+            percent(check.top_answer_share_student),
+            percent(check.top_answer_share),
         ),
-        "divergence of the student from the teacher, nats": map(
-            wording.number, (check.divergence, None)
+        row_of(
+            "divergence of the student from the teacher, nats",
+            number(check.divergence),
+            wording.NOT_MEASURED,
         ),
-        f"answer {pool!r}, share in the pool": map(
-            wording.percent, (check.pool_answer_share, None)
+        row_of(
+            f"answer {pool!r}, share in the pool",
+            percent(check.pool_answer_share),
+            wording.NOT_MEASURED,
         ),
-        "same answer with another context": map(
-            wording.percent, (None, check.stability)
+        row_of(
+            "same answer with another context",
+            wording.NOT_MEASURED,
+            percent(check.stability),
         ),
-    }
+    )
+    corner = f"on {check.num_questions} selected questions"
+    columns = (Column("student"), Column("teacher"))
+    return table_of("Check of the teacher", corner, columns, rows)
+
+
+GUARD_MEASURES: Final[Mapping[str, tuple[str, Callable[[float | None], str]]]] = {
+    "agreement": ("rollouts of a question that agree", wording.percent),
+    "top_answer_share": ("most frequent answer, over all questions", wording.percent),
+    "base_agreement": ("says what the base model says", wording.percent),
+    "divergence": ("KL(student || base), nats", wording.number),
+    "surprise": ("KL(base || student), nats", wording.number),
+    "entropy": ("entropy, nats per token", wording.number),
+    "information": ("information of an answer, nats", wording.number),
+    "repetition": ("runs of tokens just written before", wording.percent),
+    "truncated": ("cut at the longest length", wording.percent),
+    "mean_length": ("tokens of a rollout", wording.number),
+}
+"""Fields of a reading, with what they are called and how they are written."""
+
+
+def guard_table(guard: GuardSummary) -> Table:
+    """Return what base and student are like on the guard's questions."""
     return table_of(
-        "Check of the teacher",
-        f"on {check.num_questions} selected questions",
-        map(Column, ("student", "teacher")),
-        (TableRow(name, tuple(map(Cell, pair))) for name, pair in pairs.items()),
+        "The guard",
+        f"{guard.num_looks} looks at the same questions of the pool",
+        map(Column, ("base", "after the last step")),
+        (
+            row_of(
+                name, *(write(getattr(one, key)) for one in (guard.base, guard.last))
+            )
+            for key, (name, write) in GUARD_MEASURES.items()
+        ),
     )
 
 
@@ -165,12 +223,11 @@ def cost_row(cost: StageCost, seconds: float, *, total: bool = False) -> TableRo
     share = cost.seconds / seconds if seconds > 0 else 0.0
     bar = Markup("") if total else share_bar(share, "after")
     rate = cost.tokens / cost.seconds if cost.seconds > 0 and cost.tokens else None
-    cells = (
+    return row_of(
+        wording.one_line(cost.name, 60),
         wording.duration(cost.seconds),
         bar + wording.percent(share, 0),
         f"{cost.tokens:,}" if cost.tokens else wording.NOT_MEASURED,
         wording.number(rate, 0),
-    )
-    return TableRow(
-        wording.one_line(cost.name, 60), tuple(map(Cell, cells)), total=total
+        total=total,
     )

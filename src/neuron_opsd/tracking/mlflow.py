@@ -28,7 +28,7 @@ LONGEST: Final = 5000
 """Characters of a value."""
 
 
-class MlflowLog:
+class TrainingLog(Log):
     """One run of an experiment."""
 
     def __init__(self, subject: Subject) -> None:
@@ -82,8 +82,3 @@ def new_run(client: MlflowClient, subject: Subject) -> Run:
         some = params[start : start + MOST_PARAMS]
         client.log_batch(run.info.run_id, params=some)
     return run
-
-
-def open_log(subject: Subject) -> Log:
-    """Open a training's run."""
-    return MlflowLog(subject)

@@ -11,7 +11,7 @@ from neuron_opsd.tracking.subject import Log, Subject
 FOLDER: Final = "tensorboard"
 
 
-class TensorBoardLog:
+class TrainingLog(Log):
     """Event files of one training."""
 
     def __init__(self, subject: Subject) -> None:
@@ -56,8 +56,3 @@ def steps_in(folder: Path) -> int:
     found = EventAccumulator(str(folder), size_guidance={SCALARS: 1}).Reload()
     last = [found.Scalars(tag)[-1].step for tag in found.Tags()[SCALARS]]
     return max(last, default=-1) + 1
-
-
-def open_log(subject: Subject) -> Log:
-    """Open a training's event files."""
-    return TensorBoardLog(subject)

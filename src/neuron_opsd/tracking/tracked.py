@@ -6,52 +6,22 @@ import io
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, get_args
 
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.progress import QUIET, PassedOn, Progress
-from neuron_opsd.tracking.names import TrackerName
+from neuron_opsd.tracking import TrackerName
 from neuron_opsd.tracking.subject import Ledger, Log, Subject
 
 Open: TypeAlias = Callable[[Subject], Log]
 """Opens a training in a tracker, or goes on with it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tracker:
-    """A tracker of experiments that trainings can be told to."""
-
-    package: str
-    help: str
-    """Where it keeps what it is told."""
-
-    def opener(self, name: str) -> Open:
-        """Return what opens trainings.
-
-        Raises:
-            ConfigError: If the package is not installed.
-        """
-        if find_spec(self.package) is None:
-            raise ConfigError(
-                f"the tracker {name} needs the package {self.package}, which is not "
-                f"installed; pip install {self.package}"
-            )
-        module = import_module(f"neuron_opsd.tracking.{name}")
-        opener: Open = module.open_log
-        return opener
-
-
-TRACKERS: Final[Mapping[TrackerName, Tracker]] = {
-    "trackio": Tracker("trackio", "its database on this machine (TRACKIO_DIR)"),
-    "tensorboard": Tracker("tensorboard", "the folder tensorboard in --out"),
-    "wandb": Tracker("wandb", "files below wandb/; a server with WANDB_MODE=online"),
-    "mlflow": Tracker("mlflow", "mlflow.db here; else where MLFLOW_TRACKING_URI says"),
-}
-"""By the name that `--track` takes."""
+TRACKERS: Final[tuple[str, ...]] = get_args(TrackerName)
+"""As modules here, and their packages, are called."""
 
 
 def opener_of(name: str) -> Open:
@@ -60,12 +30,17 @@ def opener_of(name: str) -> Open:
     Raises:
         ConfigError: If there is no such tracker, or its package is not installed.
     """
-    found = {str(known): tracker for known, tracker in TRACKERS.items()}.get(name)
-    if found is None:
+    if name not in TRACKERS:
         raise ConfigError(
             f"the tracker is {name!r}, but it must be one of {', '.join(TRACKERS)}"
         )
-    return found.opener(name)
+    if find_spec(name) is None:
+        raise ConfigError(
+            f"the tracker {name} needs the package {name}, which is not installed; "
+            f"pip install {name}"
+        )
+    opener: Open = import_module(f"neuron_opsd.tracking.{name}").TrainingLog
+    return opener
 
 
 @contextmanager

@@ -11,10 +11,10 @@ import trackio
 from neuron_opsd.tracking.subject import PROJECT, Log, Subject
 
 
-class TrackioLog:
+class TrainingLog(Log):
     """One run of a project; trackio has one open at a time."""
 
-    opened: TrackioLog | None = None
+    opened: TrainingLog | None = None
 
     def __init__(self, subject: Subject) -> None:
         """Open the run, or go on with it."""
@@ -25,7 +25,7 @@ class TrackioLog:
     def _open(self) -> Any:
         """Return the run, opened; the one before is closed by it."""
         subject = self._subject
-        TrackioLog.opened = self
+        TrainingLog.opened = self
         return trackio.init(
             project=os.environ.get("TRACKIO_PROJECT", PROJECT),
             name=subject.name,
@@ -41,7 +41,7 @@ class TrackioLog:
         self, step: int, values: Mapping[str, float], events: Sequence[str]
     ) -> None:
         """Log the values, and raise an alert for each event."""
-        if TrackioLog.opened is not self:
+        if TrainingLog.opened is not self:
             self._run = self._open()
         self._run.log(dict(values), step=step)
         for text in events:
@@ -50,11 +50,6 @@ class TrackioLog:
     def close(self, *, finished: bool) -> None:
         """Wait until everything is written."""
         del finished
-        if TrackioLog.opened is self:
+        if TrainingLog.opened is self:
             self._run.finish()
-            TrackioLog.opened = None
-
-
-def open_log(subject: Subject) -> Log:
-    """Open a training's run."""
-    return TrackioLog(subject)
+            TrainingLog.opened = None

@@ -12,7 +12,7 @@ import wandb
 from neuron_opsd.tracking.subject import PROJECT, Log, Subject
 
 
-class WandbLog:
+class TrainingLog(Log):
     """One run of a project."""
 
     def __init__(self, subject: Subject) -> None:
@@ -59,8 +59,3 @@ class WandbLog:
     def close(self, *, finished: bool) -> None:
         """Wait until everything is written."""
         self._run.finish(exit_code=0 if finished else 1)
-
-
-def open_log(subject: Subject) -> Log:
-    """Open a training's run."""
-    return WandbLog(subject)

@@ -1,4 +1,7 @@
-"""A server of one run's pages: this machine only, reading only, a few places only."""
+"""The page of a run while it works, served to the browsers of this machine alone.
+
+It is made again at every look. The server only reads, and only a few places.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,24 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
+from markupsafe import Markup
+
 from neuron_opsd.errors import ConfigError, DataError, NeuronOpsdError
-from neuron_opsd.live.page import PAGES, render_live
+from neuron_opsd.report import wording
+from neuron_opsd.report.condense import training_summary
+from neuron_opsd.report.html import Column, Table, render_template, row_of, table_of
+from neuron_opsd.report.run_charts import training_chart
+from neuron_opsd.runs.metrics import read_metrics
 from neuron_opsd.storage.codecs import without_nan
 from neuron_opsd.storage.disk import read_plain
-from neuron_opsd.storage.status import read_status
+from neuron_opsd.storage.folders import COMPARISON_PAGE, PROBE_PAGE, RUN_PAGE, TRAIN
+from neuron_opsd.storage.status import ComparisonStatus, RunStatus, read_status
+
+REFRESH: Final = 5
+"""Seconds after which a browser looks again, while something runs."""
+STOPPED: Final = "Stopped; the command that started it resumes it."
+PAGES: Final = (RUN_PAGE, COMPARISON_PAGE, PROBE_PAGE)
+"""Finished pages, of which a folder has one at most."""
 
 LOOPBACK: Final = "127.0.0.1"
 HEADERS: Final = {
@@ -37,6 +53,97 @@ SECONDS: Final = 10.0
 
 Place: TypeAlias = tuple[str, Callable[[], bytes]]
 """Kind of what a place holds, and what makes it."""
+
+
+def render_live(folder: Path) -> str:
+    """Return the page of a run or a comparison as it is now.
+
+    Raises:
+        NeuronOpsdError: If the folder is neither, or what it says is damaged.
+    """
+    return render_template("live.html.jinja", context(read_status(folder), folder))
+
+
+def context(found: RunStatus | ComparisonStatus, folder: Path) -> dict[str, Any]:
+    """Return what the template names."""
+    running = is_running(found)
+    places = (folder / name for name in PAGES)
+    page = next((p for p in places if p.is_file() and not p.is_symlink()), None)
+    values: dict[str, Any] = {
+        "data": {"title": folder.resolve().name},
+        "outcome": state_of(found, running=running),
+        "refresh": REFRESH if running or not found.finished else 0,
+        "report": None if page is None else page.name,
+        "amiss": found.amiss,
+        "kind": "comparison",
+        "steps": None,
+        "last": (),
+        "chart": Markup(""),
+    }
+    if isinstance(found, ComparisonStatus):
+        return values | {"table_": group_table(found)}
+    return values | {
+        "kind": "run",
+        "table_": stage_table(found),
+        "steps": (found.steps_done, found.steps_total),
+        "last": [
+            (name.replace("_", " "), wording.number(value))
+            for name, value in found.last_step.items()
+            if isinstance(value, float)
+        ],
+        "chart": training_chart(training_summary(read_metrics(folder / TRAIN)), ()),
+    }
+
+
+def is_running(found: RunStatus | ComparisonStatus) -> bool:
+    """Say whether a process works in the folder."""
+    if isinstance(found, RunStatus):
+        return found.holder is not None
+    return any(group.holder is not None for group in found.blocks)
+
+
+def state_of(found: RunStatus | ComparisonStatus, *, running: bool) -> str:
+    """Say in a sentence what is going on."""
+    if running:
+        holder = found.holder if isinstance(found, RunStatus) else ""
+        return f"Running, {holder}." if holder else "Running."
+    if found.amiss:
+        return "Not whole; the command that started it makes again what it can."
+    return "Finished." if found.finished else STOPPED
+
+
+def stage_table(found: RunStatus) -> Table:
+    """Return what is done of every stage."""
+    columns = (
+        Column("state", text=True),
+        Column("file or progress", text=True),
+        Column("seconds"),
+    )
+    rows = [
+        row_of(
+            stage.name,
+            "done" if stage.done else "begun",
+            stage.progress,
+            "" if stage.seconds is None else f"{stage.seconds:,.1f}",
+        )
+        for stage in found.stages
+    ]
+    return table_of("Stages", "stage", columns, rows)
+
+
+def group_table(found: ComparisonStatus) -> Table:
+    """Return what is done of every run group."""
+    columns = (Column("models done"), Column("begun", text=True), Column("running"))
+    rows = [
+        row_of(
+            group.name,
+            str(len(group.models_done)),
+            group.begun,
+            "yes" if group.holder else "",
+        )
+        for group in found.blocks
+    ]
+    return table_of("Run groups", "run group", columns, rows)
 
 
 def places_of(folder: Path) -> Mapping[str, Place]:

@@ -1,1 +1,0 @@
-"""A page of a run while it works, served to the browsers of this machine alone."""
