@@ -151,9 +151,9 @@ def prepare(run: Path, scratch: Path) -> tuple[dict[str, Any], Rows, Rows]:
     from neuron_opsd.cli.options import prepare_libraries
 
     prepare_libraries(allow_download=False)
+    from neuron_opsd.exporting.export import Request
     from neuron_opsd.exporting.finished import finished_run
     from neuron_opsd.exporting.merged import weights_of
-    from neuron_opsd.exporting.export import Request
     from neuron_opsd.models.gguf.writing import write_model
     from neuron_opsd.models.load import load_model, load_tokenizer
 
@@ -162,7 +162,7 @@ def prepare(run: Path, scratch: Path) -> tuple[dict[str, Any], Rows, Rows]:
         name: no.export(run, name, place, no.Silent()) for name, place in places.items()
     }
     found = finished_run(run)
-    weights = weights_of(found, Request(run, "gguf", scratch))
+    weights = weights_of(found, Request(scratch))
     tokens = load_tokenizer(found.base).tokens
     alone = replace(weights, changes={})
     write_model(alone, tokens, scratch / "base.gguf", "base", lambda _: None)
