@@ -39,7 +39,7 @@ def handed_on(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[Any, ...]]:
         ("running", "run"),
         ("comparing", "compare"),
         ("forecasting", "forecast"),
-        ("evaluation", "evaluate"),
+        ("testing", "evaluate"),
         ("analysis", "analyse"),
         ("planning", "estimate"),
         ("foresight", "foresee"),

@@ -48,7 +48,9 @@ from neuron_opsd.errors import (
 )
 from neuron_opsd.models.library_errors import refusing, saving
 from neuron_opsd.models.load import learner_of
+from neuron_opsd.progress import QUIET
 from neuron_opsd.runs.checkpoints import go_back
+from neuron_opsd.runs.context import RunContext
 from neuron_opsd.storage.codecs import NEURONS, ROLLOUTS, json_codec, record_codec
 from neuron_opsd.storage.disk import disk_errors, read_plain, reading
 from neuron_opsd.storage.files import write_folder
@@ -422,9 +424,8 @@ def test_a_state_that_is_no_state_is_passed_over(
         (folder / "state.safetensors").write_bytes(b"abc" * 1000)
         for facts in AS_JSON.values():
             (folder / "checkpoint.json").write_bytes(facts)
-            context: Any = type("RunContext", (), {"directory": run, "config": config})
             learner: Any = Learner()
-            assert go_back(context, learner, "train", [], 9) == 0
+            assert go_back(RunContext(run, config, QUIET), learner, "train", [], 9) == 0
             assert "cannot be read" in run.warnings[-1]
 
 
