@@ -1,8 +1,8 @@
-"""Low-rank adapters: ours, and what other tools wrote.
+"""Low-rank adapters: ours, and those written by other tools.
 
-PEFT imports bitsandbytes where that is installed, and this fetches code from the hub
-where the package `kernels` is installed too. Nothing here runs such code, so it is
-imported first, without that package.
+Where bitsandbytes is installed, PEFT imports it, and with the package `kernels` it
+would fetch code from the hub. Importing it here first, with `kernels` hidden, prevents
+that.
 """
 
 import logging
