@@ -1,7 +1,7 @@
 """Read a model's configuration for its shapes; weights may be absent.
 
-The file is untrusted. It is refused in one line if it asks for code, is not finite,
-counts more than any machine has, or leaves sizes to its family's defaults.
+The file is untrusted: it is refused if it asks for code, is not finite, counts more
+than any machine has, or leaves sizes to its family's defaults.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ NEEDED: Final = (
     "intermediate_size",
     "vocab_size",
 )
-"""Sizes that must be given: for a missing one transformers takes the family's default,
-which describes another model."""
+"""Required sizes: for a missing one transformers takes the family's default, which
+describes another model."""
 
 NEEDED_INSIDE: Final = NEEDED[:2]
-"""The same for a `text_config`, which may list only differences from its family."""
+"""The same for a `text_config`, which may list only differences."""
 
 
 def read_outline(config: ModelConfig) -> Outline:
@@ -80,7 +80,7 @@ def read_tokenizer(config: ModelConfig) -> ModelTokenizer:
 
 
 def built(config: ModelConfig, where: str) -> Any:
-    """Build a network from a configuration on the meta device, without memory."""
+    """Build a network on the meta device, without memory."""
     quiet()
     source = source_of(config, where)
     with loading(config):
@@ -114,7 +114,7 @@ def place(config: ModelConfig) -> str:
 
 
 def settings_from(name: str, where: str, written: Mapping[str, Any]) -> Any:
-    """Return a configuration as transformers reads it, after the safety checks."""
+    """Check a configuration and return it as transformers reads it."""
     refusals.refuse_foreign(name, where, written)
     refusals.refuse_other_families(name, written)
     family = written.get("model_type")

@@ -1,8 +1,7 @@
-"""Low-rank adapters: ours, and those written by other tools.
+"""Low-rank adapters: ours, and those of other tools.
 
-Where bitsandbytes is installed, PEFT imports it, and with the package `kernels` it
-would fetch code from the hub. Importing it here first, with `kernels` hidden, prevents
-that.
+PEFT imports bitsandbytes if it is installed, which with the package `kernels` fetches
+code from the hub. Importing it first with `kernels` hidden prevents that.
 """
 
 import logging

@@ -18,17 +18,17 @@ import torch
 from torch import Tensor, nn
 
 DOWN, UP, COLUMNS = "down", "up", "columns"
-"""Buffers of a linear layer: factors ``A`` and ``B`` of its change, and the extra
-columns of a packed layer."""
+"""Buffers of a linear layer: factors ``A`` and ``B``, and a packed layer's extra
+columns."""
 
 ALIGNED: Final = 16
-"""Ranks are padded to a multiple of this: other row lengths are slow to read on a GPU,
-and on a CPU a one-column product adds in another order."""
+"""Ranks are padded to a multiple of this: others are slow to read on a GPU, and a CPU
+adds a one-column product in another order."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LowRank:
-    """A change of a matrix: ``up @ down``."""
+    """A change of a matrix."""
 
     down: Tensor
     """``(r, K)``."""
@@ -37,7 +37,7 @@ class LowRank:
 
     @property
     def product(self) -> Tensor:
-        """The full matrix of the change, ``(O, K)``."""
+        """``up @ down``, ``(O, K)``."""
         return self.up @ self.down
 
     def beside(self, other: LowRank) -> LowRank:
@@ -55,7 +55,7 @@ class LowRank:
 
 
 Changes = Mapping[str, LowRank]
-"""Keyed by the names of the decoder's linear layers."""
+"""Keyed by the decoder's linear layers."""
 
 
 def for_products(changes: Changes, kind: torch.dtype) -> dict[str, LowRank]:
@@ -65,7 +65,7 @@ def for_products(changes: Changes, kind: torch.dtype) -> dict[str, LowRank]:
 
 
 def added(first: Changes, second: Changes) -> dict[str, LowRank]:
-    """Return the second adapter's changes on top of the first's."""
+    """Return the second changes on top of the first."""
     return {**first} | {
         name: first[name].beside(change) if name in first else change
         for name, change in second.items()
@@ -97,7 +97,7 @@ def before_product(module: Any, given: tuple[Tensor, ...]) -> tuple[Tensor] | No
 def after_product(
     module: Any, given: tuple[Tensor, ...], output: Tensor
 ) -> Tensor | None:
-    """Add a change kept separately, or attach the gradient of a widened one."""
+    """Add a separate change, or attach a widened one's gradient."""
     up: Tensor | None = module.up
     if up is None:
         return None
@@ -114,7 +114,7 @@ def after_product(
 class GivesGradient(torch.autograd.Function):
     """Pass an output through, and give a factor of it its gradient.
 
-    The factor is part of a matrix whose other columns are frozen.
+    The factor's matrix has other columns, which are frozen.
     """
 
     @staticmethod

@@ -1,10 +1,10 @@
 """A network and its matrices, held once for all models made from it.
 
-The frozen model, student, teacher and any model tested with an adapter differ only in
-low-rank changes. Storage of a matrix ``(O, K)`` has room for extra columns: the frozen
-model multiplies by the first K, student and teacher by all, and the extra ones are
-overwritten whenever another model needs them. Products with such a view are as fast as
-with a separate matrix and bit-identical.
+The frozen model, student, teacher and any model with an adapter differ only in low-rank
+changes. A matrix ``(O, K)`` is stored with room for extra columns: the frozen model
+multiplies by the first K, the others by all, and the extra ones are overwritten when
+another model needs them. Products with such a view are as fast as with a separate
+matrix, and bit-identical.
 
 Axes: K inputs and O outputs of a linear layer, r rank.
 """
@@ -23,8 +23,8 @@ from neuron_opsd.models.adapters.low_rank import COLUMNS, DOWN, UP, Changes
 class Matrices:
     """A decoder's matrices in the type of products.
 
-    Float32 matrices are rounded once if products are in bfloat16; others are the
-    network's own. Changes must already be in the type of products.
+    Float32 matrices are rounded once for bfloat16 products; others are the network's
+    own. Changes must already be in that type.
     """
 
     def __init__(self, network: Any, kind: torch.dtype) -> None:
@@ -86,7 +86,6 @@ class Matrices:
         self._wide, self._written = {}, None
 
     def _plain(self) -> dict[str, Tensor]:
-        """Return rounded copies of the matrices that need one, made once."""
         if self._rounded is None:
             with torch.inference_mode(mode=False):
                 self._rounded = {
@@ -120,7 +119,7 @@ class Matrices:
         return inputs
 
     def _room(self, name: str, columns: int) -> Tensor:
-        """Return a matrix's storage with extra columns, reallocated if too narrow."""
+        """Return a matrix's storage with enough columns."""
         wide = self._wide.get(name)
         if wide is None or wide.shape[1] < columns:
             layer: Any = self.decoder.get_submodule(name)
@@ -140,12 +139,12 @@ class Matrices:
 class Held:
     """A network and its matrices, shared by models that differ only in changes.
 
-    Under `full` tuning the starting network is rarely needed, so it can be dropped; the
-    next use loads it again.
+    `full` tuning rarely needs the starting network, so it is dropped and loaded on
+    demand.
     """
 
     def __init__(self, network: Any, load: Callable[[], Any] | None = None) -> None:
-        """Hold a network; `load` loads it again, and without it nothing is dropped."""
+        """Hold a network; without `load` it is never dropped."""
         self._network = network
         self._load = load
         self._matrices: dict[torch.dtype, Matrices] = {}
@@ -164,7 +163,7 @@ class Held:
         return self._matrices[kind]
 
     def release(self) -> None:
-        """Free what was derived from the network; it is rebuilt when needed."""
+        """Free what was derived from the network."""
         self._matrices.clear()
 
     def drop(self) -> None:

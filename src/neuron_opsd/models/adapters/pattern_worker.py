@@ -1,7 +1,7 @@
 """Worker process that tries an adapter's patterns and may be killed.
 
-Run as a file, it reads `{"patterns": [...], "names": [...]}` and writes `ready` at the
-start and `done` once every pattern was matched against every name.
+It reads `{"patterns": [...], "names": [...]}` and writes `ready` at the start and
+`done` once every pattern was matched against every name.
 """
 
 from __future__ import annotations

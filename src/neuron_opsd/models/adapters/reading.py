@@ -29,7 +29,7 @@ from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS, header_of
 from neuron_opsd.seeds import derive_seed
 
 ADAPTER = "default"
-"""PEFT's name for the single adapter that is trained or loaded."""
+"""PEFT's name for our single adapter."""
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 EXPERT_LAYERS = {"gate", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"}
@@ -56,7 +56,7 @@ def add_adapter(network: Any, tuning: DistillConfig, name: str, seed: int) -> An
     with torch.no_grad():
         for name, weight in adapted.named_parameters():
             if "lora_A" in name:
-                # PEFT's initialisation, from our own seed.
+                # PEFT's initialisation with our own seed.
                 own = derive_seed(seed, "adapter", name)
                 source = torch.Generator().manual_seed(own)
                 values = torch.empty(weight.shape)
@@ -68,7 +68,7 @@ def add_adapter(network: Any, tuning: DistillConfig, name: str, seed: int) -> An
 def targets_of(network: Any) -> str | list[str]:
     """Return the adapter's targets: every linear layer.
 
-    Experts stacked in one tensor are left out, since a slice of it is not a layer.
+    Experts stacked in one tensor are left out, since they are not layers.
     """
     stacked = any(
         weight.ndim == 3 and ".experts." in name
@@ -87,13 +87,13 @@ def targets_of(network: Any) -> str | list[str]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Adapted:
-    """A network with an adapter's full weights, and what else the adapter changes."""
+    """A network with an adapter's full weights, and the adapter's other changes."""
 
     network: Any
     changes: Mapping[str, LowRank]
-    """Keyed by the names of the decoder's linear layers."""
+    """Keyed by the decoder's linear layers."""
     rest: str
-    """First adapter weight that no change covers; empty if all are covered."""
+    """First adapter weight that no change covers, or empty."""
 
 
 def holds_factors_alone(adapter: Path) -> bool:
@@ -107,9 +107,9 @@ def holds_factors_alone(adapter: Path) -> bool:
 
 
 def read_adapter(network: Any, adapter: Path) -> Adapted:
-    """Read a PEFT adapter's changes, consuming the network it is put on.
+    """Read a PEFT adapter's changes, consuming the network.
 
-    The network may be on the meta device; the adapter's values are still read.
+    The network may be on the meta device.
     """
     weights = adapter / ADAPTER_WEIGHTS
     if not weights.exists():
@@ -135,7 +135,6 @@ def read_adapter(network: Any, adapter: Path) -> Adapted:
     with torch.no_grad():
         values = dict(decoder.named_parameters())
         if outlined:
-            # The adapter's tensors under the decoder's parameter names.
             start = f"base_model.model.{decoder_prefix(network)}"
             values = {
                 name.removeprefix(start).removesuffix("weight") + f"{ADAPTER}.weight": t
@@ -168,7 +167,7 @@ def check_weights(adapter: Path, weights: Path, adapted: Any) -> None:
     with safe_open(weights, "pt") as stored:
         found = set(stored.keys())
     expected = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
-    # Embeddings may be stored whole next to the low-rank weights; PEFT loads them too.
+    # PEFT also loads embeddings stored whole.
     if left := found - expected - set(adapted.state_dict()):
         raise ModelError(
             f"adapter {adapter} does not fit this model, which has no place for "
@@ -210,7 +209,7 @@ def rank_of(weights: Path) -> int:
 
 
 def changes_of(decoder: nn.Module, values: Mapping[str, Tensor]) -> dict[str, LowRank]:
-    """Return an adapter's changes, keyed by the decoder's layers."""
+    """Return an adapter's changes, keyed by layer."""
     return {
         name: LowRank(
             values[f"{name}.lora_A.{ADAPTER}.weight"],
@@ -234,12 +233,12 @@ def without_future_warnings() -> Iterator[None]:
 
 
 def pickles_in(folder: Path) -> list[str]:
-    """Return the names of files with pickled weights in a folder, sorted."""
+    """Return the names of pickled weights in a folder, sorted."""
     return sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
 
 
 def sort_targets(path: Path) -> None:
-    """Sort the adapter's target modules, which PEFT writes in arbitrary order."""
+    """Sort the adapter's target modules, which PEFT writes in any order."""
     settings = json.loads(path.read_text(encoding="utf-8"))
     settings["target_modules"] = sorted(settings["target_modules"])
     path.write_text(json.dumps(settings, indent=2, sort_keys=True), encoding="utf-8")

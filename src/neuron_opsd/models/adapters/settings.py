@@ -1,7 +1,7 @@
 """Adapter settings from other trainers: followed, or refused in one line.
 
-PEFT follows whatever is not refused here. Before reading any weight it allocates memory
-for the configured rank and matches every module name against the adapter's patterns.
+PEFT follows whatever is not refused here. Before reading weights it allocates memory
+for the configured rank and matches module names against the adapter's patterns.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ Problems: TypeAlias = Iterator[tuple[str, Any, str]]
 """Setting, value, and what is wrong with it."""
 
 MOST_BYTES: Final = 1 << 20
-"""Size of the settings file; those of an adapter on every layer have a few thousand."""
+"""Of the settings file; usual ones have a few thousand."""
 
 MOST_NAMES: Final = 10_000
-"""Names, layers or patterns that one setting may hold."""
+"""Entries of one setting."""
 
 MOST_SCALE: Final = 1e6
 
@@ -57,7 +57,7 @@ REFUSED: Final[Mapping[str, str]] = {
     "use_qalora": "pools its inputs in groups",
     "velora_config": "compresses what it computes",
 }
-"""Settings that make an adapter impossible to add to the base's weights, and why."""
+"""Settings that prevent adding an adapter to the base's weights, and why."""
 
 
 def check_settings(adapter: Path, network: Any, rank: int) -> None:
@@ -84,7 +84,7 @@ def check_settings(adapter: Path, network: Any, rank: int) -> None:
 
 
 def read_settings(adapter: Path) -> dict[str, Any]:
-    """Read an adapter's settings file."""
+    """Read an adapter's settings."""
     path = adapter / ADAPTER_SETTINGS
     if path.stat().st_size > MOST_BYTES:
         raise ModelError(
@@ -101,7 +101,7 @@ def read_settings(adapter: Path) -> dict[str, Any]:
 
 
 def kinds(settings: Settings) -> Problems:
-    """Yield settings that make it something other than a plain low-rank adapter."""
+    """Yield settings of other than plain low-rank adapters."""
     kind, task = settings.get("peft_type"), settings.get("task_type")
     if kind != "LORA":
         yield "peft_type", kind, "only LORA adapters can be used here"
@@ -133,7 +133,7 @@ def containers(settings: Settings) -> Problems:
 
 
 def ranks(settings: Settings, most: int) -> Problems:
-    """Yield ranks that are invalid or larger than those of the weights."""
+    """Yield ranks that are invalid or above those of the weights."""
     for name, value in numbers_of(settings, "r", "rank_pattern"):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             yield name, value, "a rank is a whole number from 1"
@@ -142,7 +142,7 @@ def ranks(settings: Settings, most: int) -> Problems:
 
 
 def scales(settings: Settings) -> Problems:
-    """Yield scales that are invalid or would undo the training."""
+    """Yield scales that are invalid or undo the training."""
     for name, value in numbers_of(settings, "lora_alpha", "alpha_pattern"):
         if isinstance(value, bool) or not isinstance(value, int | float):
             yield name, value, "it must be a number"
@@ -170,7 +170,7 @@ def layers(settings: Settings, num_layers: int) -> Problems:
 
 
 def patterns(settings: Settings, modules: Sequence[str]) -> Problems:
-    """Yield patterns that do not compile or match module names too slowly."""
+    """Yield patterns that do not compile or match too slowly."""
     found = [
         (name, text)
         for name in (*TEXTS, *TABLES)
@@ -191,7 +191,7 @@ def patterns(settings: Settings, modules: Sequence[str]) -> Problems:
 
 
 def listed(value: Any) -> Any:
-    """Return a setting's texts as a list, even if it is a single one."""
+    """Return a setting's texts as a list."""
     return [value] if isinstance(value, str) else value
 
 

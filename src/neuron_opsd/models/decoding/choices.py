@@ -1,9 +1,9 @@
 """Sample among a question's choices: a trie over their tokens, renormalised.
 
-At each step only tokens that lead to some choice are possible, and the distribution is
-renormalised over them. Only *branches*, where choices diverge, cost anything: one
-forward pass over the prompt (and any shared tokens) gives the exact distribution over
-all choices and any number of samples.
+At each step only tokens that lead to a choice are possible, and the distribution is
+renormalised over them. Only *branches*, where choices diverge, cost anything: one pass
+over the prompt (and shared tokens) gives the exact distribution over all choices and
+any number of samples.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Branch:
     """A node of the trie with more than one next token."""
 
     prefix: TokenIds
-    """Tokens of the completion before the branch."""
+    """Completion tokens before it."""
     tokens: TokenIds
     """Possible next tokens, in order of first appearance."""
 
@@ -37,16 +37,16 @@ class ChoiceScores:
     """One question's choices with the logits at every branch."""
 
     completions: tuple[TokenIds, ...]
-    """Token ids of each choice, including the end token."""
+    """Including the end token."""
     branches: tuple[Branch, ...]
     logits: tuple[Logits, ...]
-    """One array per branch, one logit per token of the branch."""
+    """Per branch, one logit per token."""
     bias: tuple[float, ...] = ()
-    """Subtracted from each choice's log-probability, in nats; empty for none."""
+    """Subtracted from each choice's log-probability, in nats; may be empty."""
 
 
 def find_branches(completions: Sequence[TokenIds]) -> tuple[Branch, ...]:
-    """Return the branches of the trie of completions, shorter prefixes first.
+    """Return the trie's branches, shorter prefixes first.
 
     Raises:
         ValueError: If two completions are equal or one is a prefix of another.
@@ -97,7 +97,7 @@ def score_choices(
 ) -> list[ChoiceScores]:
     """Score the choices of many questions in one pass over their prompts.
 
-    `completions` holds each question's choices as token ids, including the end token.
+    `completions` are each question's choices, including the end token.
 
     Raises:
         NotFiniteError: If a logit is not finite; its places are questions.
@@ -128,13 +128,13 @@ def score_choices(
 
 
 def tokens_along(row: TokenIds, branches: Sequence[Branch]) -> list[TokenIds]:
-    """Return the possible tokens at each position of a row, none where forced."""
+    """Return the possible tokens along a row, none where forced."""
     at = {branch.prefix: branch.tokens for branch in branches}
     return [at.get(row[:t], ()) for t in range(len(row) + 1)]
 
 
 def longest_prefixes(branches: Sequence[Branch]) -> list[TokenIds]:
-    """Return the prefixes that no other extends; together they cover all branches."""
+    """Return the prefixes that no other extends; they cover all branches."""
     prefixes = [branch.prefix for branch in branches]
     return [
         prefix
@@ -152,8 +152,7 @@ def choice_logprobs(scores: ChoiceScores, temperature: float) -> NDArray[np.floa
     """Return each choice's log-probability in nats; the probabilities sum to one.
 
     A temperature of 0 follows the most probable token at every branch. With a bias, the
-    temperature divides the whole choices' log-probabilities after the bias is
-    subtracted.
+    temperature divides whole choices' log-probabilities minus the bias.
     """
     if scores.bias:
         plain = choice_logprobs(replace(scores, bias=()), 1.0)
@@ -184,9 +183,9 @@ def tempered_log_softmax(
 def draw_choices(
     logprobs: NDArray[np.float64], uniform: NDArray[np.float64]
 ) -> NDArray[np.int64]:
-    """Sample one choice per uniform number by inverting the cumulative distribution."""
+    """Sample one choice per uniform number, by inverting the CDF."""
     cumulative = np.exp(logprobs).cumsum()
-    # Rounding can leave the last value just under 1; scaling makes it exactly 1.
+    # Scaling makes the last value exactly 1.
     drawn = np.searchsorted(cumulative / cumulative[-1], uniform, side="right")
     return np.minimum(drawn, len(logprobs) - 1)
 

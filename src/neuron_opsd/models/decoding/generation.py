@@ -1,8 +1,8 @@
 """Free sampling: each prompt is read once for all its samples, and no slot idles.
 
 A finished sample's memory and slot go to waiting ones at once. Tokens depend only on
-(prompt, seed): on a CPU they are the same whatever else is sampled, since sizes are
-kept to those for which a row's products and sums run in one order.
+(prompt, seed). On a CPU other samples do not change them, since only sizes are used for
+which a row's products and sums run in one order.
 """
 
 from __future__ import annotations
@@ -58,12 +58,11 @@ def generate(
 
 
 class PagedSamples:
-    """Decodes over pages of keys and values, following a schedule."""
+    """Decodes over pages, following a schedule."""
 
     def __init__(
         self, model: Decoder, request: Request, rows: int, memory: int
     ) -> None:
-        """Start with everything unwritten, in `memory` bytes."""
         self.model = model
         self.request = request
         self.growing: dict[int, Growing] = {}
@@ -85,7 +84,7 @@ class PagedSamples:
                 self._step()
 
     def _begin(self, admitted: Sequence[Admitted]) -> None:
-        """Read new prompts and sample each sample's first token."""
+        """Read new prompts and sample the first tokens."""
         self._read([one.prompt for one in admitted if one.is_new])
         states = torch.stack([self.decoder.ends[one.prompt] for one in admitted])
         parents = [number for number, one in enumerate(admitted) for _ in one.slots]
@@ -109,7 +108,7 @@ class PagedSamples:
         self._draw(slots.tolist(), self.decoder.step(slots, last))
 
     def _draw(self, slots: Sequence[int], logits: Tensor) -> None:
-        """Sample one token per slot, and free the slots of finished samples."""
+        """Sample a token per slot, and free slots of finished samples."""
         rows = [self.growing[slot] for slot in slots]
         self.request.draw(rows, logits)
         for slot, row in zip(slots, rows, strict=True):

@@ -1,8 +1,6 @@
 """Completions being written: the request, and one record each.
 
-Both ways of decoding fill a `Request`, using a network through `Decoder`.
-
-Axes: B rows of a step (one per unfinished completion), D residual width, V vocabulary.
+Axes: B rows of a step (unfinished completions), D residual width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -58,9 +56,7 @@ class Ending:
 
     tokens: Tokens
     ids: frozenset[int]
-    """Tokens that end it."""
     stop: tuple[str, ...] = ()
-    """Texts that end it."""
 
     def reached(self, token_ids: Sequence[int]) -> bool:
         """Return whether the last token ends the completion."""
@@ -68,7 +64,7 @@ class Ending:
             return True
         if not self.stop:
             return False
-        # A token is at least one byte, so these cover the longest text and its start.
+        # A token is at least a byte, so these cover the longest text and its start.
         width = max(len(text.encode()) for text in self.stop) + 1
         tail = self.tokens.tokenizer.decode(list(token_ids[-width:]))
         return any(text in tail for text in self.stop)
@@ -92,7 +88,6 @@ class Growing:
     place: tuple[int, int]
     """Index of its prompt and of its seed."""
     uniforms: Sequence[float] | NDArray[np.float64]
-    """One random number per token."""
     token_ids: list[int] = field(default_factory=list)
     logprob: float = 0.0
     entropy: float = 0.0
@@ -115,13 +110,13 @@ class Request:
     finished: Finished = ignore
     """Called for each prompt once all its completions are written."""
     ended: list[dict[int, Growing]] = field(default_factory=list)
-    """Finished ones, by prompt and then by index of the seed."""
+    """By prompt and then by index of the seed."""
 
     def __post_init__(self) -> None:
         self.ended.extend({} for _ in self.prompts)
 
     def left(self) -> list[list[int]]:
-        """Return for each prompt the indices of the seeds still to be used."""
+        """Return each prompt's unused seeds, by index."""
         return [
             [k for k in range(len(group)) if k not in ended]
             for group, ended in zip(self.seeds, self.ended, strict=True)
@@ -133,11 +128,11 @@ class Request:
         return [Growing((prompt, k), uniforms(seeds[k], length)) for k in numbers]
 
     def draw(self, rows: Sequence[Growing], logits: Tensor) -> Tensor:
-        """Sample a token for each row from its logits ``(B, V)``; return the tokens."""
+        """Sample and return a token per row from logits ``(B, V)``."""
         numbers = [float(row.uniforms[len(row.token_ids)]) for row in rows]
         uniform = torch.tensor(numbers, dtype=torch.float64)
         draw = draw_tokens(logits, uniform, self.sampling)
-        # One transfer from the device; float64 holds every token id exactly.
+        # One transfer; float64 holds every token id exactly.
         values = draw.tokens.double(), draw.logprobs.double(), draw.entropies.double()
         columns = torch.stack(values).tolist()
         drawn = [
@@ -172,14 +167,14 @@ class Request:
         return [completed(self.ending, row, opened=opened) for _, row in rows]
 
     def completions(self) -> list[list[Completion]]:
-        """Return the finished completions, by prompt and then by seed."""
+        """Return all finished completions, by prompt and then by seed."""
         return [self.completions_of(prompt) for prompt in range(len(self.prompts))]
 
 
 def completed(ending: Ending, row: Growing, *, opened: bool) -> Completion:
     """Turn a row into a completion; `opened`: its prompt ended inside reasoning."""
     tokens, ids = ending.tokens, tuple(row.token_ids)
-    # Tokens other than end tokens may carry text before the stop text.
+    # Tokens other than end tokens may carry text before the stop.
     closed = row.finished and ids[-1] in tokens.end_ids
     text = ending.cut(tokens.decode(ids[:-1] if closed else ids))
     return Completion(

@@ -1,7 +1,7 @@
 """Arrays that say where everything is in one decoding step.
 
-They lie one after another in a vector, so one copy moves them to a device. Their sizes
-form a `StepShape`, which identifies the recorded graph.
+They form one vector, so one copy moves them to a device. Their sizes, a `StepShape`,
+identify the recorded graph.
 
 Axes: B rows of a step (one per sample), N pages of samples, M pages of one sample, P
 prompts, K samples of one prompt, Q pages of prompts, L pages of one prompt.
@@ -24,7 +24,7 @@ from neuron_opsd.models.forward.attention import MIN_ROWS
 Array = TypeVar("Array", Tensor, Ints)
 
 QUARTERS: Final = 4
-"""On a GPU sizes are rounded up to this many values per power of two."""
+"""Sizes per power of two, after rounding up on a GPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class StepShape:
     rows: int
     """B."""
     own_pages: int
-    """N, counted from the front of memory."""
+    """N, from the front of memory."""
     own_depth: int
     """M, a power of two."""
     prompts: int
@@ -42,7 +42,7 @@ class StepShape:
     samples: int
     """K."""
     prompt_pages: int
-    """Q, counted from the back of memory."""
+    """Q, from the back of memory."""
     prompt_depth: int
     """L, a power of two."""
 
@@ -67,35 +67,33 @@ class Layout(Generic[Array]):
     """The arrays of a step, written by numpy and read on a device."""
 
     tokens: Array = field(metadata=along("rows"))
-    """Input token of each row."""
     positions: Array = field(metadata=along("rows"))
-    """Position of that token, counting the prompt."""
+    """Counting the prompt."""
     pages: Array = field(metadata=along("rows"))
-    """Page for the token's keys and values."""
+    """Page for keys and values."""
     offsets: Array = field(metadata=along("rows"))
-    """Position within the page."""
+    """Within the page."""
     sample_of: Array = field(metadata=along("rows"))
     """The row's index in flattened `row_at`."""
     own_table: Array = field(metadata=along("rows", "own_depth"))
     """Pages of each row in order, padded with its first."""
     own_counts: Array = field(metadata=along("rows"))
-    """Number of pages without padding."""
+    """Without padding."""
     owners: Array = field(metadata=along("own_pages"))
-    """Row that owns each page; any row if it is free."""
+    """Row of each page; any if it is free."""
     starts: Array = field(metadata=along("own_pages"))
-    """Position of each page's first token."""
+    """Each page's first position."""
     row_at: Array = field(metadata=along("prompts", "samples"))
-    """Rows of each prompt's samples, padded with any row."""
+    """Rows of each prompt, padded with any row."""
     lengths: Array = field(metadata=along("prompts"))
-    """Tokens of each prompt."""
     prompt_table: Array = field(metadata=along("prompts", "prompt_depth"))
-    """Pages of each prompt in order, padded with its first; numbered within the Q."""
+    """Pages of each prompt in order, padded with its first; counted within the Q."""
     prompt_counts: Array = field(metadata=along("prompts"))
-    """Number of pages without padding."""
+    """Without padding."""
     prompt_of: Array = field(metadata=along("prompt_pages"))
-    """Prompt that owns each page; any prompt if it is free."""
+    """Prompt of each page; any if it is free."""
     prompt_starts: Array = field(metadata=along("prompt_pages"))
-    """Position of each page's first token."""
+    """Each page's first position."""
 
 
 def views(vector: Array, shape: StepShape) -> Layout[Array]:
@@ -131,14 +129,14 @@ class Layouts:
 
     schedule: Schedule
     least_samples: int = 1
-    """Least K, so that products over prompts have enough rows to be exact."""
+    """Least K, so that products over prompts are exact."""
     few_sizes: bool = False
-    """Whether to round sizes up, for a device that records graphs."""
+    """Round sizes up, for a device that records graphs."""
 
     def of_step(self, slots: Ints, tokens: Sequence[int]) -> tuple[StepShape, Ints]:
-        """Return shape and vector of the step that writes these tokens to these slots.
+        """Return shape and vector of the step that writes tokens to slots.
 
-        Call `Schedule.grow` first; it gives each token a position.
+        `Schedule.grow` must have given each a position.
         """
         places = [self.schedule.places[slot][0] for slot in slots.tolist()]
         prompts = {prompt: p for p, prompt in enumerate(dict.fromkeys(places))}
@@ -181,7 +179,7 @@ class Layouts:
         )
 
     def _write_rows(self, layout: Layout[Ints], slots: Ints, lengths: Ints) -> None:
-        """Write where the rows' pages are; `lengths` are those of their prompts."""
+        """Write where the rows' pages are; `lengths` are of their prompts."""
         schedule, page = self.schedule, self.schedule.limits.page
         counts, last = schedule.counts[slots], schedule.written[slots] - 1
         count, depth = len(slots), min(layout.own_table.shape[1], counts.max())

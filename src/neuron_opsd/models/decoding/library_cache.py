@@ -1,7 +1,7 @@
 """Decoding with transformers' own cache, the reference for paged decoding.
 
-Used for models whose attention cannot be replaced here. Prompts of a group are padded
-on the left, and each sample has a copy of its prompt's keys.
+Used for attention that cannot be replaced here. A group's prompts are padded on the
+left, and each sample copies its prompt's keys.
 
 Axes: B rows (one per sample), V vocabulary.
 """
@@ -22,12 +22,11 @@ from neuron_opsd.records import TokenIds
 
 
 class LibraryCache:
-    """Decodes groups of samples whose prompts have similar lengths."""
+    """Decodes groups of samples with prompts of similar length."""
 
     def __init__(
         self, model: Decoder, request: Request, rows: int, memory: int
     ) -> None:
-        """Start with everything unwritten, in `memory` bytes."""
         self.model = model
         self.request = request
         positions = memory // kept_bytes(model)
@@ -55,7 +54,7 @@ class LibraryCache:
             yield group
 
     def _write(self, group: Sequence[tuple[int, int]]) -> None:
-        """Read a group's prompts once and decode all its samples together."""
+        """Read the prompts once and decode all samples together."""
         request = self.request
         rows = [row for i, number in group for row in request.begin(i, [number])]
         prompts = list(dict.fromkeys(i for i, _ in group))
@@ -74,10 +73,10 @@ class LibraryCache:
 
 
 class CachedRows:
-    """The library's cache of some rows, and their next-token logits."""
+    """The cache of some rows, and their next-token logits."""
 
     def __init__(self, model: Decoder, prompts: Sequence[TokenIds]) -> None:
-        """Run the prompts, padded on the left, and cache their keys and values."""
+        """Run prompts, padded on the left, into the cache."""
         self.model = model
         self.cache: Any = DynamicCache(config=model.decoder.config)
         longest = max(map(len, prompts))
@@ -106,7 +105,7 @@ class CachedRows:
         self.logits = self._run(tokens.unsqueeze(-1), positions)
 
     def _run(self, ids: Tensor, positions: Tensor) -> Tensor:
-        # The argument's name differs between versions of transformers.
+        # Its name differs between versions of transformers.
         named = inspect.signature(self.model.decoder.forward).parameters
         cache = {"cache" if "cache" in named else "past_key_values": self.cache}
         states = self.model.run_decoder(

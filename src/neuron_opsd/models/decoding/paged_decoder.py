@@ -1,8 +1,7 @@
 """A network that reads prompts onto pages and writes one token at a time.
 
 On a GPU a step is thousands of small kernels that take longer to launch than to run. A
-CUDA graph, recorded once per shape, launches them all in one call on inputs at fixed
-addresses.
+CUDA graph, recorded per shape, launches them in one call on inputs at fixed addresses.
 """
 
 from __future__ import annotations
@@ -32,13 +31,12 @@ Work: TypeAlias = Callable[[], Tensor]
 Recorder: TypeAlias = Callable[[Work], Work]
 """Records work and returns a function that repeats it on the current inputs.
 
-Recording need not run the work. The result has a fixed place and is valid until the
-recorder's next work.
+Recording need not run the work. A result is valid until the recorder's next work.
 """
 
 
 def recorder_for(device: torch.device) -> Recorder | None:
-    """Return a recorder for a device, `None` if it has none."""
+    """Return a device's recorder, if it has one."""
     if device.type != "cuda":
         return None
     pool = torch.cuda.graph_pool_handle()  # shared by all recordings
@@ -70,14 +68,14 @@ class PagedDecoder:
         """Start with nothing read.
 
         The network must attend through `attention`; `read_out` turns a step's states
-        ``(B, D)`` into its result; `record` returns a device's recorder.
+        ``(B, D)`` into its result.
         """
         device = network.device
         self.schedule = schedule
         self.network = network
         self.memory = PagedMemory(len(schedule.pages), schedule.limits.page, device)
         self.ends: dict[int, Tensor] = {}
-        """``(D,)``: final state of each prompt in memory."""
+        """``(D,)``: each prompt's final state."""
         recorder = record(device)
         heads, groups = heads_of(network.decoder.config)
         self._layouts = Layouts(
@@ -129,8 +127,7 @@ def written(
 ) -> Tensor:
     """Write the tokens of a step; return what is read out of their states.
 
-    Not a method of the decoder, which would then reference itself and keep its pages
-    alive.
+    Not a method: the decoder would then reference itself, and its pages stay in memory.
     """
     states = network.run_decoder(
         input_ids=layout.tokens.unsqueeze(1),
@@ -141,7 +138,7 @@ def written(
 
 
 def enough(rows: Tensor) -> Tensor:
-    """Repeat the first row up to the number of rows that makes products exact.
+    """Repeat the first row until products are exact.
 
     Otherwise a completion would depend on how many others are sampled with it.
     """
@@ -153,7 +150,7 @@ def enough(rows: Tensor) -> Tensor:
 
 @dataclass(slots=True, eq=False)
 class Kept:
-    """The inputs for one step shape, and its recording."""
+    """Inputs for one step shape, and its recording."""
 
     numbers: Tensor
     again: Work | None = None
@@ -179,7 +176,7 @@ class Steps:
         if self._record is None:
             return self._work(views(given.to(self._device), shape))
         if shape not in self._kept:
-            # Running directly also warms up what libraries set up on first use.
+            # This also warms up the libraries.
             while len(self._kept) >= MAX_RECORDINGS:
                 del self._kept[next(iter(self._kept))]
             kept = self._kept[shape] = Kept(given.to(self._device))
@@ -192,7 +189,7 @@ class Steps:
         return kept.again()
 
     def _recorded(self, work: Work) -> Work:
-        """Record a step; after a failure this and all later steps run directly."""
+        """Record a step; after a failure all steps run directly."""
         if self._record is None:
             return work
         try:

@@ -1,8 +1,8 @@
 """Keys and values on pages: memory grows with what is written.
 
-Attention takes one product over all pages of one kind, page by page, then adds up the
-results of each row's pages. Every product and sum over positions thus has the size of a
-page, so on a CPU a row's bits depend neither on its length nor on the other rows.
+Attention takes one product over all pages of one kind, then adds up the results of each
+row's pages. Products and sums over positions thus have the size of a page, so on a CPU
+a row's bits depend neither on its length nor on other rows.
 
 Axes: as in `layout`; and H query heads, G key heads, R = H / G, T positions of a page,
 D width of a head.
@@ -23,8 +23,8 @@ from neuron_opsd.models.decoding.pages import Ints
 from neuron_opsd.models.forward.attention import Heads, Whole
 
 HIDDEN: Final = -torch.inf
-"""Score of an unseen position. Each row sees itself, so no difference is NaN. A finite
-number would make `exp` slow to reach 0 on a CPU."""
+"""Score of an unseen position. Each row sees itself, so no difference is NaN. With a
+finite number `exp` would be slow on a CPU."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,7 +39,7 @@ class PagedMemory:
     """Pages of keys and values for every layer."""
 
     def __init__(self, num_pages: int, page: int, device: torch.device) -> None:
-        """Set page size and number; memory is taken when a layer first needs it."""
+        """Set the sizes; memory is taken when a layer first needs it."""
         self.num_pages = num_pages
         self.page = page
         self.device = device
@@ -59,7 +59,7 @@ class PagedMemory:
         shape = self.num_pages, like.shape[1], self.page, like.shape[3]
         if self.device.type != "cpu":
             return torch.zeros(shape, dtype=kept, device=self.device)
-        # The system allocates numpy's zeros only when they are first written.
+        # The system allocates numpy's zeros on first write.
         return torch.from_numpy(np.zeros(shape, np.float32)).to(kept)
 
     def move(self, before: Ints, after: Ints) -> None:
@@ -114,7 +114,7 @@ class Step:
         self._hidden: dict[tuple[int | None, int], tuple[Tensor, Tensor]] = {}
 
     def attend(self, heads: Heads) -> Tensor:
-        """Attend to the prompt, once for all its samples, and to each sample."""
+        """Attend to the prompt, once for all its samples, and to the sample."""
         layer, at = self.memory.layers[heads.module.layer_idx], self.at
         for kept, given in ((layer.keys, heads.key), (layer.values, heads.value)):
             kept[at.pages, :, at.offsets] = given[:, :, 0].to(kept.dtype)
@@ -192,15 +192,15 @@ def hidden_where(hidden: Tensor) -> Tensor:
 def scores_of(query: Tensor, keys: Tensor, hidden: Tensor) -> Tensor:
     """Return the scores ``(N, G, R, T)`` on each page.
 
-    Queries ``(N, G, R, D)`` are already scaled; keys are ``(N, G, T, D)``; `hidden`
-    ``(N, 1, 1 or R, T)`` is added.
+    `query` ``(N, G, R, D)`` is already scaled, `keys` are ``(N, G, T, D)`` and `hidden`
+    ``(N, 1, 1 or R, T)``.
     """
     return (query @ keys.mT).float().add_(hidden)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Table:
-    """The pages of each row."""
+    """Pages by row."""
 
     pages: Tensor
     """``(B, M)``, M a power of two; padded with the row's first page."""
@@ -230,15 +230,15 @@ class Table:
 
 
 def highest_of(scores: Tensor, table: Table) -> Tensor:
-    """Return each row's highest score ``(B, G, R, 1)`` of ``(N, G, R, T)``."""
+    """Return each row's highest score ``(B, G, R, 1)``."""
     return table.rows_of(scores.amax(dim=-1, keepdim=True)).amax(dim=1)
 
 
 def added(factors: Tensor, values: Tensor, table: Table) -> tuple[Tensor, Tensor]:
     """Add up each row's values, weighted by their factors.
 
-    Factors are ``(N, G, R, T)`` and values ``(N, G, T, D)``. Returns the sums ``(B, G,
-    R, D)`` and those of the factors ``(B, G, R, 1)``.
+    `factors` are ``(N, G, R, T)`` and `values` ``(N, G, T, D)``. Returns the sums ``(B,
+    G, R, D)`` and those of the factors ``(B, G, R, 1)``.
     """
     sums = (factors.to(values.dtype) @ values).float()
     totals = factors.sum(-1, keepdim=True)
@@ -246,10 +246,9 @@ def added(factors: Tensor, values: Tensor, table: Table) -> tuple[Tensor, Tensor
 
 
 def in_pairs(parts: Tensor) -> Tensor:
-    """Sum ``(B, M, ...)`` over M, a power of two, so that trailing zeros do not matter.
+    """Sum ``(B, M, ...)`` over M, a power of two.
 
-    Neighbours are added first, so any number of zeros after a row leaves its sum the
-    same.
+    Neighbours are added first, so trailing zeros do not change a sum's bits.
     """
     while parts.shape[1] > 1:
         parts = parts[:, ::2] + parts[:, 1::2]

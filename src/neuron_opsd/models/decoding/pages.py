@@ -1,7 +1,7 @@
-"""Pages of memory for keys and values: how many there are, and what they hold.
+"""Pages of memory for keys and values: their number and contents.
 
-Samples take pages from the front and prompts from the back, so each kind stays together
-and a product over one kind's range includes few others.
+Samples take pages from the front and prompts from the back, so a product over one
+kind's range includes few others.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ Ints: TypeAlias = NDArray[np.int64]
 
 SHARES: Final[Mapping[str, float]] = {"cpu": 0.25, "cuda": 0.9}
 """Share of free memory for keys and values, by device; the rest is for passes over
-prompts, logits and, on a CPU, other programs."""
+prompts, logits and other programs."""
 
 PAGES: Final[Mapping[str, int]] = {"cpu": 32, "cuda": 256}
-"""Positions of a page, by device. A GPU is faster with fewer, longer ones."""
+"""Positions of a page, by device. GPUs prefer fewer, longer ones."""
 
 
 class Kind(IntEnum):
@@ -67,7 +67,7 @@ class Pages:
         self.num_free += len(places)
 
     def extent(self, kind: Kind) -> int:
-        """Return the number of pages from a kind's own end to its last one."""
+        """Return the distance from a kind's own end to its last page."""
         places = np.flatnonzero(self.kinds == kind)
         if not len(places):
             return 0
@@ -76,9 +76,9 @@ class Pages:
         return len(self) - int(places[0])
 
     def packed(self, kind: Kind) -> tuple[Ints, Ints]:
-        """Move the furthest pages of a kind into the nearest free ones.
+        """Move a kind's furthest pages into the nearest free ones.
 
-        Returns the old and new places; the caller moves the contents.
+        Returns old and new places; the caller moves the contents.
         """
         order = slice(None) if kind == Kind.SAMPLE else slice(None, None, -1)
         near = np.arange(len(self))[order][: int((self.kinds == kind).sum())]
@@ -92,16 +92,16 @@ class Pages:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits that a schedule must respect."""
+    """Limits of a schedule."""
 
     rows: int
-    """Most samples that grow at once."""
+    """Most samples at once."""
     longest: int
     """Most tokens of a completion."""
     page: int
 
     def pages_of(self, length: int) -> int:
-        """Return the number of pages for a number of positions."""
+        """Return the pages for a number of positions."""
         return -(-length // self.page)
 
     def least_pages(self, prompt: int) -> int:
@@ -120,7 +120,7 @@ class Limits:
 
 
 def page_of(kind: str) -> int:
-    """Return the positions of a page on a kind of device."""
+    """Return the positions of a page on a device."""
     return PAGES.get(kind, PAGES["cuda"])
 
 
@@ -133,13 +133,13 @@ def position_bytes(config: Any, number_bytes: int) -> int:
 
 def kept_bytes(model: Decoder) -> int:
     """Return the bytes of one position as the model keeps it."""
-    # On a CPU keys and values are kept in float32 whatever the product type.
+    # A CPU keeps keys and values in float32.
     rounded = model.device.type != "cpu" and model.facts.compute == "bfloat16"
     return position_bytes(model.decoder.config, 2 if rounded else 4)
 
 
 def decoding_bytes(model: Decoder) -> int:
-    """Return the bytes that a model's keys and values may take."""
+    """Return the bytes that keys and values may take."""
     kind = model.device.type
     share = SHARES.get(kind, SHARES["cpu"])
     return model.room.memory or int(share * free_memory(str(model.device)))
@@ -150,9 +150,8 @@ def pages_within(
 ) -> int:
     """Return the number of pages to allocate.
 
-    As many as `memory` bytes hold, at most what can be in use at once, and at least
-    what one sample of the longest prompt needs. `asked` has each prompt's length in
-    tokens and number of samples.
+    As many as `memory` bytes hold, at most what can be in use at once, and at least one
+    sample of the longest prompt. `asked` is as in `Limits.most_pages`.
     """
     most = min(memory // page_bytes, limits.most_pages(asked))
     return max(most, *(limits.least_pages(length) for length, _ in asked))

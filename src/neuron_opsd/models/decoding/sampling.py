@@ -1,4 +1,4 @@
-"""Sample one token per row of a batch, each row with its own random numbers.
+"""Sample one token per row, each row with its own random numbers.
 
 Axes: B rows, V vocabulary, W tokens of a block.
 """
@@ -15,10 +15,10 @@ from neuron_opsd.method.truncation import truncated
 from neuron_opsd.models.roles import Sampling
 
 BLOCK: Final = 256
-"""W: tokens whose probabilities are summed before looking at single ones."""
+"""W: tokens whose probabilities are summed first."""
 
 ROWS: Final = 16
-"""Rows sampled at once on a CPU, few enough for its cache to hold their logits."""
+"""Rows sampled at once on a CPU, to keep their logits in its cache."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,20 +29,20 @@ class Draw:
     logprobs: Tensor
     """``(B,)`` nats, under the sampling distribution."""
     entropies: Tensor
-    """``(B,)`` nats, of the same distribution."""
+    """``(B,)`` nats."""
 
 
 def draw_tokens(logits: Tensor, uniform: Tensor, sampling: Sampling) -> Draw:
     """Sample a token per row by inverting the cumulative distribution.
 
-    The distribution is in order of token ids. A row's token depends only on that row,
-    whatever the batch; its log-probability is NaN if its logits cannot be sampled from.
+    The distribution is in order of token ids. A row's token does not depend on the
+    batch; its log-probability is NaN if its logits cannot be sampled from.
 
     Args:
         logits: ``(B, V)``.
         uniform: ``(B,)`` float64 in [0, 1), one random number per row.
         sampling: A temperature of 0 takes the most probable token; others sample from
-            what `truncated` makes of the logits.
+            the `truncated` logits.
     """
     if sampling.temperature == 0.0:
         tokens = logits.argmax(dim=-1)
@@ -75,8 +75,8 @@ def draw_some(
 def inverted(weights: Tensor, uniform: Tensor) -> Tensor:
     """Return for each row the token where its cumulative sum passes its number.
 
-    The block of tokens is found first, then the token. Weights ``(B, V)`` are
-    proportional to probabilities.
+    The block is found first, then the token. Weights ``(B, V)`` are proportional to
+    probabilities.
     """
     rows, size = weights.shape
     if padding := -size % BLOCK:
@@ -92,12 +92,12 @@ def passed(weights: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
     """Return where each row's cumulative sum passes its number, and how far in.
 
     Weights ``(B, W)`` are not negative, with a positive one per row; `uniform` ``(B,)``
-    in [0, 1) is the share of the row's sum. Returns ``(B,)`` indices of positive
-    weights and ``(B,)`` shares in [0, 1).
+    is in [0, 1). Returns ``(B,)`` indices of positive weights and ``(B,)`` shares in
+    [0, 1).
     """
     sums = weights.double().cumsum(dim=-1)
     target = uniform.unsqueeze(-1) * sums[:, -1:]
-    # The first sum above the target; rounding must not lead past the last one.
+    # Rounding must not lead past the last sum.
     place = torch.searchsorted(sums, target, right=True)
     last = (sums < sums[:, -1:]).sum(dim=-1, keepdim=True)
     place = torch.minimum(place, last)

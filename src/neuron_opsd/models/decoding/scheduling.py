@@ -3,8 +3,8 @@
 Pure bookkeeping, which `benchmarks/decoding_rows.py` runs with random lengths.
 
 A sample is admitted if all are expected to fit until they end. If room runs out anyway,
-the youngest samples are put back and restart later. That costs time and changes
-nothing, since tokens depend only on (prompt, seed).
+the youngest are put back and restart later, which costs time but changes nothing, since
+tokens depend only on (prompt, seed).
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from neuron_opsd.models.decoding.pages import Ints, Kind, Limits, Pages
 
 SPARE: Final = 0.5
 """Reserve for chance: this times the expected peak, divided by the root of the number
-of samples, since their total varies."""
+of samples."""
 
 PRIOR: Final = 4
-"""The length estimate starts with this many completions of half the longest length."""
+"""The length estimate starts with this many completions of half the maximum."""
 
 WORTH: Final = 16
-"""New samples are admitted once there is one for this many growing ones."""
+"""Samples are admitted once they are one for this many growing ones."""
 
 SPREAD: Final = 2
-"""Pages are moved together once they reach this many times as far as side by side."""
+"""Pages are moved together once they spread over this many times their number."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,13 +44,13 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """Samples of one prompt that start to grow."""
+    """Samples of one prompt that start now."""
 
     prompt: int
     samples: tuple[int, ...]
     slots: tuple[int, ...]
     is_new: bool
-    """Whether the prompt must be read."""
+    """The prompt must be read."""
 
 
 def expected_peak(rows: int, tokens: int, mean: float) -> float:
@@ -76,24 +76,24 @@ class Schedule:
     ) -> None:
         """Start with everything waiting, the longest prompt first.
 
-        `prompts` are lengths in tokens, `samples` the sample numbers wanted of each;
-        all `pages` are free, at least `Limits.least_pages`.
+        `prompts` are lengths in tokens, `samples` the sample numbers of each; all
+        `pages` are free, at least `Limits.least_pages`.
         """
         self.prompts = prompts
         self.pages = pages
         self.limits = limits
         order = sorted(range(len(prompts)), key=lambda i: (prompts[i], i))
         self.waiting = [(i, tuple(samples[i])) for i in order if samples[i]]
-        """Prompts and samples, the next one last."""
+        """The next one last."""
         self.held: dict[int, Held] = {}
         size = limits.rows
         most_own = max(1, limits.pages_of(limits.longest))
         self.tables: Ints = np.zeros((size, most_own), np.int64)
-        """``(S, M)``: pages of each slot's sample, in order of positions."""
+        """``(S, M)``: pages of each slot, in order of positions."""
         self.counts: Ints = np.zeros(size, np.int64)
         """``(S,)``: number of those pages."""
         self.written: Ints = np.zeros(size, np.int64)
-        """``(S,)``: positions filled by each slot's sample."""
+        """``(S,)``: filled positions."""
         self.places: dict[int, tuple[int, int]] = {}
         """Prompt and sample of each used slot, oldest first."""
         self._free = list(range(size))[::-1]
@@ -114,8 +114,8 @@ class Schedule:
     def expected_length(self) -> int:
         """Return the expected length of a completion.
 
-        Tokens written divided by completions ended: the usual estimate of a mean
-        lifetime from censored observations.
+        Tokens written per completion ended: the usual estimate of a mean lifetime from
+        censored observations.
         """
         seen = self._seen + int(self.written[self.slots].sum())
         before = PRIOR * self.limits.longest / 2
@@ -125,7 +125,7 @@ class Schedule:
     def admit(self) -> list[Admitted]:
         """Admit waiting samples that are expected to fit until they end.
 
-        They are admitted in groups, since reading prompts together is faster.
+        Only in groups, since reading prompts together is faster.
         """
         chosen = self._choose()
         count = sum(len(samples) for _, samples in chosen)
@@ -160,7 +160,7 @@ class Schedule:
         while more > 0:
             all_rows = rows + more
             held = expected_peak(all_rows, tokens, mean)
-            # A sample's last page is half full on average.
+            # Last pages are half full on average.
             held += all_rows * self.limits.page / 2
             if held * (1.0 + SPARE / math.sqrt(all_rows)) <= room:
                 break
@@ -221,7 +221,7 @@ class Schedule:
 
     def _leave(self, slot: int) -> None:
         prompt, _ = self.places.pop(slot)
-        # A sample's last token is sampled but never written.
+        # The last token is sampled but never written.
         self._seen += int(self.written[slot]) + 1
         self.pages.give(self.tables[slot, : self.counts[slot]])
         self._free.append(slot)
