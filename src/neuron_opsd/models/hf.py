@@ -35,7 +35,7 @@ from neuron_opsd.records import Completion, Pair, TokenIds
 
 
 class HFModel(ModelTokenizer):
-    """A frozen model: prompts in; completions, logits and contributions out."""
+    """A frozen model."""
 
     def __init__(
         self,
@@ -178,7 +178,7 @@ class HFModel(ModelTokenizer):
         return Head(weight, softcap_of(self.network.config))
 
     def weight_of(self, layer: nn.Module) -> Callable[[], Tensor]:
-        """Return a function giving a layer's float32 ``(O, K)`` matrix with changes."""
+        """Return a function that gives a layer's float32 ``(O, K)`` with changes."""
         named = self.network.get_decoder().named_modules()
         name = next(name for name, module in named if module is layer)
         change, weight = self.changes.get(name), layer.get_parameter("weight")

@@ -1,8 +1,8 @@
 """A model in training and its slower teacher: one network, three sets of weights.
 
 Student and teacher are two values of each trained tensor, on top of the base model's
-weights, held once. All passes run the base's network with one of the two in the extra
-columns of its matrices. `full` tuning has a network of its own.
+weights, which are held once. All passes run the base's network with one of the two in
+the extra columns of its matrices. `full` tuning has a separate network.
 
 Axes: N completion tokens of a batch, D residual width.
 """
@@ -238,7 +238,7 @@ class HFLearner(HFModel):
     ) -> Tensor:
         """Return ``(N, D)`` states in order, from batches of similar length.
 
-        Completions of one prompt read it once.
+        A prompt shared by several completions is read once.
         """
         room = self.room.wanted if self.facts.shares_prompts else 0
         packs = packs_of(pairs, room)
@@ -272,7 +272,6 @@ class HFLearner(HFModel):
 
     @property
     def _trains_all(self) -> bool:
-        """Whether all weights are trained, rather than an adapter."""
         return self.trained is self.network
 
     def _weights_as(self, whose: str) -> ProductWeights:

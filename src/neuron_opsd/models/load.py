@@ -99,7 +99,7 @@ def load_base(config: ModelConfig, tokenizer: ModelTokenizer | None) -> HFModel:
 def with_adapter(base: HFModel, adapter: Path, room: Room) -> HFModel:
     """Return a model with an adapter that shares the base's other weights.
 
-    An adapter that changes more than matrices gets a copy.
+    If the adapter changes more than matrices, the weights are copied.
     """
     alone = holds_factors_alone(adapter)
     given = sharing(base.network) if alone else copy.deepcopy(base.network)

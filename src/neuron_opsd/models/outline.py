@@ -48,7 +48,7 @@ class Layer:
     kept: int
     """Numbers cached per position, for keys and values."""
     window: int | None
-    """Positions seen, including the own; `None` for all."""
+    """Positions seen, including itself; `None` for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Outline:
     num_parameters: int
     """Tied ones once."""
     file_bytes: int
-    """Per weight."""
+    """Per weight, in the model's files."""
     width: int
     vocab_size: int
     num_heads: int
@@ -69,7 +69,7 @@ class Outline:
     """0 if unknown."""
     layers: tuple[Layer, ...]
     others: tuple[Product, ...] = ()
-    """Linear layers outside the layers, without the head."""
+    """Linear layers outside decoder layers, without the head."""
 
     def products(self) -> Iterator[Product]:
         """Yield every linear layer except the head."""

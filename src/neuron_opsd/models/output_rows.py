@@ -1,9 +1,9 @@
 """What a neuron's output says by itself: its column, read by the unembedding.
 
-A neuron writes its activation times one column of ``down_proj`` into the residual. The
-unembedding of that column is what the activation adds to each token's logit if nothing
-followed. As in contribution scores, later layers, the final norm and a softcap are left
-out, so its scale is not that of logits.
+A neuron writes its activation times one column of ``down_proj`` into the residual.
+Unembedding that column gives what it adds to each token's logit. As in contribution
+scores, later layers, the final norm and a softcap are left out, so its scale is not
+that of logits.
 
 Axes: K neurons, D residual width, V vocabulary.
 """

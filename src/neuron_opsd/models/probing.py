@@ -134,8 +134,8 @@ class Unrounded:
 def decoded(network: Unrounded) -> Tensor:
     """Return the final states ``(P, D)`` after writing to the prompts.
 
-    It is the second of two samples each, on several pages, so that mistakes in indexing
-    show.
+    Each prompt has two samples on several pages, and the second is returned, so that
+    indexing mistakes show.
     """
     limits = Limits(rows=2 * len(PROMPTS), longest=len(WRITTEN), page=MIN_ROWS)
     lengths = [len(prompt) for prompt in PROMPTS]

@@ -32,7 +32,6 @@ class Remembering:
         self._notes = notes
 
     def __getattr__(self, name: str) -> Any:
-        """Return an attribute of the model."""
         return getattr(self._model, name)
 
     def sample(

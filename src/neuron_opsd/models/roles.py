@@ -45,12 +45,11 @@ class ModelFacts:
 
     name: str
     family: str
-    """`model_type` in its configuration, for example ``llama``."""
+    """For example ``llama``."""
     num_parameters: int
     num_layers: int
     num_neurons: int
-    """F: neurons of one layer, the width between up- and down-projection; 0 if they
-    cannot be read."""
+    """F: neurons of one layer; 0 if they cannot be read."""
     width: int
     """D: residual width."""
     vocab_size: int
@@ -58,11 +57,11 @@ class ModelFacts:
     has_chat_template: bool
     device: str
     compute: str
-    """Precision of matrix products, ``float32`` or ``bfloat16``."""
+    """``float32`` or ``bfloat16``, for matrix products."""
     shares_prompts: bool = False
     """Whether samples share one copy of their prompt; found on loading."""
     why_no_neurons: str = ""
-    """Why neurons cannot be read; empty if they can."""
+    """Empty if neurons can be read."""
     prints_date: bool = False
     closes_answers: bool = True
     """Whether the chat template, if any, ends an answer with a token."""
@@ -165,8 +164,8 @@ class Sampler(Protocol):
 
         Returns:
             Each prompt's completions in the order of their seeds, with the sum of
-                log-probabilities and the mean entropy per token, in nats, of the
-                sampling distribution.
+            log-probabilities and the mean entropy per token, in nats, of the sampling
+            distribution.
 
         Raises:
             NotFiniteError: If a logit is not finite; its places are prompts.
@@ -185,8 +184,8 @@ class Scorer(Protocol):
         Args:
             pairs: Prompts and completions.
             columns: For pair ``i`` and ``t`` from 0 to the completion's length, the
-                tokens wanted where token ``t`` is predicted; the last is what would
-                come next.
+                tokens wanted at the position that predicts token ``t``; the last
+                position predicts what would come next.
 
         Returns:
             The logits, in the shape of `columns`.
@@ -235,7 +234,7 @@ class Capturer(Described, Protocol):
         """Run one forward pass and hand over every layer's contribution scores.
 
         Args:
-            pairs: Prompts and completions; N is the number of completion tokens.
+            pairs: Prompts and completions.
             value: Which activation counts.
             consume: Called once per layer, in order, with ``(N, F)`` scores in the
                 order of pairs and tokens.
@@ -253,7 +252,7 @@ class Capturer(Described, Protocol):
         Args:
             pairs: Prompts and completions; the mean is over the completion's own
                 positions, not over those that predict it.
-            layer: From 1; its output is used.
+            layer: From 1.
 
         Raises:
             NotFiniteError: If one is not finite; its places are pairs.
@@ -331,7 +330,7 @@ class Learner(Answerer, Protocol):
     def digest(self) -> str:
         """Return a hash of the state, to compare between processes.
 
-        It tells frozen weights apart too.
+        It also tells different frozen weights apart.
         """
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:

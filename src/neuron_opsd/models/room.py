@@ -93,7 +93,6 @@ class Room:
     """What a pass without gradient and decoding may hold."""
 
     def __init__(self, tokens: int) -> None:
-        """Start with the tokens per pass from the settings."""
         self.wanted = tokens
         self.tokens = tokens
         self.rows = MAX_ROWS

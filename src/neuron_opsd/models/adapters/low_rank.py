@@ -1,9 +1,9 @@
-"""Low-rank changes that are kept next to a matrix instead of merged into it.
+"""Low-rank changes kept next to a matrix instead of merged into it.
 
-Published weights lie on the bfloat16 grid, so a change below half a step is lost if it
-is merged before rounding, and equally if it is added to a rounded product. A *widened*
-matrix makes both one product: input ``(x, x A^T)`` times ``(W, B)``, summed in float32
-and rounded once.
+Published weights lie on the bfloat16 grid, so a change below half a step is lost if
+merged before rounding, and equally if added to a rounded product. A *widened* matrix
+makes both one product: input ``(x, x A^T)`` times ``(W, B)``, summed in float32 and
+rounded once.
 
 Axes: K inputs and O outputs of a linear layer, r rank, N tokens.
 """
@@ -112,9 +112,9 @@ def after_product(
 
 
 class GivesGradient(torch.autograd.Function):
-    """Pass an output through, and give a factor of it its gradient.
+    """Pass an output on, and compute the gradient of one of its factors.
 
-    The factor's matrix has other columns, which are frozen.
+    The factor is part of a matrix whose other columns are frozen.
     """
 
     @staticmethod

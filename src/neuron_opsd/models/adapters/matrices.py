@@ -110,7 +110,6 @@ class Matrices:
         self._written = changes
 
     def _is_packed(self, name: str) -> bool:
-        """Return whether a layer's matrix is unpacked for each product."""
         return hasattr(self.decoder.get_submodule(name), COLUMNS)
 
     def _inputs(self, name: str) -> int:

@@ -128,7 +128,7 @@ def read_adapter(network: Any, adapter: Path) -> Adapted:
             )
         check_weights(adapter, weights, adapted)
         held = get_peft_model_state_dict(adapted, save_embedding_layers=False)
-        if outlined:  # PEFT puts adapters on the base's device
+        if outlined:  # PEFT uses the base's device
             held = load_file(weights)
         refuse_not_finite(f"adapter {adapter}", held.items())
     decoder = network.get_decoder()

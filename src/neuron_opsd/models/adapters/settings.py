@@ -25,10 +25,10 @@ Problems: TypeAlias = Iterator[tuple[str, Any, str]]
 """Setting, value, and what is wrong with it."""
 
 MOST_BYTES: Final = 1 << 20
-"""Of the settings file; usual ones have a few thousand."""
+"""Of the settings file; most have a few thousand."""
 
 MOST_NAMES: Final = 10_000
-"""Entries of one setting."""
+"""Most entries of one setting."""
 
 MOST_SCALE: Final = 1e6
 
@@ -101,7 +101,7 @@ def read_settings(adapter: Path) -> dict[str, Any]:
 
 
 def kinds(settings: Settings) -> Problems:
-    """Yield settings of other than plain low-rank adapters."""
+    """Yield settings that only other kinds of adapters have."""
     kind, task = settings.get("peft_type"), settings.get("task_type")
     if kind != "LORA":
         yield "peft_type", kind, "only LORA adapters can be used here"

@@ -29,7 +29,7 @@ class Network(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """Its device."""
 
     @property
     def decoder(self) -> Any:
@@ -101,7 +101,7 @@ class Growing:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Request:
-    """Completions to sample, one per seed of every prompt."""
+    """One completion to sample per seed of every prompt."""
 
     prompts: Sequence[TokenIds]
     seeds: Sequence[Sequence[int]]

@@ -54,7 +54,6 @@ class LibraryCache:
             yield group
 
     def _write(self, group: Sequence[tuple[int, int]]) -> None:
-        """Read the prompts once and decode all samples together."""
         request = self.request
         rows = [row for i, number in group for row in request.begin(i, [number])]
         prompts = list(dict.fromkeys(i for i, _ in group))

@@ -104,7 +104,7 @@ class Reading:
 
 
 class Step:
-    """A pass over one new token of each row."""
+    """A pass over one new token per row."""
 
     def __init__(self, memory: PagedMemory, layout: Layout[Tensor]) -> None:
         self.memory = memory

@@ -35,8 +35,8 @@ class Draw:
 def draw_tokens(logits: Tensor, uniform: Tensor, sampling: Sampling) -> Draw:
     """Sample a token per row by inverting the cumulative distribution.
 
-    The distribution is in order of token ids. A row's token does not depend on the
-    batch; its log-probability is NaN if its logits cannot be sampled from.
+    Tokens are in the order of their ids. A row's token does not depend on the batch;
+    its log-probability is NaN if its logits cannot be sampled from.
 
     Args:
         logits: ``(B, V)``.

@@ -26,7 +26,7 @@ PRIOR: Final = 4
 """The length estimate starts with this many completions of half the maximum."""
 
 WORTH: Final = 16
-"""Samples are admitted once they are one for this many growing ones."""
+"""New samples are admitted once they are one per this many growing ones."""
 
 SPREAD: Final = 2
 """Pages are moved together once they spread over this many times their number."""
@@ -56,8 +56,8 @@ class Admitted:
 def expected_peak(rows: int, tokens: int, mean: float) -> float:
     """Return the expected peak of tokens that growing samples hold at once.
 
-    If each token ends a sample with probability ``1 / mean``, B samples with A tokens
-    in total hold ``(A + B h) exp(-h / mean)`` after h more steps; this is its maximum.
+    If a token ends a sample with probability ``1 / mean``, B samples of A tokens in
+    total hold ``(A + B h) exp(-h / mean)`` after h more steps; this is its maximum.
     """
     if tokens >= rows * mean:
         return float(tokens)

@@ -55,7 +55,7 @@ class GatedMLP:
 def readable_mlps(network: Any) -> tuple[tuple[GatedMLP, ...], str]:
     """Return the MLP of every layer, or none and the reason.
 
-    Most methods never read neurons.
+    Most methods never read neurons, so this is no error.
     """
     try:
         return find_mlps(network), ""

@@ -77,7 +77,7 @@ class Layout:
     """Where everything is in rows of packs."""
 
     ids: Tensor
-    """``(B, T)`` token ids."""
+    """``(B, T)``."""
     segments: Tensor
     """``(B, T)``: 0 in the prompt, k in completion k, `PADDING` after them."""
     positions: Tensor
@@ -123,7 +123,7 @@ class Apart:
         """By window, shared by all layers."""
 
     def attend(self, heads: Heads) -> Tensor:
-        """Attend to the prompt and the own completion."""
+        """Attend to the prompt and the token's own completion."""
         window = heads.window
         if heads.key.shape[2] > attention.WHOLE_MASK:
             seen = partial(self.seen, window)

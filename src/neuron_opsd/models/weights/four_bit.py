@@ -1,7 +1,7 @@
 """Frozen matrices in four bits (QLoRA), packed on loading by bitsandbytes.
 
-Each product unpacks its matrix, and the graph keeps only the packed one. Results are
-exactly those of a file with the rounded matrices, including an adapter's small changes.
+Each product unpacks its matrix, and the graph keeps only the packed one. Results equal
+those of a file with the rounded matrices, including an adapter's small changes.
 
 Axes: K inputs and O outputs of a layer, r extra columns.
 """
@@ -33,7 +33,7 @@ def check_quantization(config: Config) -> None:
 
     Raises:
         ConfigError: Naming the setting and what to use instead.
-        ModelError: If bitsandbytes is not installed, or the model is a GGUF file.
+        ModelError: If bitsandbytes is missing or the model is a GGUF file.
     """
     if config.model.quantization != "none" and config.distill.tuning == "full":
         raise ConfigError(NOT_TRAINED)
@@ -89,7 +89,6 @@ class PackedLinear(nn.Linear):
             super().__init__(packed.in_features, packed.out_features, bias=False)
         self.bias = packed.bias
         self.state = packed.weight.quant_state
-        """How bitsandbytes packed the matrix."""
         self.weight = nn.Parameter(packed.weight.data, requires_grad=False)
         self.register_buffer(COLUMNS, None, persistent=False)
 
@@ -150,5 +149,5 @@ def take_over(network: Any) -> Any:
 
 
 def is_packed(network: nn.Module) -> bool:
-    """Whether a network holds packed matrices."""
+    """Return whether a network holds packed matrices."""
     return any(isinstance(module, PackedLinear) for module in network.modules())

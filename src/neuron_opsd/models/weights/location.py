@@ -1,4 +1,4 @@
-"""Where a model is stored: a folder, GGUF file or hub id; never pickled weights."""
+"""Where a model is stored; never pickled weights."""
 
 from __future__ import annotations
 

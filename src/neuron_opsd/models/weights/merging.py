@@ -1,7 +1,7 @@
 """A base with an adapter's changes added, one tensor at a time.
 
 Tensors are read, changed and written in the order and under the names of the base's
-files, in the memory of the largest matrix.
+files, with memory only for the largest.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Spec:
 
     @property
     def num_bytes(self) -> int:
-        """Of its values."""
+        """Bytes of its values."""
         return self.kind.itemsize * torch.Size(self.shape).numel()
 
 
@@ -105,7 +105,7 @@ class MergedWeights:
 
     @property
     def num_bytes(self) -> int:
-        """Of all tensors."""
+        """Bytes of all tensors."""
         found = (self.specs(file) for file in self.source.weight_files())
         return sum(spec.num_bytes for some in found for spec in some.values())
 
@@ -231,8 +231,8 @@ def write_tensors(
 ) -> None:
     """Write a safetensors file while holding only one tensor.
 
-    The library needs all of them at once. Format: eight bytes with the length of a JSON
-    header, the header, and the values in its order, little-endian.
+    The library needs all at once. Format: header length (eight bytes), JSON header,
+    values in its order, little-endian.
 
     Args:
         path: A new file.

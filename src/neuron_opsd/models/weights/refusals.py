@@ -1,7 +1,7 @@
 """Checkpoints that are refused: own code, quantised or unexpected weights.
 
-A configuration alone can ask for more than any machine has, so network size and memory
-for full training are limited here too.
+A configuration can ask for more than any machine has, so network size and memory for
+full training are limited too.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MOST_LAYERS: Final = 4096
 """More layers than any model has; used if no files give their number."""
 
 SPARE: Final = 1 << 20
-"""Weights beyond twice those in the files; a network ties some."""
+"""Weights allowed beyond twice those in the files, as some are tied."""
 
 QUANTISED: Final = ("quantization_config", "compression_config")
 

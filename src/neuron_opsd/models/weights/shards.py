@@ -132,7 +132,7 @@ def shard_problem(folder: Path, name: str) -> str:
 
 
 def is_inside(folder: Path, path: Path) -> bool:
-    """Return whether a file is in a folder, or in its hub cache.
+    """Return whether a file is in a folder or among its hub cache's blobs.
 
     There ``snapshots/COMMIT/NAME`` links to ``blobs/HASH`` of the same model.
     """
@@ -162,7 +162,7 @@ class Stored:
 
 
 def stored_weights(source: Source) -> Stored:
-    """Return what a model's files hold.
+    """Return what a model's weight files hold.
 
     Raises:
         ModelError: If a header is too long, or weights are not stored as floats.
