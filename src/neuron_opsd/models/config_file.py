@@ -41,8 +41,7 @@ NEEDED: Final = (
     "intermediate_size",
     "vocab_size",
 )
-"""Required sizes: for a missing one transformers takes the family's default, which
-describes another model."""
+"""Sizes that must be given: a family's default describes another model."""
 
 NEEDED_INSIDE: Final = NEEDED[:2]
 """The same for a `text_config`, which may list only differences."""

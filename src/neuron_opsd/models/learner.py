@@ -51,7 +51,7 @@ class HFLearner(HFModel):
         """Start with student and teacher equal.
 
         The network shares the base's frozen weights and holds the trained ones;
-        `trained`, which is saved, is the PEFT model or the network itself.
+        `trained`, the PEFT model or the network itself, is what is saved.
         """
         refuse_unsupported(tuning.gradient_checkpointing, network.get_decoder())
         super().__init__(network, base.tokens, base.facts, base.room)

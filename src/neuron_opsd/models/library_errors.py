@@ -1,7 +1,7 @@
-"""Errors of libraries about unusable files, as one line with advice.
+"""Library errors about unusable files, as one line with advice.
 
-transformers checks little of an untrusted folder before use: a field of the wrong type
-ends as a `TypeError`, a missing library as an `ImportError`.
+transformers checks little of an untrusted folder: a field of the wrong type ends as a
+`TypeError`, a missing library as an `ImportError`.
 """
 
 from __future__ import annotations

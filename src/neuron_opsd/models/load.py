@@ -53,7 +53,7 @@ def load_model(
     tokenizer: ModelTokenizer | None = None,
     base: LanguageModel | None = None,
 ) -> HFModel:
-    """Load a frozen model, with what training made if that is given.
+    """Load a frozen model, optionally with what training made.
 
     Args:
         config: `name` must be a folder in transformers' format, a GGUF file or a hub

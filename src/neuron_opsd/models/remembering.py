@@ -1,8 +1,7 @@
 """An answerer that never asks its model twice for the same thing.
 
 A run stopped in a block thus resumes with the unfinished questions. Results are keyed
-by all that they depend on besides the model: prompt, seeds and sampling, or pairs and
-columns.
+by prompt, seeds and sampling, or by pairs and columns, but not by model.
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ class Tokenizer(Described, Protocol):
         """Return the ids of rendered texts with control tokens."""
 
     def refusal(self, prompt: Prompt) -> str:
-        """Return the control token that a turn contains, or "".
+        """Say which control token a turn contains; return "" for none.
 
         `encode` raises for such a prompt; the plain form has none.
         """

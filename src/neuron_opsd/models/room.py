@@ -35,7 +35,7 @@ LONG_PAIR: Final = 256
 """A few pairs this long make a fast batch, so they need no padding."""
 
 PADDING: Final = 128
-"""Most padding in a batch of long pairs; another pass costs about as much."""
+"""Most padding tokens in a batch of long pairs; another pass costs about as much."""
 
 T = TypeVar("T")
 R = TypeVar("R")

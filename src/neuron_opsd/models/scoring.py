@@ -93,7 +93,7 @@ def summed_logprobs(
     states: Callable[[Sequence[Pair]], Tensor],
     logits: Callable[[Tensor], Tensor],
 ) -> list[float]:
-    """Return each completion's sum over its tokens, in one pass."""
+    """Return each completion's log-probability, in one pass."""
     predicting = states(pairs)
     targets = torch.tensor(
         [token for _, completion in pairs for token in completion],

@@ -3,8 +3,8 @@
 The frozen model, student, teacher and any model with an adapter differ only in low-rank
 changes. A matrix ``(O, K)`` is stored with room for extra columns: the frozen model
 multiplies by the first K, the others by all, and the extra ones are overwritten when
-another model needs them. Products with such a view are as fast as with a separate
-matrix, and bit-identical.
+another model needs them. Products with such views are as fast as others, and
+bit-identical.
 
 Axes: K inputs and O outputs of a linear layer, r rank.
 """

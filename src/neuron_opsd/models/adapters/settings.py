@@ -1,7 +1,7 @@
 """Adapter settings from other trainers: followed, or refused in one line.
 
-PEFT follows whatever is not refused here. Before reading weights it allocates memory
-for the configured rank and matches module names against the adapter's patterns.
+PEFT follows the rest. Before reading weights it allocates memory for the configured
+rank and matches module names against the adapter's patterns.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Sample among a question's choices: a trie over their tokens, renormalised.
 
-At each step only tokens that lead to a choice are possible, and the distribution is
-renormalised over them. Only *branches*, where choices diverge, cost anything: one pass
-over the prompt (and shared tokens) gives the exact distribution over all choices and
-any number of samples.
+At each step the distribution is renormalised over the tokens that lead to a choice.
+Only *branches*, where choices diverge, cost anything: one pass over the prompt (and
+shared tokens) gives the exact distribution over all choices and any number of samples.
 """
 
 from __future__ import annotations

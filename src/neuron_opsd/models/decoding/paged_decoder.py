@@ -1,7 +1,7 @@
 """A network that reads prompts onto pages and writes one token at a time.
 
-On a GPU a step is thousands of small kernels that take longer to launch than to run. A
-CUDA graph, recorded per shape, launches them in one call on inputs at fixed addresses.
+On a GPU a step is thousands of small kernels, slower to launch than to run. A CUDA
+graph, recorded per shape, launches them in one call on inputs at fixed addresses.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ class Limits:
 
 
 def page_of(kind: str) -> int:
-    """Return the positions of a page on a device."""
+    """Return the positions of a page on a kind of device."""
     return PAGES.get(kind, PAGES["cuda"])
 
 
@@ -150,8 +150,8 @@ def pages_within(
 ) -> int:
     """Return the number of pages to allocate.
 
-    As many as `memory` bytes hold, at most what can be in use at once, and at least one
-    sample of the longest prompt. `asked` is as in `Limits.most_pages`.
+    As many as fit into `memory` bytes, at most what can be in use at once, and at least
+    one sample of the longest prompt. `asked` is as in `Limits.most_pages`.
     """
     most = min(memory // page_bytes, limits.most_pages(asked))
     return max(most, *(limits.least_pages(length) for length, _ in asked))

@@ -1,10 +1,10 @@
 """Which samples grow, which wait, and on which pages each is.
 
-Pure bookkeeping, which `benchmarks/decoding_rows.py` runs with random lengths.
+`benchmarks/decoding_rows.py` runs this bookkeeping alone, with random lengths.
 
 A sample is admitted if all are expected to fit until they end. If room runs out anyway,
-the youngest are put back and restart later, which costs time but changes nothing, since
-tokens depend only on (prompt, seed).
+the youngest restart later, which costs time but changes nothing, since tokens depend
+only on (prompt, seed).
 """
 
 from __future__ import annotations

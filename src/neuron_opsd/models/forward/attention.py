@@ -1,7 +1,7 @@
 """The attention that all passes use in place of the network's own.
 
-The network's code runs unchanged and calls `attention`, without cache or mask; the
-current pass decides what happens. A model whose attention does more keeps its own
+The network's unchanged code calls `attention`, without cache or mask; the current pass
+decides what happens. A model whose attention does more keeps its own
 (`probing.decodes_alike`).
 
 Axes: B rows, H query heads, G key heads, T positions, D width of a head.

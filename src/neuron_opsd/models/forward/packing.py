@@ -40,9 +40,9 @@ class Pack:
 def packs_of(pairs: Sequence[Pair], max_tokens: int) -> list[Pack]:
     """Pack pairs with equal prompts, in order of first appearance.
 
-    A pack of several completions has at most `max_tokens`. If longer than `WHOLE_MASK`,
-    its completions have no more tokens than its prompt: beyond that, rereading the
-    prompt is faster than skipping other completions.
+    A pack of several completions has at most `max_tokens`. Beyond `WHOLE_MASK` its
+    completions have no more tokens than its prompt, since rereading the prompt is
+    faster than skipping other completions.
     """
     places: dict[TokenIds, list[int]] = {}
     for place, (prompt, _) in enumerate(pairs):

@@ -69,9 +69,9 @@ def look_up_in_float32(embedding: Any) -> None:
 def hold_halves(network: Any, exact: Mapping[str, Tensor]) -> None:
     """Keep multiplied matrices in bfloat16, everything else in float32.
 
-    Embedding and head keep their file's type, since float16 must not be rounded for
-    lookups and divergences. `exact` has the float32 buffers by name, as the network's
-    may be rounded.
+    Embedding and head keep their file's type: float16 must not be rounded for lookups
+    and divergences. `exact` has the float32 buffers by name; the network's may be
+    rounded.
     """
     head = network.get_output_embeddings()
     for module in list(network.modules()):

@@ -54,8 +54,8 @@ def held_type(kinds: Collection[str], compute: str) -> torch.dtype:
 def halves_serve(device: str) -> bool:
     """Return whether bfloat16 products are correct, and no slower than float32.
 
-    Cached, so that a model is tested in one precision before and after training. The
-    fastest of several runs is compared, with a margin for a busy machine.
+    Cached, so that precision is the same before and after training. The fastest of
+    several runs is compared, with a margin for a busy machine.
     """
     whole = torch.linspace(-1.0, 1.0, 512 * 512, device=device).view(512, 512)
     half = whole.bfloat16()
