@@ -1,5 +1,5 @@
-"""The one doorway to weights: roles that stages ask for, and the engine behind them.
+"""The only entry point to model weights: roles for stages, and their engine.
 
-Nothing outside imports transformers, peft, or the classes that fulfil the roles. What
-is named `refuse_...` or `check_...` raises `ModelError` over what it is named after.
+Nothing outside imports transformers, peft or the classes that implement the roles.
+`refuse_...` and `check_...` raise `ModelError`.
 """

@@ -1,7 +1,7 @@
-"""A model's configuration read for its shapes, where there may be no weights beside it.
+"""Read a model's configuration for its shapes; weights may be absent.
 
-The file comes from anywhere. What asks for code, is not finite, counts what no machine
-has or leaves its sizes to a family's defaults is refused in one line.
+The file is untrusted: it is refused if it asks for code, is not finite, counts more
+than any machine has, or leaves sizes to its family's defaults.
 """
 
 from __future__ import annotations
@@ -41,18 +41,17 @@ NEEDED: Final = (
     "intermediate_size",
     "vocab_size",
 )
-"""Sizes that a configuration must state: where one is missing transformers takes its
-family's default, which is that of another model."""
+"""Sizes that must be given: a family's default describes another model."""
 
 NEEDED_INSIDE: Final = NEEDED[:2]
-"""The same of a `text_config`, which may hold only what differs from its family's."""
+"""The same for a `text_config`, which may list only differences."""
 
 
 def read_outline(config: ModelConfig) -> Outline:
     """Return a model's shapes from its `config.json`.
 
     Args:
-        config: `name` is that file, a folder that holds it, a GGUF file or a hub id.
+        config: `name` is that file, its folder, a GGUF file or a hub id.
 
     Raises:
         ModelError: If it cannot be read, is of an unknown family or lacks a size.
@@ -63,7 +62,7 @@ def read_outline(config: ModelConfig) -> Outline:
 
 
 def read_tokenizer(config: ModelConfig) -> ModelTokenizer:
-    """Return what a model makes of texts, where its weights need not be."""
+    """Load a model's tokenizer; its weights may be absent."""
     found = Path(place(config))
     folder = str(found.parent) if found.is_file() else str(found)
     if found.is_file() and not any((found.parent / name).is_file() for name in TEXTS):
@@ -80,7 +79,7 @@ def read_tokenizer(config: ModelConfig) -> ModelTokenizer:
 
 
 def built(config: ModelConfig, where: str) -> Any:
-    """Return a network of a configuration on the meta device, which holds nothing."""
+    """Build a network on the meta device, without memory."""
     quiet()
     source = source_of(config, where)
     with loading(config):
@@ -114,7 +113,7 @@ def place(config: ModelConfig) -> str:
 
 
 def settings_from(name: str, where: str, written: Mapping[str, Any]) -> Any:
-    """Return a configuration as transformers reads it, once it may be read."""
+    """Check a configuration and return it as transformers reads it."""
     refusals.refuse_foreign(name, where, written)
     refusals.refuse_other_families(name, written)
     family = written.get("model_type")
@@ -134,7 +133,7 @@ def settings_from(name: str, where: str, written: Mapping[str, Any]) -> Any:
 
 
 def refuse_missing(name: str, written: Mapping[str, Any], kind: Any) -> None:
-    """Refuse a configuration that leaves its sizes to its family's defaults."""
+    """Refuse a configuration that leaves sizes to its family's defaults."""
     inner = written.get("text_config")
     if isinstance(inner, Mapping):
         missing = [size for size in NEEDED_INSIDE if inner.get(size) is None]

@@ -1,7 +1,6 @@
-"""What a model is and how it is prompted, told before any of its weights are read.
+"""What a model is and how it is prompted, read before any weights.
 
-Questions are checked with it, so that a bad one is reported in a moment and not after a
-model of many gigabytes was loaded.
+So a bad question is reported before gigabytes are loaded.
 """
 
 from __future__ import annotations
@@ -35,15 +34,15 @@ GENERATION: Final = "generation_config.json"
 TOKENIZER: Final = "tokenizer.json"
 
 TRIED: Final = (b'"Regex"', b'"Replace"', b'"Prepend"')
-"""What lets a tokenizer take time or let a text grow; the rest is bounded as it is."""
+"""What can make a tokenizer slow or its text grow."""
 
 
 def load_tokenizer(config: ModelConfig) -> ModelTokenizer:
-    """Load what a model makes of texts, and none of its weights.
+    """Load a model's tokenizer and facts, without its weights.
 
     Raises:
-        ModelError: If the model is missing, is pickled, needs its own code, or cannot
-            be what its files say.
+        ModelError: If the model is missing, pickled, needs its own code or contradicts
+            its files.
     """
     quiet()
     source = source_of(config)
@@ -56,13 +55,13 @@ def load_tokenizer(config: ModelConfig) -> ModelTokenizer:
 
 
 def quiet() -> None:
-    """Keep transformers' own bars and hints off the terminal."""
+    """Silence transformers' progress bars and hints."""
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
 
 
 def settings_of(config: ModelConfig, source: Source) -> Any:
-    """Return a model's configuration as transformers reads it, once it may be read."""
+    """Check a model's configuration and return it as transformers reads it."""
     with loading(config):
         written, _ = PreTrainedConfig.get_config_dict(source.place, **source.options)
         refusals.refuse_foreign(config.name, source.place, written)
@@ -75,7 +74,7 @@ def settings_of(config: ModelConfig, source: Source) -> Any:
 
 
 def end_ids_of(config: ModelConfig, source: Source, settings: Any) -> list[int]:
-    """Return the end tokens that a model's settings name, none where they do not."""
+    """Return the end tokens named by a model's settings, if any."""
     with loading(config):
         if source.file(GENERATION) is None:
             named = settings.eos_token_id
@@ -95,7 +94,7 @@ def end_ids_of(config: ModelConfig, source: Source, settings: Any) -> list[int]:
 
 
 def loading(config: ModelConfig) -> Any:
-    """Turn what transformers raises over a model into one line."""
+    """Turn transformers' errors about a model into one line."""
     return refusing(
         f"model {config.name} cannot be loaded",
         advice(config) or "get its files again from one place, or use another model",
@@ -105,9 +104,9 @@ def loading(config: ModelConfig) -> Any:
 def load_tokens(source: Source, config: ModelConfig, ends: Sequence[int]) -> Tokens:
     """Load the tokenizer and find the tokens that end a completion.
 
-    These are what the model's settings, its tokenizer and its chat template name.
+    They come from the model's settings, its tokenizer and its chat template.
     """
-    # The tokenizers library raises a bare Exception over a file that it cannot read.
+    # The tokenizers library raises a bare Exception on an unreadable file.
     with refusing(
         f"the tokenizer of {config.name} cannot be loaded",
         advice(config) or "get its tokenizer files again",
@@ -125,7 +124,7 @@ def load_tokens(source: Source, config: ModelConfig, ends: Sequence[int]) -> Tok
 
 
 def marks_of(config: ModelConfig) -> tuple[Marks, ...]:
-    """Return the marks of reasoning that the settings name, none where they do not."""
+    """Return the reasoning marks named by the settings, if any."""
     start, end = config.reasoning_start, config.reasoning_end
     if not start and not end:
         return ()
@@ -139,7 +138,7 @@ def marks_of(config: ModelConfig) -> tuple[Marks, ...]:
 
 
 def facts_of(network: Any, tokens: Tokens, config: ModelConfig) -> ModelFacts:
-    """Return what a model is, of which no weights are needed."""
+    """Return the facts of a model; its network may be on the meta device."""
     mlps, why_none = readable_mlps(network)
     head = network.get_output_embeddings().weight
     settings = network.config.get_text_config()
@@ -169,7 +168,7 @@ def facts_of(network: Any, tokens: Tokens, config: ModelConfig) -> ModelFacts:
 
 
 def try_tokenizer(path: Path | None) -> None:
-    """Refuse a `tokenizer.json` that never finishes some texts, or lets them grow."""
+    """Refuse a `tokenizer.json` that never finishes some texts or lets them grow."""
     if path is None:
         return
     data = path.read_bytes()
@@ -179,10 +178,10 @@ def try_tokenizer(path: Path | None) -> None:
 
 @cache
 def try_once(path: str, digest: str) -> None:
-    """Try a file once, as long as its bytes stay the same."""
+    """Try a file once per content; `digest` keys the cache."""
     del digest
     done = workers.run_once(loading_worker, "tries a tokenizer", path)
-    # Killed or given up over a text; what it could not read at all is told later.
+    # Killed or panicked; unreadable files are reported later.
     gave_up = done.returncode < 0 or b"PanicException" in done.stderr
     if gave_up or b"MemoryError" in done.stderr:
         raise ModelError(

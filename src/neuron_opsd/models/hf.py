@@ -1,7 +1,7 @@
-"""A causal language model of the transformers library behind `LanguageModel`.
+"""A transformers causal language model as a `LanguageModel`.
 
-Axes: B rows of a batch, T positions, N completion tokens of a batch, F neurons of one
-layer, D residual width, V vocabulary.
+Axes: B rows, T positions, N completion tokens of a batch, F neurons of one layer, D
+residual width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from neuron_opsd.records import Completion, Pair, TokenIds
 
 
 class HFModel(ModelTokenizer):
-    """A frozen model: prompts in; completions, logits and contributions out."""
+    """A frozen model."""
 
     def __init__(
         self,
@@ -45,40 +45,39 @@ class HFModel(ModelTokenizer):
         room: Room,
         changes: Mapping[str, LowRank] | None = None,
     ) -> None:
-        """Hold a network; changes stand beside its decoder's matrices, by name."""
+        """Hold a network and changes to its decoder's matrices, by name."""
         super().__init__(tokens, facts)
         self.held = network if isinstance(network, Held) else Held(network)
         self.device = torch.device(facts.device)
         self.changes = changes or {}
         self.room = room
         self.sampler: roles.Sampler | None = None
-        """Another engine that samples in the network's place; that of a model that
-        learns must follow its weights."""
+        """Samples instead of the network; a learner's must follow the weights."""
         self._products: dict[str, LowRank] | None = None
 
     @property
     def network(self) -> Any:
-        """The network as transformers has it."""
+        """The transformers network."""
         return self.held.network
 
     @property
     def matrices(self) -> Matrices:
-        """The network's matrices as products use them."""
+        """The network's matrices in the type of products."""
         return self.held.matrices(self.product_type)
 
     @property
     def mlps(self) -> tuple[GatedMLP, ...]:
-        """The gated MLP of each layer, none where they cannot be read."""
+        """Each layer's gated MLP; empty if they cannot be read."""
         return readable_mlps(self.network)[0]
 
     def in_float32(self) -> HFModel:
-        """Return a model of the same weights whose products are not rounded."""
+        """Return a model with the same weights and unrounded products."""
         facts = replace(self.facts, compute="float32")
         return HFModel(self.held, self.tokens, facts, self.room, self.changes)
 
     @property
     def decoder(self) -> nn.Module:
-        """What passes without gradient run through."""
+        """The decoder for passes without gradient."""
         decoder: nn.Module = self.network.get_decoder()
         return decoder
 
@@ -103,7 +102,7 @@ class HFModel(ModelTokenizer):
         head = self.head()
 
         def score(batch: Sequence[int]) -> None:
-            # One position more than the completion: what would come next.
+            # One past the completion: what would come next.
             states = self.states([pairs[i] for i in batch], after=1)
             sizes = [len(pairs[i][1]) + 1 for i in batch]
             for i, rows in zip(batch, states.split(sizes), strict=True):
@@ -147,11 +146,11 @@ class HFModel(ModelTokenizer):
         unembedding = self.head().weight
         embeddings = unembedding[torch.from_numpy(distinct).to(self.device)].float()
         places = torch.from_numpy(place).to(self.device)
-        # Taken before the pass, which runs with weights rounded for its products.
+        # Before the pass, which replaces weights with rounded ones.
         weights = [self.weight_of(mlp.down_proj) for mlp in mlps]
 
         def score(layer: int, activations: Tensor) -> None:
-            # Whole rows are picked by one index, several times as fast as by two.
+            # One index picks rows several times faster than two.
             flat = rows * activations.shape[1] + columns
             scores = activations.flatten(0, 1).index_select(0, flat).float()
             with torch.autocast(self.device.type, enabled=False):
@@ -174,12 +173,12 @@ class HFModel(ModelTokenizer):
         return means.found()
 
     def head(self) -> Head:
-        """Return the unembedding; its weight may ask for a gradient."""
+        """Return the unembedding; its weight may require gradients."""
         weight: Tensor = self.network.get_output_embeddings().weight
         return Head(weight, softcap_of(self.network.config))
 
     def weight_of(self, layer: nn.Module) -> Callable[[], Tensor]:
-        """Return what gives a layer's float32 matrix ``(O, K)``, changes included."""
+        """Return a function that gives a layer's float32 ``(O, K)`` with changes."""
         named = self.network.get_decoder().named_modules()
         name = next(name for name, module in named if module is layer)
         change, weight = self.changes.get(name), layer.get_parameter("weight")
@@ -200,21 +199,21 @@ class HFModel(ModelTokenizer):
         return AsFloat32() if is_half(network) else nullcontext()
 
     def next_logits(self, states: Tensor) -> Tensor:
-        """Return the float32 logits ``(B, V)`` that final states ``(B, D)`` give."""
+        """Return the float32 logits ``(B, V)`` of final states ``(B, D)``."""
         weight = self.product_weights().head
         logits = states.new_empty((len(states), len(weight)), dtype=torch.float32)
         multiply(states, weight.T, logits)
         return capped(logits, softcap_of(self.network.config))
 
     def product_weights(self) -> ProductWeights:
-        """Return the weights of passes without gradient."""
+        """Return the weights for passes without gradient."""
         if self._products is None:
             self._products = for_products(self.changes, self.product_type)
         matrices = self.matrices
         return ProductWeights(matrices.apart(self._products), matrices.head)
 
     def release(self) -> None:
-        """Free what was rounded for products; it is rounded again when needed."""
+        """Free rounded weights."""
         self.held.release()
 
     @property
@@ -224,13 +223,13 @@ class HFModel(ModelTokenizer):
 
     @property
     def readout_type(self) -> torch.dtype:
-        """Precision in which states are read out: halves where a GPU multiplies."""
+        """Precision for reading out states: that of products on a GPU, else float32."""
         return self.product_type if self.device.type == "cuda" else torch.float32
 
     def states(self, pairs: Sequence[Pair], *, after: int = 0) -> Tensor:
-        """Return ``(N, D)`` final states that predict the completions' tokens.
+        """Return the ``(N, D)`` final states that predict the completions' tokens.
 
-        With `after` 1 each pair has one more, which predicts what would come next.
+        `after=1` adds one per pair, which predicts what would come next.
         """
         weights = self.product_weights().decoder
         return self.states_under(self.decoder, weights, pairs, after=after)
@@ -243,17 +242,16 @@ class HFModel(ModelTokenizer):
         *,
         after: int = 0,
     ) -> Tensor:
-        """Return what `states` returns, of a decoder with some weights replaced."""
+        """Return `states` for a decoder with some weights replaced."""
         ids = padded([prompt + completion for prompt, completion in pairs])
         hidden = self.run(decoder, weights, {"input_ids": ids.to(self.device)})
         rows, columns = predicting_positions(pairs, after=after)
         return hidden[rows, columns]
 
     def forward(self, pairs: Sequence[Pair]) -> Tensor:
-        """Return the final states ``(B, T, D)`` of pairs padded on the right.
+        """Return the final states ``(B, T, D)`` of right-padded pairs.
 
-        That needs no mask: no real position looks ahead at padding, which may be any
-        token.
+        No mask is needed, since no real position looks ahead at padding.
         """
         ids = padded([prompt + completion for prompt, completion in pairs])
         return self.run_decoder(input_ids=ids.to(self.device))
@@ -265,10 +263,10 @@ class HFModel(ModelTokenizer):
     def run(
         self, decoder: Any, weights: Mapping[str, Tensor], inputs: dict[str, Any]
     ) -> Tensor:
-        """Return the final states of a decoder with some of its weights replaced."""
+        """Return a decoder's final states, with some of its weights replaced."""
         options = {"use_cache": False} | inputs
         usual: AbstractContextManager[None] = nullcontext()
-        # A pass that brings a mask goes over the library's own cache.
+        # A pass with a mask uses the library's own cache.
         if self.facts.shares_prompts and "attention_mask" not in inputs:
             options = {"attending": Whole()} | options
             usual = replacing(decoder.config)
@@ -280,27 +278,27 @@ class HFModel(ModelTokenizer):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ProductWeights:
-    """What stands in the place of a network's own weights in a pass."""
+    """Weights that replace a network's own in a pass."""
 
     decoder: Mapping[str, Tensor]
-    """By the decoder's names; others are used as they are."""
+    """Keyed by the decoder's names; missing ones stay as they are."""
     head: Tensor
     """``(V, D)``, in the type of products."""
 
 
 def predicting_positions(pairs: Sequence[Pair], *, after: int) -> tuple[Tensor, Tensor]:
-    """Return row and column of every position that predicts a completion token."""
+    """Return row and column of each position that predicts a token."""
     rows: list[int] = []
     columns: list[int] = []
     for row, (prompt, completion) in enumerate(pairs):
         count = len(completion) + after
         rows += [row] * count
-        # One before the token: the state at position t predicts token t + 1.
+        # The state at position t predicts token t + 1.
         columns += range(len(prompt) - 1, len(prompt) - 1 + count)
     return torch.tensor(rows), torch.tensor(columns)
 
 
 def softcap_of(config: Any) -> float | None:
-    """Return the final softcap of a model's configuration, if it has one."""
+    """Return a model's final softcap, if it has one."""
     value = config.to_dict().get("final_logit_softcapping")
     return None if value is None else float(value)

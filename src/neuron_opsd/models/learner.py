@@ -1,9 +1,8 @@
-"""A model that moves, and its slower teacher: one network, three sets of weights.
+"""A model in training and its slower teacher: one network, three sets of weights.
 
-Student and teacher are two values of each trained tensor beside the base model's own
-weights, which are held once. All passes run the base's network, with the changes of one
-of them in the columns beside its matrices. Under `full` tuning, which has no base
-beneath, they run a network of their own.
+Student and teacher are two values of each trained tensor, on top of the base model's
+weights, which are held once. All passes run the base's network with one of the two in
+the extra columns of its matrices. `full` tuning has a separate network.
 
 Axes: N completion tokens of a batch, D residual width.
 """
@@ -40,19 +39,19 @@ from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS
 from neuron_opsd.records import Pair
 
 LOOK: Final = 64
-"""Entries of a frozen matrix that are compared with another process's."""
+"""Entries of a frozen matrix compared between processes."""
 
 
 class HFLearner(HFModel):
-    """The student, its teacher's weights and its optimiser."""
+    """The student, its teacher's weights and the optimiser."""
 
     def __init__(
         self, base: HFModel, network: Any, trained: Any, tuning: DistillConfig
     ) -> None:
-        """Begin with student and teacher equal.
+        """Start with student and teacher equal.
 
-        The network shares the base's frozen weights and holds what is trained;
-        `save_pretrained` is called on `trained`, the PEFT model or the network itself.
+        The network shares the base's frozen weights and holds the trained ones;
+        `trained`, the PEFT model or the network itself, is what is saved.
         """
         refuse_unsupported(tuning.gradient_checkpointing, network.get_decoder())
         super().__init__(network, base.tokens, base.facts, base.room)
@@ -66,7 +65,7 @@ class HFLearner(HFModel):
         }
         self.teacher_is_base = self._trains_all and tuning.teacher == "frozen"
         self.teacher_weights: dict[str, Tensor] = {}
-        """None where `full` tuning takes the base, or the student itself, for it."""
+        """Empty if the base or the student itself is the teacher."""
         if not self._trains_all or tuning.teacher not in ("frozen", "live"):
             values = {n: weight.detach() for n, weight in self.weights.items()}
             self.teacher_weights = {n: value.clone() for n, value in values.items()}
@@ -112,7 +111,7 @@ class HFLearner(HFModel):
 
     @property
     def decoder(self) -> nn.Module:
-        """The base's, which runs with changes beside its weights, or one's own."""
+        """The base's, or its own under `full` tuning."""
         owner = self if self._trains_all else self.frozen
         decoder: nn.Module = owner.network.get_decoder()
         return decoder
@@ -140,7 +139,7 @@ class HFLearner(HFModel):
         return float(norm)
 
     def moved(self) -> None:
-        """Forget what was made of weights that are others now."""
+        """Drop caches after the weights have changed."""
         self._made.clear()
 
     def drop_gradients(self) -> None:
@@ -172,9 +171,9 @@ class HFLearner(HFModel):
         }
 
     def digest(self) -> str:
-        """See `Learner`; of each frozen matrix it holds the first entries.
+        """See `Learner`; it covers the first entries of each frozen matrix.
 
-        Any adapter that was merged into it has changed these.
+        Any merged adapter has changed these.
         """
         kept = list(self._kept().items())
         for name, weight in self.network.named_parameters():
@@ -190,7 +189,6 @@ class HFLearner(HFModel):
         return digest.hexdigest()
 
     def _kept(self) -> dict[str, Tensor]:
-        """Return all that a checkpoint must hold, as it is used here."""
         kept: dict[str, Tensor] = {}
         for name, weight in self.weights.items():
             kept[f"student.{name}"] = weight.detach()
@@ -213,7 +211,7 @@ class HFLearner(HFModel):
                     self.teacher_weights[name].copy_(state[f"teacher.{name}"])
                 if keys:
                     moments = {k: state[f"optimizer.{k}.{name}"].clone() for k in keys}
-                    # `step` counts on the processor whatever the device.
+                    # `step` stays on the CPU whatever the device.
                     self.optimizer.state[weight] = {
                         key: value if key == "step" else value.to(self.device)
                         for key, value in moments.items()
@@ -226,7 +224,7 @@ class HFLearner(HFModel):
                 self.trained.save_pretrained(folder)
                 self.tokens.tokenizer.save_pretrained(folder)
                 return
-            # Otherwise PEFT asks the hub whether the embedding was resized.
+            # Otherwise PEFT asks the hub about resized embeddings.
             self.trained.save_pretrained(folder, save_embedding_layers=False)
             sort_targets(folder / ADAPTER_SETTINGS)
 
@@ -238,9 +236,9 @@ class HFLearner(HFModel):
     def _states_under(
         self, decoder: nn.Module, weights: Mapping[str, Tensor], pairs: Sequence[Pair]
     ) -> Tensor:
-        """Return ``(N, D)`` states of passes over pairs of like length, in order.
+        """Return ``(N, D)`` states in order, from batches of similar length.
 
-        A prompt that several completions follow is read once for all of them.
+        A prompt shared by several completions is read once.
         """
         room = self.room.wanted if self.facts.shares_prompts else 0
         packs = packs_of(pairs, room)
@@ -257,7 +255,7 @@ class HFLearner(HFModel):
     def _pack_states(
         self, decoder: nn.Module, weights: Mapping[str, Tensor], packs: Sequence[Pack]
     ) -> Tensor:
-        """Return the states ``(N, D)`` of one pass over packs, in their order."""
+        """Return the states ``(N, D)`` of one pass over packs."""
         if all(len(pack.completions) == 1 for pack in packs):
             return self.states_under(decoder, weights, [pack.row for pack in packs])
         layout = layout_of(packs, self.device)
@@ -269,16 +267,15 @@ class HFLearner(HFModel):
         return self.run(decoder, weights, inputs)[layout.rows, layout.columns]
 
     def _before_again(self, _gradient: Tensor) -> None:
-        """Let layers that run again find the student's changes, not the teacher's."""
+        """Restore the student's changes for layers that rerun."""
         self._weights_as("student")
 
     @property
     def _trains_all(self) -> bool:
-        """Whether all weights are trained, and not an adapter beside them."""
         return self.trained is self.network
 
     def _weights_as(self, whose: str) -> ProductWeights:
-        """Return the student's or the teacher's weights for passes without gradient."""
+        """Return the student's or teacher's weights for passes without gradient."""
         if not self._trains_all:
             matrices = self.frozen.matrices
             changes = self._changes_as(whose)
@@ -289,7 +286,7 @@ class HFLearner(HFModel):
         return ProductWeights(self._inside(self.teacher_weights), head)
 
     def _changes_as(self, whose: str) -> low_rank.Changes:
-        """Return all changes of the student or the teacher, kept until they move."""
+        """Return all changes of student or teacher, cached until they move."""
         if whose not in self._made:
             values = self.teacher_weights if whose == "teacher" else self.weights
             with (
@@ -308,7 +305,7 @@ class HFLearner(HFModel):
         return changes_of(self.network.get_decoder(), self._inside(values))
 
     def _inside(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return trained values by the decoder's own names."""
+        """Return trained values under the decoder's own names."""
         name_of = {id(weight): name for name, weight in self.weights.items()}
         return {
             name: values[name_of[id(weight)]]

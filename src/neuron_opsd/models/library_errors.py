@@ -1,7 +1,7 @@
-"""What libraries raise over a file that they cannot use, as one line with advice.
+"""Library errors about unusable files, as one line with advice.
 
-A model's folder comes from anywhere, and transformers checks little of it before use: a
-field of the wrong type ends as a `TypeError`, a missing library as an `ImportError`.
+transformers checks little of an untrusted folder: a field of the wrong type ends as a
+`TypeError`, a missing library as an `ImportError`.
 """
 
 from __future__ import annotations
@@ -30,18 +30,17 @@ FAULTS: Final[tuple[type[Exception], ...]] = (
     SafetensorError,
     StrictDataclassError,
 )
-"""What transformers, PyTorch and safetensors raise over settings and weights; hub
-errors are kinds of `OSError`."""
+"""What libraries raise on bad settings and weights; hub errors are `OSError`s."""
 
 OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
-"""How libraries in Rust write the number that the operating system gave."""
+"""How Rust libraries write an error number."""
 
 
 @contextmanager
 def saving() -> Iterator[None]:
-    """Turn what safetensors and tokenizers raise over a disk into an `OSError`.
+    """Turn disk errors of safetensors and tokenizers into an `OSError`.
 
-    Both say it in words alone, the second with a bare `Exception`.
+    Both give the number only as text, tokenizers in a bare `Exception`.
     """
     try:
         yield
@@ -57,9 +56,9 @@ def saving() -> Iterator[None]:
 def refusing(
     what: str, advice: str = "", faults: tuple[type[Exception], ...] = FAULTS
 ) -> Iterator[None]:
-    """Turn what a library raises into a `ModelError`: ``what: reason; advice``.
+    """Turn a library's error into a `ModelError`: ``what: reason; advice``.
 
-    `what` says what could not be done, and with which model.
+    `what` says what failed, and for which model.
     """
     try:
         yield
@@ -68,21 +67,21 @@ def refusing(
     except faults as error:
         if is_out_of_memory(error):
             error.add_note(what)
-            raise  # it is no fault of the file
-        # Who misses a library says which one, and how to get it.
+            raise  # not the file's fault
+        # An ImportError already says what to install.
         hint = f"; {advice}" if advice and not isinstance(error, ImportError) else ""
         raise ModelError(f"{what}: {full_line(error)}{hint}") from error
 
 
 def full_line(error: Exception) -> str:
-    """Return what an error says, as far as its first full line; its kind if nothing."""
-    # A key alone, or the name of a field, says nothing without what is next to it.
+    """Return an error's first full line, or its kind if it says nothing."""
+    # A bare key or field name says nothing without its context.
     kind = KeyError if isinstance(error, KeyError) else type(error)
     return full_line_of(str(error), kind.__name__)
 
 
 def full_line_of(said: str, kind: str) -> str:
-    """Return the first full line of what an error said; its kind where it is empty."""
+    """Return a text's first full line, or `kind` if empty."""
     lines = [shortened(line.strip()) for line in said.strip().splitlines()]
     if not lines:
         return kind
@@ -94,5 +93,5 @@ def full_line_of(said: str, kind: str) -> str:
 
 
 def shortened(text: str) -> str:
-    """Return the beginning of a text that is too long for a message."""
+    """Cut a text that is too long for a message."""
     return text if len(text) <= 400 else f"{text[:400]} ..."

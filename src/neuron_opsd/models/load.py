@@ -1,4 +1,4 @@
-"""Loading a model: a folder, a GGUF file or a hub id; never pickle, never its code."""
+"""Load a model: a folder, GGUF file or hub id; never pickle, never its code."""
 
 from __future__ import annotations
 
@@ -53,15 +53,16 @@ def load_model(
     tokenizer: ModelTokenizer | None = None,
     base: LanguageModel | None = None,
 ) -> HFModel:
-    """Load a frozen model, with what training made if that is given.
+    """Load a frozen model, optionally with what training made.
 
     Args:
-        config: `name` must be a folder in transformers' form or a hub id.
-        adapters: What `Learner.save_adapter` wrote, each a PEFT adapter or a whole
-            model; one that was trained on top of another comes after it.
-        tokenizer: What `load_tokenizer` returned for these settings, if it was asked.
-        base: What this function returned for these settings without the adapters; its
-            weights are shared and not read again.
+        config: `name` must be a folder in transformers' format, a GGUF file or a hub
+            id.
+        adapters: Folders written by `Learner.save_adapter`, each a PEFT adapter or a
+            whole model; an adapter trained on top of another comes after it.
+        tokenizer: What `load_tokenizer` returned for these settings, if already loaded.
+        base: What this function returned for these settings without adapters; its
+            weights are shared instead of read again.
 
     Raises:
         ModelError: If the model is missing, is pickled or needs its own code.
@@ -74,7 +75,7 @@ def load_model(
         if (adapter / ADAPTER_SETTINGS).exists():
             own.append(adapter)
         else:
-            # Rounded, it would lose what training changed.
+            # Rounding would lose what training changed.
             whole = {"name": str(adapter), "compute": "float32", "quantization": "none"}
             config, tokenizer, base = config.model_copy(update=whole), None, None
             own.clear()
@@ -85,7 +86,7 @@ def load_model(
 
 
 def load_base(config: ModelConfig, tokenizer: ModelTokenizer | None) -> HFModel:
-    """Load a model without adapters, and try it."""
+    """Load a model without adapters and probe it."""
     tokenizer = tokenizer or load_tokenizer(config)
     load = loader_of(config, tokenizer.facts.compute)
     held = Held(load(), load)
@@ -96,9 +97,9 @@ def load_base(config: ModelConfig, tokenizer: ModelTokenizer | None) -> HFModel:
 
 
 def with_adapter(base: HFModel, adapter: Path, room: Room) -> HFModel:
-    """Return a model with an adapter, whose other weights are the base's own.
+    """Return a model with an adapter that shares the base's other weights.
 
-    An adapter that does more than change matrices gets weights of its own.
+    If the adapter changes more than matrices, the weights are copied.
     """
     alone = holds_factors_alone(adapter)
     given = sharing(base.network) if alone else copy.deepcopy(base.network)
@@ -123,14 +124,14 @@ def with_adapter(base: HFModel, adapter: Path, room: Room) -> HFModel:
 
 
 def sharing(network: Any) -> Any:
-    """Return a second network of the same modules over the very same weights."""
+    """Return a second network of new modules over the same weights."""
     states = [m.state for m in network.modules() if isinstance(m, PackedLinear)]
     shared: list[Any] = [*network.parameters(), *network.buffers(), *states]
     return copy.deepcopy(network, {id(tensor): tensor for tensor in shared})
 
 
 def whole(model: HFModel) -> Any:
-    """Return a network of its own in float32, with a model's changes added."""
+    """Return a float32 copy of a model's network with its changes merged."""
     network = copy.deepcopy(model.network)
     for weight in network.parameters():
         weight.data = weight.data.float()
@@ -147,10 +148,10 @@ def load_answering(
     tokenizer: ModelTokenizer | None = None,
     base: LanguageModel | None = None,
 ) -> HFModel:
-    """Load what `load_model` loads, with the engine that writes its free answers.
+    """Load a model as `load_model` does, with the engine for free sampling.
 
     Raises:
-        ModelError: If the engine does not know such a model.
+        ModelError: If the engine does not support the model.
     """
     if config.engine.rollouts == "vllm":
         written = settings_of(config.model, source_of(config.model))
@@ -166,12 +167,11 @@ def load_answering(
 
 
 def learner_of(base: LanguageModel, tuning: DistillConfig, seed: int) -> HFLearner:
-    """Return a learner that begins as a model is, which itself never changes.
+    """Return a learner that starts from a model, which itself never changes.
 
-    Under an adapter both share the frozen weights; `full` takes a copy of all and
-    computes in float32, since rounded weights would lose most of a step. The model must
-    be one that `load_model` returned; under `full` its weights are dropped, and read
-    from their files again when they are asked for.
+    With an adapter both share the frozen weights; `full` copies all of them to float32,
+    since rounding would lose most of a step. The model must come from `load_model`;
+    `full` drops its weights and reads them again when needed.
 
     Raises:
         ModelError: If memory has no room for `full` tuning.
@@ -203,7 +203,7 @@ def learner_of(base: LanguageModel, tuning: DistillConfig, seed: int) -> HFLearn
 def asked_here(
     method: Callable[Concatenate[HFModel, P], R],
 ) -> Callable[Concatenate[RemoteModel, P], R]:
-    """Return a method that does what the model itself does, loaded here."""
+    """Return a method that loads the model in this process and calls it."""
 
     @wraps(method)
     def ask(remote: RemoteModel, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -214,10 +214,9 @@ def asked_here(
 
 
 class RemoteModel(ModelTokenizer):
-    """A `LanguageModel` whose weights are in other processes, and here on demand.
+    """A `LanguageModel` in other processes, loaded here on demand.
 
-    What answers questions chunk by chunk is done by workers that have the weights;
-    whoever asks the model itself has them loaded here first.
+    Workers answer questions in chunks; calling the model itself loads it here first.
     """
 
     sample = asked_here(HFModel.sample)
@@ -235,7 +234,7 @@ class RemoteModel(ModelTokenizer):
         recipe: Callable[[], HFModel],
         load: Callable[[], HFModel],
     ) -> None:
-        """Take how workers make the model, and how this process would."""
+        """Take the workers' recipe, and this process's loader."""
         super().__init__(tokenizer.tokens, facts)
         self.room = room
         self.recipe = recipe
@@ -251,5 +250,5 @@ class RemoteModel(ModelTokenizer):
         return self._here
 
     def release(self) -> None:
-        """Free the weights that are here; they are loaded again when needed."""
+        """Free the weights here until they are needed again."""
         self._here = None

@@ -1,4 +1,4 @@
-"""Reading a network from its files into memory, as it is held and computed with."""
+"""Read a network from its files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from neuron_opsd.models.weights.shards import stored_weights
 
 
 def loader_of(config: ModelConfig, compute: str) -> Callable[[], Any]:
-    """Return what loads a network, and once more as long as its files are the same."""
+    """Return a loader of a network, reusable while the files are unchanged."""
 
     def marks() -> list[tuple[int, int]]:
         found = [path.stat() for path in source_of(config).weight_files()]
@@ -45,9 +45,9 @@ def loader_of(config: ModelConfig, compute: str) -> Callable[[], Any]:
 
 
 def load_network(config: ModelConfig, compute: str) -> Any:
-    """Load weights in the precision of their file where products are no finer.
+    """Load weights in their file's precision if products are no finer.
 
-    Otherwise they are loaded in float32.
+    Otherwise in float32.
     """
     check_packable(config)
     source = source_of(config)
@@ -78,23 +78,23 @@ def load_network(config: ModelConfig, compute: str) -> Any:
 
 
 def attention_of(settings: Any) -> Mapping[str, str]:
-    """Return what computes attention, where transformers must not choose it itself.
+    """Return the attention option, if transformers must not choose.
 
-    Some versions leave out the caps of Gemma 2.
+    Some versions leave out the softcap of Gemma 2.
     """
     capped = getattr(settings, "attn_logit_softcapping", None) is not None
     return {"attn_implementation": "eager"} if capped else {}
 
 
 def exact_buffers(settings: Any) -> Mapping[str, Any]:
-    """Return the buffers of a network in float32, without making its weights."""
+    """Return a network's float32 buffers, without its weights."""
     with init_empty_weights():
         outline = AutoModelForCausalLM.from_config(settings, dtype=torch.float32)
     return dict(outline.named_buffers())
 
 
 def on_device(network: Any, device: str) -> Any:
-    """Move a network to a device, or say in one line why it cannot be."""
+    """Move a network to a device, or say in one line why that failed."""
     try:
         return network.to(device)
     except (RuntimeError, AssertionError) as error:

@@ -1,7 +1,6 @@
-"""A model's shapes: what memory and time follow from, without a single weight.
+"""A model's shapes, from which memory and time follow, without any weights.
 
-They are read off a network on PyTorch's meta device, so parameters are counted as
-transformers makes them, tied ones once.
+They come from a network on the meta device, which counts tied parameters once.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from neuron_opsd.models.adapters.reading import targets_of
 from neuron_opsd.models.forward.layers import head_width, heads_of, layers_of
 
 LINEAR_ATTENTION: Final = "linear_attention"
-"""Kind of a layer that keeps a state of one size instead of keys and values."""
+"""A layer with a fixed-size state instead of keys and values."""
 
 SLIDING: Final = "sliding_attention"
 
@@ -27,7 +26,7 @@ class Product:
     """One linear layer."""
 
     name: str
-    """Its own, for example ``q_proj``."""
+    """For example ``q_proj``."""
     inputs: int
     outputs: int
     adapted: bool
@@ -35,7 +34,7 @@ class Product:
 
     @property
     def num_parameters(self) -> int:
-        """Weights without a bias."""
+        """Number of weights without bias."""
         return self.inputs * self.outputs
 
 
@@ -45,51 +44,51 @@ class Layer:
 
     products: tuple[Product, ...]
     norms: tuple[int, ...]
-    """Numbers of a token that each of its norms takes in."""
+    """Size of each norm's input per token."""
     kept: int
-    """Numbers that a position leaves in the cache, keys and values together."""
+    """Numbers cached per position, for keys and values."""
     window: int | None
-    """How many positions back a position sees, itself included; `None` for all."""
+    """Positions seen, including itself; `None` for all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """What a model's configuration says of its size."""
+    """A model's size."""
 
     name: str
     family: str
     num_parameters: int
     """Tied ones once."""
     file_bytes: int
-    """Bytes of a weight in the model's files."""
+    """Per weight, in the model's files."""
     width: int
     vocab_size: int
     num_heads: int
-    """Query heads of a layer."""
+    """Query heads."""
     max_positions: int
-    """0 where the configuration does not say."""
+    """0 if unknown."""
     layers: tuple[Layer, ...]
     others: tuple[Product, ...] = ()
-    """Linear layers outside the decoder's layers; the head is none of them."""
+    """Linear layers outside decoder layers, without the head."""
 
     def products(self) -> Iterator[Product]:
-        """Yield every linear layer but the head."""
+        """Yield every linear layer except the head."""
         for layer in self.layers:
             yield from layer.products
         yield from self.others
 
     @property
     def num_matrix_parameters(self) -> int:
-        """Weights of linear layers but the head, which are those a 4-bit base packs."""
+        """Linear weights except the head, which a 4-bit base packs."""
         return sum(product.num_parameters for product in self.products())
 
     @property
     def num_outputs(self) -> int:
-        """Outputs of all linear layers that take an adapter."""
+        """Outputs of linear layers that take an adapter."""
         return sum(product.outputs for product in self.products() if product.adapted)
 
     def num_adapter_parameters(self, rank: int) -> int:
-        """Return the numbers of an adapter of a rank on every layer that takes one."""
+        """Return an adapter's size on every layer that takes one."""
         return rank * sum(p.inputs + p.outputs for p in self.products() if p.adapted)
 
 
@@ -128,7 +127,7 @@ def outline_of(name: str, network: Any) -> Outline:
 
 
 def adapted_layers(network: Any, head: Any) -> frozenset[int]:
-    """Return the ids of the linear layers that an adapter goes on."""
+    """Return the ids of the linear layers that take an adapter."""
     targets = targets_of(network)
     return frozenset(
         id(module)
@@ -169,7 +168,7 @@ def layer_of(
 
 
 def normed(name: str, module: Any, modules: dict[str, Any]) -> int:
-    """Return the numbers of a token that a norm takes in, those of all heads."""
+    """Return a norm's input size per token, over all heads."""
     over = modules.get(f"{name[0]}_proj") if name in {"q_norm", "k_norm"} else None
     if over is not None:
         return int(over.weight.shape[0])
@@ -177,7 +176,7 @@ def normed(name: str, module: Any, modules: dict[str, Any]) -> int:
 
 
 def kept_numbers(modules: dict[str, Any], settings: Any, kind: str) -> int:
-    """Return the numbers that a position leaves in a layer's cache."""
+    """Return the numbers that a layer caches per position."""
     if kind == LINEAR_ATTENTION:
         return 0
     if "k_proj" in modules and "v_proj" in modules:
@@ -187,7 +186,7 @@ def kept_numbers(modules: dict[str, Any], settings: Any, kind: str) -> int:
 
 
 def window_of(settings: Any, kind: str) -> int | None:
-    """Return how far back a layer of a kind sees, `None` for all positions."""
+    """Return how many positions a type of layer sees, `None` for all."""
     if kind not in {"", SLIDING}:
         return None
     window = getattr(settings, "sliding_window", None)
@@ -195,7 +194,7 @@ def window_of(settings: Any, kind: str) -> int | None:
 
 
 def file_bytes_of(config: Any) -> int:
-    """Return the bytes of a weight in a model's files, four where it does not say."""
+    """Return the bytes per weight in a model's files, 4 if unknown."""
     for settings in (config, config.get_text_config()):
         kind = getattr(settings, "dtype", None)
         if isinstance(kind, str):

@@ -1,9 +1,9 @@
-"""What the output of a neuron says by itself: its row, read out by the unembedding.
+"""What a neuron's output says by itself: its column, read by the unembedding.
 
-A neuron writes its activation times one column of ``down_proj`` into the residual. The
-unembedding of that column is what the activation adds to each token's logit, if nothing
-came after it: later layers, the final norm and a softcap are left out, as in the
-contribution scores, so its scale is not that of logits.
+A neuron writes its activation times one column of ``down_proj`` into the residual.
+Unembedding that column gives what it adds to each token's logit. As in contribution
+scores, later layers, the final norm and a softcap are left out, so its scale is not
+that of logits.
 
 Axes: K neurons, D residual width, V vocabulary.
 """
@@ -21,20 +21,20 @@ from neuron_opsd.errors import ModelError
 from neuron_opsd.models.hf import HFModel
 
 TOKENS_AT_ONCE: Final = 8192
-"""Rows of the unembedding that are widened to float32 together."""
+"""Unembedding rows converted to float32 at once."""
 
 Weights: TypeAlias = tuple[tuple[int, float], ...]
-"""Tokens, each with what a unit of activation adds to its logit."""
+"""Tokens, each with its logit per unit of activation."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutputWeights:
-    """The tokens at both ends of one neuron's row."""
+    """The tokens at both ends of one neuron's scale."""
 
     favoured: Weights
-    """The highest first."""
+    """Highest first."""
     opposed: Weights
-    """The lowest first."""
+    """Lowest first."""
 
 
 def output_weights(
@@ -43,9 +43,9 @@ def output_weights(
     """Return the tokens that neurons favour and oppose most, `count` of each.
 
     Args:
-        model: Whose adapter, if it has one, counts.
-        neurons: Each as its layer and its place there, from 0.
-        count: Tokens of either end.
+        model: Its adapter, if any, counts.
+        neurons: Layer and index within it, both from 0.
+        count: Tokens at each end.
 
     Raises:
         ModelError: If the model's neurons cannot be read.
@@ -76,7 +76,7 @@ def written_columns(model: HFModel, neurons: Sequence[tuple[int, int]]) -> Tenso
 def ends_of(model: HFModel, columns: Tensor, count: int) -> list[Weights]:
     """Return the tokens to which each of K columns ``(D, K)`` adds most.
 
-    Rows of the unembedding that stand for no token are passed over.
+    Rows of the unembedding without a token are skipped.
     """
     known = min(len(model.tokens.tokenizer), len(model.head().weight))
     values = columns.new_empty((0, columns.shape[1]))
@@ -87,7 +87,7 @@ def ends_of(model: HFModel, columns: Tensor, count: int) -> list[Weights]:
         ids = torch.arange(start, start + len(added), device=columns.device)
         values = torch.cat([values, added])
         tokens = torch.cat([tokens, ids.unsqueeze(1).expand_as(added)])
-        # Earlier tokens come first where weights are equal.
+        # Ties keep the earlier token first.
         order = values.argsort(dim=0, descending=True, stable=True)[:count]
         values, tokens = values.gather(0, order), tokens.gather(0, order)
     return [

@@ -1,8 +1,7 @@
-"""First steps with a model that was just loaded: is it what it is taken for?
+"""Checks of a newly loaded model: does it work as assumed?
 
-Passes over whole sequences are padded on the right without a mask, logits come from the
-head alone, and decoding uses keys and values that are kept. A model for which one of
-these is not so would be wrong without a word.
+Passes are right-padded without a mask, logits come from the head alone, and decoding
+uses cached keys and values. A model that differs would be silently wrong.
 """
 
 from __future__ import annotations
@@ -25,16 +24,16 @@ from neuron_opsd.models.library_errors import FAULTS, refusing
 from neuron_opsd.records import TokenIds
 
 TOLERANCE: Final = 1e-3
-"""How far apart two ways of decoding may be, beside the largest value."""
+"""Allowed difference, relative to the largest value."""
 
 PROMPTS: Final[tuple[TokenIds, ...]] = (tuple(range(1, 12)), tuple(range(3, 8)))
-"""Prompts of two lengths, so that the shorter one is padded."""
+"""Two lengths, so that one is padded."""
 
 WRITTEN: Final[TokenIds] = (2, 1, 3)
 
 
 def tried(model: HFModel) -> bool:
-    """Take first steps with a model; return whether it can share prompts."""
+    """Check a model; return whether its samples can share prompts."""
     family = model.facts.family
     if model.facts.num_layers < 1:
         raise ModelError(f"this {family} model has no layers; get its files again")
@@ -53,7 +52,7 @@ def tried(model: HFModel) -> bool:
 
 
 def check_order(model: HFModel) -> None:
-    """Refuse a model whose states depend on tokens that come later."""
+    """Refuse a model whose states depend on later tokens."""
     ids = torch.tensor([[1, 2, 3], [1, 2, 4]], device=model.device)
     with torch.inference_mode():
         states = model.decoder(input_ids=ids, use_cache=False).last_hidden_state
@@ -69,14 +68,14 @@ def check_order(model: HFModel) -> None:
 
 
 def unfit(model: HFModel, why: str) -> ModelError:
-    """Return the error for a family of models that cannot be used here."""
+    """Return the error for a family that cannot be used here."""
     return ModelError(
         f"a {model.facts.family} model {why}; use a model of another family"
     )
 
 
 def no_numbers(model: HFModel) -> ModelError:
-    """Return the error for finite weights that give no finite results."""
+    """Return the error for finite weights with results that are not."""
     return ModelError(
         f"this {model.facts.family} model computes values that are not finite (NaN or "
         "infinite), so a number of its config.json is wrong; get that and its other "
@@ -85,7 +84,7 @@ def no_numbers(model: HFModel) -> ModelError:
 
 
 def check_logits(model: HFModel) -> None:
-    """Refuse a model that does more to its logits than unembed and squash them."""
+    """Refuse a model whose logits are more than unembedding and softcap."""
     one = torch.zeros(1, 1, dtype=torch.long, device=model.device)
     head = model.head()
     with torch.inference_mode():
@@ -103,7 +102,7 @@ def check_logits(model: HFModel) -> None:
 
 
 def decodes_alike(model: HFModel) -> bool:
-    """Whether decoding over shared prompts gives what whole passes give."""
+    """Return whether decoding over shared prompts equals whole passes."""
     network = Unrounded(model.device, model.decoder)
     with torch.inference_mode():
         whole = [torch.tensor([p + WRITTEN], device=model.device) for p in PROMPTS]
@@ -114,14 +113,14 @@ def decodes_alike(model: HFModel) -> bool:
         except FAULTS as error:
             if is_out_of_memory(error):
                 raise
-            # Attention of another kind may not even take what is asked for here.
+            # Other attention may not even accept the inputs.
             return False
     return bool((found - wanted).abs().max() < TOLERANCE * wanted.abs().max())
 
 
 @dataclass(frozen=True, slots=True)
 class Unrounded:
-    """A network in float32, where two right ways differ by next to nothing."""
+    """A float32 network, where two correct ways differ by almost nothing."""
 
     device: torch.device
     decoder: Any
@@ -133,10 +132,10 @@ class Unrounded:
 
 
 def decoded(network: Unrounded) -> Tensor:
-    """Return the last states ``(P, D)`` after the prompts and what is written.
+    """Return the final states ``(P, D)`` after writing to the prompts.
 
-    Two samples of each grow and the second is followed, on several pages, so that a
-    mistake in the places shows.
+    Each prompt has two samples on several pages, and the second is returned, so that
+    indexing mistakes show.
     """
     limits = Limits(rows=2 * len(PROMPTS), longest=len(WRITTEN), page=MIN_ROWS)
     lengths = [len(prompt) for prompt in PROMPTS]
@@ -155,7 +154,7 @@ def decoded(network: Unrounded) -> Tensor:
 
 
 def check_library_cache(model: HFModel) -> None:
-    """Refuse a model whose logits, in float32, over its cache are others than whole."""
+    """Refuse a model whose float32 logits over its cache differ from a full pass's."""
     rows = [1, 0, 1]
     with torch.inference_mode():
         wanted = model.next_logits(

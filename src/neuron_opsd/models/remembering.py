@@ -1,8 +1,7 @@
-"""An answerer that asks its model nothing twice that is noted already.
+"""An answerer that never asks its model twice for the same thing.
 
-So a run that is stopped in the middle of a block resumes with the questions that were
-not finished. What is kept is found by all that it depends on besides the model: prompt,
-seeds and sampling, or pairs and columns.
+A run stopped in a block thus resumes with the unfinished questions. Results are keyed
+by prompt, seeds and sampling, or by pairs and columns, but not by model.
 """
 
 from __future__ import annotations
@@ -25,14 +24,13 @@ FIELDS: Final = frozenset(field.name for field in fields(Completion))
 
 
 class Remembering:
-    """Takes the place of an `Answerer` while one block is answered."""
+    """Replaces an `Answerer` while one block is answered."""
 
     def __init__(self, model: Answerer, notes: Notes) -> None:
         self._model = model
         self._notes = notes
 
     def __getattr__(self, name: str) -> Any:
-        """Return what the model has of that name, which is not kept."""
         return getattr(self._model, name)
 
     def sample(
@@ -74,7 +72,7 @@ class Remembering:
     ) -> list[list[NDArray[np.float32]]]:
         """See `Scorer`.
 
-        All or none are kept: in which passes they stand may change their last bits.
+        All or none are kept: grouping into passes may change the last bits.
         """
         key = key_of("logits", pairs, columns)
         kept = self._notes.get(key)
@@ -86,21 +84,21 @@ class Remembering:
 
 
 def remembering(model: Any, notes: Notes) -> Any:
-    """Return an answerer that asks a model nothing twice that is noted."""
+    """Return a `Remembering` of a model."""
     return Remembering(model, notes)
 
 
 def key_of(*parts: Any) -> str:
-    """Return the key of what depends on these parts, as JSON can hold them."""
+    """Return a key for JSON values."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def known(rows: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
-    """Return noted completions, unless a later version noted more of them."""
+    """Return noted completions, unless a later version added fields."""
     return rows if rows is None or all(row.keys() <= FIELDS for row in rows) else None
 
 
 def completion_from(row: dict[str, Any]) -> Completion:
-    """Return a completion from its fields as JSON holds them."""
+    """Return a completion from its fields in JSON."""
     lists = {name: tuple(v) for name, v in row.items() if isinstance(v, list)}
     return Completion(**(row | lists))

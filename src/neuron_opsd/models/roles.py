@@ -1,7 +1,7 @@
-"""What the method asks of a model: one protocol for each role that a stage may need.
+"""What the method needs from a model: one protocol per role.
 
-A stage asks for the smallest role that it uses, so another engine is one class: what
-only samples is a `Sampler` and needs no scores, gradients or neurons.
+A stage uses the smallest role it can, so an engine that only samples is a `Sampler` and
+needs no scores, gradients or neurons.
 
 Axes: N completion tokens of a batch, F neurons of one layer, D residual width, V
 vocabulary. A *pair* is a prompt and a completion, both as token ids; its completion
@@ -27,11 +27,11 @@ from neuron_opsd.records import Completion, Pair, Prompt, TokenIds
 NeuronValue: TypeAlias = Literal["gate", "gated"]
 
 ContributionConsumer: TypeAlias = Callable[[int, Tensor], None]
-"""Takes a layer's number and its contribution scores ``(N, F)``."""
+"""Takes a layer's index and its contribution scores ``(N, F)``."""
 
 
 Finished: TypeAlias = Callable[[int, Sequence[Completion]], None]
-"""Takes the number of a prompt and all its completions."""
+"""Takes a prompt's index and all its completions."""
 
 
 def ignore(prompt: int, completions: Sequence[Completion]) -> None:
@@ -41,16 +41,15 @@ def ignore(prompt: int, completions: Sequence[Completion]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """What a model is, for settings that scale with it and for the manifest."""
+    """Facts about a model, for settings that scale with it and for the manifest."""
 
     name: str
     family: str
-    """`model_type` of its configuration, for example ``llama``."""
+    """For example ``llama``."""
     num_parameters: int
     num_layers: int
     num_neurons: int
-    """F: neurons of one layer, the width between up- and down-projection; 0 where they
-    cannot be read."""
+    """F: neurons of one layer; 0 if they cannot be read."""
     width: int
     """D: residual width."""
     vocab_size: int
@@ -58,53 +57,52 @@ class ModelFacts:
     has_chat_template: bool
     device: str
     compute: str
-    """Precision of matrix products, ``float32`` or ``bfloat16``."""
+    """``float32`` or ``bfloat16``, for matrix products."""
     shares_prompts: bool = False
-    """Whether samples are decoded over one copy of their prompt; loading finds out."""
+    """Whether samples share one copy of their prompt; found on loading."""
     why_no_neurons: str = ""
-    """Why the model's neurons cannot be read; empty where they can."""
+    """Empty if neurons can be read."""
     prints_date: bool = False
-    """Whether the chat template prints today's date."""
     closes_answers: bool = True
-    """Whether the chat template, where there is one, ends an answer with a token."""
+    """Whether the chat template, if any, ends an answer with a token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How completions are drawn."""
+    """How completions are sampled."""
 
     temperature: float
     """0 takes the most probable token."""
     top_p: float = 1.0
     max_new_tokens: int = 512
     stop_at_newline: bool = False
-    """Whether a line break ends a completion, as it does in the plain form."""
+    """Whether a line break ends a completion, as in the plain form."""
     top_k: int = 0
-    """Keep the most probable tokens, so many of them; 0 keeps all."""
+    """Keep this many of the most probable tokens; 0 keeps all."""
     min_p: float = 0.0
-    """Keep tokens at least this many times as probable as the most probable one."""
+    """Keep tokens at least this share as probable as the most probable one."""
     stop: tuple[str, ...] = ()
-    """Texts that end a completion; they are no part of its text."""
+    """Texts that end a completion, excluded from it."""
 
     @property
     def truncation(self) -> Truncation:
-        """How the distribution is cut; the temperature must be above 0."""
+        """How the distribution is cut, for a temperature above 0."""
         return Truncation(self.temperature, self.top_p, self.top_k, self.min_p)
 
 
 class Described(Protocol):
-    """Knows what the model is."""
+    """Has facts about its model."""
 
     @property
     def facts(self) -> ModelFacts:
-        """What the model is."""
+        """Facts about the model."""
 
 
 class Tokenizer(Described, Protocol):
-    """Texts to tokens and back, for which no weights are needed."""
+    """Converts text to tokens and back; needs no weights."""
 
     def encode(self, prompt: Prompt) -> TokenIds:
-        """Return the prompt's token ids, chat template and first token included.
+        """Return the prompt's token ids, including chat template and first token.
 
         Raises:
             DataError: If a turn of a conversation contains a control token.
@@ -112,41 +110,41 @@ class Tokenizer(Described, Protocol):
         """
 
     def encode_all(self, prompts: Sequence[Prompt]) -> list[TokenIds]:
-        """Return what `encode` returns of each, sooner."""
+        """Encode several prompts, faster than one by one."""
 
     def encode_answer(self, prompt: Prompt, answer: str) -> TokenIds:
-        """Return what would complete the prompt with this answer, end token included.
+        """Return the completion that gives this answer, including the end token.
 
         In the plain form that is a space, the answer and a line break.
         """
 
     def encode_rendered(self, prompt: str, completion: str) -> Pair:
-        """Return the ids of texts that are rendered already, control tokens and all."""
+        """Return the ids of rendered texts with control tokens."""
 
     def refusal(self, prompt: Prompt) -> str:
-        """Say which control token a turn of a prompt contains; empty if none does.
+        """Say which control token a turn contains; return "" for none.
 
-        `encode` raises over such a prompt; the plain form has none.
+        `encode` raises for such a prompt; the plain form has none.
         """
 
     def decode(self, token_ids: TokenIds) -> str:
-        """Return the text of a completion without control tokens, stripped.
+        """Return a completion's text, stripped, without control tokens.
 
-        The marks of reasoning stay in it.
+        Reasoning marks are kept.
         """
 
     def token_text(self, token: int) -> str:
         """Return the text of one token, control tokens included."""
 
     def prompt_text(self, prompt: Prompt) -> str:
-        """Return a prompt as text, as the chat template writes it."""
+        """Return a prompt as the chat template writes it."""
 
     def opens_reasoning(self, prompt: TokenIds) -> bool:
-        """Whether a prompt ends inside a block of reasoning."""
+        """Return whether a prompt ends inside a reasoning block."""
 
 
 class Sampler(Protocol):
-    """Writes completions: all that an engine for sampling has to do."""
+    """Writes completions; all that a sampling engine has to do."""
 
     def sample(
         self,
@@ -155,29 +153,28 @@ class Sampler(Protocol):
         sampling: Sampling,
         finished: Finished = ignore,
     ) -> list[list[Completion]]:
-        """Draw one completion per seed for every prompt; equal seeds draw alike.
+        """Sample one completion per seed for every prompt; equal seeds give equal ones.
 
         Args:
             prompts: As `Tokenizer.encode` returns them.
-            seeds: For each prompt those of its completions, which may be none.
+            seeds: Of each prompt's completions; may be empty.
             sampling: Temperature, length in tokens, and what ends a completion.
-            finished: Called with a prompt's number and its completions as soon as all
-                of them are written, in any order of prompts, so that they can be kept
-                while others are still being written.
+            finished: Called with a prompt's index and completions as soon as all are
+                written, in any order of prompts, so that they can be saved.
 
         Returns:
-            For each prompt its completions in the order of their seeds, with the sum
-            of log-probabilities and the mean entropy per token, both in nats, of the
-            distribution that was drawn from.
+            Each prompt's completions in the order of their seeds, with the sum of
+            log-probabilities and the mean entropy per token, in nats, of the sampling
+            distribution.
 
         Raises:
-            NotFiniteError: If a logit is not finite; its places are prompts'.
-            TryAgainError: If there is no room in memory for a single completion.
+            NotFiniteError: If a logit is not finite; its places are prompts.
+            TryAgainError: If memory has no room for a single completion.
         """
 
 
 class Scorer(Protocol):
-    """Says how probable given completions are."""
+    """Computes how probable given completions are."""
 
     def logits_at(
         self, pairs: Sequence[Pair], columns: Sequence[Sequence[TokenIds]]
@@ -194,7 +191,7 @@ class Scorer(Protocol):
             The logits, in the shape of `columns`.
 
         Raises:
-            TryAgainError: If there is no room in memory for a single pair.
+            TryAgainError: If memory has no room for a single pair.
         """
 
     def divergences(self, pairs: Sequence[Pair], others: Sequence[Pair]) -> list[float]:
@@ -205,26 +202,26 @@ class Scorer(Protocol):
             others: The same completions after other prompts.
 
         Raises:
-            NotFiniteError: If one is not finite; its places are pairs'.
+            NotFiniteError: If one is not finite; its places are pairs.
         """
 
     def logprobs(self, pairs: Sequence[Pair]) -> list[float]:
-        """Return the log-probability of each completion after its prompt, in nats.
+        """Return each completion's log-probability after its prompt, in nats.
 
-        It is the sum over its tokens, at temperature 1.
+        The sum over its tokens, at temperature 1.
 
         Raises:
-            NotFiniteError: If one is not finite; its places are pairs'.
-            TryAgainError: If there is no room in memory for a single pair.
+            NotFiniteError: If one is not finite; its places are pairs.
+            TryAgainError: If memory has no room for a single pair.
         """
 
 
 class Capturer(Described, Protocol):
-    """Reads off which neurons pushed the tokens of given completions."""
+    """Finds which neurons pushed the tokens of given completions."""
 
     @property
     def room(self) -> Room:
-        """How many tokens a pass may hold, and how pairs become passes."""
+        """How many tokens a pass may hold, and how passes are formed."""
 
     def capture(
         self,
@@ -234,13 +231,13 @@ class Capturer(Described, Protocol):
         *,
         half_projections: bool = False,
     ) -> None:
-        """Run one forward pass and pass on every layer's contribution scores.
+        """Run one forward pass and hand over every layer's contribution scores.
 
         Args:
-            pairs: Prompts and completions; N is the number of completion tokens.
+            pairs: Prompts and completions.
             value: Which activation counts.
-            consume: Called once per layer, in order, with ``(N, F)`` scores, the
-                tokens of the first pair first.
+            consume: Called once per layer, in order, with ``(N, F)`` scores in the
+                order of pairs and tokens.
             half_projections: Round projections to float16, as the NeuFS code does.
 
         Raises:
@@ -250,35 +247,35 @@ class Capturer(Described, Protocol):
     def mean_states(
         self, pairs: Sequence[Pair], layer: int
     ) -> list[NDArray[np.float32]]:
-        """Run one forward pass and return the mean state ``(D,)`` of each completion.
+        """Run one forward pass and return each completion's mean state ``(D,)``.
 
         Args:
-            pairs: Prompts and completions; a mean is over the completion's own
+            pairs: Prompts and completions; the mean is over the completion's own
                 positions, not over those that predict it.
-            layer: Whose output counts, from 1.
+            layer: From 1.
 
         Raises:
-            NotFiniteError: If one is not finite; its places are pairs'.
+            NotFiniteError: If one is not finite; its places are pairs.
         """
 
 
 class TextScorer(Tokenizer, Scorer, Protocol):
-    """Scores what texts become."""
+    """Scores tokenised texts."""
 
 
 class Answerer(TextScorer, Sampler, Protocol):
-    """Answers questions: samples freely, and scores choices where they are given."""
+    """Answers questions: samples freely, or scores given choices."""
 
 
 class LanguageModel(Answerer, Capturer, Protocol):
-    """All that the method asks of a model whose weights stay as they are."""
+    """All that the method needs from a frozen model."""
 
     def release(self) -> None:
-        """Free what is kept to be faster; it is made again when it is needed."""
+        """Free caches; they are rebuilt when needed."""
 
 
 class Learner(Answerer, Protocol):
-    """The student, which can move, with a second set of weights for its teacher."""
+    """The trainable student, with a second set of weights for its teacher."""
 
     @property
     def room(self) -> Room:
@@ -286,62 +283,62 @@ class Learner(Answerer, Protocol):
 
     @property
     def frozen(self) -> Answerer:
-        """The model where training began."""
+        """The model at the start of training."""
 
     def student(self, pairs: Sequence[Pair]) -> HiddenStates:
         """Return ``(N, D)`` states that predict the completions, with gradient.
 
-        The head that reads them out may ask for a gradient too.
+        The head may require gradients too.
         """
 
     def teacher(self, pairs: Sequence[Pair]) -> HiddenStates:
-        """Return the same under the teacher's weights, without gradient."""
+        """Return the same with the teacher's weights, without gradient."""
 
     def reference(self, pairs: Sequence[Pair]) -> HiddenStates:
-        """Return the same of the model where training began, without gradient."""
+        """Return the same for the starting model, without gradient."""
 
     def step(self, learning_rate: float) -> float:
-        """Apply the gradients gathered so far; return their norm before clipping.
+        """Apply the accumulated gradients; return their norm before clipping.
 
         Raises:
-            NotFiniteError: If the norm is not finite; no weight has moved then.
+            NotFiniteError: If the norm is not finite; then no weight has moved.
         """
 
     @property
     def weights(self) -> Mapping[str, nn.Parameter]:
-        """What is trained, in the same order in every process."""
+        """The trained weights, in the same order in every process."""
 
     def drop_gradients(self) -> None:
-        """Forget the gradients gathered so far."""
+        """Discard the accumulated gradients."""
 
     def zero_gradients(self) -> None:
-        """Give every trained weight a gradient of 0, which still ages its moments."""
+        """Set all gradients to 0, so that a step still decays the moments."""
 
     def check(self) -> None:
-        """Refuse to be kept with a weight or a moment that is not finite.
+        """Refuse weights or moments that are not finite, before they are saved.
 
         Raises:
-            NotFiniteError: Naming the first one of student, optimiser or teacher.
+            NotFiniteError: Naming the first one in student, optimiser or teacher.
         """
 
     def update_teacher(self, rate: float) -> None:
-        """Move the teacher's weights the share `rate` of the way to the student's."""
+        """Move the teacher's weights by the share `rate` towards the student's."""
 
     def state(self) -> dict[str, Tensor]:
         """Return all that a checkpoint must hold: student, teacher and optimiser."""
 
     def digest(self) -> str:
-        """Return a hash of the same, to compare it with another process's.
+        """Return a hash of the state, to compare between processes.
 
-        Of frozen weights it holds enough to tell others from them.
+        It also tells different frozen weights apart.
         """
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go back to what `state` returned."""
+        """Restore what `state` returned."""
 
     @property
     def num_bytes(self) -> int:
-        """Size of what is trained."""
+        """Size of the trained weights."""
 
     def save_adapter(self, folder: Path) -> None:
-        """Write what training made: a PEFT adapter, or a whole model after `full`."""
+        """Write what was trained: a PEFT adapter, or a whole model after `full`."""

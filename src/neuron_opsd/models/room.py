@@ -1,7 +1,7 @@
-"""How much one pass may hold, found out by going down where memory runs out.
+"""How much one pass may hold, found by halving when memory runs out.
 
-What is halved is what one pass holds, never what is computed: the same questions are
-answered from the same random numbers, and a step's gradient is that of its whole batch.
+Only passes become smaller: the same questions get the same random numbers, and a step's
+gradient is that of its whole batch.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from neuron_opsd.errors import TryAgainError, is_out_of_memory
 from neuron_opsd.records import Pair
 
 MAX_ROWS: Final = 256
-"""Rows decoded side by side; more make no product faster."""
+"""Most rows decoded at once; more make no product faster."""
 
 FAST_TOKENS: Final = 512
-"""A forward pass over as many tokens is about as fast per token as a longer one."""
+"""A forward pass over this many tokens is about as fast per token as longer ones."""
 
 MAX_PADDING: Final = 1.25
-"""A batch's longest pair is at most this many times as long as its shortest."""
+"""Largest ratio of a batch's longest pair to its shortest."""
 
 GB: Final = 10**9
 
 ENGINE_CACHE: Final = 2**30
-"""Bytes that vLLM takes for keys and values on a processor."""
+"""vLLM's bytes for keys and values on a CPU."""
 
 LONG_PAIR: Final = 256
-"""A few pairs of this length make a fast batch, so they need no padding."""
+"""A few pairs this long make a fast batch, so they need no padding."""
 
 PADDING: Final = 128
-"""Tokens of padding in a batch of long pairs; another pass costs about as much."""
+"""Most padding tokens in a batch of long pairs; another pass costs about as much."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -44,7 +44,7 @@ ASKED_FOR: Final = re.compile(r"[Tt]ried to allocate ([0-9.]+ ?(?:[KMGT]i?B|byte
 
 
 def attempt(work: Callable[[], None]) -> str:
-    """Do some work; return what was said where memory ran out, or nothing."""
+    """Run `work`; return what was said if memory ran out, else ""."""
     try:
         work()
     except (RuntimeError, MemoryError) as error:
@@ -63,10 +63,10 @@ def attempt(work: Callable[[], None]) -> str:
 def in_halves(
     items: Sequence[T], work: Callable[[Sequence[T]], list[R]], what: str
 ) -> list[R]:
-    """Work on all items at once, or on halves of them where memory runs out.
+    """Work on all items at once, or on halves if memory runs out.
 
-    The work gives a result for each; `what` one of them is stands in the message of a
-    `TryAgainError` if there is no room for a single one.
+    `work` returns one result per item. `what` names an item in the `TryAgainError`
+    raised if one does not fit alone.
     """
     found: list[R] = []
     said = attempt(lambda: found.extend(work(items)))
@@ -78,7 +78,7 @@ def in_halves(
 
 
 def refuse_single(count: int, what: str, said: str) -> None:
-    """Stop where even one row has no room."""
+    """Raise if not even one row fits."""
     if count > 1:
         return
     raise TryAgainError(
@@ -90,22 +90,20 @@ def refuse_single(count: int, what: str, said: str) -> None:
 
 
 class Room:
-    """What one pass without gradient, and what decoding, may hold."""
+    """What a pass without gradient and decoding may hold."""
 
     def __init__(self, tokens: int) -> None:
-        """Begin with what the settings say of the tokens of a pass."""
         self.wanted = tokens
         self.tokens = tokens
         self.rows = MAX_ROWS
-        """Samples that are written side by side, at most."""
+        """Most samples written at once."""
         self.memory = 0
-        """Bytes that decoding may take for keys and values; 0 for a share of what is
-        free."""
+        """Bytes for keys and values in decoding; 0 for a share of free memory."""
         self.told: Callable[[str], None] | None = None
-        """Told in a sentence, as soon as something has become less."""
+        """Called with a sentence when a limit is lowered."""
 
     def lower(self, used: int, said: str) -> None:
-        """Halve the tokens of a pass that found no room; `said` is what it was told."""
+        """Halve the tokens of a pass that did not fit; `said` is from `attempt`."""
         self.tokens = max(1, min(used, self.tokens) // 2)
         self._tell(
             f"memory ran out ({said}); passes hold at most {self.tokens} tokens from "
@@ -114,7 +112,7 @@ class Room:
         )
 
     def lower_decoding(self, rows: int, memory: int, said: str) -> None:
-        """Halve the samples, and their bytes, that found no room side by side."""
+        """Halve the samples written at once, and their bytes."""
         self.rows = max(1, rows // 2)
         self.memory = max(1, memory // 2)
         self._tell(
@@ -133,11 +131,10 @@ class Room:
         work: Callable[[list[int]], None],
         most: int | None = None,
     ) -> None:
-        """Group pairs into passes and do the work of each, of places of pairs.
+        """Group pairs into passes, and call `work` with the indices of each.
 
-        Where memory runs out all passes are made again, so that they are alike: in
-        which passes pairs stand may change the last bits of what comes of them. `most`
-        is the tokens of a pass, where that is less than there is room for.
+        If memory runs out all passes run again, so that they are alike: grouping may
+        change the last bits of results. `most` limits a pass's tokens further.
         """
         while True:
             tokens = min(self.tokens, most or self.tokens)
@@ -156,10 +153,10 @@ class Room:
 
 
 def batches(pairs: Sequence[Pair], tokens_per_batch: int) -> Iterator[list[int]]:
-    """Group pairs of like length so that no batch exceeds its tokens, padding included.
+    """Group pairs by length into batches within the limit, padding included.
 
-    A batch that is large enough to be fast takes no pair that would pad the others by
-    much. Yields places in `pairs`; a pair longer than a batch has one of its own.
+    A batch that is already fast takes no pair that adds much padding. Yields indices; a
+    pair longer than the limit gets its own batch.
     """
     length = [len(prompt) + len(completion) for prompt, completion in pairs]
     batch: list[int] = []

@@ -1,4 +1,4 @@
-"""What a model says of some tokens, and how far that is from what it says elsewhere."""
+"""Read out states: logits, divergences and log-probabilities."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Head:
     weight: Tensor
     """``(V, D)``."""
     softcap: float | None = None
-    """Logits are ``softcap * tanh(logits / softcap)`` where this is set."""
+    """If set, logits are ``softcap * tanh(logits / softcap)``."""
 
     def reading(self, states: Tensor) -> HiddenStates:
-        """Return states ``(N, D)`` with this to read them out."""
+        """Return states ``(N, D)`` together with this head."""
         return HiddenStates(states, self.weight, self.softcap)
 
     def some_logits(self, state: Tensor, tokens: TokenIds) -> NDArray[np.float32]:
@@ -51,9 +51,9 @@ def mean_divergences(
     states: Callable[[Sequence[Pair]], Tensor],
     logits: Callable[[Tensor], Tensor],
 ) -> list[float]:
-    """Return what `Scorer.divergences` does.
+    """Implement `Scorer.divergences`.
 
-    `states` gives ``(N, D)`` final states that predict completions' tokens, `logits`
+    `states` gives the ``(N, D)`` states that predict completions' tokens, `logits`
     their ``(N, V)`` logits.
     """
 
@@ -76,7 +76,7 @@ def completion_logprobs(
     logits: Callable[[Tensor], Tensor],
     room: Room,
 ) -> list[float]:
-    """Return what `Scorer.logprobs` does; see `mean_divergences`."""
+    """Implement `Scorer.logprobs`; see `mean_divergences`."""
     found = [0.0] * len(pairs)
 
     def score(batch: Sequence[int]) -> None:
@@ -93,7 +93,7 @@ def summed_logprobs(
     states: Callable[[Sequence[Pair]], Tensor],
     logits: Callable[[Tensor], Tensor],
 ) -> list[float]:
-    """Return the sum over tokens of each completion, in one pass over all pairs."""
+    """Return each completion's log-probability, in one pass."""
     predicting = states(pairs)
     targets = torch.tensor(
         [token for _, completion in pairs for token in completion],
@@ -108,12 +108,12 @@ def summed_logprobs(
         ]
     )
     sizes = [len(completion) for _, completion in pairs]
-    # Added up in float64: thousands of tokens would lose digits in float32.
+    # Sums over thousands of tokens would lose digits in float32.
     return [float(part.double().sum()) for part in of_tokens.split(sizes)]
 
 
 def finite(values: list[float], what: str) -> list[float]:
-    """Return numbers that all are; else raise over `what` they are and their places."""
+    """Return finite numbers; else raise, naming `what` and their places."""
     wrong = [i for i, value in enumerate(values) if not math.isfinite(value)]
     if wrong:
         raise NotFiniteError(f"{what} is not finite", wrong)

@@ -1,8 +1,7 @@
-"""Low-rank adapters: ours, and what other tools wrote.
+"""Low-rank adapters: ours, and those of other tools.
 
-PEFT imports bitsandbytes where that is installed, and this fetches code from the hub
-where the package `kernels` is installed too. Nothing here runs such code, so it is
-imported first, without that package.
+PEFT imports bitsandbytes if it is installed, which with the package `kernels` fetches
+code from the hub. Importing it first with `kernels` hidden prevents that.
 """
 
 import logging

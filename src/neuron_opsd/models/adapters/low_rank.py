@@ -1,9 +1,9 @@
-"""Low-rank changes that stand beside a matrix instead of inside it.
+"""Low-rank changes kept next to a matrix instead of merged into it.
 
-A change that is added to a matrix before it is rounded to bfloat16 is lost where it is
-below half a step of the grid, and published weights lie on that grid. Added to a
-product that was rounded it is lost just so. A *widened* matrix makes one product of
-both: the input ``(x, x A^T)`` times ``(W, B)``, which adds in float32 and rounds once.
+Published weights lie on the bfloat16 grid, so a change below half a step is lost if
+merged before rounding, and equally if added to a rounded product. A *widened* matrix
+makes both one product: input ``(x, x A^T)`` times ``(W, B)``, summed in float32 and
+rounded once.
 
 Axes: K inputs and O outputs of a linear layer, r rank, N tokens.
 """
@@ -18,17 +18,17 @@ import torch
 from torch import Tensor, nn
 
 DOWN, UP, COLUMNS = "down", "up", "columns"
-"""Names of a linear layer's buffers for the factors ``A`` and ``B`` of its change, and
-of a packed one's for columns that stand beside its matrix."""
+"""Buffers of a linear layer: factors ``A`` and ``B``, and a packed layer's extra
+columns."""
 
 ALIGNED: Final = 16
-"""Ranks are padded to a multiple of this: rows of other lengths are slow to read on a
-GPU, and a product of one column adds in another order on a processor."""
+"""Ranks are padded to a multiple of this: others are slow to read on a GPU, and a CPU
+adds a one-column product in another order."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LowRank:
-    """A change of a matrix: ``up @ down``."""
+    """A change of a matrix."""
 
     down: Tensor
     """``(r, K)``."""
@@ -37,7 +37,7 @@ class LowRank:
 
     @property
     def product(self) -> Tensor:
-        """The change itself, ``(O, K)``."""
+        """``up @ down``, ``(O, K)``."""
         return self.up @ self.down
 
     def beside(self, other: LowRank) -> LowRank:
@@ -47,7 +47,7 @@ class LowRank:
         )
 
     def for_products(self, kind: torch.dtype) -> LowRank:
-        """Return it in a type of products, with zeros up to a rank they are fast at."""
+        """Cast to `kind` and zero-pad the rank to a multiple of `ALIGNED`."""
         missing = -len(self.down) % ALIGNED
         down = nn.functional.pad(self.down, (0, 0, 0, missing))
         up = nn.functional.pad(self.up, (0, missing))
@@ -55,17 +55,17 @@ class LowRank:
 
 
 Changes = Mapping[str, LowRank]
-"""By the names of a decoder's linear layers."""
+"""Keyed by the decoder's linear layers."""
 
 
 def for_products(changes: Changes, kind: torch.dtype) -> dict[str, LowRank]:
-    """Return changes in a type of products, which training may ask gradients of."""
+    """Cast and pad changes for products; training may take gradients through them."""
     with torch.inference_mode(mode=False):
         return {name: change.for_products(kind) for name, change in changes.items()}
 
 
 def added(first: Changes, second: Changes) -> dict[str, LowRank]:
-    """Return the changes of one adapter on top of another's."""
+    """Return the second changes on top of the first."""
     return {**first} | {
         name: first[name].beside(change) if name in first else change
         for name, change in second.items()
@@ -73,7 +73,7 @@ def added(first: Changes, second: Changes) -> dict[str, LowRank]:
 
 
 def carry_changes(decoder: nn.Module) -> None:
-    """Let a decoder's linear layers run with what `Matrices` returns."""
+    """Let a decoder's linear layers use the weights that `Matrices` returns."""
     for module in decoder.modules():
         if isinstance(module, nn.Linear):
             module.register_buffer(DOWN, None, persistent=False)
@@ -83,7 +83,7 @@ def carry_changes(decoder: nn.Module) -> None:
 
 
 def before_product(module: Any, given: tuple[Tensor, ...]) -> tuple[Tensor] | None:
-    """Return the input that a widened matrix multiplies, `None` for another."""
+    """Return the input for a widened matrix, `None` for a plain one."""
     columns: Tensor | None = getattr(module, COLUMNS, None)
     if columns is None:
         columns = module.weight
@@ -97,13 +97,13 @@ def before_product(module: Any, given: tuple[Tensor, ...]) -> tuple[Tensor] | No
 def after_product(
     module: Any, given: tuple[Tensor, ...], output: Tensor
 ) -> Tensor | None:
-    """Add a change that stands apart; give a widened one its gradient."""
+    """Add a separate change, or attach a widened one's gradient."""
     up: Tensor | None = module.up
     if up is None:
         return None
     (states,) = given
     if states.shape[-1] > module.in_features:
-        # A copy, so that the rest of the input need not be kept for it.
+        # A copy, so that the rest of the input can be freed.
         low = states[..., -up.shape[1] :].clone()
         gives: Tensor = GivesGradient.apply(output, low, up)  # type: ignore[no-untyped-call]
         return gives
@@ -112,14 +112,14 @@ def after_product(
 
 
 class GivesGradient(torch.autograd.Function):
-    """Hands an output on, and gives the gradient of a factor that went into it.
+    """Pass an output on, and compute the gradient of one of its factors.
 
-    The factor stands in a matrix whose other columns are frozen.
+    The factor is part of a matrix whose other columns are frozen.
     """
 
     @staticmethod
     def forward(ctx: Any, output: Tensor, low: Tensor, up: Tensor) -> Tensor:
-        """Return the output ``(..., O)`` made from ``low (..., r)`` and ``up``."""
+        """Return the output ``(..., O)``, made from ``low (..., r)`` and ``up``."""
         ctx.save_for_backward(low)
         ctx.kind = up.dtype
         return output.view_as(output)

@@ -1,10 +1,10 @@
-"""A network and its matrices, each held once for all models that are made of it.
+"""A network and its matrices, held once for all models made from it.
 
-The frozen model, a student and its teacher, and a model that is tested with an adapter
-differ in low-rank changes alone. Beside a matrix ``(O, K)`` its storage has room for
-columns: the frozen model multiplies by the first K, a student or a teacher by all, and
-the last ones are written over when another asks. A product with such a view is as fast
-as with a matrix of its own and has the same bits.
+The frozen model, student, teacher and any model with an adapter differ only in low-rank
+changes. A matrix ``(O, K)`` is stored with room for extra columns: the frozen model
+multiplies by the first K, the others by all, and the extra ones are overwritten when
+another model needs them. Products with such views are as fast as others, and
+bit-identical.
 
 Axes: K inputs and O outputs of a linear layer, r rank.
 """
@@ -23,8 +23,8 @@ from neuron_opsd.models.adapters.low_rank import COLUMNS, DOWN, UP, Changes
 class Matrices:
     """A decoder's matrices in the type of products.
 
-    Those of a float32 file are rounded once where products are in bfloat16; others are
-    the network's own. Changes that are given must be in the type of products.
+    Float32 matrices are rounded once for bfloat16 products; others are the network's
+    own. Changes must already be in that type.
     """
 
     def __init__(self, network: Any, kind: torch.dtype) -> None:
@@ -48,16 +48,16 @@ class Matrices:
         return self._head
 
     def apart(self, changes: Changes) -> dict[str, Tensor]:
-        """Return weights that add changes to rounded products, as PEFT's layers do."""
+        """Return weights that add changes to rounded products, as PEFT does."""
         result = dict(self._plain())
         for name, change in changes.items():
             result |= {f"{name}.{DOWN}": change.down, f"{name}.{UP}": change.up}
         return result
 
     def widened(self, changes: Changes) -> dict[str, Tensor]:
-        """Return weights that round a product and its changes once.
+        """Return weights that round a product together with its changes, once.
 
-        They hold until changes of another identity are asked for.
+        Valid until called with a different `changes` object.
         """
         if self._written is not changes:
             self._write(changes)
@@ -72,7 +72,7 @@ class Matrices:
         return result
 
     def learning(self, changes: Changes, own: Changes) -> dict[str, Tensor]:
-        """Return weights widened with changes, the last of which, `own`, learn."""
+        """Return weights widened with `changes`, of which the last, `own`, learn."""
         result = self.widened(changes)
         for name, change in own.items():
             before = changes[name].down[: -len(change.down)]
@@ -81,12 +81,11 @@ class Matrices:
         return result
 
     def release(self) -> None:
-        """Free what was rounded; it is rounded again when it is needed."""
+        """Free rounded copies; they are rebuilt when needed."""
         self._rounded, self._head = None, None
         self._wide, self._written = {}, None
 
     def _plain(self) -> dict[str, Tensor]:
-        """Return the matrices that are not the network's own, rounded once."""
         if self._rounded is None:
             with torch.inference_mode(mode=False):
                 self._rounded = {
@@ -98,9 +97,9 @@ class Matrices:
         return self._rounded
 
     def _write(self, changes: Changes) -> None:
-        """Put changes into the columns beside their matrices."""
+        """Write changes into the extra columns of their matrices."""
         self._written = None
-        # Training asks for gradients through them.
+        # Training takes gradients through them.
         with torch.inference_mode(mode=False), torch.no_grad():
             for name, change in changes.items():
                 if self._is_packed(name):
@@ -111,7 +110,6 @@ class Matrices:
         self._written = changes
 
     def _is_packed(self, name: str) -> bool:
-        """Whether a layer's matrix is unpacked for each product."""
         return hasattr(self.decoder.get_submodule(name), COLUMNS)
 
     def _inputs(self, name: str) -> int:
@@ -120,7 +118,7 @@ class Matrices:
         return inputs
 
     def _room(self, name: str, columns: int) -> Tensor:
-        """Return the storage of a matrix with room for columns, moved if need be."""
+        """Return a matrix's storage with enough columns."""
         wide = self._wide.get(name)
         if wide is None or wide.shape[1] < columns:
             layer: Any = self.decoder.get_submodule(name)
@@ -138,33 +136,33 @@ class Matrices:
 
 
 class Held:
-    """A network and its matrices, which models that differ in changes alone share.
+    """A network and its matrices, shared by models that differ only in changes.
 
-    Under `full` tuning the network where training begins is seldom asked again, so it
-    may be dropped, and is loaded again by whoever does ask.
+    `full` tuning rarely needs the starting network, so it is dropped and loaded on
+    demand.
     """
 
     def __init__(self, network: Any, load: Callable[[], Any] | None = None) -> None:
-        """Hold a network; `load` returns its like, and without it none is dropped."""
+        """Hold a network; without `load` it is never dropped."""
         self._network = network
         self._load = load
         self._matrices: dict[torch.dtype, Matrices] = {}
 
     @property
     def network(self) -> Any:
-        """The network itself."""
+        """The network, loaded again if it was dropped."""
         if self._network is None and self._load is not None:
             self._network = self._load()
         return self._network
 
     def matrices(self, kind: torch.dtype) -> Matrices:
-        """Return the network's matrices for products in a type."""
+        """Return the matrices for products in type `kind`."""
         if kind not in self._matrices:
             self._matrices[kind] = Matrices(self.network, kind)
         return self._matrices[kind]
 
     def release(self) -> None:
-        """Free what was made of the network; it is made again when it is needed."""
+        """Free what was derived from the network."""
         self._matrices.clear()
 
     def drop(self) -> None:

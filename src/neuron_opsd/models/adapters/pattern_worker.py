@@ -1,7 +1,7 @@
-"""The process that tries the patterns of an adapter, and may be lost.
+"""Worker process that tries an adapter's patterns and may be killed.
 
-It is run as a file, reads `{"patterns": [...], "names": [...]}`, and writes `ready`
-when it begins and `done` once every pattern was held against every name.
+It reads `{"patterns": [...], "names": [...]}` and writes `ready` at the start and
+`done` once every pattern was matched against every name.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from neuron_opsd.processes.workers import BYTES, SECONDS, begin
 
 
 def main() -> None:
-    """Match all names, as PEFT does."""
+    """Match all names the way PEFT does."""
     begin(BYTES, SECONDS)
     given = json.loads(sys.stdin.buffer.read())
     for pattern in given["patterns"]:
         try:
             forms = [re.compile(pattern), re.compile(rf"(.*\.)?({pattern})$")]
         except (re.error, RecursionError, OverflowError):
-            continue  # PEFT will say so
+            continue  # PEFT will report it
         for name in given["names"]:
             forms[0].fullmatch(name)
             forms[1].match(name)

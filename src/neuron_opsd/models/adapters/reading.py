@@ -1,4 +1,4 @@
-"""Low-rank adapters: a new one to train, or a trained one read beside a network."""
+"""Low-rank adapters: make one to train, or read a trained one."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS, header_of
 from neuron_opsd.seeds import derive_seed
 
 ADAPTER = "default"
-"""PEFT's name of the one adapter that is trained or loaded."""
+"""PEFT's name for our single adapter."""
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 EXPERT_LAYERS = {"gate", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"}
-"""Names that PEFT takes for those of layers within experts."""
+"""Names that PEFT takes for layers inside experts."""
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
 def add_adapter(network: Any, tuning: DistillConfig, name: str, seed: int) -> Any:
-    """Put a new adapter on the linear layers of a network; return the PEFT model.
+    """Put a new adapter on a network's linear layers; return the PEFT model.
 
-    Its file tells the `name` that the network was loaded from.
+    `name` is recorded in the adapter's file as its base model.
     """
     settings = LoraConfig(
         r=tuning.lora_rank,
@@ -56,7 +56,7 @@ def add_adapter(network: Any, tuning: DistillConfig, name: str, seed: int) -> An
     with torch.no_grad():
         for name, weight in adapted.named_parameters():
             if "lora_A" in name:
-                # As PEFT does, from a seed of its own.
+                # PEFT's initialisation with our own seed.
                 own = derive_seed(seed, "adapter", name)
                 source = torch.Generator().manual_seed(own)
                 values = torch.empty(weight.shape)
@@ -66,10 +66,9 @@ def add_adapter(network: Any, tuning: DistillConfig, name: str, seed: int) -> An
 
 
 def targets_of(network: Any) -> str | list[str]:
-    """Return where an adapter goes: on every linear layer.
+    """Return the adapter's targets: every linear layer.
 
-    Where experts hold their weights in one tensor, it goes on the other layers, since
-    an expert's part of such a tensor is no layer.
+    Experts stacked in one tensor are left out, since they are not layers.
     """
     stacked = any(
         weight.ndim == 3 and ".experts." in name
@@ -88,29 +87,29 @@ def targets_of(network: Any) -> str | list[str]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Adapted:
-    """A network with an adapter's whole weights, and what else the adapter changes."""
+    """A network with an adapter's full weights, and the adapter's other changes."""
 
     network: Any
     changes: Mapping[str, LowRank]
-    """By the names of the decoder's linear layers."""
+    """Keyed by the decoder's linear layers."""
     rest: str
-    """First weight of the adapter that is in none of these; empty where all are."""
+    """First adapter weight that no change covers, or empty."""
 
 
 def holds_factors_alone(adapter: Path) -> bool:
-    """Whether an adapter's file holds nothing but the factors of changes."""
+    """Return whether an adapter's file holds only the factors of changes."""
     weights = adapter / ADAPTER_WEIGHTS
     if not weights.exists():
-        return True  # it is refused when it is read
+        return True  # refused when it is read
     with refusing(f"adapter {adapter} cannot be loaded", "get its files again"):
         names = header_of(weights)
     return all(name.endswith((".lora_A.weight", ".lora_B.weight")) for name in names)
 
 
 def read_adapter(network: Any, adapter: Path) -> Adapted:
-    """Return what a PEFT adapter changes, put on a network that is given up to it.
+    """Read a PEFT adapter's changes, consuming the network.
 
-    The network may be on the meta device, where the adapter's numbers are not.
+    The network may be on the meta device.
     """
     weights = adapter / ADAPTER_WEIGHTS
     if not weights.exists():
@@ -129,14 +128,13 @@ def read_adapter(network: Any, adapter: Path) -> Adapted:
             )
         check_weights(adapter, weights, adapted)
         held = get_peft_model_state_dict(adapted, save_embedding_layers=False)
-        if outlined:  # PEFT puts an adapter where its base is
+        if outlined:  # PEFT uses the base's device
             held = load_file(weights)
         refuse_not_finite(f"adapter {adapter}", held.items())
     decoder = network.get_decoder()
     with torch.no_grad():
         values = dict(decoder.named_parameters())
         if outlined:
-            # The adapter's tensors by the names of the decoder's parameters.
             start = f"base_model.model.{decoder_prefix(network)}"
             values = {
                 name.removeprefix(start).removesuffix("weight") + f"{ADAPTER}.weight": t
@@ -151,25 +149,25 @@ def read_adapter(network: Any, adapter: Path) -> Adapted:
 
 
 def decoder_prefix(network: Any) -> str:
-    """Return what a network puts before the names inside its decoder."""
+    """Return the prefix of parameter names inside a network's decoder."""
     decoder = network.get_decoder()
     name = next(str(n) for n, one in network.named_modules() if one is decoder)
     return f"{name}." if name else ""
 
 
 def merged(network: Any, adapter: Path) -> Any:
-    """Return a network with an adapter merged into its weights, once it was read."""
+    """Return a network with an already checked adapter merged into it."""
     with without_future_warnings():
         adapted: Any = PeftModel.from_pretrained(network, str(adapter))
     return adapted.merge_and_unload().eval()
 
 
 def check_weights(adapter: Path, weights: Path, adapted: Any) -> None:
-    """Refuse weights without a place, places without weights, and tied embeddings."""
+    """Refuse unknown or missing weights, and changes of tied embeddings."""
     with safe_open(weights, "pt") as stored:
         found = set(stored.keys())
     expected = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
-    # Embeddings may be kept whole beside the low-rank weights; PEFT loads these too.
+    # PEFT also loads embeddings stored whole.
     if left := found - expected - set(adapted.state_dict()):
         raise ModelError(
             f"adapter {adapter} does not fit this model, which has no place for "
@@ -184,7 +182,7 @@ def check_weights(adapter: Path, weights: Path, adapted: Any) -> None:
 
 
 def refuse_tied(adapter: Path, adapted: Any) -> None:
-    """Refuse a change of the embedding or the head where both are one matrix."""
+    """Refuse a changed embedding or head if the two are tied."""
     network = adapted.get_base_model()
     if not network.config.get_text_config().tie_word_embeddings:
         return
@@ -203,7 +201,7 @@ def refuse_tied(adapter: Path, adapted: Any) -> None:
 
 
 def rank_of(weights: Path) -> int:
-    """Return the largest rank of an adapter's weights."""
+    """Return the largest rank among an adapter's weights."""
     factors = "lora_A", "lora_embedding_A"
     held = header_of(weights).items()
     ranks = [e["shape"][0] for name, e in held if any(f in name for f in factors)]
@@ -211,7 +209,7 @@ def rank_of(weights: Path) -> int:
 
 
 def changes_of(decoder: nn.Module, values: Mapping[str, Tensor]) -> dict[str, LowRank]:
-    """Return what an adapter of these weights changes, by the decoder's layers."""
+    """Return an adapter's changes, keyed by layer."""
     return {
         name: LowRank(
             values[f"{name}.lora_A.{ADAPTER}.weight"],
@@ -224,23 +222,23 @@ def changes_of(decoder: nn.Module, values: Mapping[str, Tensor]) -> dict[str, Lo
 
 @contextmanager
 def without_future_warnings() -> Iterator[None]:
-    """Keep to themselves what PEFT and transformers have to tell each other."""
+    """Silence warnings that PEFT and transformers raise about each other."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        # Weights that a file lacks are refused after it by their names.
+        # Weights missing from the file are refused by name afterwards.
         warnings.filterwarnings("ignore", category=UserWarning, module="peft")
-        # PEFT looks for experts in families that may have none.
+        # PEFT looks for experts in families that have none.
         warnings.filterwarnings("ignore", category=RuntimeWarning, module="peft")
         yield
 
 
 def pickles_in(folder: Path) -> list[str]:
-    """Return the names of the files of a folder that hold pickled weights."""
+    """Return the names of pickled weights in a folder, sorted."""
     return sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
 
 
 def sort_targets(path: Path) -> None:
-    """Put the adapter's target modules in order; PEFT writes a set in any order."""
+    """Sort the adapter's target modules, which PEFT writes in any order."""
     settings = json.loads(path.read_text(encoding="utf-8"))
     settings["target_modules"] = sorted(settings["target_modules"])
     path.write_text(json.dumps(settings, indent=2, sort_keys=True), encoding="utf-8")

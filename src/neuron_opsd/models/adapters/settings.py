@@ -1,8 +1,7 @@
-"""Settings of adapters of other trainers: followed, or refused in one line.
+"""Adapter settings from other trainers: followed, or refused in one line.
 
-Whatever an adapter asks for beyond what is refused here PEFT does as it says. It takes
-memory for the rank that the settings name before it reads a weight, and matches the
-name of every module by patterns that came with the adapter.
+PEFT follows the rest. Before reading weights it allocates memory for the configured
+rank and matches module names against the adapter's patterns.
 """
 
 from __future__ import annotations
@@ -23,18 +22,18 @@ from neuron_opsd.processes import workers
 Settings: TypeAlias = Mapping[str, Any]
 
 Problems: TypeAlias = Iterator[tuple[str, Any, str]]
-"""A setting's name, its value, and what is wrong with it."""
+"""Setting, value, and what is wrong with it."""
 
 MOST_BYTES: Final = 1 << 20
-"""Of the file of settings; those of an adapter on every layer have a few thousand."""
+"""Of the settings file; most have a few thousand."""
 
 MOST_NAMES: Final = 10_000
-"""Names, layers or patterns that one setting may hold."""
+"""Most entries of one setting."""
 
 MOST_SCALE: Final = 1e6
 
 PLAIN: Final = re.compile(r"[\w.\-]*")
-"""Patterns that are names, and match in no time."""
+"""Patterns that are plain names, so matching is instant."""
 
 TEXTS: Final = "target_modules", "exclude_modules", "modules_to_save", "layers_pattern"
 TABLES: Final = "rank_pattern", "alpha_pattern"
@@ -42,7 +41,7 @@ TABLES: Final = "rank_pattern", "alpha_pattern"
 BACKTRACKS: Final = "matching the names of modules by it takes more than a second"
 
 STARTS = {True, False, "gaussian", "orthogonal", "eva"}
-"""Ways to begin an adapter (`init_lora_weights`) that leave the base as it is."""
+"""Values of `init_lora_weights` that leave the base unchanged."""
 
 REFUSED: Final[Mapping[str, str]] = {
     "alora_invocation_tokens": "works only after certain tokens",
@@ -58,14 +57,13 @@ REFUSED: Final[Mapping[str, str]] = {
     "use_qalora": "pools its inputs in groups",
     "velora_config": "compresses what it computes",
 }
-"""Settings that make of an adapter what cannot be added to the base's weights, and what
-each does."""
+"""Settings that prevent adding an adapter to the base's weights, and why."""
 
 
 def check_settings(adapter: Path, network: Any, rank: int) -> None:
-    """Refuse an adapter that is no low-rank one, or does what cannot be followed.
+    """Refuse an adapter that is not low-rank or has unsupported settings.
 
-    `rank` is the largest of its weights.
+    `rank` is the largest among its weights.
     """
     settings = read_settings(adapter)
     num_layers = network.config.get_text_config().num_hidden_layers
@@ -86,7 +84,7 @@ def check_settings(adapter: Path, network: Any, rank: int) -> None:
 
 
 def read_settings(adapter: Path) -> dict[str, Any]:
-    """Return what PEFT keeps of an adapter besides its weights."""
+    """Read an adapter's settings."""
     path = adapter / ADAPTER_SETTINGS
     if path.stat().st_size > MOST_BYTES:
         raise ModelError(
@@ -103,7 +101,7 @@ def read_settings(adapter: Path) -> dict[str, Any]:
 
 
 def kinds(settings: Settings) -> Problems:
-    """Yield what makes of an adapter something else than a low-rank one."""
+    """Yield settings that only other kinds of adapters have."""
     kind, task = settings.get("peft_type"), settings.get("task_type")
     if kind != "LORA":
         yield "peft_type", kind, "only LORA adapters can be used here"
@@ -118,7 +116,7 @@ def kinds(settings: Settings) -> Problems:
 
 
 def containers(settings: Settings) -> Problems:
-    """Yield settings that are not of the kind that PEFT reads, or hold too much."""
+    """Yield settings of the wrong type or with too many entries."""
     for name in TEXTS:
         value = settings.get(name)
         texts = value if isinstance(value, list) else [value or ""]
@@ -135,7 +133,7 @@ def containers(settings: Settings) -> Problems:
 
 
 def ranks(settings: Settings, most: int) -> Problems:
-    """Yield ranks that are not valid, or larger than those of the weights."""
+    """Yield ranks that are invalid or above those of the weights."""
     for name, value in numbers_of(settings, "r", "rank_pattern"):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             yield name, value, "a rank is a whole number from 1"
@@ -144,7 +142,7 @@ def ranks(settings: Settings, most: int) -> Problems:
 
 
 def scales(settings: Settings) -> Problems:
-    """Yield scales that are not valid, or would undo what was trained."""
+    """Yield scales that are invalid or undo the training."""
     for name, value in numbers_of(settings, "lora_alpha", "alpha_pattern"):
         if isinstance(value, bool) or not isinstance(value, int | float):
             yield name, value, "it must be a number"
@@ -153,7 +151,7 @@ def scales(settings: Settings) -> Problems:
 
 
 def numbers_of(settings: Settings, name: str, table: str) -> Iterator[tuple[str, Any]]:
-    """Yield a number that holds for all layers, and those of single ones."""
+    """Yield the value for all layers, then those for single ones."""
     if name in settings:
         yield name, settings[name]
     yield from ((table, value) for value in (settings.get(table) or {}).values())
@@ -172,7 +170,7 @@ def layers(settings: Settings, num_layers: int) -> Problems:
 
 
 def patterns(settings: Settings, modules: Sequence[str]) -> Problems:
-    """Yield patterns that do not compile, or match the names of modules too slowly."""
+    """Yield patterns that do not compile or match too slowly."""
     found = [
         (name, text)
         for name in (*TEXTS, *TABLES)
@@ -185,7 +183,7 @@ def patterns(settings: Settings, modules: Sequence[str]) -> Problems:
         except (re.error, RecursionError, OverflowError) as error:
             yield name, pattern, f"it is not a regular expression ({error})"
     if found and not matches_in_time([pattern for _, pattern in found], modules):
-        # One of them, and which is found by trying each alone.
+        # Try each alone to find the slow one.
         for name, pattern in found:
             if not matches_in_time([pattern], modules[:1]):
                 yield name, pattern, BACKTRACKS
@@ -193,12 +191,12 @@ def patterns(settings: Settings, modules: Sequence[str]) -> Problems:
 
 
 def listed(value: Any) -> Any:
-    """Return the texts of a setting that may be a single one."""
+    """Return a setting's texts as a list."""
     return [value] if isinstance(value, str) else value
 
 
 def matches_in_time(some: Sequence[str], modules: Sequence[str]) -> bool:
-    """Whether the names of modules are matched by patterns within a second."""
+    """Return whether patterns match all module names within a second."""
     given = json.dumps({"patterns": some, "names": modules}).encode()
     done = workers.run_once(pattern_worker, "tries an adapter", given=given)
     return b"done" in done.stdout

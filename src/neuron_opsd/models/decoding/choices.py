@@ -1,9 +1,8 @@
-"""Sampling among a question's choices: a trie over their tokens, renormalised.
+"""Sample among a question's choices: a trie over their tokens, renormalised.
 
-At every step only the tokens that lead on to some choice are possible, and the
-distribution is renormalised over these. Only *branches*, where the choices' tokens
-part, cost anything: one forward pass over the prompt (and the few tokens that some
-choices share) gives the exact distribution over all choices, and any number of samples.
+At each step the distribution is renormalised over the tokens that lead to a choice.
+Only *branches*, where choices diverge, cost anything: one pass over the prompt (and
+shared tokens) gives the exact distribution over all choices and any number of samples.
 """
 
 from __future__ import annotations
@@ -24,32 +23,32 @@ Logits: TypeAlias = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """A place in the trie from which more than one token leads on."""
+    """A node of the trie with more than one next token."""
 
     prefix: TokenIds
-    """Tokens of the completion before the branch."""
+    """Completion tokens before it."""
     tokens: TokenIds
-    """The tokens that lead on, in order of first appearance."""
+    """Possible next tokens, in order of first appearance."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ChoiceScores:
-    """The choices of one question with the logits at every branch of their trie."""
+    """One question's choices with the logits at every branch."""
 
     completions: tuple[TokenIds, ...]
-    """Token ids of each choice, end token included."""
+    """Including the end token."""
     branches: tuple[Branch, ...]
     logits: tuple[Logits, ...]
-    """One array per branch, one logit per token of it."""
+    """Per branch, one logit per token."""
     bias: tuple[float, ...] = ()
-    """What is taken off each choice's log-probability, in nats; empty for nothing."""
+    """Subtracted from each choice's log-probability, in nats; may be empty."""
 
 
 def find_branches(completions: Sequence[TokenIds]) -> tuple[Branch, ...]:
-    """Return the branches of the trie over some completions, shorter prefixes first.
+    """Return the trie's branches, shorter prefixes first.
 
     Raises:
-        ValueError: If two completions are equal or one begins with another.
+        ValueError: If two completions are equal or one is a prefix of another.
     """
     following: dict[TokenIds, list[int]] = {}
     for tokens in completions:
@@ -67,9 +66,9 @@ def find_branches(completions: Sequence[TokenIds]) -> tuple[Branch, ...]:
 
 
 def allowed_tokens(completions: Sequence[TokenIds], chosen: TokenIds) -> list[TokenIds]:
-    """Return which tokens each token of the `chosen` completion was drawn from.
+    """Return the tokens that each token of `chosen` was sampled from.
 
-    A token that was certain stands alone.
+    A forced token is listed alone.
     """
     at = {branch.prefix: branch.tokens for branch in find_branches(completions)}
     return [at.get(chosen[:t], (token,)) for t, token in enumerate(chosen)]
@@ -78,7 +77,7 @@ def allowed_tokens(completions: Sequence[TokenIds], chosen: TokenIds) -> list[To
 def check_choices(
     question_id: str, choices: Sequence[str], completions: Sequence[TokenIds]
 ) -> None:
-    """Refuse choices that the model's tokens cannot tell apart, with a `DataError`."""
+    """Raise `DataError` if two choices have the same tokens."""
     seen: dict[TokenIds, str] = {}
     for choice, tokens in zip(choices, completions, strict=True):
         if tokens in seen:
@@ -97,10 +96,10 @@ def score_choices(
 ) -> list[ChoiceScores]:
     """Score the choices of many questions in one pass over their prompts.
 
-    The completions of a question are the token ids of its choices, end included.
+    `completions` are each question's choices, including the end token.
 
     Raises:
-        NotFiniteError: If a logit is not finite; its places are questions'.
+        NotFiniteError: If a logit is not finite; its places are questions.
     """
     branches = [find_branches(group) for group in completions]
     rows = [
@@ -128,13 +127,13 @@ def score_choices(
 
 
 def tokens_along(row: TokenIds, branches: Sequence[Branch]) -> list[TokenIds]:
-    """Return which tokens lead on at each place along a row, none where one is sure."""
+    """Return the possible tokens along a row, none where forced."""
     at = {branch.prefix: branch.tokens for branch in branches}
     return [at.get(row[:t], ()) for t in range(len(row) + 1)]
 
 
 def longest_prefixes(branches: Sequence[Branch]) -> list[TokenIds]:
-    """Return the prefixes that no other prefix continues; these cover all branches."""
+    """Return the prefixes that no other extends; they cover all branches."""
     prefixes = [branch.prefix for branch in branches]
     return [
         prefix
@@ -144,15 +143,15 @@ def longest_prefixes(branches: Sequence[Branch]) -> list[TokenIds]:
 
 
 def is_prefix(start: TokenIds, whole: TokenIds) -> bool:
-    """Whether `whole` begins with `start`; it does when they are equal."""
+    """Return whether `whole` starts with or equals `start`."""
     return whole[: len(start)] == start
 
 
 def choice_logprobs(scores: ChoiceScores, temperature: float) -> NDArray[np.float64]:
-    """Return the log-probability of each choice, in nats; they sum to one.
+    """Return each choice's log-probability in nats; the probabilities sum to one.
 
-    A temperature of 0 follows the most probable token at every branch. Where scores
-    have a bias, the temperature divides the log-probabilities of whole choices less it.
+    A temperature of 0 follows the most probable token at every branch. With a bias, the
+    temperature divides whole choices' log-probabilities minus the bias.
     """
     if scores.bias:
         plain = choice_logprobs(replace(scores, bias=()), 1.0)
@@ -170,7 +169,7 @@ def choice_logprobs(scores: ChoiceScores, temperature: float) -> NDArray[np.floa
 def tempered_log_softmax(
     logits: NDArray[np.float64], temperature: float
 ) -> NDArray[np.float64]:
-    """Return the log-softmax of ``logits / temperature``, its limit for 0 included."""
+    """Return the log-softmax of ``logits / temperature``, or its limit at 0."""
     if temperature == 0.0:
         certain = np.full_like(logits, -np.inf)
         certain[int(np.argmax(logits))] = 0.0
@@ -183,14 +182,14 @@ def tempered_log_softmax(
 def draw_choices(
     logprobs: NDArray[np.float64], uniform: NDArray[np.float64]
 ) -> NDArray[np.int64]:
-    """Draw one choice per uniform number by inverting the cumulative distribution."""
+    """Sample one choice per uniform number, by inverting the CDF."""
     cumulative = np.exp(logprobs).cumsum()
-    # Rounding can leave the last value a little under 1; scaling makes it exactly 1.
+    # Scaling makes the last value exactly 1.
     drawn = np.searchsorted(cumulative / cumulative[-1], uniform, side="right")
     return np.minimum(drawn, len(logprobs) - 1)
 
 
 def entropy(logprobs: NDArray[np.float64]) -> float:
-    """Return the entropy of a distribution given by log-probabilities, in nats."""
+    """Return the entropy of a distribution in nats."""
     possible = logprobs[np.isfinite(logprobs)]
     return float(-(np.exp(possible) * possible).sum())

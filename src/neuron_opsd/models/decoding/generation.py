@@ -1,9 +1,8 @@
-"""Free sampling: a prompt is read once for all its samples, and no place idles.
+"""Free sampling: each prompt is read once for all its samples, and no slot idles.
 
-As soon as a sample has ended, its memory and its place go to others that wait. What is
-drawn depends on (prompt, seed) alone: on a processor the tokens are the same whatever
-else is made at the same time, since sizes are kept to those for which products and sums
-of a row are made in one order.
+A finished sample's memory and slot go to waiting ones at once. Tokens depend only on
+(prompt, seed). On a CPU other samples do not change them, since only sizes are used for
+which a row's products and sums run in one order.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ def generate(
 ) -> list[list[Completion]]:
     """Sample one completion per seed for every prompt, as a `Sampler` does.
 
-    Where memory runs out, what has not ended is begun again in half the memory.
+    If memory runs out, unfinished completions restart with half the memory.
     """
     ending = ending_of(model.tokens, sampling)
     request = Request(prompts, seeds, sampling, ending, finished)
@@ -59,16 +58,15 @@ def generate(
 
 
 class PagedSamples:
-    """Decodes over pages of keys and values, as a schedule says."""
+    """Decodes over pages, following a schedule."""
 
     def __init__(
         self, model: Decoder, request: Request, rows: int, memory: int
     ) -> None:
-        """Begin with all that is not written yet, in so many bytes of `memory`."""
         self.model = model
         self.request = request
         self.growing: dict[int, Growing] = {}
-        """By slot."""
+        """Keyed by slot."""
         lengths, left = list(map(len, request.prompts)), request.left()
         page = page_of(model.device.type)
         limits = Limits(rows, request.sampling.max_new_tokens, page)
@@ -86,7 +84,7 @@ class PagedSamples:
                 self._step()
 
     def _begin(self, admitted: Sequence[Admitted]) -> None:
-        """Read the prompts that are new, and draw the first token of each sample."""
+        """Read new prompts and sample the first tokens."""
         self._read([one.prompt for one in admitted if one.is_new])
         states = torch.stack([self.decoder.ends[one.prompt] for one in admitted])
         parents = [number for number, one in enumerate(admitted) for _ in one.slots]
@@ -110,7 +108,7 @@ class PagedSamples:
         self._draw(slots.tolist(), self.decoder.step(slots, last))
 
     def _draw(self, slots: Sequence[int], logits: Tensor) -> None:
-        """Draw one more token in each slot, and free those whose samples ended."""
+        """Sample a token per slot, and free slots of finished samples."""
         rows = [self.growing[slot] for slot in slots]
         self.request.draw(rows, logits)
         for slot, row in zip(slots, rows, strict=True):

@@ -1,9 +1,6 @@
-"""Completions while they are written: what is asked for, and one record for each.
+"""Completions being written: the request, and one record each.
 
-Two ways of decoding fill a `Request`; what they ask of a network is a `Decoder`.
-
-Axes: B rows of a step (one per completion that still grows), D residual width,
-V vocabulary.
+Axes: B rows of a step (unfinished completions), D residual width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -28,11 +25,11 @@ from neuron_opsd.seeds import uniforms
 
 
 class Network(Protocol):
-    """A network that gives states."""
+    """A network that computes final states."""
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """Its device."""
 
     @property
     def decoder(self) -> Any:
@@ -43,14 +40,14 @@ class Network(Protocol):
 
 
 class Decoder(Network, Protocol):
-    """A network as decoding uses it."""
+    """What decoding needs from a network."""
 
     tokens: Tokens
     facts: ModelFacts
     room: Room
 
     def next_logits(self, states: Tensor) -> Tensor:
-        """Return the logits ``(B, V)`` that final states ``(B, D)`` give."""
+        """Return the logits ``(B, V)`` of final states ``(B, D)``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,41 +56,38 @@ class Ending:
 
     tokens: Tokens
     ids: frozenset[int]
-    """Tokens that do."""
     stop: tuple[str, ...] = ()
-    """Texts that do."""
 
     def reached(self, token_ids: Sequence[int]) -> bool:
-        """Whether a completion ends with its last token."""
+        """Return whether the last token ends the completion."""
         if token_ids[-1] in self.ids:
             return True
         if not self.stop:
             return False
-        # A token is a byte at least, so these hold the longest text and its beginning.
+        # A token is at least a byte, so these cover the longest text and its start.
         width = max(len(text.encode()) for text in self.stop) + 1
         tail = self.tokens.tokenizer.decode(list(token_ids[-width:]))
         return any(text in tail for text in self.stop)
 
     def cut(self, text: str) -> str:
-        """Return a text without what stands from the first stop text on."""
+        """Return the text before the first stop text, stripped."""
         places = [text.find(stop) for stop in self.stop]
         return text[: min((p for p in places if p >= 0), default=len(text))].strip()
 
 
 def ending_of(tokens: Tokens, sampling: Sampling) -> Ending:
-    """Return what ends a completion."""
+    """Return what ends a completion under these settings."""
     breaks = tokens.newline_ids if sampling.stop_at_newline else frozenset()
     return Ending(tokens, tokens.end_ids | breaks, sampling.stop)
 
 
 @dataclass(slots=True, eq=False)
 class Growing:
-    """One completion while it grows."""
+    """One completion being written."""
 
     place: tuple[int, int]
-    """Number of its prompt and of its seed."""
+    """Index of its prompt and of its seed."""
     uniforms: Sequence[float] | NDArray[np.float64]
-    """One random number for each token to come."""
     token_ids: list[int] = field(default_factory=list)
     logprob: float = 0.0
     entropy: float = 0.0
@@ -107,38 +101,38 @@ class Growing:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Request:
-    """Completions to be drawn, one per seed of every prompt."""
+    """One completion to sample per seed of every prompt."""
 
     prompts: Sequence[TokenIds]
     seeds: Sequence[Sequence[int]]
     sampling: Sampling
     ending: Ending
     finished: Finished = ignore
-    """Told of every prompt once all its completions are written."""
+    """Called for each prompt once all its completions are written."""
     ended: list[dict[int, Growing]] = field(default_factory=list)
-    """Those that are written, by prompt and then by the number of the seed."""
+    """By prompt and then by index of the seed."""
 
     def __post_init__(self) -> None:
         self.ended.extend({} for _ in self.prompts)
 
     def left(self) -> list[list[int]]:
-        """Return for each prompt the numbers of the seeds that are still to be used."""
+        """Return each prompt's unused seeds, by index."""
         return [
             [k for k in range(len(group)) if k not in ended]
             for group, ended in zip(self.seeds, self.ended, strict=True)
         ]
 
     def begin(self, prompt: int, numbers: Sequence[int]) -> list[Growing]:
-        """Return the completions of some seeds of a prompt, with no token yet."""
+        """Return empty completions for some seeds of a prompt."""
         length, seeds = self.sampling.max_new_tokens, self.seeds[prompt]
         return [Growing((prompt, k), uniforms(seeds[k], length)) for k in numbers]
 
     def draw(self, rows: Sequence[Growing], logits: Tensor) -> Tensor:
-        """Draw one more token for each row from its logits ``(B, V)``; return them."""
+        """Sample and return a token per row from logits ``(B, V)``."""
         numbers = [float(row.uniforms[len(row.token_ids)]) for row in rows]
         uniform = torch.tensor(numbers, dtype=torch.float64)
         draw = draw_tokens(logits, uniform, self.sampling)
-        # One transfer from a device; float64 holds every token id.
+        # One transfer; float64 holds every token id exactly.
         values = draw.tokens.double(), draw.logprobs.double(), draw.entropies.double()
         columns = torch.stack(values).tolist()
         drawn = [
@@ -167,20 +161,20 @@ class Request:
             self.finished(prompt, self.completions_of(prompt))
 
     def completions_of(self, prompt: int) -> list[Completion]:
-        """Return the completions of a prompt that are written, by seed."""
+        """Return a prompt's finished completions, by seed."""
         opened = self.ending.tokens.opens_reasoning(self.prompts[prompt])
         rows = sorted(self.ended[prompt].items())
         return [completed(self.ending, row, opened=opened) for _, row in rows]
 
     def completions(self) -> list[list[Completion]]:
-        """Return what is written, by prompt and then by seed."""
+        """Return all finished completions, by prompt and then by seed."""
         return [self.completions_of(prompt) for prompt in range(len(self.prompts))]
 
 
 def completed(ending: Ending, row: Growing, *, opened: bool) -> Completion:
     """Turn a row into a completion; `opened`: its prompt ended inside reasoning."""
     tokens, ids = ending.tokens, tuple(row.token_ids)
-    # Other tokens than these may carry text before what ends a completion.
+    # Tokens other than end tokens may carry text before the stop.
     closed = row.finished and ids[-1] in tokens.end_ids
     text = ending.cut(tokens.decode(ids[:-1] if closed else ids))
     return Completion(

@@ -1,7 +1,7 @@
-"""Where everything is in one step of decoding, as arrays of numbers.
+"""Arrays that say where everything is in one decoding step.
 
-The arrays of a step lie one behind the other, so that they become one copy to a device,
-and their sizes are a `StepShape`, which names a graph there.
+They form one vector, so one copy moves them to a device. Their sizes, a `StepShape`,
+identify the recorded graph.
 
 Axes: B rows of a step (one per sample), N pages of samples, M pages of one sample, P
 prompts, K samples of one prompt, Q pages of prompts, L pages of one prompt.
@@ -24,7 +24,7 @@ from neuron_opsd.models.forward.attention import MIN_ROWS
 Array = TypeVar("Array", Tensor, Ints)
 
 QUARTERS: Final = 4
-"""Sizes between a power of two and the next to which sizes are rounded up on a GPU."""
+"""Sizes per power of two, after rounding up on a GPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class StepShape:
     rows: int
     """B."""
     own_pages: int
-    """N, counted from the front of the memory."""
+    """N, from the front of memory."""
     own_depth: int
     """M, a power of two."""
     prompts: int
@@ -42,12 +42,12 @@ class StepShape:
     samples: int
     """K."""
     prompt_pages: int
-    """Q, counted from the back of the memory."""
+    """Q, from the back of memory."""
     prompt_depth: int
     """L, a power of two."""
 
     def sizes(self) -> dict[str, tuple[int, ...]]:
-        """Return the shape of every array of a step, in order."""
+        """Return the shape of every array, in order."""
         return {
             array.name: tuple(getattr(self, size) for size in array.metadata["axes"])
             for array in fields(Layout)
@@ -58,7 +58,7 @@ class StepShape:
 
 
 def along(*axes: str) -> dict[str, tuple[str, ...]]:
-    """Say of an array which sizes of a `StepShape` its axes have."""
+    """Return field metadata naming the `StepShape` size of each axis."""
     return {"axes": axes}
 
 
@@ -67,40 +67,37 @@ class Layout(Generic[Array]):
     """The arrays of a step, written by numpy and read on a device."""
 
     tokens: Array = field(metadata=along("rows"))
-    """The token that each row is given."""
     positions: Array = field(metadata=along("rows"))
-    """Its position, the prompt's counted."""
+    """Counting the prompt."""
     pages: Array = field(metadata=along("rows"))
-    """The page on which its keys and values are written."""
+    """Page for keys and values."""
     offsets: Array = field(metadata=along("rows"))
-    """Where on the page."""
+    """Within the page."""
     sample_of: Array = field(metadata=along("rows"))
-    """The row's place in `row_at`, flattened."""
+    """The row's index in flattened `row_at`."""
     own_table: Array = field(metadata=along("rows", "own_depth"))
-    """The pages of each row in order, then its first one again."""
+    """Pages of each row in order, padded with its first."""
     own_counts: Array = field(metadata=along("rows"))
-    """How many of them are its pages."""
+    """Without padding."""
     owners: Array = field(metadata=along("own_pages"))
-    """The row that a page belongs to; any row for one that is free."""
+    """Row of each page; any if it is free."""
     starts: Array = field(metadata=along("own_pages"))
-    """Position of a page's first token."""
+    """Each page's first position."""
     row_at: Array = field(metadata=along("prompts", "samples"))
-    """The rows of a prompt's samples; any row where there are fewer."""
+    """Rows of each prompt, padded with any row."""
     lengths: Array = field(metadata=along("prompts"))
-    """Tokens of each prompt."""
     prompt_table: Array = field(metadata=along("prompts", "prompt_depth"))
-    """The pages of each prompt in order, then its first one again; they are counted
-    among the Q."""
+    """Pages of each prompt in order, padded with its first; counted within the Q."""
     prompt_counts: Array = field(metadata=along("prompts"))
-    """How many of them are its pages."""
+    """Without padding."""
     prompt_of: Array = field(metadata=along("prompt_pages"))
-    """The prompt that a page belongs to; any prompt for one that is free."""
+    """Prompt of each page; any if it is free."""
     prompt_starts: Array = field(metadata=along("prompt_pages"))
-    """Position of a page's first token."""
+    """Each page's first position."""
 
 
 def views(vector: Array, shape: StepShape) -> Layout[Array]:
-    """Return the arrays of a step that lie in a vector."""
+    """Return the arrays of a step as views of a vector."""
     start, found = 0, {}
     for name, size in shape.sizes().items():
         count = math.prod(size)
@@ -110,13 +107,13 @@ def views(vector: Array, shape: StepShape) -> Layout[Array]:
 
 
 def rounded(shape: StepShape) -> StepShape:
-    """Return sizes rounded up, so that steps have few different ones."""
+    """Round sizes up, so that few different ones occur."""
     sizes = {f.name: round_up(getattr(shape, f.name)) for f in fields(shape)}
     return StepShape(**sizes)
 
 
 def round_up(size: int) -> int:
-    """Return the next size of those that stand at quarters between powers of two."""
+    """Round up to a power of two or a quarter step between two of them."""
     step = max(1, power_of_two(size) // 2 // QUARTERS)
     return -(-size // step) * step
 
@@ -131,16 +128,15 @@ class Layouts:
     """Writes the arrays of each step of a schedule."""
 
     schedule: Schedule
-    """Of whose samples each step writes one token."""
     least_samples: int = 1
-    """K at least, so that products over prompts have rows enough to be exact."""
+    """Least K, so that products over prompts are exact."""
     few_sizes: bool = False
-    """Whether sizes are rounded up, for a device that keeps graphs."""
+    """Round sizes up, for a device that records graphs."""
 
     def of_step(self, slots: Ints, tokens: Sequence[int]) -> tuple[StepShape, Ints]:
-        """Return sizes and numbers of the step that writes these tokens in these slots.
+        """Return shape and vector of the step that writes tokens to slots.
 
-        `Schedule.grow` has given each of them a position.
+        `Schedule.grow` must have given each a position.
         """
         places = [self.schedule.places[slot][0] for slot in slots.tolist()]
         prompts = {prompt: p for p, prompt in enumerate(dict.fromkeys(places))}
@@ -183,7 +179,7 @@ class Layouts:
         )
 
     def _write_rows(self, layout: Layout[Ints], slots: Ints, lengths: Ints) -> None:
-        """Write where the rows' own pages are; their prompts have these lengths."""
+        """Write where the rows' pages are; `lengths` are of their prompts."""
         schedule, page = self.schedule, self.schedule.limits.page
         counts, last = schedule.counts[slots], schedule.written[slots] - 1
         count, depth = len(slots), min(layout.own_table.shape[1], counts.max())
@@ -214,7 +210,7 @@ class Layouts:
 
 
 def ranks(places: Ints) -> Ints:
-    """Return of each element how many equal ones stand before it."""
+    """Return for each element how many equal ones precede it."""
     order = np.argsort(places, kind="stable")
     _, first, counts = np.unique(places[order], return_index=True, return_counts=True)
     found = np.empty_like(order)

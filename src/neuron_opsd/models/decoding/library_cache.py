@@ -1,7 +1,7 @@
-"""Decoding with the library's own cache: what paged decoding is checked against.
+"""Decoding with transformers' own cache, the reference for paged decoding.
 
-It takes over for models whose attention cannot be followed here. Prompts of a group are
-padded on the left, and each sample has a copy of its prompt's keys.
+Used for attention that cannot be replaced here. A group's prompts are padded on the
+left, and each sample copies its prompt's keys.
 
 Axes: B rows (one per sample), V vocabulary.
 """
@@ -22,12 +22,11 @@ from neuron_opsd.records import TokenIds
 
 
 class LibraryCache:
-    """Decodes groups of samples whose prompts are of like length."""
+    """Decodes groups of samples with prompts of similar length."""
 
     def __init__(
         self, model: Decoder, request: Request, rows: int, memory: int
     ) -> None:
-        """Begin with all that is not written yet, in so many bytes of `memory`."""
         self.model = model
         self.request = request
         positions = memory // kept_bytes(model)
@@ -39,7 +38,7 @@ class LibraryCache:
             self._write(group)
 
     def _grouped(self, rows: int, positions: int) -> Iterator[list[tuple[int, int]]]:
-        """Group prompts and numbers of seeds, the shortest prompts first."""
+        """Yield groups of (prompt, seed index), shortest prompts first."""
         request = self.request
         left = request.left()
         group: list[tuple[int, int]] = []
@@ -55,7 +54,6 @@ class LibraryCache:
             yield group
 
     def _write(self, group: Sequence[tuple[int, int]]) -> None:
-        """Read the prompts of a group once and decode all its samples together."""
         request = self.request
         rows = [row for i, number in group for row in request.begin(i, [number])]
         prompts = list(dict.fromkeys(i for i, _ in group))
@@ -74,10 +72,10 @@ class LibraryCache:
 
 
 class CachedRows:
-    """The library's cache of some rows, and the logits of the next token of each."""
+    """The cache of some rows, and their next-token logits."""
 
     def __init__(self, model: Decoder, prompts: Sequence[TokenIds]) -> None:
-        """Run the prompts, padded on the left, and keep their keys and values."""
+        """Run prompts, padded on the left, into the cache."""
         self.model = model
         self.cache: Any = DynamicCache(config=model.decoder.config)
         longest = max(map(len, prompts))
@@ -86,10 +84,10 @@ class CachedRows:
             ids[row, longest - len(prompt) :] = torch.tensor(prompt)
             mask[row, longest - len(prompt) :] = 1
         self.mask = mask.to(model.device)
-        """``(B, T)``: 1 where a position holds a token, 0 where it pads."""
+        """``(B, T)``: 1 for a token, 0 for padding."""
         positions = (self.mask.cumsum(dim=-1) - 1).clamp(min=0)
         self.logits = self._run(ids.to(model.device), positions)
-        """``(B, V)`` of the next token."""
+        """``(B, V)``, of the next token."""
 
     def select(self, rows: Sequence[int]) -> None:
         """Keep (or repeat) some rows."""
@@ -99,14 +97,14 @@ class CachedRows:
         self.logits = self.logits[places]
 
     def step(self, tokens: Tensor) -> None:
-        """Run one more token ``(B,)`` of every row."""
+        """Run one more token ``(B,)`` per row."""
         one = self.mask.new_ones(len(tokens), 1)
         self.mask = torch.cat([self.mask, one], dim=1)
         positions = self.mask.sum(dim=-1, keepdim=True) - 1
         self.logits = self._run(tokens.unsqueeze(-1), positions)
 
     def _run(self, ids: Tensor, positions: Tensor) -> Tensor:
-        # Versions of transformers differ in what they call it.
+        # Its name differs between versions of transformers.
         named = inspect.signature(self.model.decoder.forward).parameters
         cache = {"cache" if "cache" in named else "past_key_values": self.cache}
         states = self.model.run_decoder(

@@ -1,8 +1,7 @@
 """A network that reads prompts onto pages and writes one token at a time.
 
-On a GPU such a step is thousands of small kernels, and starting them one by one takes
-longer than they do. A CUDA graph, recorded once for each size, starts all with one
-call, from inputs at fixed places.
+On a GPU a step is thousands of small kernels, slower to launch than to run. A CUDA
+graph, recorded per shape, launches them in one call on inputs at fixed addresses.
 """
 
 from __future__ import annotations
@@ -30,17 +29,17 @@ MAX_RECORDINGS: Final = 64
 Work: TypeAlias = Callable[[], Tensor]
 
 Recorder: TypeAlias = Callable[[Work], Work]
-"""Records some work, and returns what does it again on what then stands in its inputs.
+"""Records work and returns a function that repeats it on the current inputs.
 
-The work itself need not be done by the recording. Its result stands at one place and
-holds until the next work of the same recorder."""
+Recording need not run the work. A result is valid until the recorder's next work.
+"""
 
 
 def recorder_for(device: torch.device) -> Recorder | None:
-    """Return what records on a device, `None` where nothing does."""
+    """Return a device's recorder, if it has one."""
     if device.type != "cuda":
         return None
-    pool = torch.cuda.graph_pool_handle()  # all recordings share their memory
+    pool = torch.cuda.graph_pool_handle()  # shared by all recordings
 
     def record(work: Work) -> Work:
         graph = torch.cuda.CUDAGraph()
@@ -57,7 +56,7 @@ def recorder_for(device: torch.device) -> Recorder | None:
 
 
 class PagedDecoder:
-    """Keys and values of a schedule's prompts and samples, and what writes them."""
+    """A schedule's keys and values, and the network that writes them."""
 
     def __init__(
         self,
@@ -66,18 +65,17 @@ class PagedDecoder:
         read_out: Callable[[Tensor], Tensor],
         record: Callable[[torch.device], Recorder | None] = recorder_for,
     ) -> None:
-        """Begin with nothing read.
+        """Start with nothing read.
 
-        `attention` must be the network's way to attend; `read_out` turns the states
-        ``(B, D)`` of a step into what it returns; `record` gives what records steps on
-        a device.
+        The network must attend through `attention`; `read_out` turns a step's states
+        ``(B, D)`` into its result.
         """
         device = network.device
         self.schedule = schedule
         self.network = network
         self.memory = PagedMemory(len(schedule.pages), schedule.limits.page, device)
         self.ends: dict[int, Tensor] = {}
-        """``(D,)``: the state at the end of each prompt that is held."""
+        """``(D,)``: each prompt's final state."""
         recorder = record(device)
         heads, groups = heads_of(network.decoder.config)
         self._layouts = Layouts(
@@ -89,7 +87,7 @@ class PagedDecoder:
         self._steps = Steps(write, device, recorder)
 
     def read(self, prompts: Mapping[int, TokenIds]) -> None:
-        """Read prompts, by number, onto the pages that they were given."""
+        """Read prompts, by index, onto their pages."""
         device, held = self.memory.device, self.schedule.held
         ids = padded(list(prompts.values())).to(device)
         lengths = torch.tensor(list(map(len, prompts.values())), device=device)
@@ -105,7 +103,7 @@ class PagedDecoder:
     def make_room(self) -> list[int]:
         """Give every sample a position for its next token.
 
-        Returns slots of samples that were put back because there was no room.
+        Returns the slots of samples put back for lack of room.
         """
         put_back = self.schedule.grow()
         for before, after in self.schedule.pack():
@@ -113,9 +111,9 @@ class PagedDecoder:
         return put_back
 
     def step(self, slots: Ints, tokens: Sequence[int]) -> Tensor:
-        """Write a token in each slot; return what is read out of each ``(B, ...)``.
+        """Write a token to each slot; return what is read out, ``(B, ...)``.
 
-        It holds until the next step.
+        The result is valid until the next step.
         """
         shape, numbers = self._layouts.of_step(slots, tokens)
         return self._steps.run(shape, numbers)[: len(slots)]
@@ -129,7 +127,7 @@ def written(
 ) -> Tensor:
     """Write the tokens of a step; return what is read out of their states.
 
-    No method of the decoder, which would hold itself and so all its pages.
+    Not a method: the decoder would then reference itself, and its pages stay in memory.
     """
     states = network.run_decoder(
         input_ids=layout.tokens.unsqueeze(1),
@@ -140,9 +138,9 @@ def written(
 
 
 def enough(rows: Tensor) -> Tensor:
-    """Repeat the first row until there are as many as products need to be exact.
+    """Repeat the first row until products are exact.
 
-    A completion would otherwise depend on how many others are made beside it.
+    Otherwise a completion would depend on how many others are sampled with it.
     """
     missing = MIN_ROWS - len(rows)
     if missing <= 0:
@@ -152,14 +150,14 @@ def enough(rows: Tensor) -> Tensor:
 
 @dataclass(slots=True, eq=False)
 class Kept:
-    """The inputs of steps of one size, and what does such a step."""
+    """Inputs for one step shape, and its recording."""
 
     numbers: Tensor
     again: Work | None = None
 
 
 class Steps:
-    """Does steps: the first of a size as it is written, those after it recorded."""
+    """Runs steps: the first of a shape directly, later ones recorded."""
 
     def __init__(
         self,
@@ -173,12 +171,12 @@ class Steps:
         self._kept: dict[StepShape, Kept] = {}
 
     def run(self, shape: StepShape, numbers: Ints) -> Tensor:
-        """Do a step; the result holds until the next one."""
+        """Run a step; the result is valid until the next one."""
         given = torch.from_numpy(numbers)
         if self._record is None:
             return self._work(views(given.to(self._device), shape))
         if shape not in self._kept:
-            # Also warms up what the libraries set up at first use.
+            # This also warms up the libraries.
             while len(self._kept) >= MAX_RECORDINGS:
                 del self._kept[next(iter(self._kept))]
             kept = self._kept[shape] = Kept(given.to(self._device))
@@ -191,7 +189,7 @@ class Steps:
         return kept.again()
 
     def _recorded(self, work: Work) -> Work:
-        """Record a step; one that cannot be is done as it is written, as all others."""
+        """Record a step; after a failure all steps run directly."""
         if self._record is None:
             return work
         try:

@@ -1,9 +1,8 @@
 """Keys and values on pages: memory grows with what is written.
 
-Attention takes one product for all pages of one kind, each page by itself, and then
-adds up what the pages of a row give. So every product and sum over positions has one
-size, that of a page, and on a processor a row's bits depend neither on its length nor
-on what is written beside it.
+Attention takes one product over all pages of one kind, then adds up the results of each
+row's pages. Products and sums over positions thus have the size of a page, so on a CPU
+a row's bits depend neither on its length nor on other rows.
 
 Axes: as in `layout`; and H query heads, G key heads, R = H / G, T positions of a page,
 D width of a head.
@@ -24,8 +23,8 @@ from neuron_opsd.models.decoding.pages import Ints
 from neuron_opsd.models.forward.attention import Heads, Whole
 
 HIDDEN: Final = -torch.inf
-"""Score of a position that is not seen. A row sees at least itself, so no difference is
-NaN; of finite numbers a processor is slow to find that `exp` is 0."""
+"""Score of an unseen position. Each row sees itself, so no difference is NaN. With a
+finite number `exp` would be slow on a CPU."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,14 +39,14 @@ class PagedMemory:
     """Pages of keys and values for every layer."""
 
     def __init__(self, num_pages: int, page: int, device: torch.device) -> None:
-        """Take pages of so many positions, once a layer asks for them."""
+        """Set the sizes; memory is taken when a layer first needs it."""
         self.num_pages = num_pages
         self.page = page
         self.device = device
         self.layers: dict[int, LayerMemory] = {}
 
     def layer_for(self, heads: Heads) -> LayerMemory:
-        """Return a layer's memory, made where there is none yet."""
+        """Return a layer's memory, allocated on first use."""
         index = heads.module.layer_idx
         if index not in self.layers:
             kept = kept_type(heads.key, heads.value)
@@ -60,7 +59,7 @@ class PagedMemory:
         shape = self.num_pages, like.shape[1], self.page, like.shape[3]
         if self.device.type != "cpu":
             return torch.zeros(shape, dtype=kept, device=self.device)
-        # The system gives out numpy's zeros as they are first written on.
+        # The system allocates numpy's zeros on first write.
         return torch.from_numpy(np.zeros(shape, np.float32)).to(kept)
 
     def move(self, before: Ints, after: Ints) -> None:
@@ -72,19 +71,19 @@ class PagedMemory:
 
 
 def kept_type(keys: Tensor, values: Tensor) -> torch.dtype:
-    """Return the one type in which keys and values are kept.
+    """Return the common type in which keys and values are kept.
 
-    Under autocast values come rounded and keys do not.
+    Under autocast values are rounded and keys are not.
     """
-    # One query against keys in bfloat16 is slow on a processor, and rounds.
+    # One query against bfloat16 keys is slow on a CPU, and rounds.
     return torch.float32 if keys.device.type == "cpu" else values.dtype
 
 
 class Reading:
-    """A pass over prompts that keeps their keys and values."""
+    """A pass over prompts that stores their keys and values."""
 
     def __init__(self, memory: PagedMemory, pages: Sequence[Ints]) -> None:
-        """Keep each prompt, padded on the right to any length, on pages of its own."""
+        """Store each prompt, right-padded to any length, on its pages."""
         self.memory = memory
         counts = [len(own) for own in pages]
         rows = np.repeat(np.arange(len(pages)), counts)
@@ -94,7 +93,7 @@ class Reading:
         self.length = max(counts) * memory.page
 
     def attend(self, heads: Heads) -> Tensor:
-        """Keep keys and values, and attend as a whole pass does."""
+        """Store keys and values, and attend as a whole pass does."""
         layer = self.memory.layer_for(heads)
         for kept, given in ((layer.keys, heads.key), (layer.values, heads.value)):
             missing = self.length - given.shape[2]
@@ -105,7 +104,7 @@ class Reading:
 
 
 class Step:
-    """A pass over one new token of each row."""
+    """A pass over one new token per row."""
 
     def __init__(self, memory: PagedMemory, layout: Layout[Tensor]) -> None:
         self.memory = memory
@@ -115,7 +114,7 @@ class Step:
         self._hidden: dict[tuple[int | None, int], tuple[Tensor, Tensor]] = {}
 
     def attend(self, heads: Heads) -> Tensor:
-        """Attend to the prompt, once for all its samples, and to what each wrote."""
+        """Attend to the prompt, once for all its samples, and to the sample."""
         layer, at = self.memory.layers[heads.module.layer_idx], self.at
         for kept, given in ((layer.keys, heads.key), (layer.values, heads.value)):
             kept[at.pages, :, at.offsets] = given[:, :, 0].to(kept.dtype)
@@ -147,22 +146,22 @@ class Step:
         return own_sums.div_(own_total + self._by_row(total))
 
     def _by_prompt(self, rows: Tensor) -> Tensor:
-        """Return ``(P, G, K * R, D)`` for ``(B, G, R, D)``: all samples of a prompt."""
+        """Return ``(P, G, K * R, D)`` from ``(B, G, R, D)``, grouped by prompt."""
         found: Tensor = rows.index_select(0, self.at.row_at.flatten())
         by_prompt: Tensor = found.unflatten(0, self.at.row_at.shape)
         return by_prompt.transpose(1, 2).flatten(2, 3)
 
     def _by_row(self, prompts: Tensor) -> Tensor:
-        """Return ``(B, G, R, D)`` for ``(P, G, K * R, D)``: each row's own."""
+        """Return ``(B, G, R, D)`` from ``(P, G, K * R, D)``, back by row."""
         by_sample: Tensor = prompts.unflatten(
             2, (self.at.row_at.shape[1], -1)
         ).transpose(1, 2)
         return by_sample.flatten(0, 1).index_select(0, self.at.sample_of)
 
     def _hidden_from(self, window: int | None, heads: int) -> tuple[Tensor, Tensor]:
-        """Return what is added to the scores: `HIDDEN` where a row may not look.
+        """Return what to add to scores: `HIDDEN` where a row may not look.
 
-        ``(N, 1, 1, T)`` for the pages of samples, ``(Q, 1, 1 or K * R, T)`` of prompts.
+        ``(N, 1, 1, T)`` for pages of samples, ``(Q, 1, 1 or K * R, T)`` for prompts.
         """
         if (window, heads) not in self._hidden:
             at, page = self.at, self.memory.page
@@ -185,32 +184,32 @@ class Step:
 
 
 def hidden_where(hidden: Tensor) -> Tensor:
-    """Return `HIDDEN` where something is hidden, and zero elsewhere."""
+    """Return `HIDDEN` where the mask is true, else 0."""
     zeros = torch.zeros(hidden.shape, device=hidden.device)
     return zeros.masked_fill(hidden, HIDDEN)
 
 
 def scores_of(query: Tensor, keys: Tensor, hidden: Tensor) -> Tensor:
-    """Return the scores ``(N, G, R, T)`` on each page by itself.
+    """Return the scores ``(N, G, R, T)`` on each page.
 
-    Queries ``(N, G, R, D)`` are scaled, keys ``(N, G, T, D)``; `hidden` is added, ``(N,
-    1, 1 or R, T)``.
+    `query` ``(N, G, R, D)`` is already scaled, `keys` are ``(N, G, T, D)`` and `hidden`
+    ``(N, 1, 1 or R, T)``.
     """
     return (query @ keys.mT).float().add_(hidden)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Table:
-    """The pages of each row."""
+    """Pages by row."""
 
     pages: Tensor
-    """``(B, M)``, M a power of two; after a row's last page its first one again."""
+    """``(B, M)``, M a power of two; padded with the row's first page."""
     counted: Tensor | None
-    """``(B, M, 1, 1, 1)``: 0 for pages that come again, else 1; `None` for all 1."""
+    """``(B, M, 1, 1, 1)``: 0 for padding, else 1; `None` if all are 1."""
 
     @classmethod
     def of(cls, pages: Tensor, counts: Tensor) -> Table:
-        """Return a table of which each row has so many pages."""
+        """Return a table whose rows have `counts` pages each."""
         depth = pages.shape[1]
         if depth == 1:
             return cls(pages, None)
@@ -219,27 +218,27 @@ class Table:
         return cls(pages, counted[:, :, None, None, None])
 
     def rows_of(self, parts: Tensor) -> Tensor:
-        """Return ``(B, M, ...)`` of ``(N, ...)``."""
+        """Gather ``(B, M, ...)`` from ``(N, ...)``."""
         found = parts.index_select(0, self.pages.flatten())
         of_rows: Tensor = found.unflatten(0, self.pages.shape)
         return of_rows
 
     def added(self, parts: Tensor) -> Tensor:
-        """Return the sums ``(B, ...)`` of each row's ``(N, ...)``."""
+        """Sum the ``(N, ...)`` of each row's pages into ``(B, ...)``."""
         found = self.rows_of(parts)
         return in_pairs(found if self.counted is None else found.mul_(self.counted))
 
 
 def highest_of(scores: Tensor, table: Table) -> Tensor:
-    """Return the highest score ``(B, G, R, 1)`` of each row's ``(N, G, R, T)``."""
+    """Return each row's highest score ``(B, G, R, 1)``."""
     return table.rows_of(scores.amax(dim=-1, keepdim=True)).amax(dim=1)
 
 
 def added(factors: Tensor, values: Tensor, table: Table) -> tuple[Tensor, Tensor]:
-    """Add up the values on the pages of each row, each times its factor.
+    """Add up each row's values, weighted by their factors.
 
-    Factors are ``(N, G, R, T)`` and values ``(N, G, T, D)``. Returns the sums ``(B, G,
-    R, D)`` and those of the factors alone ``(B, G, R, 1)``.
+    `factors` are ``(N, G, R, T)`` and `values` ``(N, G, T, D)``. Returns the sums ``(B,
+    G, R, D)`` and those of the factors ``(B, G, R, 1)``.
     """
     sums = (factors.to(values.dtype) @ values).float()
     totals = factors.sum(-1, keepdim=True)
@@ -247,9 +246,9 @@ def added(factors: Tensor, values: Tensor, table: Table) -> tuple[Tensor, Tensor
 
 
 def in_pairs(parts: Tensor) -> Tensor:
-    """Add up ``(B, M, ...)`` over M, a power of two, in an order that zeros keep.
+    """Sum ``(B, M, ...)`` over M, a power of two.
 
-    Neighbours are added first, so a sum is the same whatever zeros follow.
+    Neighbours are added first, so trailing zeros do not change a sum's bits.
     """
     while parts.shape[1] > 1:
         parts = parts[:, ::2] + parts[:, 1::2]

@@ -1,8 +1,7 @@
-"""Pages of memory for keys and values: how many there are, and what they hold.
+"""Pages of memory for keys and values: their number and contents.
 
-Pages of samples are taken from the front and pages of prompts from
-the back, so that each kind lies close together and a product over all pages of one kind
-has few others in it.
+Samples take pages from the front and prompts from the back, so a product over one
+kind's range includes few others.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ from neuron_opsd.processes.memory import free_memory
 Ints: TypeAlias = NDArray[np.int64]
 
 SHARES: Final[Mapping[str, float]] = {"cpu": 0.25, "cuda": 0.9}
-"""Share of the free memory that keys and values may take, by device; the rest is for
-passes over prompts, for logits, and on a processor for others."""
+"""Share of free memory for keys and values, by device; the rest is for passes over
+prompts, logits and other programs."""
 
 PAGES: Final[Mapping[str, int]] = {"cpu": 32, "cuda": 256}
-"""Positions of a page, by device. A GPU is quicker with fewer and longer ones."""
+"""Positions of a page, by device. GPUs prefer fewer, longer ones."""
 
 
 class Kind(IntEnum):
@@ -34,9 +33,9 @@ class Kind(IntEnum):
 
     FREE = 0
     SAMPLE = 1
-    """Tokens that one sample has written."""
+    """Tokens written by one sample."""
     PROMPT = 2
-    """Tokens of a prompt, for all its samples."""
+    """Tokens of a prompt, shared by its samples."""
 
 
 class Pages:
@@ -50,7 +49,7 @@ class Pages:
         return len(self.kinds)
 
     def take(self, count: int, kind: Kind) -> Ints:
-        """Take free pages, of samples from the front and of prompts from the back."""
+        """Take free pages, for samples from the front, for prompts from the back."""
         if count > self.num_free:
             raise ValueError(f"{count} pages wanted, {self.num_free} are free")
         free = np.flatnonzero(self.kinds == Kind.FREE)
@@ -68,7 +67,7 @@ class Pages:
         self.num_free += len(places)
 
     def extent(self, kind: Kind) -> int:
-        """Return how many pages there are, from its own end, to the last of a kind."""
+        """Return the distance from a kind's own end to its last page."""
         places = np.flatnonzero(self.kinds == kind)
         if not len(places):
             return 0
@@ -77,9 +76,9 @@ class Pages:
         return len(self) - int(places[0])
 
     def packed(self, kind: Kind) -> tuple[Ints, Ints]:
-        """Move the furthest pages of a kind into free ones, so that they lie closest.
+        """Move a kind's furthest pages into the nearest free ones.
 
-        Returns which were moved, and where to; their contents are the caller's.
+        Returns old and new places; the caller moves the contents.
         """
         order = slice(None) if kind == Kind.SAMPLE else slice(None, None, -1)
         near = np.arange(len(self))[order][: int((self.kinds == kind).sum())]
@@ -93,26 +92,26 @@ class Pages:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a schedule has to keep to."""
+    """Limits of a schedule."""
 
     rows: int
-    """Samples that grow side by side, at most."""
+    """Most samples at once."""
     longest: int
-    """Tokens of a completion, at most."""
+    """Most tokens of a completion."""
     page: int
 
     def pages_of(self, length: int) -> int:
-        """Return how many pages some positions take."""
+        """Return the pages for a number of positions."""
         return -(-length // self.page)
 
     def least_pages(self, prompt: int) -> int:
-        """Return the pages without which not even one sample of a prompt has room."""
+        """Return the pages needed for one sample of a prompt."""
         return self.pages_of(prompt) + max(1, self.pages_of(self.longest))
 
     def most_pages(self, asked: Sequence[tuple[int, int]]) -> int:
-        """Return the pages that could ever be filled at a time.
+        """Return the most pages that can be in use at once.
 
-        `asked` has the tokens of each prompt, and how many samples are wanted of it.
+        `asked` has each prompt's length in tokens and number of samples.
         """
         longest = sorted((length for length, _ in asked), reverse=True)[: self.rows]
         rows = min(self.rows, sum(count for _, count in asked))
@@ -126,21 +125,21 @@ def page_of(kind: str) -> int:
 
 
 def position_bytes(config: Any, number_bytes: int) -> int:
-    """Return what one position of one sample takes in all layers of a decoder."""
+    """Return the bytes of one position of one sample in all layers."""
     _, groups = heads_of(config)
     numbers = 2 * int(config.num_hidden_layers) * groups * head_width(config)
     return numbers * number_bytes
 
 
 def kept_bytes(model: Decoder) -> int:
-    """Return what one position takes as a model keeps it."""
-    # On a processor keys and values are kept in float32 whatever products are in.
+    """Return the bytes of one position as the model keeps it."""
+    # A CPU keeps keys and values in float32.
     rounded = model.device.type != "cpu" and model.facts.compute == "bfloat16"
     return position_bytes(model.decoder.config, 2 if rounded else 4)
 
 
 def decoding_bytes(model: Decoder) -> int:
-    """Return the bytes that keys and values of a model may take."""
+    """Return the bytes that keys and values may take."""
     kind = model.device.type
     share = SHARES.get(kind, SHARES["cpu"])
     return model.room.memory or int(share * free_memory(str(model.device)))
@@ -149,11 +148,10 @@ def decoding_bytes(model: Decoder) -> int:
 def pages_within(
     memory: int, page_bytes: int, limits: Limits, asked: Sequence[tuple[int, int]]
 ) -> int:
-    """Return how many pages to take for samples of some prompts.
+    """Return the number of pages to allocate.
 
-    As many as so many bytes have room for, but no more than could ever be filled, and
-    no fewer than one sample of the longest prompt takes. `asked` has the tokens of each
-    prompt, and how many samples are wanted of it.
+    As many as fit into `memory` bytes, at most what can be in use at once, and at least
+    one sample of the longest prompt. `asked` is as in `Limits.most_pages`.
     """
     most = min(memory // page_bytes, limits.most_pages(asked))
     return max(most, *(limits.least_pages(length) for length, _ in asked))

@@ -1,4 +1,4 @@
-"""Drawing one token for each row of a batch, each row with its own random numbers.
+"""Sample one token per row, each row with its own random numbers.
 
 Axes: B rows, V vocabulary, W tokens of a block.
 """
@@ -15,10 +15,10 @@ from neuron_opsd.method.truncation import truncated
 from neuron_opsd.models.roles import Sampling
 
 BLOCK: Final = 256
-"""W: tokens whose probabilities are added up before single ones are looked at."""
+"""W: tokens whose probabilities are summed first."""
 
 ROWS: Final = 16
-"""Rows drawn at once on a processor: few enough that its cache holds their logits."""
+"""Rows sampled at once on a CPU, to keep their logits in its cache."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,30 +27,29 @@ class Draw:
 
     tokens: Tensor
     logprobs: Tensor
-    """``(B,)`` nats, under the distribution that was drawn from."""
+    """``(B,)`` nats, under the sampling distribution."""
     entropies: Tensor
-    """``(B,)`` nats, of the same distribution."""
+    """``(B,)`` nats."""
 
 
 def draw_tokens(logits: Tensor, uniform: Tensor, sampling: Sampling) -> Draw:
-    """Draw a token for every row by inverting the cumulative distribution.
+    """Sample a token per row by inverting the cumulative distribution.
 
-    The distribution runs over tokens in the order of their ids. A row's draw depends on
-    that row alone, whatever the batch; its log-probability is NaN where its logits
-    cannot be drawn from.
+    Tokens are in the order of their ids. A row's token does not depend on the batch;
+    its log-probability is NaN if its logits cannot be sampled from.
 
     Args:
         logits: ``(B, V)``.
         uniform: ``(B,)`` float64 in [0, 1), one random number per row.
-        sampling: A temperature of 0 takes the most probable token; others draw from
-            what `truncated` makes of the logits.
+        sampling: A temperature of 0 takes the most probable token; others sample from
+            the `truncated` logits.
     """
     if sampling.temperature == 0.0:
         tokens = logits.argmax(dim=-1)
         best = logits.gather(-1, tokens.unsqueeze(-1)).squeeze(-1).float()
-        zeros = best - best  # NaN where the best is NaN or infinite
+        zeros = best - best  # NaN if the best is NaN or infinite
         return Draw(tokens, zeros, zeros)
-    # A GPU is kept busy by many rows at once.
+    # A GPU needs many rows at once.
     size = ROWS if logits.device.type == "cpu" else max(1, len(logits))
     numbers = uniform.to(logits.device).split(size)
     parts = [
@@ -63,7 +62,7 @@ def draw_tokens(logits: Tensor, uniform: Tensor, sampling: Sampling) -> Draw:
 def draw_some(
     logits: Tensor, uniform: Tensor, sampling: Sampling
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the columns of a `Draw` of a few rows, as `draw_tokens` says."""
+    """Return the columns of a `Draw` for a few rows."""
     scaled = truncated(logits, sampling.truncation)
     weights = scaled.exp()
     tokens = inverted(weights, uniform)
@@ -74,10 +73,10 @@ def draw_some(
 
 
 def inverted(weights: Tensor, uniform: Tensor) -> Tensor:
-    """Return for each row the token at which its distribution passes its number.
+    """Return for each row the token where its cumulative sum passes its number.
 
-    First the block of tokens is found, then the token in it. Weights ``(B, V)`` are in
-    proportion to probabilities.
+    The block is found first, then the token. Weights ``(B, V)`` are proportional to
+    probabilities.
     """
     rows, size = weights.shape
     if padding := -size % BLOCK:
@@ -90,15 +89,15 @@ def inverted(weights: Tensor, uniform: Tensor) -> Tensor:
 
 
 def passed(weights: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
-    """Return where each row's sum passes its number, and how far into that place.
+    """Return where each row's cumulative sum passes its number, and how far in.
 
-    Weights ``(B, W)`` are not negative, one of each row is positive; `uniform` ``(B,)``
-    in [0, 1) is the share of the row's sum to pass. Returns ``(B,)`` places, each of a
-    positive weight, and ``(B,)`` shares in [0, 1).
+    Weights ``(B, W)`` are not negative, with a positive one per row; `uniform` ``(B,)``
+    is in [0, 1). Returns ``(B,)`` indices of positive weights and ``(B,)`` shares in
+    [0, 1).
     """
     sums = weights.double().cumsum(dim=-1)
     target = uniform.unsqueeze(-1) * sums[:, -1:]
-    # The first sum above the target; rounding must not lead past the last of them.
+    # Rounding must not lead past the last sum.
     place = torch.searchsorted(sums, target, right=True)
     last = (sums < sums[:, -1:]).sum(dim=-1, keepdim=True)
     place = torch.minimum(place, last)

@@ -1,10 +1,10 @@
-"""Which samples grow, which wait, and on which pages each of them stands.
+"""Which samples grow, which wait, and on which pages each is.
 
-Pure bookkeeping, which `benchmarks/decoding_rows.py` plays through for drawn lengths.
+`benchmarks/decoding_rows.py` runs this bookkeeping alone, with random lengths.
 
-A sample is let in where all are expected to find room up to their ends. Where it runs
-out all the same, the youngest samples are put back and begin again later. That costs
-time and changes nothing, since what is drawn depends on (prompt, seed) alone.
+A sample is admitted if all are expected to fit until they end. If room runs out anyway,
+the youngest restart later, which costs time but changes nothing, since tokens depend
+only on (prompt, seed).
 """
 
 from __future__ import annotations
@@ -19,18 +19,17 @@ import numpy as np
 from neuron_opsd.models.decoding.pages import Ints, Kind, Limits, Pages
 
 SPARE: Final = 0.5
-"""What is kept free for chance, beside the expected peak: this many times that, divided
-by the root of the number of samples, as what they hold together varies."""
+"""Reserve for chance: this times the expected peak, divided by the root of the number
+of samples."""
 
 PRIOR: Final = 4
-"""Completions of half the longest length that an estimate of lengths begins with."""
+"""The length estimate starts with this many completions of half the maximum."""
 
 WORTH: Final = 16
-"""New samples are let in once they are one in so many of those that grow."""
+"""New samples are admitted once they are one per this many growing ones."""
 
 SPREAD: Final = 2
-"""Pages lie apart where they reach this many times as far as they would side by side;
-then they are moved together."""
+"""Pages are moved together once they spread over this many times their number."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,20 +44,20 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """Samples of one prompt that begin to grow."""
+    """Samples of one prompt that start now."""
 
     prompt: int
     samples: tuple[int, ...]
     slots: tuple[int, ...]
     is_new: bool
-    """Whether the prompt has to be read."""
+    """The prompt must be read."""
 
 
 def expected_peak(rows: int, tokens: int, mean: float) -> float:
-    """Return the most tokens that samples which grow are expected to hold at a time.
+    """Return the expected peak of tokens that growing samples hold at once.
 
-    Where a token ends a sample with chance ``1 / mean``, B samples that hold A tokens
-    together hold ``(A + B h) exp(-h / mean)`` after h more steps; this is its maximum.
+    If a token ends a sample with probability ``1 / mean``, B samples of A tokens in
+    total hold ``(A + B h) exp(-h / mean)`` after h more steps; this is its maximum.
     """
     if tokens >= rows * mean:
         return float(tokens)
@@ -66,7 +65,7 @@ def expected_peak(rows: int, tokens: int, mean: float) -> float:
 
 
 class Schedule:
-    """Decides who grows; knows the pages of everybody who does."""
+    """Decides which samples grow, and tracks their pages."""
 
     def __init__(
         self,
@@ -75,32 +74,32 @@ class Schedule:
         pages: Pages,
         limits: Limits,
     ) -> None:
-        """Begin with everything waiting, the longest prompt first.
+        """Start with everything waiting, the longest prompt first.
 
-        Prompts are given by their length in tokens, `samples` as the numbers of those
-        that are wanted of each; `pages` are all free, at least `Limits.least_pages`.
+        `prompts` are lengths in tokens, `samples` the sample numbers of each; all
+        `pages` are free, at least `Limits.least_pages`.
         """
         self.prompts = prompts
         self.pages = pages
         self.limits = limits
         order = sorted(range(len(prompts)), key=lambda i: (prompts[i], i))
         self.waiting = [(i, tuple(samples[i])) for i in order if samples[i]]
-        """Prompts and samples, the next one last."""
+        """The next one last."""
         self.held: dict[int, Held] = {}
         size = limits.rows
         most_own = max(1, limits.pages_of(limits.longest))
         self.tables: Ints = np.zeros((size, most_own), np.int64)
-        """``(S, M)``: the pages of each slot's sample, in the order of positions."""
+        """``(S, M)``: pages of each slot, in order of positions."""
         self.counts: Ints = np.zeros(size, np.int64)
-        """``(S,)``: how many of them there are."""
+        """``(S,)``: number of those pages."""
         self.written: Ints = np.zeros(size, np.int64)
-        """``(S,)``: positions that each slot's sample has filled."""
+        """``(S,)``: filled positions."""
         self.places: dict[int, tuple[int, int]] = {}
-        """Prompt and sample of each slot in use, the oldest first."""
+        """Prompt and sample of each used slot, oldest first."""
         self._free = list(range(size))[::-1]
         self._ended, self._seen = 0, 0
         self.num_redone = 0
-        """Tokens that are written again because their samples were put back."""
+        """Tokens written again because their samples were put back."""
 
     @property
     def done(self) -> bool:
@@ -109,14 +108,14 @@ class Schedule:
 
     @property
     def slots(self) -> Ints:
-        """Slots of the samples that grow, the oldest first."""
+        """Slots of growing samples, oldest first."""
         return np.fromiter(self.places, np.int64, len(self.places))
 
     def expected_length(self) -> int:
-        """Return how long a completion is expected to become.
+        """Return the expected length of a completion.
 
-        That is what all have written divided by how many have ended: the usual estimate
-        of a mean lifetime from observations that are cut off.
+        Tokens written per completion ended: the usual estimate of a mean lifetime from
+        censored observations.
         """
         seen = self._seen + int(self.written[self.slots].sum())
         before = PRIOR * self.limits.longest / 2
@@ -124,9 +123,9 @@ class Schedule:
         return min(self.limits.longest, round(mean))
 
     def admit(self) -> list[Admitted]:
-        """Let in waiting samples that are expected to find room up to their end.
+        """Admit waiting samples that are expected to fit until they end.
 
-        Several at a time, since prompts are read faster so.
+        Only in groups, since reading prompts together is faster.
         """
         chosen = self._choose()
         count = sum(len(samples) for _, samples in chosen)
@@ -136,7 +135,7 @@ class Schedule:
         return [self._begin(prompt, samples) for prompt, samples in chosen]
 
     def _choose(self) -> list[tuple[int, tuple[int, ...]]]:
-        """Return the next prompts, and of each as many samples as find room."""
+        """Return the next prompts, each with as many samples as fit."""
         rows, free = len(self.places), self.pages.num_free
         of_prompts = sum(len(held.pages) for held in self.held.values())
         chosen: list[tuple[int, tuple[int, ...]]] = []
@@ -155,13 +154,13 @@ class Schedule:
         return chosen
 
     def _that_fit(self, rows: int, room: int) -> int:
-        """Return how many samples may join so many that grow in so many positions."""
+        """Return how many samples may join `rows` others in `room` positions."""
         tokens, mean = int(self.written[self.slots].sum()), self.expected_length()
         more = self.limits.rows - rows
         while more > 0:
             all_rows = rows + more
             held = expected_peak(all_rows, tokens, mean)
-            # A sample's last page is half full.
+            # Last pages are half full on average.
             held += all_rows * self.limits.page / 2
             if held * (1.0 + SPARE / math.sqrt(all_rows)) <= room:
                 break
@@ -187,7 +186,7 @@ class Schedule:
         return Admitted(prompt, samples, slots, is_new)
 
     def grow(self) -> list[int]:
-        """Give each sample a place for one more token; return slots put back."""
+        """Give each sample room for one more token; return the slots put back."""
         put_back: list[int] = []
         while True:
             slots = self.slots
@@ -202,7 +201,7 @@ class Schedule:
         return put_back
 
     def _put_back_youngest(self) -> int:
-        """Put back the sample that loses least; of equals the one let in last."""
+        """Put back the sample that loses least; of equals, the last admitted."""
         slots = self.slots
         youngest = int(slots[::-1][self.written[slots[::-1]].argmin()])
         prompt, sample = self.places[youngest]
@@ -216,13 +215,13 @@ class Schedule:
         return youngest
 
     def end(self, slot: int) -> None:
-        """Free the slot of a sample that has ended."""
+        """Free a finished sample's slot."""
         self._ended += 1
         self._leave(slot)
 
     def _leave(self, slot: int) -> None:
         prompt, _ = self.places.pop(slot)
-        # The last token of a sample is drawn but never written.
+        # The last token is sampled but never written.
         self._seen += int(self.written[slot]) + 1
         self.pages.give(self.tables[slot, : self.counts[slot]])
         self._free.append(slot)
@@ -233,7 +232,7 @@ class Schedule:
             del self.held[prompt]
 
     def pack(self) -> list[tuple[Ints, Ints]]:
-        """Move pages together where they lie far apart; return which, and where to."""
+        """Move scattered pages together; return their old and new places."""
         moves = []
         for kind in (Kind.SAMPLE, Kind.PROMPT):
             count = int((self.pages.kinds == kind).sum())

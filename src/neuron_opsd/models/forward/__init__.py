@@ -1,1 +1,1 @@
-"""Whole passes through a network: batches, attention, packs, and its layers."""
+"""Full passes through a network: batches, attention, packs and layers."""

@@ -1,8 +1,8 @@
-"""The attention that all passes of a network use here instead of its own.
+"""The attention that all passes use in place of the network's own.
 
-The network's code runs unchanged and asks `attention`, which needs no cache and no
-mask; what happens then, the present pass says. A model whose attention does more keeps
-its own (`probing.decodes_alike`).
+The network's unchanged code calls `attention`, without cache or mask; the current pass
+decides what happens. A model whose attention does more keeps its own
+(`probing.decodes_alike`).
 
 Axes: B rows, H query heads, G key heads, T positions, D width of a head.
 """
@@ -26,18 +26,17 @@ from neuron_opsd.records import TokenIds
 NAME: Final = "neuron_opsd"
 
 ALIGNED: Final = 16
-"""Sums over positions run over a multiple of this: on a processor a last piece of
-another size is added in another way, so that a row would give other bits beside
-longer ones."""
+"""Sums over positions are padded to a multiple of this: a CPU adds a shorter last piece
+differently, so a row's bits would depend on its batch."""
 
 WHOLE_MASK: Final = 4096
-"""Positions up to which a pass has one mask, of which each is a row."""
+"""Longest pass, in positions, with a single mask."""
 
 BLOCK: Final = 512
-"""Positions that attend together in a longer one, each block with its own mask."""
+"""Positions per block, with its own mask, of a longer pass."""
 
 MIN_ROWS: Final = 8
-"""With fewer rows, matrix products on a processor add in another order."""
+"""With fewer rows, a CPU's matrix products add in another order."""
 
 
 EVERY: Final = slice(None)
@@ -45,18 +44,18 @@ EVERY: Final = slice(None)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Heads:
-    """What a layer attends with."""
+    """Inputs of attention."""
 
     module: Any
-    """The attention module itself, which knows its `layer_idx`."""
+    """Has the `layer_idx`."""
     query: Tensor
     """``(B, H, T, D)``."""
     key: Tensor
-    """``(B, G, T, D)``, of the same positions."""
+    """``(B, G, T, D)``."""
     value: Tensor
     scaling: float
     window: int | None
-    """How many positions back a position sees, itself included; `None` for all."""
+    """Positions that a position sees, including itself; `None` for all before it."""
 
 
 class Attending(Protocol):
@@ -67,10 +66,10 @@ class Attending(Protocol):
 
 
 class Whole:
-    """A pass over whole sequences, padded on the right: nothing looks ahead at that."""
+    """A pass over whole right-padded sequences; no token looks ahead at padding."""
 
     def attend(self, heads: Heads) -> Tensor:
-        """Attend to what came before with the library's own attention."""
+        """Attend to earlier positions with the library's own attention."""
         window, length = heads.window, heads.key.shape[2]
         if window is None or window >= length:
             return attended(heads, None)
@@ -86,10 +85,10 @@ class Whole:
 
 
 def attended(heads: Heads, mask: Tensor | None) -> Tensor:
-    """Attend with the library's own attention, over an aligned number of positions.
+    """Attend with the library's own attention, at an aligned length.
 
-    The mask is ``(B or 1, 1, T, T)``, T aligned, true where a position sees; `None` for
-    all that came before.
+    The mask ``(B or 1, 1, T, T)``, T aligned, is true where a position sees; `None`
+    means all earlier positions.
     """
     length = heads.key.shape[2]
     query, key, value = map(for_products, (heads.query, heads.key, heads.value))
@@ -99,11 +98,11 @@ def attended(heads: Heads, mask: Tensor | None) -> Tensor:
 def attended_in_blocks(
     heads: Heads, seen: Callable[[slice, slice], Tensor], reach: int | None = None
 ) -> Tensor:
-    """Attend block by block, so that memory grows with T and not with its square.
+    """Attend block by block, so that memory grows with T instead of its square.
 
-    Where a gradient is wanted, blocks run again rather than keep their masks. `seen`
-    returns the mask ``(B or 1, 1, rows, columns)`` of some positions, which can be true
-    `reach` positions back, itself included; `None` for all.
+    With gradients, blocks rerun instead of keeping their masks. `seen` returns the mask
+    ``(B or 1, 1, rows, columns)``, true at most `reach` positions back, including
+    itself; `None` for any distance.
     """
     length = heads.key.shape[2]
     states = tuple(map(for_products, (heads.query, heads.key, heads.value)))
@@ -131,7 +130,7 @@ def attended_in_blocks(
 def multiplied(
     heads: Heads, states: tuple[Tensor, Tensor, Tensor], mask: Tensor | None
 ) -> Tensor:
-    """Return ``(B, T, H, D)`` of queries, keys and values that are ready for it."""
+    """Return ``(B, T, H, D)`` from prepared queries, keys and values."""
     output, _ = sdpa_attention_forward(
         heads.module, *states, mask, scaling=heads.scaling
     )
@@ -140,9 +139,9 @@ def multiplied(
 
 
 def for_products(states: Tensor) -> Tensor:
-    """Return states ``(B, H, T, D)`` as the library's attention multiplies them.
+    """Round and align states ``(B, H, T, D)`` for the library's attention.
 
-    They are rounded before zeros align them: half the bytes to move.
+    Rounding before padding halves the bytes to move.
     """
     device = states.device.type
     if torch.is_autocast_enabled(device):
@@ -153,12 +152,12 @@ def for_products(states: Tensor) -> Tensor:
 
 
 def aligned(length: int) -> int:
-    """Return the length to which sums over `length` positions are padded."""
+    """Round up to a multiple of `ALIGNED`."""
     return length + -length % ALIGNED
 
 
 def padded(sequences: Sequence[TokenIds]) -> Tensor:
-    """Return token ids as ``(B, T)``, padded on the right with zeros."""
+    """Return token ids ``(B, T)``, padded on the right with zeros."""
     longest = max(MIN_ROWS, *map(len, sequences))
     ids = torch.zeros(len(sequences), longest, dtype=torch.long)
     for row, sequence in enumerate(sequences):
@@ -178,7 +177,7 @@ def attention(  # noqa: PLR0913
     sliding_window: int | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Attend as the present pass says, in the form that transformers asks for."""
+    """Attend as the current pass says; the signature is transformers'."""
     asked = [name for name in ("softcap", "s_aux") if options.get(name) is not None]
     if asked or attention_mask is not None:
         raise ModelError(
@@ -193,7 +192,7 @@ AttentionInterface.register(NAME, attention)
 
 @contextmanager
 def replacing(config: Any, name: str = NAME) -> Iterator[None]:
-    """Let a network of this configuration attend through `name` for a while."""
+    """Let networks with this configuration attend through `name` for now."""
     usual = config._attn_implementation  # noqa: SLF001
     config._attn_implementation = name  # noqa: SLF001
     try:

@@ -1,9 +1,8 @@
-"""Layers of which a graph keeps only the input, and which run again going backward.
+"""Layers that keep only their input in the graph and rerun in the backward pass.
 
-transformers' layers do so themselves when they are told and are in training mode, which
-ends where the layer begins, since it would also turn on dropout. A layer that runs
-again must find what it ran with: the weights that stood in place of its own, and the
-attention and the precision of the pass.
+transformers' layers do this in training mode, which is switched off as the layer
+starts, since it would also enable dropout. A rerun must use the same replaced weights,
+attention and precision.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ Computing: TypeAlias = Callable[[], AbstractContextManager[Any]]
 
 
 def runs_again(setting: str, pairs: Sequence[Pair]) -> bool:
-    """Say whether layers run again in the backward pass over the pairs of one graph.
+    """Return whether layers rerun in the backward pass over the pairs of a graph.
 
     `setting` is `distill.gradient_checkpointing`.
     """
@@ -38,7 +37,7 @@ def runs_again(setting: str, pairs: Sequence[Pair]) -> bool:
 
 
 def refuse_unsupported(setting: str, decoder: nn.Module) -> None:
-    """Refuse to run the layers of a decoder again that cannot."""
+    """Refuse to rerun layers of a decoder that cannot."""
     if setting == "on" and not outermost(decoder):
         raise ModelError(
             "this model's layers cannot run again in the backward pass; leave "
@@ -47,7 +46,7 @@ def refuse_unsupported(setting: str, decoder: nn.Module) -> None:
 
 
 def outermost(decoder: nn.Module) -> list[nn.Module]:
-    """Return the layers that can run again and are in no other that can."""
+    """Return the outermost layers that can rerun."""
     found: dict[str, nn.Module] = {}
     for name, module in decoder.named_modules():
         inside = any(name.startswith(f"{other}.") for other in found)
@@ -58,10 +57,10 @@ def outermost(decoder: nn.Module) -> list[nn.Module]:
 
 @contextmanager
 def running_again(decoder: Any, computing: Computing) -> Iterator[None]:
-    """Let the graphs of a decoder's passes keep only what goes into each layer.
+    """Let a decoder's graphs keep only the input of each layer.
 
-    Gradients are what they would be without, bit for bit where the device repeats its
-    sums. `computing` makes the context of the passes, for layers that run again.
+    Gradients stay the same, bit for bit if the device's sums are deterministic.
+    `computing` makes the context for reruns.
     """
     layers: list[Any] = outermost(decoder)
     for layer in layers:
@@ -83,7 +82,7 @@ def run_again(
     function: Callable[..., Any],
     *args: Any,
 ) -> Any:
-    """Run a layer so that it will run again; `function` is its forward pass."""
+    """Run a layer so that it can rerun; `function` is its forward pass."""
     asked = config._attn_implementation  # noqa: SLF001
     ran = AsItRan(layer, function)
 
@@ -99,28 +98,28 @@ def run_again(
             *args,
             use_reentrant=False,
             context_fn=lambda: (nullcontext(), as_before()),
-            preserve_rng_state=False,  # nothing is drawn
+            preserve_rng_state=False,  # nothing is random
         )
     finally:
         layer.training = True
 
 
 class AsItRan:
-    """The forward pass of a layer with the weights that it has now."""
+    """A layer's forward pass with the weights it has now."""
 
     def __init__(self, layer: nn.Module, function: Callable[..., Any]) -> None:
-        """Note the weights, which a pass may have put in place of the layer's own."""
+        """Record the weights, which a pass may have replaced."""
         self.module = Calling(layer, function)
         tensors = chain(self.module.named_parameters(), self.module.named_buffers())
         self.weights: dict[str, Tensor] = dict(tensors)
 
     def __call__(self, *args: Any) -> Any:
-        """Return what the layer gives."""
+        """Run the layer."""
         return torch.func.functional_call(self.module, self.weights, args)
 
 
 class Calling(nn.Module):
-    """A function of a layer as a module, in which the layer's weights are replaced."""
+    """A layer's function as a module, so that its weights can be replaced."""
 
     def __init__(self, layer: nn.Module, function: Callable[..., Any]) -> None:
         super().__init__()

@@ -1,8 +1,7 @@
-"""Layers of a network: transposed ones turned into plain ones, MLPs, mean states.
+"""Layers of a network: transposed ones made plain, MLPs, mean states.
 
-GPT-2 multiplies by ``(inputs, outputs)`` matrices. Adapters, merging and rounding here
-know ``(outputs, inputs)``; a square matrix taken the wrong way round would be wrong
-without a word.
+GPT-2 stores ``(inputs, outputs)``, but adapters, merging and rounding here expect
+``(outputs, inputs)``; a square matrix would be silently wrong.
 
 Axes: B rows, T positions, F neurons of one layer, D residual width.
 """
@@ -42,21 +41,21 @@ class GatedMLP:
     def watch(
         self, value: NeuronValue, see: Callable[[Tensor], None]
     ) -> RemovableHandle:
-        """Hand every activation ``(B, T, F)`` on until the handle is removed."""
+        """Pass each activation ``(B, T, F)`` to `see` until the handle is removed."""
         if value == "gate":
             return self.act_fn.register_forward_hook(
                 lambda _module, _given, output: see(output)
             )
-        # Before `low_rank` widens it.
+        # Before `low_rank` widens the input.
         return self.down_proj.register_forward_pre_hook(
             lambda _module, given: see(given[0]), prepend=True
         )
 
 
 def readable_mlps(network: Any) -> tuple[tuple[GatedMLP, ...], str]:
-    """Return the MLP of every layer, or none and the reason why there is none.
+    """Return the MLP of every layer, or none and the reason.
 
-    Most methods never read a neuron, so a model without gated MLPs is still a model.
+    Most methods never read neurons, so this is no error.
     """
     try:
         return find_mlps(network), ""
@@ -65,7 +64,7 @@ def readable_mlps(network: Any) -> tuple[tuple[GatedMLP, ...], str]:
 
 
 def find_mlps(network: Any) -> tuple[GatedMLP, ...]:
-    """Return the MLP of every layer, first layer first; refuse one of another form."""
+    """Return the MLPs in layer order; refuse any other form."""
     family = network.config.model_type
     layers = dict(network.get_decoder().named_children()).get("layers")
     if not isinstance(layers, nn.ModuleList) or not layers:
@@ -78,7 +77,7 @@ def find_mlps(network: Any) -> tuple[GatedMLP, ...]:
 
 
 def gated_mlp(layer: nn.Module, number: int, family: str) -> GatedMLP:
-    """Return the MLP of one layer, which must be gated and of a readable form."""
+    """Return a layer's MLP; refuse one that is not gated or readable."""
     mlp = dict(layer.named_children()).get("mlp")
     parts = {} if mlp is None else dict(mlp.named_children())
     kind = "no module called mlp" if mlp is None else type(mlp).__name__
@@ -98,7 +97,7 @@ def gated_mlp(layer: nn.Module, number: int, family: str) -> GatedMLP:
 
 
 def heads_of(config: Any) -> tuple[int, int]:
-    """Return H and G, the query heads and the key heads of a decoder."""
+    """Return H and G, the numbers of query and key heads."""
     heads = int(config.num_attention_heads)
     return heads, int(getattr(config, "num_key_value_heads", None) or heads)
 
@@ -110,7 +109,7 @@ def head_width(config: Any) -> int:
 
 
 def layers_of(network: Any, problem: str) -> nn.ModuleList:
-    """Return the layers of a decoder; refuse one that keeps no list of them."""
+    """Return a decoder's layers; refuse one without a list of them."""
     settings = network.config.get_text_config()
     for module in network.get_decoder().modules():
         if isinstance(module, nn.ModuleList) and len(module) == (
@@ -121,10 +120,10 @@ def layers_of(network: Any, problem: str) -> nn.ModuleList:
 
 
 class MeanStates:
-    """Watches a layer while pairs, padded on the right, go through a network."""
+    """Collects a layer's mean states while right-padded pairs pass through."""
 
     def __init__(self, network: Any, layer: int, pairs: Sequence[Pair]) -> None:
-        """Watch what a layer, counted from 1, gives at the completions of pairs."""
+        """Watch a layer's output, counted from 1, at the completions."""
         self._layer = layer
         self._pairs = pairs
         self._means: list[Tensor] = []
@@ -139,7 +138,7 @@ class MeanStates:
         self._handle.remove()
 
     def _see(self, _module: nn.Module, _given: Any, output: Any) -> None:
-        """Take the states ``(B, T, D)``, beside which some families return more."""
+        """Take the states ``(B, T, D)``; some families return more."""
         states = output[0] if isinstance(output, tuple) else output
         for row, (prompt, completion) in zip(states, self._pairs, strict=True):
             own = row[len(prompt) : len(prompt) + len(completion)]
@@ -149,7 +148,7 @@ class MeanStates:
         """Return the mean ``(D,)`` of each pair.
 
         Raises:
-            NotFiniteError: If one is not finite; its places are pairs'.
+            NotFiniteError: If one is not finite; its places are pairs.
         """
         found = torch.stack(self._means)
         if wrong := (~found.isfinite().all(dim=1)).nonzero().flatten().tolist():
@@ -159,14 +158,14 @@ class MeanStates:
 
 
 def outlined(settings: Any) -> Any:
-    """Return a network in float32 on the meta device, which holds no numbers."""
+    """Return a float32 network on the meta device, without memory."""
     with torch.device("meta"):
         made = AutoModelForCausalLM.from_config(settings, dtype=torch.float32)
         return as_linear(made)
 
 
 class InputMajor(nn.Linear):
-    """A linear layer whose files hold its weight as ``(inputs, outputs)``."""
+    """A linear layer stored in files as ``(inputs, outputs)``."""
 
     def _save_to_state_dict(
         self,
@@ -180,9 +179,9 @@ class InputMajor(nn.Linear):
 
 
 def as_linear(network: Any) -> Any:
-    """Turn the transposed layers of a network into plain ones; it computes as before.
+    """Turn transposed layers into plain ones; results stay the same.
 
-    What `save_pretrained` writes of it is what its family reads.
+    `save_pretrained` still writes the family's own form.
     """
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):

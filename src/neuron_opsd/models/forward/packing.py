@@ -1,8 +1,7 @@
-"""Several completions of one prompt read in one row, the prompt once.
+"""Several completions of one prompt in one row, reading the prompt once.
 
-After the prompt come the completions one behind the other. Each sees the prompt and
-itself, from the position where the prompt ends, so its states are those that it would
-have alone.
+Each completion sees only the prompt and itself, with positions counted from the
+prompt's end, so its states are as if it were alone.
 
 Axes: B rows, T positions, N completion tokens.
 """
@@ -25,25 +24,25 @@ PADDING = -1
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """A prompt and the completions that are read after it."""
+    """A prompt and the completions read after it."""
 
     prompt: TokenIds
     completions: tuple[TokenIds, ...]
     places: tuple[int, ...]
-    """Of the completions' pairs among those that were packed."""
+    """Index of each completion's pair."""
 
     @property
     def row(self) -> Pair:
-        """The prompt, and all completions as one."""
+        """The prompt, and all completions joined."""
         return self.prompt, tuple(t for tokens in self.completions for t in tokens)
 
 
 def packs_of(pairs: Sequence[Pair], max_tokens: int) -> list[Pack]:
-    """Pack pairs of equal prompts, in the order in which prompts first appear.
+    """Pack pairs with equal prompts, in order of first appearance.
 
-    A pack of more than one completion has at most `max_tokens`. One that is longer than
-    `WHOLE_MASK` has no more tokens of completions than of its prompt: reading the
-    prompt again takes less time than looking past the other completions.
+    A pack of several completions has at most `max_tokens`. Beyond `WHOLE_MASK` its
+    completions have no more tokens than its prompt, since rereading the prompt is
+    faster than skipping other completions.
     """
     places: dict[TokenIds, list[int]] = {}
     for place, (prompt, _) in enumerate(pairs):
@@ -58,7 +57,7 @@ def packs_of(pairs: Sequence[Pair], max_tokens: int) -> list[Pack]:
 def parts(
     group: Sequence[int], pairs: Sequence[Pair], max_tokens: int
 ) -> Iterator[list[int]]:
-    """Cut the places of equal prompts so that the completions of each part fit."""
+    """Split the indices of equal prompts so that each part fits."""
     prompt = len(pairs[group[0]][0])
     room = min(max_tokens, max(attention.WHOLE_MASK, 2 * prompt)) - prompt
     part: list[int] = []
@@ -78,19 +77,19 @@ class Layout:
     """Where everything is in rows of packs."""
 
     ids: Tensor
-    """``(B, T)`` token ids."""
+    """``(B, T)``."""
     segments: Tensor
-    """``(B, T)``: 0 for a prompt, k for its completion k, `PADDING` after them."""
+    """``(B, T)``: 0 in the prompt, k in completion k, `PADDING` after them."""
     positions: Tensor
-    """``(B, T)`` places in the sequence that each token belongs to."""
+    """``(B, T)`` positions in each token's own sequence."""
     rows: Tensor
-    """``(N,)`` row of the state that predicts each completion token."""
+    """``(N,)`` row of the state predicting each completion token."""
     columns: Tensor
-    """``(N,)`` its position."""
+    """``(N,)`` its column."""
 
 
 def layout_of(packs: Sequence[Pack], device: torch.device) -> Layout:
-    """Lay out packs, padded on the right; tokens are in the order of the packs."""
+    """Lay out packs, padded on the right; tokens keep the order of the packs."""
     ids = padded([prompt + rest for prompt, rest in (pack.row for pack in packs)])
     segments = torch.full_like(ids, PADDING)
     positions = torch.zeros_like(ids)
@@ -105,7 +104,7 @@ def layout_of(packs: Sequence[Pack], device: torch.device) -> Layout:
             segments[row, span] = number
             positions[row, span] = len(pack.prompt) + torch.arange(len(tokens))
             rows += [row] * len(tokens)
-            # The first token is predicted where the prompt ends.
+            # The prompt's end predicts the first token.
             columns += [len(pack.prompt) - 1, *range(end, end + len(tokens) - 1)]
             end += len(tokens)
     parts = ids, segments, positions, torch.tensor(rows), torch.tensor(columns)
@@ -113,7 +112,7 @@ def layout_of(packs: Sequence[Pack], device: torch.device) -> Layout:
 
 
 class Apart:
-    """A pass over packs: completions of one prompt do not see each other."""
+    """A pass over packs: completions of a prompt do not see each other."""
 
     def __init__(self, layout: Layout) -> None:
         count = layout.segments.shape[1]
@@ -121,10 +120,10 @@ class Apart:
         self.segments = nn.functional.pad(layout.segments, missing, value=PADDING)
         self.positions = nn.functional.pad(layout.positions, missing)
         self.masks: dict[int | None, Tensor] = {}
-        """Of whole passes, by window, since all layers share them."""
+        """By window, shared by all layers."""
 
     def attend(self, heads: Heads) -> Tensor:
-        """Attend to the prompt and to the own completion."""
+        """Attend to the prompt and the token's own completion."""
         window = heads.window
         if heads.key.shape[2] > attention.WHOLE_MASK:
             seen = partial(self.seen, window)
@@ -134,7 +133,7 @@ class Apart:
         return attention.attended(heads, self.masks[window])
 
     def seen(self, window: int | None, rows: slice, columns: slice) -> Tensor:
-        """Return what some positions see of others, ``(B, 1, rows, columns)``."""
+        """Return the mask of positions against others, ``(B, 1, rows, columns)``."""
         segments, others = self.segments[:, rows], self.segments[:, columns]
         at = torch.arange(self.segments.shape[1], device=segments.device)
         own = segments.unsqueeze(2) == others.unsqueeze(1)
@@ -144,6 +143,6 @@ class Apart:
             positions, behind = self.positions[:, rows], self.positions[:, columns]
             behind = positions.unsqueeze(2) - behind.unsqueeze(1)
             near = (behind < window) & (behind > -window)
-            # Padding sees something too, or its row would be NaN.
+            # Padding must see itself, or its row would be NaN.
             seen &= near | (itself == 0)
         return seen.unsqueeze(1)

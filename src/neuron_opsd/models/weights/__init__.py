@@ -1,1 +1,1 @@
-"""Where weights are stored, and how they are read."""
+"""Where weights are stored and how they are read."""

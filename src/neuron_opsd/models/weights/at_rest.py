@@ -1,8 +1,8 @@
-"""Weights held in the precision of their file, and computed with as float32 ones are.
+"""Weights kept in their file's precision, computed with as if float32.
 
-All that is no product stays in float32: norms, biases and buffers are held so, and rows
-of an embedding become so when they are looked up. So the numbers are those of the file
-loaded in float32.
+Only matrices of products stay in half precision. Norms, biases and buffers are float32,
+as are embedding rows after lookup, so the values equal those of a file loaded in
+float32.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from torch.overrides import TorchFunctionMode
 HALVES: Final = torch.bfloat16, torch.float16
 
 DTYPE: Final[Any] = vars(torch._C.TensorBase)["dtype"].__get__  # noqa: SLF001
-"""What is called when code asks for the type of a tensor."""
+"""Called when code reads a tensor's `dtype`."""
 
 
 class AsFloat32(TorchFunctionMode):
-    """Lets what runs inside compute as if weights of half precision were float32.
+    """Computes as if half-precision weights were float32.
 
-    Each is widened for one operation alone; of an embedding, the rows looked up are.
+    Each is converted for one operation only; of an embedding, only the rows looked up.
     """
 
     def __torch_function__(
@@ -46,32 +46,32 @@ class AsFloat32(TorchFunctionMode):
 
 
 def as_float32(value: Any) -> Any:
-    """Return a tensor of halves in float32, and anything else as it is."""
+    """Convert half-precision tensors to float32, nothing else."""
     halves = isinstance(value, Tensor) and value.dtype in HALVES
     return value.float() if halves else value
 
 
 class LooksUpInFloat32:
-    """An embedding held in half precision whose rows are handed on in float32."""
+    """A half-precision embedding that returns float32 rows."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Look rows up, and scale them where the family does, in float32."""
+        """Look up and scale rows in float32."""
         with AsFloat32():
             return super().forward(*args, **kwargs)  # type: ignore[misc]
 
 
 def look_up_in_float32(embedding: Any) -> None:
-    """Let an embedding hand rows on in float32, whatever its family does to them."""
+    """Let an embedding of any family return float32 rows."""
     kind = type(embedding)
     embedding.__class__ = type(kind.__name__, (LooksUpInFloat32, kind), {})
 
 
 def hold_halves(network: Any, exact: Mapping[str, Tensor]) -> None:
-    """Put matrices that are only multiplied in bfloat16, and all else in float32.
+    """Keep multiplied matrices in bfloat16, everything else in float32.
 
-    Embedding and head stay as their file has them: rows of the one are looked up in
-    float32 and divergences read out through the other, so float16 must not be rounded.
-    `exact` are the buffers in float32 by name, of which the network's may be rounded.
+    Embedding and head keep their file's type: float16 must not be rounded for lookups
+    and divergences. `exact` has the float32 buffers by name; the network's may be
+    rounded.
     """
     head = network.get_output_embeddings()
     for module in list(network.modules()):
@@ -89,13 +89,13 @@ def hold_halves(network: Any, exact: Mapping[str, Tensor]) -> None:
 
 
 def is_matrix(module: nn.Module, name: str, weight: Tensor) -> bool:
-    """Whether a weight goes into nothing but products, or rows of it are looked up."""
+    """Return whether a weight is only used in products or looked up by row."""
     if isinstance(module, nn.Linear | nn.Embedding):
         return name == "weight"
-    # Those of experts are stacked.
+    # Stacked experts.
     return weight.ndim == 3 and not isinstance(module, nn.Conv1d)
 
 
 def is_half(network: nn.Module) -> bool:
-    """Whether a network holds its matrices in half precision."""
+    """Return whether a network's matrices are in half precision."""
     return next(network.parameters()).dtype in HALVES  # the embedding's

@@ -1,4 +1,4 @@
-"""Tensors that hold NaN or infinite values, found by name."""
+"""Find tensors with NaN or infinite values by name."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from neuron_opsd.errors import ModelError
 
 
 def first_not_finite(tensors: Mapping[str, Tensor]) -> str:
-    """Return the name of the first tensor with a value that is not finite, or none."""
-    # Single numbers count steps, on the processor whatever the device.
+    """Return the name of the first tensor that is not finite, or ""."""
+    # Scalars are step counts, on the CPU whatever the device.
     large = {name: tensor for name, tensor in tensors.items() if tensor.dim() > 0}
     if not large:
         return ""
@@ -22,10 +22,10 @@ def first_not_finite(tensors: Mapping[str, Tensor]) -> str:
 
 
 def refuse_not_finite(what: str, tensors: Iterable[tuple[str, Tensor]]) -> None:
-    """Refuse weights of which some are not finite.
+    """Refuse weights that are not all finite.
 
-    A sum is finite where all it adds up is, unless that is enormous: so one pass over
-    the memory tells of nearly every tensor that it is sound.
+    A sum is finite if all values are, unless enormous, so one pass clears nearly every
+    tensor.
     """
     for name, tensor in tensors:
         values = tensor.detach()

@@ -1,10 +1,9 @@
-"""Frozen matrices in four bits (QLoRA), packed as they are loaded by bitsandbytes.
+"""Frozen matrices in four bits (QLoRA), packed on loading by bitsandbytes.
 
-A product unpacks its matrix, and its graph keeps the packed one. So a model computes
-just what one would whose file held the rounded matrices, small changes of an adapter
-included.
+Each product unpacks its matrix, and the graph keeps only the packed one. Results equal
+those of a file with the rounded matrices, including an adapter's small changes.
 
-Axes: K inputs and O outputs of a layer, r columns beside its matrix.
+Axes: K inputs and O outputs of a layer, r extra columns.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ NOT_TRAINED: Final = (
 
 
 def check_quantization(config: Config) -> None:
-    """Refuse what cannot be done with a model in four bits.
+    """Refuse settings that a four-bit model cannot have.
 
     Raises:
-        ConfigError: Naming the setting and what to take.
-        ModelError: If bitsandbytes is not installed.
+        ConfigError: Naming the setting and what to use instead.
+        ModelError: If bitsandbytes is missing or the model is a GGUF file.
     """
     if config.model.quantization != "none" and config.distill.tuning == "full":
         raise ConfigError(NOT_TRAINED)
@@ -42,7 +41,7 @@ def check_quantization(config: Config) -> None:
 
 
 def check_packable(model: ModelConfig) -> None:
-    """Refuse a model that is to be packed and cannot be."""
+    """Refuse a model that should be packed but cannot be."""
     if model.quantization == "none":
         return
     if is_gguf(Path(model.name).expanduser()):
@@ -59,7 +58,7 @@ def check_packable(model: ModelConfig) -> None:
 
 
 def packing(quantization: Literal["none", "nf4"], device: str) -> dict[str, Any]:
-    """Return what transformers is told to pack matrices as it loads them."""
+    """Return transformers' options for packing matrices on loading."""
     if quantization == "none":
         return {}
     from transformers import BitsAndBytesConfig
@@ -73,7 +72,7 @@ def packing(quantization: Literal["none", "nf4"], device: str) -> dict[str, Any]
 
 
 def rounded_to_four_bits(matrix: Tensor) -> Tensor:
-    """Return a matrix as a layer has it that was packed on loading, in its own type."""
+    """Return a matrix as it is after packing, in its own type."""
     from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
     found: Tensor = dequantize_4bit(
@@ -90,25 +89,24 @@ class PackedLinear(nn.Linear):
             super().__init__(packed.in_features, packed.out_features, bias=False)
         self.bias = packed.bias
         self.state = packed.weight.quant_state
-        """How bitsandbytes packed the matrix."""
         self.weight = nn.Parameter(packed.weight.data, requires_grad=False)
         self.register_buffer(COLUMNS, None, persistent=False)
 
     def matrix(self) -> Tensor:
-        """Return the matrix ``(O, K)`` in the precision that it was packed from."""
+        """Return the unpacked matrix ``(O, K)``, in its original precision."""
         from bitsandbytes.functional import dequantize_4bit
 
         found: Tensor = dequantize_4bit(self.weight.data, self.state)
         return found
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - as torch calls it
-        """Multiply ``(..., K)``, or ``(..., K + r)`` where columns stand beside."""
+        """Multiply ``(..., K)``, or ``(..., K + r)`` with extra columns."""
         kind = input.dtype
         if torch.is_autocast_enabled(input.device.type):
             kind = torch.get_autocast_dtype(input.device.type)
         given: nn.Parameter | None = self.bias
         bias = None if given is None else given.to(kind)
-        # What the next pass may replace.
+        # Bound now; the next pass may replace them.
         columns: Tensor | None = getattr(self, COLUMNS)
 
         def whole(kind: torch.dtype) -> Tensor:
@@ -125,11 +123,11 @@ class PackedLinear(nn.Linear):
 
 
 class Unpacking(torch.autograd.Function):
-    """A product whose graph keeps the packed matrix alone."""
+    """A product whose graph keeps only the packed matrix."""
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, whole: Any, bias: Tensor | None) -> Tensor:
-        """Return the product with what `whole` unpacks to, and a bias added."""
+        """Multiply by what `whole` unpacks, and add a bias."""
         ctx.whole = whole
         with torch.autocast(states.device.type, enabled=False):
             return nn.functional.linear(states, whole(states.dtype), bias)
@@ -142,7 +140,7 @@ class Unpacking(torch.autograd.Function):
 
 
 def take_over(network: Any) -> Any:
-    """Put packed layers of ours in the place of those of bitsandbytes."""
+    """Replace the packed layers of bitsandbytes with ours."""
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if hasattr(getattr(child, "weight", None), "quant_state"):
@@ -151,5 +149,5 @@ def take_over(network: Any) -> Any:
 
 
 def is_packed(network: nn.Module) -> bool:
-    """Whether a network holds packed matrices."""
+    """Return whether a network holds packed matrices."""
     return any(isinstance(module, PackedLinear) for module in network.modules())

@@ -1,4 +1,4 @@
-"""Where a model is stored: a folder, a GGUF file or a hub id; never pickled weights."""
+"""Where a model is stored; never pickled weights."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ MOST_BYTES: Final = {
     ".safetensors": 1 << 60,
     ".txt": 256 << 20,
 }
-"""What files of a model may measure, by their endings; the longest are vocabularies."""
+"""Most bytes of a model's files, by suffix; the longest are vocabularies."""
 
 MOST_SETTINGS: Final = 16 << 20
-"""The same of those that hold settings, or the names of a model's tensors."""
+"""The same for settings and the tensor index."""
 
 SETTINGS: Final = ("config.json", "generation_config.json", INDEX)
 
 
 def source_of(config: ModelConfig, place: str = "") -> Source:
-    """Return where transformers should load from, if it is not told the place."""
+    """Return where transformers should load from, by default `place_of`."""
     place = place or place_of(config)
     return Source(place, config.revision, local=not config.allow_download)
 
 
 def place_of(config: ModelConfig) -> str:
-    """Return the folder or hub id that the settings name, once it may be read."""
+    """Check and return the folder or hub id that the settings name."""
     if not config.name:
         raise ModelError(
             "no model is named; give a folder, a GGUF file or a hub id with --model"
@@ -48,7 +48,7 @@ def place_of(config: ModelConfig) -> str:
         )
     if path.is_dir():
         check_folder(path)
-        # An adapter names it as its base, and must not depend on where it is loaded.
+        # Adapters record it, so it must not depend on the current folder.
         return str(path.resolve())
     if path.is_absolute() or config.name.startswith(".") or config.name.count("/") > 1:
         raise ModelError(f"model folder {path} does not exist")
@@ -56,7 +56,7 @@ def place_of(config: ModelConfig) -> str:
 
 
 def check_folder(path: Path) -> None:
-    """Refuse a folder without a configuration or with pickled weights alone."""
+    """Refuse a folder without a configuration or safetensors."""
     if not (path / "config.json").exists():
         raise ModelError(
             f"{path} has no config.json; a model folder holds config.json, tokenizer "
@@ -76,7 +76,7 @@ def check_folder(path: Path) -> None:
 
 
 def check_entry(entry: Path) -> None:
-    """Refuse a part of a model that is no file, or is longer than any of its kind."""
+    """Refuse a file that is a pipe or device, or too long for its kind."""
     usual = MOST_BYTES.get(entry.suffix)
     most = MOST_SETTINGS if entry.name in SETTINGS else usual
     if most is None or entry.is_dir() or not entry.exists():
@@ -91,7 +91,7 @@ def check_entry(entry: Path) -> None:
 
 
 def advice(config: ModelConfig) -> str:
-    """Say what to do about a hub id that is not in the local cache."""
+    """Return advice for a hub id that is not in the local cache."""
     if Path(config.name).exists() or config.allow_download:
         return ""
     return (

@@ -1,7 +1,7 @@
-"""A base with what an adapter adds to it, one tensor at a time.
+"""A base with an adapter's changes added, one tensor at a time.
 
-A model of any size is merged in the memory of its largest matrix: tensors are read,
-changed and written in the order and under the names of the base's files.
+Tensors are read, changed and written in the order and under the names of the base's
+files, with memory only for the largest.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ KINDS: Final[Mapping[str, torch.dtype]] = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
-"""Types of tensors by their names in safetensors."""
+"""Tensor types by their safetensors names."""
 
 DTYPES: Final[Mapping[str, torch.dtype | None]] = {
     "base": None,
@@ -48,34 +48,34 @@ DTYPES: Final[Mapping[str, torch.dtype | None]] = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-"""What weights can be written as, by name; `base` leaves each tensor as it is."""
+"""Types to write, by name; `base` keeps each tensor's own."""
 
 NAMES: Final = {kind: name for name, kind in KINDS.items()}
 
 
 @dataclass(slots=True, eq=False)
 class Arrival:
-    """How much of an adapter's change is left once weights are rounded."""
+    """How much of an adapter's change survives rounding."""
 
     along: float = 0.0
-    """Sum of the products of each entry's change before and after rounding."""
+    """Sum of the change before times after rounding."""
     wanted: float = 0.0
-    """Sum of the squares of the change."""
+    """Sum of squares of the change."""
 
     @property
     def share(self) -> float:
-        """The part of the change that the rounded weights hold; 1 is all."""
+        """Share of the change left by rounding; 1 is all."""
         return self.along / self.wanted if self.wanted else 1.0
 
     def add(self, base: Tensor, change: Tensor, rounded: Tensor) -> None:
-        """Count one matrix; all are float32."""
+        """Count one matrix; all three are float32."""
         self.along += float(((rounded - base) * change).sum())
         self.wanted += float(change.square().sum())
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What a file says of a tensor."""
+    """A tensor's type and shape."""
 
     kind: torch.dtype
     shape: tuple[int, ...]
@@ -88,20 +88,20 @@ class Spec:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MergedWeights:
-    """The weights of a model's files, each with what an adapter adds to it."""
+    """A model's weights, each with an adapter's change added."""
 
     source: Source
     settings: Any
     dtype: torch.dtype | None = None
-    """Type of every tensor; `None` leaves each as its file has it."""
+    """Type of every tensor; `None` keeps each file's own."""
     changes: Mapping[str, LowRank] = field(default_factory=dict)
-    """By the names of stored matrices."""
+    """By stored name."""
     transposed: frozenset[str] = frozenset()
     """Stored matrices of shape ``(K, O)``."""
     packed: Mapping[str, torch.dtype] = field(default_factory=dict)
-    """Stored matrices that the run rounded to four bits, and from which type."""
+    """Stored matrices that the run packed, and from which type."""
     arrival: Arrival = field(default_factory=Arrival)
-    """Filled as tensors are read."""
+    """Filled while tensors are read."""
 
     @property
     def num_bytes(self) -> int:
@@ -110,7 +110,7 @@ class MergedWeights:
         return sum(spec.num_bytes for some in found for spec in some.values())
 
     def specs(self, file: Path) -> dict[str, Spec]:
-        """Return what a file's tensors will be."""
+        """Return the specs of a file's merged tensors."""
         found = {}
         for name, entry in header_of(file).items():
             kind = KINDS[entry["dtype"]]
@@ -120,7 +120,7 @@ class MergedWeights:
         return found
 
     def tensors(self, file: Path) -> Iterator[tuple[str, Tensor]]:
-        """Yield the merged tensors of one of the source's files, one in memory."""
+        """Yield the merged tensors of a source file, holding one at a time."""
         specs = self.specs(file)
         with safe_open(file, "pt") as stored:
             for name, spec in specs.items():
@@ -142,7 +142,7 @@ class MergedWeights:
 
 
 def fitting(name: str, tensor: Tensor) -> Tensor:
-    """Return a tensor; refuse one whose values float16 made infinities of."""
+    """Return a tensor; refuse one that overflowed in float16."""
     if tensor.dtype == torch.float16 and not bool(tensor.isfinite().all()):
         raise ModelError(
             f"{name} holds values that float16 cannot; export with --dtype bfloat16 or "
@@ -154,17 +154,17 @@ def fitting(name: str, tensor: Tensor) -> Tensor:
 def merged_weights(
     config: ModelConfig, compute: str, adapter: Path, dtype: torch.dtype | None = None
 ) -> MergedWeights:
-    """Return a base's weights with an adapter's change; no weight is read yet.
+    """Return a base's weights with an adapter's change, not read yet.
 
     Args:
-        config: Of the base, as the run had it.
-        compute: Precision of the run's matrix products, which decides from what type
-            matrices were packed into four bits.
-        adapter: What the run trained, a PEFT adapter.
-        dtype: Type of what is written; the files' own where `None`.
+        config: The base's settings in the run.
+        compute: Precision of the run's products; decides the type that matrices were
+            packed from.
+        adapter: A PEFT adapter that the run trained.
+        dtype: Type to write; `None` for the files' own.
 
     Raises:
-        ModelError: If the adapter does more than add to matrices of the decoder, or the
+        ModelError: If the adapter changes more than matrices of the decoder, or the
             base's files do not name these.
     """
     quiet()
@@ -197,7 +197,7 @@ def merged_weights(
 def whole_weights(
     config: ModelConfig, folder: Path, dtype: torch.dtype | None = None
 ) -> MergedWeights:
-    """Return the weights of a model that a run trained in full."""
+    """Return the weights of a model trained with `full` tuning."""
     quiet()
     source = Source(str(folder))
     own = config.model_copy(update={"name": str(folder), "quantization": "none"})
@@ -205,7 +205,7 @@ def whole_weights(
 
 
 def stored_layers(model: str, network: Any, source: Source) -> dict[str, str]:
-    """Return the names that a model's files have for the matrices of its decoder."""
+    """Return the stored names of the decoder's matrices, by layer."""
     held = {name for file in source.weight_files() for name in header_of(file)}
     start = decoder_prefix(network)
     named = network.get_decoder().named_modules()
@@ -229,16 +229,16 @@ def write_tensors(
     tensors: Iterator[tuple[str, Tensor]],
     on_done: Callable[[int], None],
 ) -> None:
-    """Write a safetensors file without holding more than one of its tensors.
+    """Write a safetensors file while holding only one tensor.
 
-    The library wants all of them at once. The form: eight bytes with the length of a
-    JSON header, the header, and the values in its order, little-endian.
+    The library needs all at once. Format: header length (eight bytes), JSON header,
+    values in its order, little-endian.
 
     Args:
         path: A new file.
-        specs: What comes, in its order.
-        tensors: The same tensors.
-        on_done: Told of the bytes written.
+        specs: What to write, in order.
+        tensors: The tensors, in the same order.
+        on_done: Called with the bytes of each tensor written.
     """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0

@@ -1,4 +1,4 @@
-"""The precision of matrix products: half where that is right and fast, else single."""
+"""The precision of matrix products: half if correct and fast, else single."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from neuron_opsd.config import ModelConfig
 from neuron_opsd.processes.processor import processor_features
 
 HALF_ERROR: Final = 2.0**-6
-"""More than rounding can put into a product in bfloat16, beside its largest entry."""
+"""Bound on a bfloat16 product's rounding error, relative to its largest entry."""
 
 SLOWER: Final = 1.5
-"""A product in bfloat16 that takes so many times as long as in float32 is no gain."""
+"""bfloat16 must not take this many times as long as float32."""
 
 
 def device_of(config: ModelConfig) -> str:
-    """Return the device that the settings mean."""
+    """Return the device that the settings choose."""
     if config.device != "auto":
         return config.device
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def compute_of(config: ModelConfig, device: str) -> str:
-    """Return the precision of matrix products that the settings mean."""
+    """Return the precision of matrix products that the settings choose."""
     if config.compute != "auto":
         return config.compute
     if device.startswith("cuda"):
@@ -40,9 +40,9 @@ def compute_of(config: ModelConfig, device: str) -> str:
 
 
 def held_type(kinds: Collection[str], compute: str) -> torch.dtype:
-    """Return the type to load weights in, of files that hold tensors of these kinds.
+    """Return the type to load weights in, given the types in their files.
 
-    Half precision is kept where all of a file is in it and no product is finer.
+    Half precision is kept if all tensors have it and no product is finer.
     """
     halves = {"BF16": torch.bfloat16, "F16": torch.float16}
     if compute == "float32" or len(kinds) != 1:
@@ -52,11 +52,10 @@ def held_type(kinds: Collection[str], compute: str) -> torch.dtype:
 
 @cache
 def halves_serve(device: str) -> bool:
-    """Whether products in bfloat16 are right here, and no slower than in float32.
+    """Return whether bfloat16 products are correct, and no slower than float32.
 
-    Asked once a process, so that a model is never tested in one precision before
-    training and in another after it. The least of a few times is compared, with room,
-    so that a busy machine changes nothing.
+    Cached, so that precision is the same before and after training. The fastest of
+    several runs is compared, with a margin for a busy machine.
     """
     whole = torch.linspace(-1.0, 1.0, 512 * 512, device=device).view(512, 512)
     half = whole.bfloat16()
@@ -66,5 +65,5 @@ def halves_serve(device: str) -> bool:
 
 
 def least_time(matrix: Tensor) -> float:
-    """Return the seconds of a product of a matrix with itself, the least of a few."""
+    """Return the seconds of multiplying a matrix by itself, best of several."""
     return min(repeat(lambda: float((matrix @ matrix)[0, 0]), number=1))

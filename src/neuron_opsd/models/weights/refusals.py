@@ -1,7 +1,7 @@
-"""What is refused of a checkpoint: its own code, quantised or other weights than named.
+"""Checkpoints that are refused: own code, quantised or unexpected weights.
 
-A configuration alone can ask for more than any machine has, so how large a network may
-be is told here too, and whether there is room for training it in full.
+A configuration can ask for more than any machine has, so network size and memory for
+full training are limited too.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from neuron_opsd.processes.memory import free_memory
 
 LAYER_COUNTS: Final = ("num_hidden_layers", "num_layers", "n_layers", "n_layer")
 MOST_COUNTED: Final = 1 << 17
-"""More than anything that a configuration counts, from heads to experts."""
+"""More of anything than a model has, from heads to experts."""
 
 MOST_LAYERS: Final = 4096
-"""More layers than any model has, where no files say how many there are."""
+"""More layers than any model has; used if no files give their number."""
 
 SPARE: Final = 1 << 20
-"""Weights that a network may have beyond twice those of its files: it ties some."""
+"""Weights allowed beyond twice those in the files, as some are tied."""
 
 QUANTISED: Final = ("quantization_config", "compression_config")
 
@@ -35,13 +35,13 @@ AGAIN: Final = "get config.json and the *.safetensors files again, from one plac
 
 FLOAT: Final = 4
 TRAINED: Final = 4 * FLOAT
-"""Bytes of a weight that is trained: itself, its gradient and AdamW's two moments."""
+"""Bytes per trained weight: itself, its gradient and AdamW's two moments."""
 
 LORA: Final = "distill.tuning=lora (about 2 bytes a parameter of a bfloat16 file)"
 
 
 def refuse_foreign(name: str, source: str, settings: Mapping[str, Any]) -> None:
-    """Refuse a model that brings code to be run, or is stored in fewer bits."""
+    """Refuse a model that brings its own code or is quantised."""
     if settings.get("auto_map"):
         raise ModelError(
             f"{source} asks to run code of its own (auto_map in config.json), which is "
@@ -52,7 +52,7 @@ def refuse_foreign(name: str, source: str, settings: Mapping[str, Any]) -> None:
 
 
 def refuse_own_kernels(source: str, settings: Mapping[str, Any]) -> None:
-    """Refuse a model that names code on the hub to compute its layers with."""
+    """Refuse a model that names code on the hub for its layers."""
     for key, value in settings.items():
         if isinstance(value, Mapping):
             refuse_own_kernels(source, value)
@@ -64,7 +64,7 @@ def refuse_own_kernels(source: str, settings: Mapping[str, Any]) -> None:
 
 
 def refuse_quantised(name: str, settings: Mapping[str, Any]) -> None:
-    """Refuse weights that are stored in fewer bits, whatever is installed."""
+    """Refuse quantised weights, whatever is installed."""
     inner = settings.get("text_config")
     for place in (settings, inner if isinstance(inner, Mapping) else {}):
         for field in QUANTISED:
@@ -78,7 +78,7 @@ def refuse_quantised(name: str, settings: Mapping[str, Any]) -> None:
 
 
 def storage(described: object) -> str:
-    """Say how a checkpoint's weights were quantised, as far as it does."""
+    """Describe a checkpoint's quantisation, as far as it is stated."""
     if not isinstance(described, Mapping):
         return "in a way that config.json does not name"
     method = str(described.get("quant_method") or "of no named method")
@@ -89,13 +89,13 @@ def storage(described: object) -> str:
 
 
 def refuse_other_kinds(name: str, settings: Any) -> None:
-    """Refuse a configuration, as transformers read it, of no causal language model."""
+    """Refuse a parsed configuration that is no causal language model."""
     if settings.is_encoder_decoder or type(settings) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise of_another_kind(name, settings.model_type)
 
 
 def refuse_other_families(name: str, settings: Mapping[str, Any]) -> None:
-    """Refuse a family that is known and has no causal language model."""
+    """Refuse a known family without a causal language model."""
     family = settings.get("model_type")
     if not isinstance(family, str) or family not in CONFIG_MAPPING:
         return
@@ -104,7 +104,7 @@ def refuse_other_families(name: str, settings: Mapping[str, Any]) -> None:
 
 
 def of_another_kind(name: str, family: str) -> ModelError:
-    """Return what to raise over what is no causal language model."""
+    """Return the error for a model that is no causal language model."""
     return ModelError(
         f"model {name} is of the family {family}, which transformers does not load as "
         "a causal language model; give a model that reads and writes text alone, such "
@@ -115,10 +115,10 @@ def of_another_kind(name: str, family: str) -> ModelError:
 def refuse_absurd(
     name: str, settings: Mapping[str, Any], stored: Stored | None
 ) -> None:
-    """Refuse a configuration that counts more than there can be, or is not finite.
+    """Refuse a configuration with absurd counts or numbers that are not finite.
 
-    transformers makes a list of all that is counted. Without files of weights, layers
-    are held against `MOST_LAYERS`.
+    transformers builds lists of what is counted. Without files, `MOST_LAYERS` limits
+    layers.
     """
     for key, value in settings.items():
         if isinstance(value, Mapping):
@@ -143,7 +143,7 @@ def refuse_absurd(
 
 
 def refuse_unheld(name: str, outline: Any, stored: Stored) -> None:
-    """Refuse a network far larger than its files, for which memory would be taken."""
+    """Refuse a network far larger than its files, before allocating it."""
     wanted = sum(weight.numel() for weight in outline.parameters())
     if wanted > 2 * stored.num_weights + SPARE:
         raise ModelError(
@@ -153,7 +153,7 @@ def refuse_unheld(name: str, outline: Any, stored: Stored) -> None:
 
 
 def refuse_reported(name: str, report: Mapping[str, Any]) -> None:
-    """Refuse weights that are missing, or of other shapes than `config.json` says."""
+    """Refuse missing weights, and shapes that contradict `config.json`."""
     if report["mismatched_keys"]:
         tensor, stored, needed = min(report["mismatched_keys"])
         raise ModelError(
@@ -168,12 +168,12 @@ def refuse_reported(name: str, report: Mapping[str, Any]) -> None:
 
 
 def full_bytes(teacher: str) -> int:
-    """Return the bytes a parameter that `full` tuning holds between passes."""
+    """Return the bytes per parameter that `full` tuning holds between passes."""
     return TRAINED + (0 if teacher == "live" else FLOAT)
 
 
 def check_training_room(facts: ModelFacts, tuning: DistillConfig) -> None:
-    """Refuse `full` tuning that memory has no room for."""
+    """Refuse `full` tuning that does not fit into memory."""
     if tuning.tuning != "full":
         return
     each, free = full_bytes(tuning.teacher), free_memory(facts.device)
@@ -194,5 +194,5 @@ def check_training_room(facts: ModelFacts, tuning: DistillConfig) -> None:
 
 
 def gigabytes(count: int) -> str:
-    """Return a number of bytes in GB."""
+    """Format bytes in GB."""
     return f"{count / 1e9:,.1f} GB"

@@ -1,7 +1,7 @@
-"""Which files hold a model's weights, and what their headers say: safetensors alone.
+"""Which files hold a model's weights, and their headers: safetensors only.
 
-transformers loads whatever an index or `config.json` names, pickled weights too, and an
-adapter stored beside a model. So the names and headers are read before any weights are.
+transformers loads whatever an index or `config.json` names, even pickled weights, and
+any adapter stored with a model. So names and headers are checked first.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from neuron_opsd.errors import ModelError
 WEIGHTS: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
 ADAPTER_SETTINGS: Final = "adapter_config.json"
-"""What PEFT keeps of an adapter besides its weights, the base's name among it."""
+"""PEFT's settings of an adapter, including the base's name."""
 SUFFIX: Final = ".safetensors"
 NAMED: Final = "transformers_weights"
-"""Under this name `config.json` may ask for other weights than the usual."""
+"""Key in `config.json` that may name other weight files."""
 
 MOST_HEADER: Final = 32 << 20
-"""Bytes of a header; those of the largest models take a third of it."""
+"""Most bytes of a header; three times the largest models'."""
 
 FLOATS: Final = ("F64", "F32", "F16", "BF16")
-"""Types of weights that are numbers as they stand; others lack their scales."""
+"""Types of usable weights; others need scales."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +42,11 @@ class Source:
     place: str
     revision: str = "main"
     local: bool = True
-    """Whether nothing may be downloaded."""
+    """Whether downloads are forbidden."""
 
     @property
     def reach(self) -> dict[str, Any]:
-        """What every call that may reach the hub is told."""
+        """Options for every call that may reach the hub."""
         return {"revision": self.revision, "local_files_only": self.local}
 
     @property
@@ -55,10 +55,10 @@ class Source:
         return {**self.reach, "trust_remote_code": False}
 
     def file(self, name: str) -> Path | None:
-        """Return where a file is stored, `None` where there is none.
+        """Return where a file is stored, `None` if there is none.
 
         Raises:
-            OSError: If the hub cannot be reached, and it is not known whether there is.
+            OSError: If the hub cannot be reached to find out.
         """
         if Path(self.place).is_dir():
             path = Path(self.place) / name
@@ -69,7 +69,7 @@ class Source:
         return Path(found) if found else None
 
     def weight_files(self) -> list[Path]:
-        """Return the files of weights that transformers loads."""
+        """Return the weight files that transformers loads."""
         whole, index = self.file(WEIGHTS), self.file(INDEX)
         if whole is not None or index is None:
             return [] if whole is None else [whole]
@@ -78,7 +78,7 @@ class Source:
 
 
 def check_weights(source: Source, settings: Mapping[str, Any]) -> None:
-    """Refuse weights that would come from anything but the model's own safetensors."""
+    """Refuse weights from anything but the model's own safetensors."""
     if settings.get(NAMED) not in (None, WEIGHTS, INDEX):
         raise ModelError(
             f"config.json of {source.place} names the weights {settings[NAMED]!r} "
@@ -102,7 +102,7 @@ def check_weights(source: Source, settings: Mapping[str, Any]) -> None:
 
 
 def shards_of(index: Path) -> list[str]:
-    """Return the names of the files that an index names."""
+    """Return the file names in an index, sorted."""
     try:
         table = json.loads(index.read_text(encoding="utf-8"))
         names = set(table["weight_map"].values())
@@ -118,13 +118,13 @@ def shards_of(index: Path) -> list[str]:
 
 
 def shard_problem(folder: Path, name: str) -> str:
-    """Say what is wrong with a file of weights that an index names, if anything is."""
+    """Return what is wrong with a file named by an index, or ""."""
     if "/" in name or "\\" in name or "\0" in name or name != Path(name).name:
         return "is not the plain name of a file"
     path = folder / name
     if not name.endswith(SUFFIX):
         return f"does not end in {SUFFIX}"
-    if not folder.is_dir():  # the hub's cache holds its own files alone
+    if not folder.is_dir():  # the hub's cache holds only its own files
         return ""
     if not path.is_file():
         return "is a link to nothing" if path.is_symlink() else "is missing"
@@ -132,9 +132,9 @@ def shard_problem(folder: Path, name: str) -> str:
 
 
 def is_inside(folder: Path, path: Path) -> bool:
-    """Say whether a file is in a folder, or where the hub's cache keeps its files.
+    """Return whether a file is in a folder or among its hub cache's blobs.
 
-    There ``snapshots/COMMIT/NAME`` is a link to ``blobs/HASH`` of the same model.
+    There ``snapshots/COMMIT/NAME`` links to ``blobs/HASH`` of the same model.
     """
     home, place = folder.resolve(), path.resolve()
     blobs = home.parent.parent / "blobs"
@@ -143,9 +143,9 @@ def is_inside(folder: Path, path: Path) -> bool:
 
 
 def snapshot_of(name: str, revision: str) -> Path | None:
-    """Return the folder of the hub's cache that a model was loaded from.
+    """Return the hub cache's folder that a model was loaded from, if any.
 
-    Its name is the commit that the revision stood for; `None` where there is none.
+    Its name is the commit of the revision.
     """
     found = try_to_load_from_cache(name, "config.json", revision=revision)
     return Path(found).parent if isinstance(found, str) else None
@@ -153,16 +153,16 @@ def snapshot_of(name: str, revision: str) -> Path | None:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What the files of a model's weights hold."""
+    """What a model's weight files hold."""
 
     num_tensors: int
     num_weights: int
     kinds: frozenset[str] = frozenset()
-    """Types of the tensors, as safetensors names them."""
+    """Safetensors names of the tensors' types."""
 
 
 def stored_weights(source: Source) -> Stored:
-    """Return what a model's files hold.
+    """Return what a model's weight files hold.
 
     Raises:
         ModelError: If a header is too long, or weights are not stored as floats.
@@ -177,7 +177,7 @@ def stored_weights(source: Source) -> Stored:
 
 
 def header_of(path: Path) -> dict[str, Any]:
-    """Return the tensors that a file of weights names, as `stored_weights` does."""
+    """Return the tensors listed in a weight file; raises as `stored_weights`."""
     with path.open("rb") as file:
         start = file.read(8)
         size = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
@@ -186,7 +186,7 @@ def header_of(path: Path) -> dict[str, Any]:
                 f"{path} has a header of {size} bytes, more than the {MOST_HEADER} of "
                 "the largest models; get it again from a place that you trust"
             )
-        # What it says is tried against the file's length by the library.
+        # The library checks the header against the file's length.
         with safe_open(path, "pt"):
             header = json.loads(file.read(size))
     header.pop("__metadata__", None)
