@@ -1,1 +1,1 @@
-"""Three marks that all pages draw with: intervals, curves and cells, as static SVG."""
+"""Charts for all pages as static SVG: intervals, curves and heat maps."""
