@@ -94,7 +94,7 @@ def drawings(
 
 
 def headline(data: analysis.AnalysisData) -> tuple[str, Mapping[str, Interval]] | None:
-    """Return the run, or mean, that leads the page; `None` if no run has gold answers."""
+    """Return the run, or mean, that leads the page; `None` without gold answers."""
     name = analysis.correlation_name("spearman", analysis.ACCURACY)
     if name in data.overall:
         return f"the mean of {len(data.runs)} runs", data.overall
@@ -238,7 +238,7 @@ def bin_dots(bins: Sequence[analysis.BinMean]) -> list[Dot]:
 
 
 def rivals_chart(name: str, measures: Mapping[str, Interval]) -> Markup:
-    """Draw how well the count and each rival separate right captured answers from wrong."""
+    """Draw how well the count and its rivals separate right captured answers."""
     rows = []
     for key, rival in analysis.RIVALS.items():
         area = measures.get(analysis.area_name(analysis.CAPTURED, key))

@@ -264,7 +264,7 @@ def between_table(data: AnalysisData) -> Table | None:
 
 
 def sharing_table(data: AnalysisData, what: str, title: str) -> Table | None:
-    """Return how often demonstrations share an answer: `gold`, or their own `answer`."""
+    """Return how often demonstrations share `gold` or their own `answer`."""
     names = [shared_name(what, part) for part in SHARING]
     writers = (wording.percent, wording.percent, wording.points)
     rows = run_rows(data, dict(zip(names, writers, strict=True)))
