@@ -1,6 +1,6 @@
-"""The page of a running run, served only to browsers on this machine.
+"""The page of a run in progress, for browsers on this machine only.
 
-It is rendered on every request. The server is read-only and serves few paths.
+It is rendered on every request. The server only reads, and only a few paths.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def places_of(folder: Path) -> Mapping[str, Place]:
 
 
 def file_in(folder: Path, name: str) -> bytes:
-    """Read a file of the folder; links are refused, as they may lead outside.
+    """Read a file of the folder; refuse links, which may lead outside.
 
     Raises:
         DataError: If there is no such file.
@@ -173,7 +173,7 @@ def file_in(folder: Path, name: str) -> bytes:
 
 
 class Server(ThreadingHTTPServer):
-    """Serves on loopback, and only requests for a loopback host name."""
+    """Serves loopback only, and only under loopback host names."""
 
     daemon_threads = True
 
@@ -196,8 +196,8 @@ class Server(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     """Answers GET and HEAD for known paths only.
 
-    Paths are matched literally, so none leads elsewhere. The Host header must name
-    loopback; otherwise a foreign site whose name resolves here could read pages.
+    Paths match literally, so none leads elsewhere. The Host header must name loopback;
+    else a foreign site whose name resolves here could read pages.
     """
 
     server: Server

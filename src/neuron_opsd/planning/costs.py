@@ -1,7 +1,7 @@
 """Estimate a run's cost from token counts and measured rates.
 
-Tokens are of three kinds: *prefill* (read in parallel), *decode* (generated one by one)
-and *train* (forward and backward).
+Tokens are *prefill* (read in parallel), *decode* (generated one by one) or *train*
+(forward and backward).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ WHY_UNTIMED = (
 """Shown if a stage has no time."""
 
 TWO_ANSWERS: Final = 2
-"""Assumed number of distinct answers among a free question's samples."""
+"""Assumed distinct answers among a free question's samples."""
 
 REPORT_BYTES = 3 * 2**20
 
@@ -83,13 +83,13 @@ def plan(
 
 
 def rollouts(work: Work, rates: Rates, config: Config) -> Cost:
-    """Cost of answering the pool, including any greedy answers to show."""
+    """Cost of answering the pool, greedily too if those are shown."""
     draws = own_draws(config, config.rollouts.num_samples)
     return answering(work.pool, rates, config, draws, work.written)
 
 
 def own_draws(config: Config, samples: int) -> tuple[int, ...]:
-    """Return the samples per draw, including draws for demonstrations."""
+    """Return the samples per draw, including demonstrations' draws."""
     return (samples, *(count for _, count in shown_draws(config.contexts)))
 
 
@@ -105,7 +105,7 @@ def teacher_check(work: Work, rates: Rates, config: Config) -> Cost:
 
 
 def training(work: Work, rates: Rates, config: Config) -> Cost:
-    """Cost of the optimiser steps: rollouts, teacher and student passes."""
+    """Cost of the steps: rollouts, teacher and student passes."""
     tuning = config.distill
     count = tuning.steps * tuning.batch_size
     some = workload.part_of(work.pool, count)
@@ -136,7 +136,7 @@ def control(work: Work, rates: Rates, config: Config) -> Cost:
 
 
 def evaluation(work: Work, rates: Rates, config: Config) -> Cost:
-    """Cost of testing the model before and after, and with demonstrations."""
+    """Cost of testing before and after, and with demonstrations."""
     samples = config.evaluation.num_samples
     draws = own_draws(config, samples)
     before = answering(work.tests, rates, config, draws, work.tested)
@@ -145,7 +145,7 @@ def evaluation(work: Work, rates: Rates, config: Config) -> Cost:
 
 
 def with_demonstrations(work: Work, rates: Rates, config: Config) -> Cost:
-    """Cost of testing the model with its own demonstrations, if requested."""
+    """Cost of testing with the model's own demonstrations, if requested."""
     if not config.tests_prompted:
         return Cost()
     draws = (config.evaluation.num_samples,)
@@ -168,11 +168,11 @@ def answering(
     *,
     shown: float = 0.0,
 ) -> Cost:
-    """Cost of sampling answers to some questions.
+    """Cost of sampling answers.
 
-    Choices are scored once, however many samples are wanted. Free answers restart for
-    each draw, with a draw's samples decoded in parallel. `draws` holds the samples per
-    draw, `shown` the demonstration tokens before each question.
+    Choices are scored once, however many samples are drawn. Free answers restart with
+    each draw; its samples are decoded in parallel. `draws` holds the samples per draw,
+    `shown` the demonstration tokens per prompt.
     """
     free = questions.num_free / max(1, questions.num_questions)
     prompts = questions.prompt_tokens + questions.num_questions * shown
@@ -191,7 +191,7 @@ def answering(
 def reading_off(
     questions: QuestionTokens, writing: Writing, rates: Rates, *, needed: bool = True
 ) -> Cost:
-    """Cost of one pass over each question and completion, if needed."""
+    """Cost of a pass over each question and completion, if needed."""
     if not needed:
         return Cost()
     answers = questions.num_questions * workload.answer_length(writing, questions)
@@ -200,7 +200,7 @@ def reading_off(
 
 
 def passes(work: Work, rates: Rates, config: Config) -> dict[str, Cost]:
-    """Costs of the other passes that selection and retrieval need."""
+    """Costs of other passes that selection and retrieval need."""
     found = looking_up(work.pool, rates, context_signals(config))
     if config.selection_rule.reads_teacher:
         found[belief_name(config, free=work.pool.num_free > 0)] = believing(
@@ -215,7 +215,7 @@ def passes(work: Work, rates: Rates, config: Config) -> dict[str, Cost]:
 def looking_up(
     questions: QuestionTokens, rates: Rates, signals: AbstractSet[Signal]
 ) -> dict[str, Cost]:
-    """Costs of the passes over questions without answers, by signal."""
+    """Costs of passes over questions without answers, by signal."""
     tokens = questions.prompt_tokens
     seconds = {
         Signal.QUESTION_NEURONS: tokens * rates.capture,
@@ -231,9 +231,9 @@ def looking_up(
 def reading_samples(
     questions: QuestionTokens, writing: Writing, rates: Rates, samples: int
 ) -> Cost:
-    """Upper cost of a pass over each question with each distinct sample.
+    """Upper cost of a pass over all questions with each distinct sample.
 
-    Samples among choices are at most as many as the choices.
+    Samples among choices are no more than the choices.
     """
     free, whole = questions.num_free, max(1, questions.num_questions)
     among = min(samples * (whole - free), questions.num_choices)
@@ -245,8 +245,8 @@ def reading_samples(
 def believing(work: Work, rates: Rates, config: Config) -> Cost:
     """Cost of asking student and teacher about the whole pool.
 
-    How many distinct answers a free question's samples have is unknown in advance; two
-    are assumed, more than most questions have.
+    The number of distinct free answers is unknown in advance; two per question are
+    assumed, more than most have.
     """
     pool, alone = work.pool, config.selection_rule.reads_divergence
     share = pool.num_free / max(1, pool.num_questions)
@@ -262,7 +262,7 @@ def believing(work: Work, rates: Rates, config: Config) -> Cost:
 
 
 def scored(writing: Writing, config: NeuronsConfig) -> Writing:
-    """Return the length of the part of answers that is read for neurons.
+    """Return the length of the part of answers read for neurons.
 
     Text before an answer's span is read too, however short the span.
     """
@@ -273,17 +273,17 @@ def scored(writing: Writing, config: NeuronsConfig) -> Writing:
 
 
 def num_selected(work: Work, config: Config) -> int:
-    """Return how many questions of the pool are trained on, ignoring ties."""
+    """Count the questions trained on, ignoring ties."""
     return limit_of(work.pool.num_questions, share_asked(config.selection))
 
 
 def num_saved(config: Config) -> int:
-    """Return how many checkpoints training writes."""
+    """Count the checkpoints written."""
     return config.distill.steps // config.distill.checkpoint_every
 
 
 def trained_parameters(facts: ModelFacts, config: Config) -> int:
-    """Return the number of trained parameters: all, or the adapter's."""
+    """Count trained parameters: all, or the adapter's."""
     if config.distill.tuning == "full":
         return facts.num_parameters
     attention = 4 * 2 * facts.width
@@ -295,10 +295,10 @@ def trained_parameters(facts: ModelFacts, config: Config) -> int:
 def peak_memory(work: Work, held: Held, config: Config) -> int:
     """Return a run's peak memory in bytes; 0 if not measured.
 
-    The base model stays loaded throughout. A learner joins it, and its memory is seldom
-    freed before the trained model answers the tests; that model has separate weights
-    only under full training. With vLLM no answers are decoded here: the engine adds to
-    what is held between steps, and to a step unless it sleeps.
+    The base model stays throughout. The learner's memory is seldom freed before the
+    trained model answers tests, which has separate weights only under full training.
+    With vLLM no answers are decoded here: the engine adds to what is held between
+    steps, and to a step unless it sleeps.
     """
     if not held.answering:
         return 0
@@ -313,7 +313,7 @@ def peak_memory(work: Work, held: Held, config: Config) -> int:
 
 
 def num_positions(work: Work, config: Config) -> float:
-    """Return the maximum number of positions in growing completions."""
+    """Return the most positions of growing completions."""
     sets = (
         (work.pool, config.rollouts.num_samples, work.written),
         (work.tests, config.evaluation.num_samples, work.tested),
@@ -330,8 +330,8 @@ def num_positions(work: Work, config: Config) -> float:
 def disk(work: Work, facts: ModelFacts, config: Config) -> int:
     """Estimate the bytes of a finished run directory.
 
-    Counts two checkpoints, the adapter, all rollouts and, per question of the pool,
-    what the rules read: eight bytes per neuron, four per hidden-state number.
+    Two checkpoints, the adapter, all rollouts and, per pool question, what rules read:
+    eight bytes per neuron, four per hidden-state number.
     """
     samples = config.rollouts.num_samples * work.pool.num_questions
     tested = 3 * config.evaluation.num_samples * work.tests.num_questions

@@ -1,7 +1,6 @@
-"""Check whether a machine can run this, and how to fix what is wrong.
+"""Check whether a machine can run this, and how to fix problems.
 
-Each check looks at one thing and returns a `Check`; it changes nothing except temporary
-files, which it removes.
+Each check returns a `Check` and changes nothing but temporary files, which it removes.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ OLDEST_PYTHON = (3, 11)
 BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 
 VLLM_TRIAL = "neuron_opsd.models.vllm.trial"
-"""Run as a separate program, since an incompatible library may kill its process."""
+"""Run as a program, since an incompatible library may kill its process."""
 VLLM_SECONDS = 300.0
 """Longer than a slow machine needs."""
 VLLM_ADVICE = (
@@ -148,7 +147,7 @@ def check_torch() -> Check:
 
 
 def usable_cores() -> int:
-    """Return how many processor cores this process may use."""
+    """Count the processor cores this process may use."""
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -289,7 +288,7 @@ def check_lock(folder: Path) -> Check:
 
 
 def lock_holds(path: Path) -> bool:
-    """Say whether a second lock on a file is refused while one is held."""
+    """Say whether a held lock refuses a second one."""
     with native_locks(), FileLock(path, timeout=0):
         try:
             with FileLock(path, timeout=0):
@@ -299,7 +298,7 @@ def lock_holds(path: Path) -> bool:
 
 
 def check_cache(cache: Path) -> Check:
-    """Check whether the demo's files are cached, so that it works offline."""
+    """Check whether the demo's files are cached for offline use."""
     name = "offline cache"
     if (cache / MARKER).is_file():
         return Check(name, "ok", f"the demo's files are at {cache}")

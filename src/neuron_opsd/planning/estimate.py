@@ -61,7 +61,7 @@ class Reading:
     peak: int
 
     def answers(self, config: Config) -> PoolAnswers:
-        """Return the sample's answers, in the form methods make examples from."""
+        """Return the sample's answers as input for methods' examples."""
         texts = [shown_text(c, config) for c in self.sample.completions]
         return PoolAnswers(lambda: {str(n): text for n, text in enumerate(texts)}, {})
 
@@ -103,8 +103,8 @@ def estimate(
 def engine_bytes(config: Config, facts: ModelFacts) -> int:
     """Return what vLLM holds if it writes answers.
 
-    On a GPU, its share of the memory; on a CPU, a second base model plus room for keys
-    and values.
+    On a GPU its share of the memory; on a CPU a second base model, plus keys and
+    values.
     """
     if facts.device.startswith("cuda"):
         return round(config.engine.memory_share * total_memory(facts.device))
@@ -225,8 +225,7 @@ def try_learner(
 def longest_step_bytes(trial: Trial, found: Reading) -> int:
     """Return what the longest training micro-batch adds to memory.
 
-    Samples have mean length; with free answers the longest is far longer, so its memory
-    is computed.
+    Samples have mean length, so the far longer maximum of free answers is computed.
     """
     config, model = trial.config, trial.model
     if not found.written.num_positions:

@@ -1,4 +1,4 @@
-"""Which settings fit into a GPU's memory, computed with `memory`."""
+"""Which settings fit into a GPU's memory, by the arithmetic of `memory`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ SHARE_STEP: Final = 0.05
 """Granularity of an engine's memory share."""
 
 DECODING_SHARE: Final = 0.9
-"""Share of a GPU's free memory that our decoder uses for its cache."""
+"""Share of free GPU memory that our decoder's cache takes."""
 
 PAGE: Final = 256
-"""Positions by which a completion's cache grows there."""
+"""Positions by which its cache grows."""
 
 ENGINE_BYTES: Final = 2 * 2**30
-"""What vLLM holds besides weights and cache: activations and CUDA graphs.
+"""vLLM's activations and CUDA graphs, besides weights and cache.
 
 Assumed, not measured."""
 
@@ -88,7 +88,7 @@ class Fit:
 
 
 def fit(outline: Outline, lengths: Lengths, config: Config, gpu: int) -> Fit:
-    """Say what fits on a GPU of `gpu` bytes, at the lengths of a run."""
+    """Say what fits on a GPU of `gpu` bytes, at a run's lengths."""
     options = tuple(
         option(outline, way, lengths, config, gpu) for way in ways_of(config)
     )
@@ -142,9 +142,9 @@ def longest_step(
 
     Args:
         outline: The model's.
-        lengths: Longest of the run.
-        config: Settings of the run.
-        compute: Precision of matrix products, ``float32`` or ``bfloat16``.
+        lengths: The longest.
+        config: The run's.
+        compute: Type of matrix products, ``float32`` or ``bfloat16``.
     """
     tuning = config.distill
     row = lengths.prompt + lengths.completion
@@ -195,7 +195,7 @@ def option(
 def passes_of(lengths: Lengths, count: int, batch: int) -> Passes:
     """Return the tokens of a micro-batch of `count` completions.
 
-    The teacher reads them in passes of at most `batch` tokens, or one by one.
+    The teacher reads at most `batch` tokens a pass, or one completion.
     """
     teacher = lengths.shown + lengths.completion
     return Passes(
@@ -220,8 +220,8 @@ def rows_of(
 ) -> tuple[Rows, ...]:
     """Return how many completions each engine decodes in parallel.
 
-    Our decoder uses the weights being trained. vLLM holds a copy and sleeps during
-    training, next to what training holds between passes.
+    Our decoder uses the weights in training. vLLM holds a copy and sleeps during
+    training; what training holds between passes stays.
     """
     room = usable(gpu) - taken.peak.static.total
     own = round(DECODING_SHARE * room)
@@ -265,7 +265,7 @@ def rows_in(
 def settings_for(
     taken: Option, rows: tuple[Rows, ...], lengths: Lengths, config: Config
 ) -> tuple[str, ...]:
-    """Return an option's settings, with vLLM if it has room for a question."""
+    """Return an option's settings, plus vLLM's if a question fits there."""
     way, count = taken.way, taken.per_pass
     samples = config.rollouts.num_samples
     found = ["model.quantization=nf4"] if way.tuning == "qlora" else []

@@ -1,7 +1,7 @@
-"""What fits, judged from a model's configuration alone: `plan --gpu-memory`.
+"""What fits, by a model's configuration alone: `plan --gpu-memory`.
 
-No weights are read. Prompt lengths are counted with the model's tokenizer if a pool is
-given; otherwise they are assumed, and the output says so.
+No weights are read. Without a pool to count with the model's tokenizer, prompt lengths
+are assumed, and the output says so.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def counted_lengths(
 ) -> Lengths:
     """Return the longest prompts and answers of a pool.
 
-    The teacher's longest prompt is assumed to show the longest questions.
+    The teacher's longest is assumed to show the longest questions.
     """
     inputs = read_inputs(pool, tests, config, progress.warn)
     tokenizer = read_tokenizer(config.model)

@@ -1,10 +1,9 @@
-"""What training and decoding hold in memory, computed from a model's shapes.
+"""What training and decoding hold in memory, by a model's shapes.
 
-Every term is named so that a test can compare it with what our passes hold. The terms
-count what PyTorch is asked for; `RESERVE` covers the rest.
+Every term has a name, so that a test can compare it with our passes. Terms count what
+PyTorch is asked for; `RESERVE` covers the rest.
 
-Axes: D residual width, V vocabulary. Everything is in bytes unless its name says
-otherwise.
+Axes: D residual width, V vocabulary. Units are bytes unless a name says otherwise.
 """
 
 from __future__ import annotations
@@ -27,8 +26,7 @@ MOMENTS: Final = 2
 """Running means AdamW keeps per gradient."""
 
 PACKED: Final = 0.5 + (1 + FLOAT / 256) / 64
-"""Bytes of a weight in NF4: four bits, one byte of scale per 64, and a float32 per 256
-scales.
+"""Bytes of an NF4 weight: four bits, a byte of scale per 64, a float32 per 256 scales.
 
 Source: double quantisation of Dettmers et al., arXiv:2305.14314."""
 
@@ -38,15 +36,15 @@ SHARING: Final = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 LOGIT_COPIES: Final = 3
 JSD_COPIES: Final = 5
 """Tensors of a chunk's logits held at once: student's, teacher's and the divergence's
-intermediates, which are more if both are mixed."""
+intermediates, more if both are mixed."""
 
 FORWARD_COPIES: Final = 3
 BACKWARD_COPIES: Final = 2
-"""Tensors as wide as the widest layer that a pass holds besides its graph: gate,
-activated gate and the other branch; or two gradients."""
+"""Tensors as wide as the widest layer, besides the graph: gate, activated gate and
+other branch; or two gradients."""
 
 RESERVE: Final = 0.1
-"""Share of a GPU left for CUDA's context, library buffers and fragmentation.
+"""Share of a GPU for CUDA's context, library buffers and fragmentation.
 
 Assumed, not measured."""
 
@@ -75,7 +73,7 @@ class Static:
     base: int
     """Frozen weights used in passes."""
     rounded: int
-    """Copy of matrices and head in the product type, if stored more precisely."""
+    """Matrices and head copied to the product type, if stored finer."""
     masters: int
     """Trained weights in float32."""
     teacher: int
@@ -93,7 +91,7 @@ class Static:
 
     @property
     def kept(self) -> int:
-        """What is also held between steps; of the factors, those used last."""
+        """What is held between steps too; of the factors, the last used."""
         frozen = self.base + self.rounded + self.columns + self.factors // 2
         return frozen + self.masters + self.teacher + self.moments
 
@@ -103,10 +101,10 @@ class Saved:
     """What the graph of a pass with gradient holds per token."""
 
     stream: int
-    """Inputs of checkpointed layers in the residual stream, over all layers."""
+    """Inputs of all checkpointed layers in the residual stream."""
     layers: int
-    """What the layers' operations keep: all layers or, with checkpointing, the one
-    being recomputed."""
+    """What operations of all layers keep or, with checkpointing, of the one being
+    recomputed."""
     ends: int
     """After the last layer: its norm, and the states that are read."""
 
@@ -141,11 +139,10 @@ class Peak:
     graph: int
     """Of the student's pass."""
     states: int
-    """Teacher's and student's states that the loss reads, and a gradient."""
+    """Teacher's and student's states read by the loss, and a gradient."""
     logits: int
     working: int
-    """What a layer needs while computing, beyond the logits' room, since those are
-    freed by then."""
+    """What a layer needs while computing, beyond the logits' room, free by then."""
 
     @property
     def total(self) -> int:
@@ -176,8 +173,8 @@ def static(outline: Outline, way: Way) -> Static:
 def base_bytes(outline: Outline, tuning: Tuning = "lora", product: int = HALF) -> int:
     """Return the bytes of the frozen weights.
 
-    They have the type of the model's files, or float32 if products do; a 4-bit base
-    packs its matrices.
+    Typed as in the model's files, or float32 if products are; a 4-bit base packs its
+    matrices.
     """
     matrices = outline.num_matrix_parameters if tuning == "qlora" else 0
     each = max(outline.file_bytes, product if tuning == "lora" else HALF)
@@ -186,7 +183,7 @@ def base_bytes(outline: Outline, tuning: Tuning = "lora", product: int = HALF) -
 
 
 def rounded_bytes(outline: Outline, way: Way) -> int:
-    """Return the bytes of product-type copies of weights stored more precisely."""
+    """Return the bytes of product-type copies of finer weights."""
     if way.tuning == "qlora" or outline.file_bytes <= way.product:
         return 0
     head = outline.vocab_size * outline.width
@@ -196,8 +193,8 @@ def rounded_bytes(outline: Outline, way: Way) -> int:
 def saved(outline: Outline, way: Way) -> Saved:
     """Return what the graph of a pass keeps per token.
 
-    With checkpointing a layer keeps only its input, and one layer at a time is
-    recomputed with everything its operations keep.
+    With checkpointing layers keep only their inputs, and one at a time is recomputed
+    with all that its operations keep.
     """
     each = [layer_saved(layer, outline, way) for layer in outline.layers]
     ends = norm_saved(outline.width, way)
@@ -239,7 +236,7 @@ def product_saved(product: Product, way: Way) -> int:
 
 
 def shared_inputs(layer: Layer, group: tuple[str, ...], way: Way) -> int:
-    """Return what linear layers with a shared input need not keep twice."""
+    """Return what layers with a shared input need not keep twice."""
     found = [p.inputs for p in layer.products if p.name in group and keeps(p, way)]
     return way.product * sum(found[1:])
 
@@ -256,9 +253,9 @@ def queries(layer: Layer, outline: Outline) -> int:
 
 
 def gate_saved(layer: Layer, way: Way) -> int:
-    """Return what a gated MLP keeps per token besides its products' inputs.
+    """Return what a gated MLP keeps per token besides product inputs.
 
-    That is the gate, the activated gate and the other branch.
+    The gate, the activated gate and the other branch.
     """
     wide = [p.inputs for p in layer.products if p.name == "down_proj"]
     return 3 * way.product * sum(wide)
@@ -301,11 +298,11 @@ def working(outline: Outline, way: Way, copies: int) -> int:
 
 
 def cache_bytes(outline: Outline, tokens: int, *, windowed: bool = False) -> int:
-    """Return the bytes of one sequence's keys and values, in bfloat16.
+    """Return the bytes of a sequence's keys and values, in bfloat16.
 
     Args:
         outline: The model's.
-        tokens: Length of the sequence.
+        tokens: Sequence length.
         windowed: Whether positions outside a layer's window are dropped.
     """
     total = 0

@@ -1,6 +1,6 @@
-"""A block of the pool with answers, neurons, contexts and examples as in a run.
+"""A pool block with answers, neurons, contexts and examples as in a run.
 
-The plan times these once it has answers.
+Timed by a plan once it has answers.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from neuron_opsd.stages.teaching import (
 
 CAPTURE_SECONDS = 3.0
 SHOWING_SECONDS = 3.0
-"""Approximate budget for reading neurons and answering with demonstrations."""
+"""Budget for reading neurons and answering with demonstrations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def make_sample(
     answered: Sequence[Answered],
     rest: float,
 ) -> Sample:
-    """Give a block of pool questions answers, borrowed if they have none."""
+    """Give pool questions answers, borrowed if they have none."""
     ordered = sorted(pool, key=trial.length)
     sample = spread(ordered, min(len(ordered), trial.config.rollouts.block_size))
     own = own_rollouts(trial, answered)
@@ -136,9 +136,9 @@ def try_capture(
 def selected(
     trial: Trial, sample: Sample, neurons: Sequence[NeuronSet]
 ) -> frozenset[str]:
-    """Return the ids of the sample's questions that a run would train on.
+    """Return the ids of sampled questions that a run would train on.
 
-    A completion cut only by the sample is assumed to end in the run.
+    Completions cut only by the sample are assumed to end in the run.
     """
     config = trial.config
     everyone = frozenset(a.question.id for a in sample.asked)
@@ -187,7 +187,7 @@ def try_shown(
     """Answer about a batch of tokens of questions with demonstrations.
 
     Returns:
-        What was asked, the answers and the seconds.
+        Questions, answers and seconds.
     """
     question_of = {a.question.id: a.question for a in sample.asked}
     asked = [

@@ -30,10 +30,10 @@ from neuron_opsd.storage.disk import disk_errors
 from neuron_opsd.storage.files import sha256_file
 
 TRAINING_SECONDS = 6.0
-"""Approximate budget for all parts of a step."""
+"""Budget for all parts of a step."""
 
 NUM_PARTS = 4
-"""Parts of about equal length: rollouts, and gradients three times."""
+"""Parts of similar length: rollouts, and gradients three times."""
 
 SAVED_BYTES = 128 * 2**20
 """Bytes of a checkpoint written to extrapolate to all."""
@@ -56,7 +56,7 @@ class StepSize:
 def size_of_step(
     trial: Trial, examples: Sequence[TrainingExample], rates: Rates
 ) -> StepSize:
-    """Return how many questions a step's sample can afford."""
+    """Return how many questions a sample of a step can afford."""
     tuning = trial.config.distill
     student = sum(len(trial.model.encode(e.student_prompt)) for e in examples)
     teacher = sum(len(trial.model.encode(e.teacher_prompt)) for e in examples)
@@ -80,7 +80,7 @@ def warm_up(
     objective: Objective,
     size: StepSize,
 ) -> None:
-    """Take a step on the longest examples, to reach a run's peak memory."""
+    """Step on the longest examples, to reach a run's peak memory."""
     ordered = sorted(examples, key=partial(example_length, learner))
     longest = [ordered[-1 - i % len(ordered)] for i in range(size.trained)]
     made = all_sequences(objective.roll_out(learner, Batch(longest, 0)))
@@ -95,7 +95,7 @@ def try_step(
     objective: Objective,
     size: StepSize,
 ) -> float:
-    """Return the seconds of one optimiser step; call `warm_up` first."""
+    """Return an optimiser step's seconds; call `warm_up` first."""
     tuning = trial.config.distill
     ordered = sorted(examples, key=partial(example_length, learner))
     batch = spread(ordered, size.written)
@@ -133,7 +133,7 @@ def train_on(
 
 
 def update(learner: Learner, trial: Trial) -> None:
-    """Step and move the teacher; at a learning rate of 0 no weight changes."""
+    """Step at learning rate 0, so no weight changes, and move the teacher."""
     learner.step(0.0)
     move_teacher(learner, trial.config.distill.teacher_period - 1, trial.config.distill)
 

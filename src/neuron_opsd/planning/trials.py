@@ -1,7 +1,7 @@
 """Timed samples of a run's stages, which `planning.costs` scales up.
 
-The slow first call of each kind does not count. Earlier samples determine how large
-later ones may be.
+The slow first call of each kind is not counted. Earlier samples set the size of later
+ones.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 ANSWERING_SECONDS = 4.0
 WRITING_SECONDS = 4.0
-"""Approximate budgets for answers among choices, and for free ones."""
+"""Budgets for answers among choices, and for free ones."""
 
 TELLING_ROWS = 64
 """Minimum completions in the larger sample of free answers."""
@@ -39,7 +39,7 @@ MEASURED_TOKENS = 32
 """Length at which sampled free completions are cut."""
 
 FEW = 4
-"""Questions in the first sample, which determines the size of the second."""
+"""Questions in the first sample, which sets the size of the second."""
 
 SHORTEST = 1e-9
 """Minimum seconds of anything."""
@@ -48,12 +48,12 @@ SHORTEST = 1e-9
 def spread(items: Sequence[T], count: int) -> list[T]:
     """Return items at evenly spaced ranks, never at the ends.
 
-    Taken from sorted items, the sample has on average the mean, spread and maximum of a
+    Of sorted items, such a sample has on average the mean, spread and maximum of a
     random one of its size.
 
     Args:
         items: In order of size, at least one.
-        count: Number to return; if larger than `items`, items repeat.
+        count: If larger than `items`, items repeat.
 
     Example:
         >>> spread([1, 2, 3, 4, 5, 6], 2), spread([1, 2], 3)
@@ -117,8 +117,8 @@ def count_questions(
 ) -> QuestionTokens:
     """Count the tokens of questions and of scoring their choices.
 
-    A prompt, with the choices' shared prefix, is read once per position where choices
-    diverge and after which they do not diverge further.
+    A prompt, with the choices' shared prefix, is read once per final branching point of
+    its choices.
     """
     prompts = [len(model.encode(a.prompt)) for a in asked]
     choices = [choice_tokens(model, a) for a in asked]
@@ -174,7 +174,7 @@ class Trial:
     def answered(
         self, asked: Sequence[PromptedQuestion]
     ) -> tuple[list[Rollout], float]:
-        """Answer questions as often as the run does, cut early; return the seconds."""
+        """Answer questions like the run, but cut early; return the seconds."""
         drawn, cut = self.config.rollouts, self.cut_config(self.limit())
         draws = [(drawn.temperature, drawn.num_samples)]
         return self.timed(lambda: sample_rollouts(self.model, asked, cut, OWN, draws))
@@ -242,10 +242,10 @@ def grow_sample(
 def try_writing(
     trial: Trial, asked: Sequence[PromptedQuestion]
 ) -> tuple[Answered, Written]:
-    """Answer sampled questions freely, cutting after a few dozen tokens.
+    """Answer sampled questions freely, cut after a few dozen tokens.
 
     A pass of one token each gives the cost of prompts; a small and a larger sample give
-    the cost of each further token, shared and per row.
+    that of further tokens, shared and per row.
     """
     temperature = trial.config.rollouts.temperature
     read = grow_sample(trial, asked, trial.cut_config(1), [(temperature, 1)])

@@ -1,6 +1,6 @@
 """A run's workload, measured rates and costs: the terms of a plan.
 
-Free answers are modelled with a constant chance of ending per token.
+Each token of free answers is assumed to end them with the same chance.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class QuestionTokens:
     num_choices: int = 0
     """Of all questions together."""
     extra_rows: int = 0
-    """Extra reads of prompts whose choices diverge after the first token."""
+    """Extra reads of prompts whose choices diverge late."""
     extra_tokens: int = 0
     """Tokens of these rows, and of choices, beyond one prompt per question."""
     num_free: int = 0
@@ -78,7 +78,7 @@ class Rates:
     """Seconds that samples of a run's work took on this machine."""
 
     reading: float
-    """Per token of plain prompts, repeated as choices require, and of choices."""
+    """Per token of plain prompts, as often as choices need, and of choices."""
     showing: float
     """The same for prompts with demonstrations."""
     capture: float
@@ -121,8 +121,7 @@ def decoding_steps(
 ) -> float:
     """Return the number of decoding steps over all blocks.
 
-    A sample that ends makes room for the next; memory is assumed to hold all rows that
-    are decoded in parallel.
+    Ended samples make room for others; memory is assumed to hold all parallel rows.
     """
     block = min(num_questions, config.rollouts.block_size)
     if not block:
@@ -134,12 +133,12 @@ def decoding_steps(
 
 
 def rows_of(num_questions: int, samples: int) -> int:
-    """Return the maximum number of a block's samples decoded in parallel."""
+    """Return the most samples of a block decoded in parallel."""
     return min(MAX_ROWS, num_questions * samples)
 
 
 def expected_longest(mean: float, rows: int, limit: int) -> float:
-    """Return the expected length of the longest of `rows` completions.
+    """Return the expected maximum length of `rows` completions.
 
     Assumes a constant chance of ending per token.
     """
@@ -250,5 +249,5 @@ class Cost:
 
 
 def writes_elsewhere(config: Config) -> bool:
-    """Whether free answers are written by an engine other than our decoder."""
+    """Whether another engine than our decoder writes free answers."""
     return config.engine.rollouts != "transformers"

@@ -1,4 +1,4 @@
-"""The analysis page: one HTML file without network access or scripts."""
+"""Page of an analysis, as one HTML file without network or scripts."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ UNKNOWN = (
 
 
 def render_analysis(data: analysis.AnalysisData) -> str:
-    """Render the page; output is deterministic."""
+    """Render the page deterministically."""
     return render_template("analysis.html.jinja", context(data), "analysis.css")
 
 
 def context(data: analysis.AnalysisData) -> dict[str, Any]:
-    """Collect the template's variables."""
+    """Collect template variables."""
     return {
         "data": data,
         "outcome": outcome(data),
@@ -89,12 +89,12 @@ def context(data: analysis.AnalysisData) -> dict[str, Any]:
 def drawings(
     data: analysis.AnalysisData, draw: Callable[[analysis.RunAnalysis], Markup]
 ) -> list[tuple[analysis.RunAnalysis, Markup]]:
-    """Draw a figure for each run that has data for it."""
+    """Draw a figure for each run with data."""
     return [(run, drawn) for run in data.runs if (drawn := draw(run))]
 
 
 def headline(data: analysis.AnalysisData) -> tuple[str, Mapping[str, Interval]] | None:
-    """Return the run, or mean, that leads the page; `None` without gold answers."""
+    """Return the leading run, or mean; `None` without gold answers."""
     name = analysis.correlation_name("spearman", analysis.ACCURACY)
     if name in data.overall:
         return f"the mean of {len(data.runs)} runs", data.overall
@@ -132,7 +132,7 @@ def direction(correlation: Interval) -> str:
 
 
 def remainder(partial: Interval, plain: Interval) -> str:
-    """Say what remains of a correlation after controlling for other signals."""
+    """Say what remains of a correlation given other signals."""
     if not finite(partial):
         return "nothing could be measured in ranks"
     if partial.holds_zero:
@@ -144,7 +144,7 @@ def remainder(partial: Interval, plain: Interval) -> str:
 
 
 def best_sign(measures: Mapping[str, Interval]) -> list[str]:
-    """Compare the neuron count with its best rival, if rivals were measured."""
+    """Compare the neuron count with its best measured rival."""
     areas = {
         name: measures.get(analysis.area_name(analysis.CAPTURED, name))
         for name in analysis.RIVALS
@@ -170,7 +170,7 @@ def ranged(interval: Interval) -> str:
 
 
 def entropy_note(data: analysis.AnalysisData) -> str:
-    """Say which answers entropy and log-probability refer to."""
+    """Say which answers entropy and log-probability are of."""
     greedy = [run.name for run in data.runs if run.captured_greedy]
     if not greedy:
         return "Of the captured answer, per token, under what it was sampled from."
@@ -206,7 +206,7 @@ def bins_chart(run: analysis.RunAnalysis) -> Markup:
 
 
 def count_axis(bins: Sequence[analysis.BinMean]) -> Axis:
-    """Return an axis over the bins, with ticks at four mean counts."""
+    """Return the bins' axis, with up to four ticks."""
     last = len(bins) - 1
     places = sorted({round(last * third / 3) for third in range(4)})
     texts = tuple(number(bins[place].center, 0) for place in places)
@@ -238,7 +238,7 @@ def bin_dots(bins: Sequence[analysis.BinMean]) -> list[Dot]:
 
 
 def rivals_chart(name: str, measures: Mapping[str, Interval]) -> Markup:
-    """Draw how well the count and its rivals separate right captured answers."""
+    """Draw how well count and rivals separate right captured answers."""
     rows = []
     for key, rival in analysis.RIVALS.items():
         area = measures.get(analysis.area_name(analysis.CAPTURED, key))
@@ -260,7 +260,7 @@ def rivals_chart(name: str, measures: Mapping[str, Interval]) -> Markup:
 def correlations_chart(data: analysis.AnalysisData) -> Markup:
     """Draw each run's rank correlation of count and accuracy, plain and partial.
 
-    Empty for fewer than two runs with one.
+    Empty below two runs.
     """
     names = [
         analysis.correlation_name(k, analysis.ACCURACY)

@@ -63,7 +63,7 @@ KIND_NOTES = {
 }
 
 Writers: TypeAlias = Mapping[str, tuple[Column, wording.Write]]
-"""Column and number format of each statistic."""
+"""Column and format of each statistic."""
 
 VOTES: Writers = {
     "avg_at_k": (Column("Avg@k", "one answer"), wording.percent),
@@ -96,7 +96,7 @@ ENTROPIES = (
 
 
 def written(interval: Interval | None, write: wording.Write) -> Cell:
-    """Format a number with its interval, if measured."""
+    """Format a number and its interval, if measured."""
     if interval is None or not wording.is_measured(interval.value):
         return NO_CELL
     span = wording.ends(interval, write) if wording.finite(interval) else ""
@@ -111,14 +111,14 @@ def cells_of(
 
 
 def named_measures(data: AnalysisData) -> list[tuple[str, Measures]]:
-    """Return each run's measures, then the means, with names."""
+    """Return name and measures of each run, then of their mean."""
     return [*((run.name, run.measures) for run in data.runs), (MEAN, data.overall)]
 
 
 def run_rows(
     data: AnalysisData, columns: Mapping[str, wording.Write]
 ) -> list[TableRow]:
-    """Return a row per run that has any of the numbers, and one for the mean."""
+    """Return a row for each run, and the mean, with any of the numbers."""
     rows = [
         row_of(
             run.name, *cells_of(run.measures, columns), note=f"{run.num_questions:,}"
@@ -134,13 +134,13 @@ def run_rows(
 def by_run(
     title: str, columns: Iterable[Column], rows: Sequence[TableRow]
 ) -> Table | None:
-    """Return a table of runs, or `None` if it has no rows."""
+    """Return a table of runs, or `None` if empty."""
     short = [replace(row, name=wording.one_line(row.name, 40)) for row in rows]
     return table_of(title, "run", columns, short) if short else None
 
 
 def correlation_rows(data: AnalysisData, shown: Correlations) -> list[TableRow]:
-    """Return each run's correlations of the neuron count."""
+    """Return each run's neuron count correlations."""
     names = (correlation_name(kind, target) for target, kind in shown)
     return run_rows(data, dict.fromkeys(names, wording.signed_two_digits))
 
@@ -148,7 +148,7 @@ def correlation_rows(data: AnalysisData, shown: Correlations) -> list[TableRow]:
 def correlation_table(
     data: AnalysisData, shown: Correlations, title: str
 ) -> Table | None:
-    """Return a table of correlations, or `None` if no run has any."""
+    """Return a table of correlations, or `None` if empty."""
     columns = (
         Column(TARGET_HEADINGS[target], KIND_NOTES[kind]) for target, kind in shown
     )
@@ -156,7 +156,7 @@ def correlation_table(
 
 
 def area_tables(data: AnalysisData) -> list[tuple[str, Table]]:
-    """Return tables of all rivals' areas, for the mean and for each run."""
+    """Return tables of all rivals' areas: the mean's and each run's."""
     found = [(run.name, run.measures) for run in data.runs if run.labelled]
     if len(found) > 1 and area_name(CAPTURED, "count") in data.overall:
         found.insert(0, (MEAN, data.overall))
@@ -195,7 +195,7 @@ def area_rows(measures: Measures) -> list[TableRow]:
 
 
 def compared(gain: Interval | None) -> str:
-    """Say whether the count or its rival separates better."""
+    """Say which separates better, count or rival."""
     if gain is None:
         return ""
     if not wording.finite(gain):
@@ -208,9 +208,9 @@ def compared(gain: Interval | None) -> str:
 def group_table(
     data: AnalysisData, title: str, shown: Writers, needed: str = ""
 ) -> Table | None:
-    """Return statistics of the selected, the other and all questions.
+    """Return statistics of selected, other and all questions.
 
-    Rows need the statistic `needed` or, if that is empty, any statistic.
+    Rows without `needed` (if empty, without any statistic) are dropped.
     """
     rows = []
     for name, measures in named_measures(data):
@@ -224,7 +224,7 @@ def group_table(
 
 
 def entropy_table(data: AnalysisData) -> Table | None:
-    """Return each run's entropy and agreement from the teacher check."""
+    """Return entropy and agreement from the runs' teacher checks."""
     rows = []
     for run in data.runs:
         check = run.teacher_check
@@ -243,7 +243,7 @@ def entropy_table(data: AnalysisData) -> Table | None:
 
 
 def distance_table(data: AnalysisData) -> Table | None:
-    """Return the mean distances within each run."""
+    """Return mean distances within each run."""
     headings = ("two questions", "to the nearest")
     columns = (Column(heading, "mean distance") for heading in headings)
     rows = run_rows(data, dict.fromkeys((PAIRS, NEAREST), wording.number))
@@ -251,7 +251,7 @@ def distance_table(data: AnalysisData) -> Table | None:
 
 
 def between_table(data: AnalysisData) -> Table | None:
-    """Return the distance matrix between runs, or `None` if no two are comparable."""
+    """Return distances between runs, or `None` if none are comparable."""
     pairs = (value for place, row in enumerate(data.between) for value in row[:place])
     if all(value is None for value in pairs):
         return None

@@ -19,7 +19,6 @@ SHORT: Final[Mapping[str, str]] = {
     atlas.SELECTED: "selected",
     atlas.DEMONSTRATIONS: "demonstrations",
 }
-"""Short names of the groups."""
 
 ROLES: Final[Mapping[str, str]] = {
     atlas.POOL: "before",
@@ -33,7 +32,7 @@ STRONGEST: Final = 2.0
 
 
 def layers_chart(data: atlas.AtlasData) -> Markup:
-    """Draw each group's share of neurons per layer."""
+    """Draw the groups' shares of neurons per layer."""
     names = [group.name for group in data.groups]
     most = max(max(row.shares.values()) for row in data.layers)
     if data.num_layers < 2 or most == 0:
@@ -67,7 +66,7 @@ def layer_axis(num_layers: int) -> Axis:
 
 
 def groups_map(data: atlas.AtlasData) -> Markup:
-    """Draw each group's share of each layer relative to the pool's."""
+    """Draw the groups' shares of each layer relative to the pool's."""
     names = [group.name for group in data.groups if group.name != atlas.POOL]
     rows = [
         (
@@ -114,7 +113,7 @@ def strength(value: float) -> float:
 
 
 def group_hint(name: str, row: atlas.LayerRow) -> str:
-    """Describe a group's share of a layer, and the pool's."""
+    """Describe a group's and the pool's share of a layer."""
     times = ratio(row.shares[name], row.shares[atlas.POOL])
     return (
         f"layer {row.layer}: {percent(row.shares[name])} of what {atlas.GROUPS[name]} "
@@ -124,7 +123,7 @@ def group_hint(name: str, row: atlas.LayerRow) -> str:
 
 
 def extremes(rows: Sequence[tuple[str, Sequence[float], Sequence[str]]]) -> str:
-    """Name each group's highest and lowest layer relative to the pool."""
+    """Name each group's most and least overrepresented layer."""
     said = []
     for name, values, _ in rows:
         known = [(value, place) for place, value in enumerate(values) if value == value]
@@ -138,7 +137,7 @@ def extremes(rows: Sequence[tuple[str, Sequence[float], Sequence[str]]]) -> str:
 
 
 def lifts_map(data: atlas.AtlasData) -> Markup:
-    """Draw how each layer's neurons spread over lifts in the selected questions."""
+    """Draw each layer's distribution of lifts in the selected questions."""
     bins = bin_names()
     most = max((max(row.lifts) for row in data.layers), default=0)
     if not most:
@@ -171,14 +170,14 @@ def lifts_map(data: atlas.AtlasData) -> Markup:
 
 
 def bin_names() -> list[str]:
-    """Return the lift bins' names, lowest first."""
+    """Name the lift bins, lowest first."""
     edges = [f"{edge:g}" for edge in atlas.LIFT_EDGES]
     between = [f"{low} to {high}" for low, high in pairwise(edges)]
     return [f"below {edges[0]}", *between, f"{edges[-1]} or more"]
 
 
 def cell(place: tuple[int, int, int], share: float, kind: str, hint: str) -> Markup:
-    """Draw a map cell, placed by row, column and number of columns."""
+    """Draw a map cell at (row, column, number of columns)."""
     row, column, columns = place
     width = (RIGHT - LEFT) / columns
     gap = min(1.0, width / 6)

@@ -1,4 +1,4 @@
-"""The page of a run's neurons: one HTML file without network access or scripts."""
+"""Page of a run's neurons, as one HTML file without network or scripts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from neuron_opsd.report.wording import NOT_MEASURED, number, percent, signed
 from neuron_opsd.results import atlas
 
 LEAST_Q: Final = 1e-4
-"""Smaller false discovery rates are not written out."""
+"""Smaller false discovery rates are shown as below this."""
 
 VALUES: Final[Mapping[str, str]] = {
     "gate": "the output of its activation function, before it is multiplied by the "
@@ -33,12 +33,12 @@ VALUES: Final[Mapping[str, str]] = {
 
 
 def render_atlas(data: atlas.AtlasData) -> str:
-    """Render the page; output is deterministic."""
+    """Render the page deterministically."""
     return render_template("atlas.html.jinja", context(data), "atlas.css")
 
 
 def context(data: atlas.AtlasData) -> dict[str, Any]:
-    """Collect the template's variables."""
+    """Collect template variables."""
     beside, moved = data.beside, data.moved
     return {
         "data": data,
@@ -100,7 +100,7 @@ def outcome(data: atlas.AtlasData) -> str:
 
 
 def rows_of(data: atlas.AtlasData) -> list[tuple[int, list[Any]]]:
-    """Return the shown neurons by layer, each with link, lift and CSS class."""
+    """Return the shown neurons by layer, with link, lift and CSS class."""
     found: dict[int, list[Any]] = {}
     for card in data.cards:
         given = atlas.SELECTED in card.expected
@@ -125,7 +125,7 @@ def shade(lift: float) -> str:
 
 
 def anchor(card: atlas.NeuronCard) -> str:
-    """Return the id of a neuron's section."""
+    """Return a neuron's section id."""
     return f"n{card.layer}-{card.neuron}"
 
 
@@ -135,7 +135,7 @@ def reasons(card: atlas.NeuronCard) -> str:
 
 
 def groups_table(groups: Sequence[atlas.GroupRow]) -> Table:
-    """Return what was found in each group and in random groups like it."""
+    """Return what was found in each group, and by chance."""
     columns = (
         Column("questions"),
         Column("more often", "than chance"),
@@ -159,7 +159,7 @@ def groups_table(groups: Sequence[atlas.GroupRow]) -> Table:
 
 
 def found_cell(group: atlas.GroupRow, side: str) -> Cell:
-    """Return how many neurons were found in a group, and by chance."""
+    """Format the neurons found in a group, and by chance."""
     if group.found is None:
         return NO_CELL
     draws = ranged(getattr(one, side) for one in group.by_chance)
@@ -176,7 +176,7 @@ def ranged(counts: Iterable[int]) -> str:
 
 
 def layers_table(data: atlas.AtlasData) -> Table:
-    """Return each group's share of every layer."""
+    """Return each group's layer shares."""
     names = [group.name for group in data.groups]
     parts = ("share", "used", "common")
     rows = [
@@ -193,7 +193,7 @@ def layers_table(data: atlas.AtlasData) -> Table:
 
 
 def card_table(card: atlas.NeuronCard, data: atlas.AtlasData) -> Table:
-    """Return how many questions of each group hold a neuron."""
+    """Count the questions of each group that hold a neuron."""
     columns = (
         Column("questions"),
         Column("share"),
@@ -295,7 +295,7 @@ def beside_table(data: atlas.AtlasData, beside: atlas.Beside) -> Table:
 
 
 def rates_table(data: atlas.AtlasData, beside: atlas.Beside) -> Table | None:
-    """Return how many selected questions of each run hold the shown neurons."""
+    """Count each run's selected questions that hold the shown neurons."""
     own = {group.name: group.num_questions for group in data.groups}
     other = {group.name: group.num_questions for group in beside.groups}
     if atlas.SELECTED not in own or atlas.SELECTED not in other:

@@ -24,12 +24,12 @@ from neuron_opsd.report.wording import one_line
 from neuron_opsd.results.run import OURS, POOL, ReportData, TestComparison
 
 NAMES: Final = {"avg_at_k": "accuracy", "macro_f1": "f1", "brier": "brier_score"}
-"""The hub's names for measures it knows."""
+"""The hub's names of measures."""
 
 UNKNOWN: Final = "unknown"
 
 DIGITS: Final = 6
-"""Decimals of measures in the front matter."""
+"""In the front matter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,9 @@ class Publication:
     repo: str = ""
     """Hub id to load from; empty means the card's own folder."""
     license: str = ""
-    """The hub's licence identifier; empty omits it."""
+    """The hub's identifier; empty omits it."""
     datasets: Mapping[str, str] = field(default_factory=dict)
-    """Hub dataset ids, keyed by ``pool`` and the test sets' names."""
+    """Hub ids, keyed by ``pool`` and the test sets' names."""
 
 
 HERE: Final = Publication()
@@ -52,13 +52,13 @@ def render_card(
 ) -> str:
     """Render a model card: Markdown with YAML front matter.
 
-    The card does not depend on how the run was called or interrupted, so the same run
-    always yields the same card. An unknown licence is omitted.
+    It does not depend on how the run was called or interrupted, so the same run always
+    yields the same card. An unknown licence is omitted.
 
     Args:
-        data: The report's contents.
+        data: Contents of the report.
         base_model: Hub id or other name of the base model.
-        source: Where transformers loads that model from, if not by its name.
+        source: Where transformers loads that from, if not by name.
         public: Facts known once published.
     """
     made = environment(autoescape=False)
@@ -112,8 +112,7 @@ def front_matter(data: ReportData, base_model: str, public: Publication) -> str:
 def eval_results(data: ReportData, datasets: Mapping[str, str]) -> Iterator[EvalResult]:
     """Yield every measure of every test set for the hub's model index.
 
-    The value is the trained model's, with the value before training and the difference
-    with its interval alongside.
+    The value is the trained model's, with the one before and the difference alongside.
     """
     samples = data.config.evaluation.num_samples
     for test in ordered(data.tests):
@@ -143,9 +142,9 @@ def eval_results(data: ReportData, datasets: Mapping[str, str]) -> Iterator[Eval
 
 
 def place_of(source: str) -> tuple[str, str, str]:
-    """Split a hub id into dataset, configuration and split, empty where absent.
+    """Split a hub id into dataset, configuration and split, empty if absent.
 
-    It may end in ``:split`` or ``:configuration:split``, as on the command line.
+    It may end in ``:split`` or ``:configuration:split``.
     """
     name, *rest = map(one_line, source.split(":"))
     configuration, split = ["", "", *rest][-2:]
@@ -191,13 +190,13 @@ def prose(text: str) -> str:
 
 
 def code(text: str) -> str:
-    """Return text as inline code, with backticks replaced by apostrophes."""
+    """Return text as inline code, its backticks as apostrophes."""
     line = one_line(text).replace("`", "'")
     return f"`{line}`" if line else ""
 
 
 def literal(text: str) -> str:
-    """Return a one-line ASCII Python literal of the text."""
+    """Return the text as a one-line ASCII Python literal."""
     letters = text.encode("unicode_escape").decode("ascii").replace('"', '\\"')
     return f'"{letters}"'
 

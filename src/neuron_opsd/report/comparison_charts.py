@@ -35,7 +35,7 @@ BASE_ROLE = "untrained"
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """Which measure a chart of differences shows, and how."""
+    """A measure to chart differences in."""
 
     target: str
     metric: str
@@ -64,7 +64,7 @@ def source_name(source: str) -> str:
 
 
 def role_of(results: index.Results, name: str) -> str:
-    """Return a method's CSS classes: a colour, dashed in a second round of colours."""
+    """Return a method's CSS classes: a colour, dashed once colours repeat."""
     trained = [line for line in results.data.methods if line.trained]
     ranked = sorted(trained, key=lambda line: not index.is_ours(line))
     names = [line.name for line in ranked]
@@ -77,7 +77,7 @@ def role_of(results: index.Results, name: str) -> str:
 
 
 def method_forest(results: index.Results, source: str, panel: Panel) -> Markup:
-    """Draw every method's difference in one measure on a source."""
+    """Draw all methods' differences in a measure on a source."""
     charted, name = CHARTED[panel.metric], source_name(source)
     rows = []
     for line in results.lines:
@@ -114,7 +114,7 @@ def forest_row(
 
 
 def starred(contrast: Contrast | None) -> str:
-    """Format a difference, starred if significant after Holm's correction."""
+    """Format a difference, starred if significant after correction."""
     if contrast is None:
         return in_words(None, "")
     star = " *" if contrast.p_adjusted < SIGNIFICANT else ""
@@ -122,7 +122,7 @@ def starred(contrast: Contrast | None) -> str:
 
 
 def heat_maps(results: index.Results) -> list[Markup]:
-    """Draw a map of gains per trained method, all on one colour scale."""
+    """Draw gains per trained method, on one colour scale."""
     found = [
         (index.method_label(line), gains_of(results, line)) for line in results.trained
     ]
@@ -145,7 +145,7 @@ def heat_maps(results: index.Results) -> list[Markup]:
 def gains_of(
     results: index.Results, line: MethodLine
 ) -> dict[tuple[str, str], Contrast]:
-    """Return a method's accuracy gains over base by source and test set."""
+    """Return a method's gains over base by source and test set."""
     found = {}
     for source in results.data.sources:
         for target in results.data.targets:
@@ -168,7 +168,7 @@ def gains_in_words(gains: dict[tuple[str, str], Contrast]) -> str:
 
 
 def heat_cell(contrast: Contrast) -> HeatCell:
-    """Format a gain in points to fit a cell: no decimals from ten up."""
+    """Format a gain in points, without decimals from ten up to fit a cell."""
     gain = contrast.difference
     small = abs(gain.value) < 0.0995
     return HeatCell(
@@ -180,7 +180,7 @@ def heat_cell(contrast: Contrast) -> HeatCell:
 
 
 def trade_off(results: index.Results, source: str) -> Markup:
-    """Draw every method's in-domain accuracy against its calibration error."""
+    """Draw in-domain accuracy against calibration error."""
     marks = marks_of(results, source)
     if len(marks) < 2:
         return Markup("")
@@ -235,7 +235,7 @@ def marks_of(results: index.Results, source: str) -> list[tuple[str, str, Dot]]:
 
 
 def step_chart(results: index.Results, source: str, metric: str) -> Markup:
-    """Draw one in-domain measure over the steps, a line per method."""
+    """Draw an in-domain measure over steps, a line per method."""
     charted = CHARTED[metric]
     curves = curves_of(results, source, metric)
     if all(len(dots) < 2 for _, _, dots in curves):
@@ -274,7 +274,7 @@ def step_chart(results: index.Results, source: str, metric: str) -> Markup:
 def curves_of(
     results: index.Results, source: str, metric: str
 ) -> list[tuple[str, str, list[Dot]]]:
-    """Return name, role and a mark per tested step of every trained method."""
+    """Return name, role and marks over the steps of every trained method."""
     charted = CHARTED[metric]
     curves = []
     for line in results.trained:

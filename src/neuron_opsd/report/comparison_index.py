@@ -10,7 +10,7 @@ from neuron_opsd.results import comparison
 from neuron_opsd.results.run import OURS
 
 ORACLE_MARK = "\N{DAGGER}"
-"""Follows the name of any method that saw gold answers."""
+"""Marks methods that saw gold answers."""
 LONGEST_NAME = 40
 
 UNTRAINED = comparison.MethodLine(
@@ -20,10 +20,10 @@ UNTRAINED = comparison.MethodLine(
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """The rows of all models whose training began from one model.
+    """Rows of all models trained from one start.
 
-    Methods without training and form-only training count for every start: where a start
-    lacks their rows, those of the start `BASE` are used.
+    Where a start lacks rows of untrained or form-only methods, those of the start
+    `BASE` are used.
     """
 
     data: comparison.ComparisonData
@@ -56,7 +56,7 @@ class Results:
         return found if found is not None and finite(found.difference) else None
 
     def stands_for_all(self, method: str) -> bool:
-        """Say whether a method may use the rows of the start `BASE`."""
+        """Say whether a method may use rows of the start `BASE`."""
         return method == comparison.FORM or method in untrained_names(self.data)
 
     def last_place(
@@ -69,7 +69,7 @@ class Results:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The mean over sources first, if there are several, then the sources."""
+        """The mean over sources if there are several, then each source."""
         several = len(self.data.sources) > 1
         return ((comparison.ALL_SOURCES,) if several else ()) + self.data.sources
 
@@ -112,14 +112,14 @@ def results_from(data: comparison.ComparisonData, start: str) -> Results:
 
 
 def untrained_names(data: comparison.ComparisonData) -> frozenset[str]:
-    """Return the names of untrained methods, always including the base model."""
+    """Name the untrained methods, always including the base model."""
     return frozenset(
         {comparison.BASE, *(line.name for line in data.methods if not line.trained)}
     )
 
 
 def ordered_starts(data: comparison.ComparisonData) -> tuple[str, ...]:
-    """Return the models training began from, the base model first."""
+    """Return the starts of training, the base model first."""
     return tuple(sorted(data.starts, key=lambda start: start != comparison.BASE))
 
 

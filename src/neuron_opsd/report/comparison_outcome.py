@@ -1,7 +1,7 @@
-"""A comparison's outcome in words that claim no more than its intervals do.
+"""A comparison's outcome, claiming no more than its intervals do.
 
-A gain counts only if it shows against both the base model and form-only training, since
-any training teaches what an answer looks like.
+A gain must show against both base and form-only training, since any training teaches
+the look of an answer.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ UNADJUSTED = "not after Holm's correction"
 
 
 def opening(data: ComparisonData) -> str:
-    """Summarise our first method, or the first of all if none is ours."""
+    """Summarise our first method, or else the first of all."""
     for start in index.ordered_starts(data):
         results = index.results_from(data, start)
         for first in judged_methods(results):
@@ -54,12 +54,12 @@ def opening(data: ComparisonData) -> str:
 
 
 def judged_methods(results: index.Results) -> tuple[MethodLine, ...]:
-    """Return our methods, or all but form-only training if none is ours."""
+    """Return our methods, or else all but form-only training."""
     return results.ours or tuple(m for m in results.trained if m.name != FORM)
 
 
 def source_sentences(results: index.Results) -> list[str]:
-    """Say for each source what each judged method did."""
+    """Say for each source what the judged methods did."""
     return [
         method_sentence(results, source, line)
         for source in results.data.sources
@@ -92,7 +92,7 @@ def method_sentence(results: index.Results, source: str, line: MethodLine) -> st
 def source_verdict(
     results: index.Results, source: str, line: MethodLine, metric: str = "avg_at_k"
 ) -> str:
-    """Judge a method's in-domain gain; giving one answer to all is no gain."""
+    """Judge an in-domain gain; one answer to all is no gain."""
     gain, net = (
         results.contrast((source, line.name, IN_DOMAIN, metric), reference)
         for reference in (BASE, FORM)
@@ -106,7 +106,7 @@ def source_verdict(
 
 
 def is_at_baseline(results: index.Results, source: str, method: str) -> bool:
-    """Say whether a method's model gives one answer to nearly everything."""
+    """Say whether a model gives one answer to nearly everything."""
     above = results.contrast((source, method, IN_DOMAIN, "avg_at_k"), BASELINE)
     top = results.measurement(source, method, IN_DOMAIN, "top_answer_share")
     if above is None or top is None:
@@ -150,9 +150,9 @@ def gain_clause(gain: Contrast | None, net: Contrast | None, said: str) -> str:
 def gain_verdict(
     gain: Contrast | None, net: Contrast | None, least: float, method: str = ""
 ) -> str:
-    """Judge a gain over base; a gain that form explains is none.
+    """Judge a gain over base; one that form explains is none.
 
-    `method` identifies form-only training, which has no net of form.
+    `method` tells form-only training, which has no net of form.
     """
     if gain is None:
         return NO_RESULT
@@ -187,7 +187,7 @@ def shown_by(contrast: Contrast | None, kind: MetricKind, least: Least) -> str:
 
 
 def corrected(said: str, contrast: Contrast) -> str:
-    """Add to a verdict if nothing stays significant after correction."""
+    """Say so if correction leaves no significance."""
     shows_nothing = contrast.difference.holds_zero or said == wording.NO_MATTER
     if shows_nothing or not contrast.p_adjusted >= SIGNIFICANT:
         return said
@@ -218,9 +218,9 @@ def facts(data: ComparisonData) -> list[str]:
 
 
 def summary_table(results: index.Results) -> tuple[tuple[str, ...], list[list[str]]]:
-    """Return headings and one text row per method, averaged over sources and seeds.
+    """Return headings and a text row per method, averaged over sources and seeds.
 
-    If gold answers repeat, the label measures come last.
+    If gold answers repeat, label measures come last.
     """
     headings: tuple[str, ...] = (
         "method",
@@ -240,7 +240,7 @@ def summary_table(results: index.Results) -> tuple[tuple[str, ...], list[list[st
 
 
 def summary_row(results: index.Results, line: MethodLine) -> list[str]:
-    """Return a method's in-domain and cross-domain accuracy, and its calibration."""
+    """Return in-domain and cross-domain accuracy, and calibration."""
     return [
         index.method_label(line),
         measured(results, line, "avg_at_k"),
@@ -252,14 +252,14 @@ def summary_row(results: index.Results, line: MethodLine) -> list[str]:
 
 
 def label_cells(results: index.Results, line: MethodLine) -> list[str]:
-    """Return a method's label measures, for repeating gold answers."""
+    """Return a method's label measures."""
     names = ("baseline", "balanced_accuracy", "macro_f1", "top_answer_share")
     cells = [measured(results, line, name) for name in names]
     return ["-"] * len(cells) if cells[0] == "-" else cells
 
 
 def measured(results: index.Results, line: MethodLine, metric: str) -> str:
-    """Format a method's in-domain measure, or a hyphen."""
+    """Format an in-domain measure, or a hyphen."""
     found = results.measurement(results.widest, line.name, IN_DOMAIN, metric)
     return wording.metric_text(None if found is None else found.value)
 
@@ -267,7 +267,7 @@ def measured(results: index.Results, line: MethodLine, metric: str) -> str:
 def change(
     results: index.Results, line: MethodLine, target: str, reference: str
 ) -> str:
-    """Format a method's accuracy difference, in points with its interval."""
+    """Format an accuracy difference in points, with its interval."""
     place = (results.widest, line.name, target, "avg_at_k")
     found = results.contrast(place, reference)
     if found is None:

@@ -1,4 +1,4 @@
-"""The comparison page: one HTML file without network access or scripts."""
+"""Page of a comparison, as one HTML file without network or scripts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from neuron_opsd.report.wording import duration, number, one_line
 from neuron_opsd.results.comparison import BASE, FORM, BudgetLine, ComparisonData
 
 MOST_OPEN = 3
-"""With more sources than this, their charts start folded."""
+"""With more sources than this, charts start folded."""
 
 SECTIONS = (
     ("differences", "Differences"),
@@ -40,7 +40,7 @@ SECTIONS = (
     ("steps", "Steps"),
     ("tables", "Tables"),
 )
-"""Id prefixes and names of each start's sections."""
+"""Id prefixes and titles, per start."""
 
 AMOUNTS: Mapping[str, Callable[[BudgetLine], float]] = {
     "Prompts": lambda budget: budget.prompts,
@@ -52,12 +52,12 @@ SAME = 1e-9
 
 
 def render_comparison(data: ComparisonData) -> str:
-    """Render the page; output is deterministic."""
+    """Render the page deterministically."""
     return render_template("comparison.html.jinja", context(data), "comparison.css")
 
 
 def context(data: ComparisonData) -> dict[str, Any]:
-    """Collect the template's variables."""
+    """Collect template variables."""
     starts = [
         start_context(index.results_from(data, start)) | {"key": str(place)}
         for place, start in enumerate(index.ordered_starts(data), 1)
@@ -84,7 +84,7 @@ def context(data: ComparisonData) -> dict[str, Any]:
 
 
 def start_context(results: index.Results) -> dict[str, Any]:
-    """Return one start's charts and tables, its broadest source first."""
+    """Return a start's charts and tables, broadest source first."""
     return {
         "start": results.start,
         "note": start_note(results),
@@ -149,7 +149,7 @@ def sections(starts: list[dict[str, Any]]) -> list[tuple[str, str]]:
 
 
 def num_concerns(data: ComparisonData) -> int:
-    """Count the caveats a reader should know before trusting the outcome."""
+    """Count the caveats about the outcome."""
     oracles = sum(line.oracle for line in data.methods)
     return len(data.failures) + len(data.warnings) + (data.missing > 0) + (oracles > 0)
 
@@ -186,7 +186,7 @@ def mean_texts(budgets: Sequence[BudgetLine]) -> list[str]:
 
 
 def equality(data: ComparisonData) -> list[str]:
-    """Say whether all methods had equal prompts and generated tokens."""
+    """Say whether prompts and generated tokens were equal."""
     drawing = replace(
         data, budgets=tuple(one for one in data.budgets if one.generated_tokens)
     )
@@ -200,7 +200,7 @@ def equality(data: ComparisonData) -> list[str]:
 
 
 def equality_sentence(data: ComparisonData, noun: str) -> str:
-    """Say whether methods of one start and source had equal budgets, or the gap."""
+    """Say whether budgets within a start and source were equal, or the gap."""
     amount = AMOUNTS[noun]
     together: dict[tuple[str, str], list[BudgetLine]] = defaultdict(list)
     for budget in data.budgets:

@@ -1,7 +1,4 @@
-"""Condense rows per question, rollout or step into a report's numbers.
-
-The output's size hardly depends on the number of rows.
-"""
+"""Condense rows per question, rollout or step into report-sized numbers."""
 
 from __future__ import annotations
 
@@ -40,10 +37,10 @@ LIMITS: Final = {
     "answer": 300,
     "brief": 200,
 }
-"""Maximum characters of a case's texts; `brief` is for choices and demonstrations."""
+"""In characters, per case; `brief` is for choices and demonstrations."""
 
 CASES_ROOM: Final = 500_000
-"""Total bytes for the texts of a page's cases."""
+"""Bytes for the texts of all cases."""
 LEAST_SHARE: Final = 1 / 64
 
 
@@ -61,12 +58,12 @@ def measured(result: TestResult, num_bins: int, levels: int) -> results.Measured
 
 
 def num_levels(num_rollouts: Iterable[int]) -> int:
-    """Return the number of levels for shares of agreeing rollouts."""
+    """Return the number of agreement levels."""
     return max(1, min(MOST_LEVELS, max(num_rollouts, default=1)))
 
 
 def level_shares(scores: Sequence[QuestionScore], levels: int) -> list[float]:
-    """Return the share of questions at each level of agreement, from 0 upwards.
+    """Return the share of questions at each agreement level, from 0 upwards.
 
     Empty without votes.
     """
@@ -77,7 +74,7 @@ def level_shares(scores: Sequence[QuestionScore], levels: int) -> list[float]:
 
 
 def baseline_of(scores: Sequence[QuestionScore]) -> results.Baseline | None:
-    """Return the most frequent gold answer, or `None` if answers do not repeat."""
+    """Return the most frequent gold answer; `None` if answers do not repeat."""
     answer = baseline_answer(scores)
     if answer is None:
         return None
@@ -87,9 +84,9 @@ def baseline_of(scores: Sequence[QuestionScore]) -> results.Baseline | None:
 def pool_summary(
     selection: Sequence[SelectionEntry], votes: Mapping[str, Vote]
 ) -> results.PoolSummary:
-    """Summarise the questions of a pool.
+    """Summarise a pool.
 
-    With one rollout per question there is no vote to compare neuron counts with.
+    With one rollout per question there is no vote to compare with.
     """
     if all(vote.num_rollouts == 1 for vote in votes.values()):
         votes = {}
@@ -137,7 +134,7 @@ def pool_share(
 def bubbles(
     known: Sequence[tuple[bool, int, float]], low: int, high: int
 ) -> list[results.Bubble]:
-    """Bin `kept`, neuron count and vote share on a grid, for a small chart."""
+    """Bin `kept`, neuron count and vote share on a grid."""
     cell = (high - low) / COUNT_BINS or 1.0
     grid: Counter[tuple[bool, float, float]] = Counter()
     for kept, count, share in known:
@@ -148,7 +145,7 @@ def bubbles(
 
 
 def tenths(counts: FloatArray, agreements: FloatArray) -> list[Point]:
-    """Return means over each tenth of the questions by neuron count."""
+    """Return means over each tenth of questions by neuron count."""
     if len(counts) < 20:
         return []
     order = np.argsort(counts, kind="stable")
@@ -190,7 +187,7 @@ def guard_summary(
 
 
 def thinned(values: Sequence[Point]) -> list[Point]:
-    """Return the finite points, averaged in groups if there are very many."""
+    """Return the finite points, averaged in groups if very many."""
     known = [point for point in values if math.isfinite(point[1])]
     if len(known) <= MOST_STEPS:
         return known
@@ -200,11 +197,10 @@ def thinned(values: Sequence[Point]) -> list[Point]:
 
 
 def fitted_cases(cases: Sequence[results.Case]) -> tuple[results.Case, ...]:
-    """Cut the cases' texts to fit the page.
+    """Cut texts of cases to fit the page.
 
-    `LIMITS` apply to ordinary cases. If they still exceed the room (long reasoning,
-    multi-byte characters), all are cut by the same factor. Idempotent for texts that
-    fit.
+    First to `LIMITS`; if that is too much (long reasoning, multi-byte characters), all
+    by the same factor. Idempotent for texts that fit.
     """
     share = 1.0
     found = tuple(shortened(case, share) for case in cases)

@@ -1,10 +1,8 @@
-"""Shared parts of the pages: tables, template environment, style and policy.
+"""Shared by all pages: tables, templates, style and security policy.
 
-One macro lays out all tables.
-
-All text from a model, data set or user passes two gates that templates cannot bypass:
-`presentable` spells out control characters, and Jinja's autoescape does the rest. Only
-SVG from our own code counts as markup.
+Text from models, data or users passes two gates that templates cannot bypass:
+`presentable` spells out control characters, and Jinja autoescapes. Only our own SVG is
+markup.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ LONGEST_TEXT = 2_000
 
 
 def render_template(name: str, values: Mapping[str, object], *more_styles: str) -> str:
-    """Fill a template of this package; output is deterministic."""
+    """Fill a template of this package deterministically."""
     style = style_sheet(*more_styles)
     template, policy = environment().get_template(name), security_policy(style)
     return template.render(
@@ -68,7 +66,7 @@ def resource(name: str) -> str:
 
 
 def presentable(value: object) -> object:
-    """Show a plain string's invisible characters; leave our markup alone."""
+    """Show a plain string's invisible characters; leave markup alone."""
     if isinstance(value, str) and not isinstance(value, Markup):
         return wording.visible(value)
     return value
@@ -117,7 +115,7 @@ class Cell:
     note: str = ""
     more: str = ""
     key: bool = False
-    """Highlighted: in-domain, or an interval that excludes zero."""
+    """Highlighted: in-domain, or an interval excluding zero."""
 
 
 NO_CELL = Cell(NOT_MEASURED)
@@ -130,7 +128,7 @@ class Column:
     heading: str
     note: str = ""
     text: bool = False
-    """Holds words (left-aligned) rather than numbers."""
+    """Whether it holds words (left-aligned), not numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +138,7 @@ class TableRow:
     name: str
     cells: tuple[Cell, ...]
     said: str = ""
-    """What the row shows, on its own line below."""
+    """What the row shows, on a line below."""
     note: str = ""
     """Small print below the name."""
     total: bool = False
@@ -149,7 +147,7 @@ class TableRow:
 
 @dataclass(frozen=True, slots=True)
 class RowGroup:
-    """Rows under a heading; no heading if the name is empty."""
+    """Rows under a heading (none if the name is empty)."""
 
     name: str
     rows: tuple[TableRow, ...]
@@ -178,7 +176,7 @@ def table_of(
 def grouped(
     title: str, corner: str, columns: Iterable[Column], groups: Iterable[RowGroup]
 ) -> Table:
-    """Return a table of row groups, dropping empty ones."""
+    """Return a table without empty row groups."""
     kept = tuple(group for group in groups if group.rows)
     return Table(title, corner, tuple(columns), kept)
 
@@ -201,7 +199,7 @@ def named(names: Iterable[str]) -> tuple[Column, ...]:
 
 
 def with_numbers(rows: Iterable[TableRow]) -> tuple[TableRow, ...]:
-    """Return the rows in which any cell holds a number."""
+    """Return the rows with any number."""
     return tuple(
         row for row in rows if any(cell.value != NOT_MEASURED for cell in row.cells)
     )

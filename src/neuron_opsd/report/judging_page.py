@@ -1,4 +1,4 @@
-"""The judgement page: one HTML file without network access or scripts."""
+"""Page of a judgement, as one HTML file without network or scripts."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ LEAST_P: Final = 0.001
 
 
 def render_judgement(data: JudgementData) -> str:
-    """Render the page; output is deterministic."""
+    """Render the page deterministically."""
     return render_template("judging.html.jinja", context(data), "probe.css")
 
 
 def context(data: JudgementData) -> dict[str, Any]:
-    """Collect the template's variables."""
+    """Collect template variables."""
     known = {found.source for _, found in of_files(data)}
     return {
         "data": data,
@@ -89,7 +89,7 @@ def context(data: JudgementData) -> dict[str, Any]:
 
 
 def least_of(data: JudgementData) -> Least:
-    """Return the least differences that matter."""
+    """Return the differences that matter."""
     return Least(data.least_accuracy, data.least_calibration)
 
 
@@ -100,7 +100,7 @@ def outcome(data: JudgementData) -> str:
 
 
 def file_sentence(file: JudgedFile, data: JudgementData) -> str:
-    """State a file's accuracy and how well its vote share is calibrated."""
+    """State a file's accuracy and calibration of its vote share."""
     fewest, most = file.samples
     k = str(most) if fewest == most else "k"
     count, total = file.num_questions, data.num_questions
@@ -148,7 +148,7 @@ def vote_diagram(data: JudgementData) -> Markup:
 
 
 def stated_diagram(file: JudgedFile) -> Markup:
-    """Draw one file's confidences other than the vote share."""
+    """Draw a file's confidences other than vote share."""
     found = [one for one in file.confidences if one.source != VOTE]
     curves = [
         Curve(role, one.source, one.bins, "sure", "answers")
@@ -241,7 +241,7 @@ def of_files(data: JudgementData) -> list[tuple[str, Confidence]]:
 
 
 def confidence_table(data: JudgementData) -> Table | None:
-    """Return how well each confidence is calibrated."""
+    """Return the calibration of each confidence."""
     rows = [
         row_of(
             found.source,
@@ -263,7 +263,7 @@ def heading(kind: MetricKind) -> Column:
 
 
 def scaling_table(data: JudgementData) -> Table | None:
-    """Return what scaling each confidence achieves against leaving it unscaled."""
+    """Return each confidence's gain from scaling."""
     rows = [
         row_of(
             f"{found.source}, {SCALING_NAMES[scaled.name]}",
@@ -289,7 +289,7 @@ def scaled_cell(scaled: Scaled, kind: MetricKind) -> Cell:
 def parameters_text(
     name: str, parameters: tuple[tuple[float, ...], tuple[float, ...]]
 ) -> str:
-    """Format each half's fitted parameters; a lone slope as a temperature."""
+    """Format each half's fit; a lone slope as a temperature."""
     if name != "temperature":
         return " and ".join(
             f"({', '.join(map(wording.two_digits, half))})" for half in parameters
@@ -311,7 +311,7 @@ def not_scaled(data: JudgementData) -> list[str]:
 
 
 def word_table(data: JudgementData) -> Table | None:
-    """Return what confidence words counted as, and how often they were right."""
+    """Return what confidence words counted as, and their accuracy."""
     rows = [
         row_of(
             word.word,

@@ -1,6 +1,6 @@
-"""A test set's measures before and after, and what their differences show.
+"""A test set's measures before and after, and what differences show.
 
-If gold answers repeat, also how a model compares with a constant answer.
+If gold answers repeat, also a comparison with a constant answer.
 """
 
 from __future__ import annotations
@@ -80,10 +80,9 @@ CHARTED: Mapping[str, Charted] = {
         "calibration error", "ECE, lower is better", "ECE in-domain", 1.0, 3
     ),
 }
-"""The measures that are charted."""
 
 NEARLY_ALL = 0.9
-"""Share of a model's answers from which one answer counts as nearly all."""
+"""Share of answers from which one counts as nearly all."""
 AT_BASELINE = "at the baseline"
 
 LONGEST_ANSWER = 40
@@ -101,7 +100,7 @@ LABEL_MEASURES: Mapping[str, str] = {
     "macro_f1": "macro F1",
     "top_answer_share": "most frequent answer",
 }
-"""What accuracy hides if gold answers repeat, before and after training."""
+"""Shown if gold answers repeat, as accuracy hides them."""
 
 
 def written(kind: MetricKind, value: float | None) -> str:
@@ -128,7 +127,7 @@ def in_words(interval: Interval | None, metric: str) -> str:
 
 
 def judged(kind: MetricKind, interval: Interval | None, least: Least) -> str:
-    """Judge a difference, neutrally where neither direction is better."""
+    """Judge a difference, neutrally if neither direction is better."""
     if not wording.finite(interval):
         return "not measured"
     if kind.better:
@@ -151,26 +150,26 @@ def difference_note(least: Least) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How models before and after training compare with a test set's baseline."""
+    """Models before and after training against a test set's baseline."""
 
     answer: str
     """The most frequent gold answer."""
     share: float
     """Accuracy of giving it to every question."""
     top_before: float
-    """Share of the model's most frequent answer."""
+    """Of the model's most frequent answer."""
     top_after: float
     at_before: bool
     at_after: bool
     not_above: str
-    """How the trained model's accuracy relates to the baseline, if not above it."""
+    """How the trained model compares with the baseline, if not above it."""
 
 
 def at_baseline(above: Interval | None, top_share: float, least: float) -> bool:
-    """Say whether a model does no better than giving one answer to everything.
+    """Say whether a model merely gives one answer to everything.
 
-    True if `above`, its lead over the most frequent gold answer, is less than matters
-    and its own most frequent answer takes nearly all.
+    True if `above`, its lead over the baseline, is less than matters and its most
+    frequent answer takes nearly all.
     """
     if not wording.finite(above) or not top_share >= NEARLY_ALL:
         return False
@@ -195,14 +194,14 @@ def standing(test: TestComparison, least: float) -> Standing | None:
 
 
 def no_gain_at_baseline(said: str, found: Standing | None) -> str:
-    """Withdraw a claimed gain if the model says one answer to everything."""
+    """Withdraw a gain if the model says one answer to everything."""
     if said == wording.GOT_BETTER and found is not None and found.at_after:
         return AT_BASELINE
     return said
 
 
 def not_above(above: Interval | None) -> str:
-    """Say where an accuracy stands if not above the baseline; empty if above."""
+    """Place an accuracy relative to the baseline; empty if above."""
     if not wording.finite(above) or above.low > 0:
         return ""
     return "below" if above.high < 0 else "not above"
@@ -228,7 +227,7 @@ def baseline_clause(found: Standing | None) -> str:
 
 
 def label_pairs(test: TestComparison) -> list[tuple[str, str]]:
-    """Format the label measures before and after, in the order of `LABEL_MEASURES`."""
+    """Format the `LABEL_MEASURES` before and after, in their order."""
     pairs = map(test.both, LABEL_MEASURES)
     return [
         (wording.percent(before), wording.percent(after)) for before, after in pairs
@@ -236,7 +235,7 @@ def label_pairs(test: TestComparison) -> list[tuple[str, str]]:
 
 
 def label_texts(test: TestComparison) -> tuple[str, ...]:
-    """Format the baseline and label measures; dashes if no answer repeats."""
+    """Format baseline and label measures, dashes if no answer repeats."""
     if test.baseline is None:
         return (wording.NOT_MEASURED,) * (1 + len(LABEL_MEASURES))
     pairs = (f"{before} to {after}" for before, after in label_pairs(test))

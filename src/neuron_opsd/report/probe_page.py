@@ -1,4 +1,4 @@
-"""The probe page: one HTML file without network access or scripts."""
+"""Page of a probe, as one HTML file without network or scripts."""
 
 from __future__ import annotations
 
@@ -61,7 +61,6 @@ HEARD: Final = {
     "mixed": "Where there are choices, the exact distribution over them; else the "
     "student's own free answers, scored under the teacher's prompt or written anew.",
 }
-"""How teachers were asked."""
 
 UNLABELLED: Final = "No answer was read: all of this is label-free."
 LABELLED: Final = (
@@ -70,12 +69,12 @@ LABELLED: Final = (
 
 
 def render_probe(data: ProbeData) -> str:
-    """Render the page; output is deterministic."""
+    """Render the page deterministically."""
     return render_template("probe.html.jinja", context(data), "probe.css")
 
 
 def context(data: ProbeData) -> dict[str, Any]:
-    """Collect the template's variables."""
+    """Collect template variables."""
     return {
         "data": data,
         "outcome": outcome(data),
@@ -130,7 +129,7 @@ def cells(measures: Measures, shown: Writers) -> tuple[Cell, ...]:
 
 
 def context_table(data: ProbeData) -> Table:
-    """Return measures of each context rule's teacher, the student first."""
+    """Return measures of each rule's teacher, the student first."""
     shown = shown_of(one.measures for one in data.contexts)
     rows = [row_of("student", *cells(data.student, shown), note="no demonstrations")]
     rows += [
@@ -147,7 +146,7 @@ def draws(count: int) -> str:
 
 
 def selection_table(data: ProbeData) -> Table:
-    """Return the teacher's measures on each selection rule's questions."""
+    """Return the teacher's measures on each selection."""
     shown = shown_of(one.measures for one in data.selections)
     rows = [
         row_of(
@@ -165,7 +164,7 @@ def selection_table(data: ProbeData) -> Table:
 
 
 def pair_table(data: ProbeData) -> Table | None:
-    """Return scores of selection rules (rows) combined with context rules."""
+    """Return scores of selection rules (rows) with context rules."""
     if not data.pairs:
         return None
     contexts = list(dict.fromkeys(pair.contexts for pair in data.pairs))
@@ -211,7 +210,7 @@ def score_plot(data: ProbeData) -> Markup:
 
 
 def selection_plot(data: ProbeData) -> Markup:
-    """Draw the teacher's gain, or its score, on each selection rule's questions."""
+    """Draw the teacher's gain, or score, on each selection."""
     name, what = probe.SCORE, "label-free score"
     if data.labelled:
         name, what = probe.LEAD, "points of accuracy above the student"
@@ -235,7 +234,7 @@ def forest(title: str, about: str, results: Sequence[Result], name: str) -> Mark
 
 
 def by_value(results: Sequence[Result], name: str) -> list[Result]:
-    """Sort results by value, highest first, missing ones last."""
+    """Sort by value, highest first, missing ones last."""
 
     def place(one: Result) -> float:
         found = one.measures.get(name)

@@ -1,7 +1,7 @@
 """Charts of a run's page, each one SVG element.
 
-A chart without data is empty. Non-finite numbers are not drawn, but mentioned in the
-description where they matter.
+Charts without data are empty. Non-finite numbers are not drawn but, where they matter,
+described.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ GUARD_LINES: Final = (
 def forest_plot(
     tests: Sequence[TestComparison], cross_domain: Mapping[str, Interval], measure: str
 ) -> Markup:
-    """Draw differences in a measure of `CHARTED` with intervals, and net of form."""
+    """Draw differences in a `CHARTED` measure, and net of form."""
     charted = CHARTED[measure]
     found: list[tuple[str, Interval | None, Interval | None]] = []
     for test in ordered(tests):
@@ -80,7 +80,7 @@ def forest_plot(
 def reliability_diagram(
     name: str, before: Sequence[Bin], after: Sequence[Bin]
 ) -> Markup:
-    """Draw accuracy against vote share, with marks sized by bin."""
+    """Draw accuracy against vote share, marks sized by bin."""
     curves = (Curve("before", "before", before), Curve("after", "after", after))
     if not any(map(drawable, (before, after))):
         return Markup("")
@@ -97,7 +97,7 @@ def reliability_diagram(
 def agreement_histogram(
     name: str, before: Sequence[float], after: Sequence[float]
 ) -> Markup:
-    """Draw the share of questions at each level, from none to all rollouts."""
+    """Draw shares of questions at each level, from none to all rollouts."""
     if not before or not after:
         return Markup("")
     levels = len(before) - 1
@@ -124,7 +124,7 @@ def agreement_histogram(
 
 
 def neuron_chart(pool: PoolSummary | None) -> Markup:
-    """Draw neuron count against vote share, colouring selected questions."""
+    """Draw neuron count against vote share, selected questions in colour."""
     if pool is None or pool.neurons is None:
         return Markup("")
     rho = f"Spearman \N{GREEK SMALL LETTER RHO} {number(pool.correlation, 2)}"
@@ -218,7 +218,7 @@ def guard_chart(guard: GuardSummary | None, collapses: Sequence[Collapse]) -> Ma
 def step_panel(
     values: Sequence[Point], label: str, steps: Axis, between: tuple[float, float]
 ) -> Plot:
-    """Return a plot of one measure over the steps, from zero upwards."""
+    """Return a plot of a measure over steps, from zero upwards."""
     heights = [value for _, value in values]
     upwards = axis_over([0.0, max(heights) or 1.0, *heights], label, wanted=3)
     top, bottom = between

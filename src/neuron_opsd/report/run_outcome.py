@@ -1,4 +1,4 @@
-"""The result as one sentence and one table, for page, card and terminal."""
+"""The result as a sentence and a table, for page, card and terminal."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def ordered(tests: Iterable[TestComparison]) -> list[TestComparison]:
 
 
 def result_table(data: ReportData) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Return headings and one text row per test set; a dash marks what was not run.
+    """Return headings and a text row per test set, dashes for what was not run.
 
-    If some set's gold answers repeat, the label measures come last.
+    If gold answers of a set repeat, label measures come last.
     """
     tests = ordered(data.tests)
     k = data.config.evaluation.num_samples
@@ -90,17 +90,17 @@ def interval_cell(interval: Interval | None) -> str:
 
 
 def in_domain_test(data: ReportData) -> TestComparison | None:
-    """Return the in-domain test set, or `None` without test sets."""
+    """Return the in-domain test set, if any."""
     return next(iter(ordered(data.tests)), None)
 
 
 def outcome_sentence(data: ReportData) -> str:
     """Say in one sentence whether the model got better, with every interval.
 
-    "No difference seen" means the interval includes zero; "no difference that matters",
-    that it does not but the difference is small; "got worse", that it is on the wrong
-    side. A model that gives one answer to nearly everything and is right as often as
-    that answer is true did not get better, whatever it was before.
+    "No difference seen": the interval holds zero. "No difference that matters": it does
+    not, but the difference is small. "Got worse": it is on the wrong side. A model that
+    gives one answer to nearly everything and is right as often as that is true did not
+    get better, whatever it was before.
     """
     test = in_domain_test(data)
     if test is None:
@@ -133,7 +133,7 @@ def accuracy_clause(test: TestComparison, config: EvaluationConfig) -> str:
 def accuracy_verdict(
     test: TestComparison, difference: Interval | None, config: EvaluationConfig
 ) -> str:
-    """Judge a difference in accuracy; giving one answer to all is no gain."""
+    """Judge a difference in accuracy; one answer to all is no gain."""
     said = judged(ACCURACY, difference, least_of(config))
     return no_gain_at_baseline(said, standing(test, config.min_difference))
 
@@ -181,7 +181,7 @@ def cross_domain_clause(data: ReportData) -> str:
 
 
 def calibration_clause(test: TestComparison, config: EvaluationConfig) -> str:
-    """Say how the expected calibration error changed (lower is better)."""
+    """Say how calibration error changed (lower is better)."""
     interval = test.delta.get("ece")
     where = "in-domain calibration" if test.in_domain else "calibration"
     if not wording.finite(interval):
@@ -192,7 +192,7 @@ def calibration_clause(test: TestComparison, config: EvaluationConfig) -> str:
 
 
 def no_votes(config: EvaluationConfig) -> str:
-    """Explain why one rollout per question gives no calibration."""
+    """Explain missing calibration with one rollout per question."""
     return NO_VOTES if config.num_samples == 1 else ""
 
 
@@ -212,7 +212,7 @@ def error_numbers(interval: Interval) -> str:
 
 
 def kept_sentence(data: ReportData) -> str:
-    """Say which step the adapter is from, and why; empty for the last."""
+    """Say which step the adapter is from, and why; empty if the last."""
     if data.guard is None or data.guard.kept is None or data.training is None:
         return ""
     kept, score = data.guard.kept, data.config.guard.score

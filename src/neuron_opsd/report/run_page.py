@@ -1,4 +1,4 @@
-"""A run's report: one HTML file without network access or scripts."""
+"""Report of a run, as one HTML file without network or scripts."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ ROLLOUT_MODES: Mapping[str, str] = {
     "free": "in its own words",
     "auto": "among its choices or in its own words, as suits the model's size",
 }
-"""Reports of earlier versions contain `auto`."""
+"""Older reports contain `auto`."""
 
 SPANS: Mapping[str, str] = {
     "completion": "",
@@ -68,12 +68,12 @@ TEACHERS: Mapping[str, str] = {
 
 
 def render_page(data: ReportData) -> str:
-    """Render the page; output is deterministic."""
+    """Render the page deterministically."""
     return render_template("run.html.jinja", context(data))
 
 
 def context(data: ReportData) -> dict[str, Any]:
-    """Collect the template's variables."""
+    """Collect template variables."""
     config, tests = data.config.evaluation, outcome.ordered(data.tests)
     check = data.teacher_check
     return {
@@ -106,7 +106,7 @@ def context(data: ReportData) -> dict[str, Any]:
 
 
 def num_concerns(data: ReportData) -> int:
-    """Count the caveats a reader should know before trusting the outcome."""
+    """Count the caveats about the outcome."""
     findings = data.teacher_check.findings if data.teacher_check else ()
     return len(findings) + len(data.collapses) + len(data.warnings)
 
@@ -140,7 +140,7 @@ class Stat:
     value: str
     unit: str
     said: str
-    """Verdict that the interval allows."""
+    """What the interval shows."""
     note: str
     strip: Markup
 
@@ -197,7 +197,7 @@ def stat(
     note: str,
     role: str = "after",
 ) -> Stat:
-    """Return a difference as a large number, over its interval."""
+    """Return a difference as a large number with its interval."""
     kind, interval = change
     if not wording.finite(interval):
         return Stat(label, wording.NOT_MEASURED, "", said, note, Markup(""))
@@ -208,7 +208,7 @@ def stat(
 
 
 def selection_facts(data: ReportData) -> list[tuple[str, str]]:
-    """Return numeric facts about the selected questions."""
+    """Return numbers about the selected questions."""
     facts = [("questions selected", f"{data.num_selected:,} of {data.pool_size:,}")]
     if data.pool is None:
         return facts
@@ -229,7 +229,7 @@ def selection_facts(data: ReportData) -> list[tuple[str, str]]:
 
 
 def method_notes(data: ReportData) -> list[tuple[str, str]]:
-    """Return how the model was trained, as terms and sentences."""
+    """Describe training, as terms and sentences."""
     config = data.config
     return [
         ("Labels", "No gold answer was read before the evaluation."),
@@ -252,7 +252,7 @@ def rollouts_note(config: Config) -> str:
 
 
 def neurons_note(data: ReportData) -> str:
-    """Say which neurons count and how many are kept, or that none were read."""
+    """Say which neurons count and are kept, or that none were read."""
     if data.pool and not any(share.neurons for share in data.pool.shares):
         return "None were read: neither selection nor demonstrations ask for them."
     neurons = data.config.neurons
@@ -322,7 +322,7 @@ def training_note(data: ReportData) -> str:
 
 
 def compared(config: DistillConfig) -> str:
-    """Say which part of the vocabulary a divergence compares."""
+    """Say which part of the vocabulary is compared."""
     seen = "the full vocabulary"
     if config.top_k:
         seen = f"the {config.top_k_of}'s {config.top_k} likeliest tokens and all others"

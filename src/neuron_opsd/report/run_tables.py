@@ -35,7 +35,7 @@ from neuron_opsd.results.run import (
 
 
 def results_table(data: ReportData) -> Table:
-    """Return every model's accuracy on every test set."""
+    """Return all models' accuracy on every test set."""
     k = data.config.evaluation.num_samples
     columns = (
         Column("base", f"Avg@{k}"),
@@ -52,7 +52,7 @@ def results_table(data: ReportData) -> Table:
 
 
 def result_row(test: TestComparison) -> TableRow:
-    """Return the models' accuracy on one test set."""
+    """Return all models' accuracy on one test set."""
     *others, trained = accuracies(test)
     before, after = map(wording.number, test.both("ece"))
     where = "in-domain" if test.in_domain else "cross-domain"
@@ -75,7 +75,7 @@ def points_cell(interval: Interval | None) -> Cell:
 
 
 def label_table(data: ReportData) -> Table | None:
-    """Return the label measures, or `None` if no gold answers repeat."""
+    """Return the label measures; `None` if no gold answers repeat."""
     k = data.config.evaluation.num_samples
     columns = [Column("baseline", "gold answer")] + [
         Column(heading, "before, after")
@@ -95,7 +95,7 @@ def label_table(data: ReportData) -> Table | None:
 
 
 def metric_table(test: TestComparison, config: EvaluationConfig) -> Table:
-    """Return every measured metric of a test set, before and after."""
+    """Return every metric of a test set, before and after."""
     columns = (
         *map(Column, ("before", "after", "change", "95 % interval")),
         Column("what it shows", text=True),
@@ -131,7 +131,7 @@ def metric_row(
 
 
 def teacher_table(check: TeacherCheck) -> Table:
-    """Return the teacher check's results for student and teacher."""
+    """Return the teacher check's results."""
     top, pool = (
         wording.one_line(one, 40) for one in (check.top_answer, check.pool_answer)
     )
@@ -185,7 +185,7 @@ GUARD_MEASURES: Final[Mapping[str, tuple[str, Callable[[float | None], str]]]] =
     "truncated": ("cut at the longest length", wording.percent),
     "mean_length": ("tokens of a rollout", wording.number),
 }
-"""Fields of a reading, with label and number format."""
+"""Fields of a reading, with label and format."""
 
 
 def guard_table(guard: GuardSummary) -> Table:
@@ -204,7 +204,7 @@ def guard_table(guard: GuardSummary) -> Table:
 
 
 def cost_table(costs: tuple[StageCost, ...]) -> Table:
-    """Return what each stage took, and the total."""
+    """Return costs by stage, and their total."""
     seconds = sum(cost.seconds for cost in costs)
     total = StageCost("all stages", seconds, sum(cost.tokens for cost in costs))
     columns = (
@@ -219,7 +219,7 @@ def cost_table(costs: tuple[StageCost, ...]) -> Table:
 
 
 def cost_row(cost: StageCost, seconds: float, *, total: bool = False) -> TableRow:
-    """Format a stage's cost, its share of the total seconds as a bar."""
+    """Format a stage's cost, its share of the time as a bar."""
     share = cost.seconds / seconds if seconds > 0 else 0.0
     bar = Markup("") if total else share_bar(share, "after")
     rate = cost.tokens / cost.seconds if cost.seconds > 0 and cost.tokens else None

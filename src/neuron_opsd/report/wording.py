@@ -1,6 +1,6 @@
-"""How numbers and foreign text are written in pages, tables, cards and terminals.
+"""Format numbers and foreign text for pages, tables, cards and terminals.
 
-A missing or non-finite number is written as a dash.
+A missing or non-finite number becomes a dash.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import TypeAlias, TypeGuard
 from neuron_opsd.records.scores import Interval
 
 Write: TypeAlias = Callable[[float], str]
-"""How a number is written."""
 MINUS = "\N{MINUS SIGN}"
 NOT_MEASURED = "\N{EM DASH}"
 NO_DIFFERENCE = "no difference seen"
@@ -56,7 +55,7 @@ def visible_character(character: str) -> str:
 
 
 def one_line(text: str, limit: int = 0) -> str:
-    """Return the visible text on one line, ellipsised beyond the limit."""
+    """Return the visible text on one line, cut with an ellipsis."""
     line = " ".join(visible(text).split())
     if limit and len(line) > limit:
         return line[: limit - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
@@ -81,7 +80,7 @@ def token(text: str, limit: int = 40) -> str:
 
 
 def tail(text: str, limit: int) -> str:
-    """Return the end of a text on one line, with an ellipsis if cut."""
+    """Return a text's end on one line, with an ellipsis if cut."""
     line = one_line(text)
     if len(line) > limit:
         line = "\N{HORIZONTAL ELLIPSIS}" + line[1 - limit :].lstrip()
@@ -104,7 +103,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def signed(value: float | None, digits: int = 3) -> str:
-    """Format a number with its sign, even if positive."""
+    """Format a number, with a plus sign if positive."""
     text = number(value, digits)
     if value is None or not math.isfinite(value) or round(value, digits) <= 0:
         return text
@@ -123,7 +122,7 @@ def percent(share: float | None, digits: int = 1) -> str:
 
 
 def points(difference: float | None) -> str:
-    """Format a difference of two shares in percentage points, without the unit."""
+    """Format a difference of shares in percentage points, without unit."""
     return signed(None if difference is None else 100.0 * difference, 1)
 
 
@@ -138,7 +137,7 @@ def with_ends(interval: Interval, write: Write, unit: str = "") -> str:
 
 
 def verdict(interval: Interval | None, *, higher_is_better: bool, least: float) -> str:
-    """Judge a difference; nothing is claimed if its interval includes zero."""
+    """Judge a difference; an interval with zero shows nothing."""
     if not finite(interval):
         return "not measured"
     if interval.holds_zero:
@@ -149,7 +148,7 @@ def verdict(interval: Interval | None, *, higher_is_better: bool, least: float) 
 
 
 def matters(difference: float, least: float) -> bool:
-    """Say whether a difference reaches the least that matters."""
+    """Say whether a difference is large enough to matter."""
     return abs(difference) >= least - ROUNDING
 
 

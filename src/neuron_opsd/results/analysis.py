@@ -1,7 +1,7 @@
 """Results of an analysis, as frozen records of plain values.
 
-Numbers and their intervals are keyed by name in one table, so that page, JSON and CSV
-are selections of rows. The names are defined only here.
+Numbers and intervals share one table keyed by name, so that page, JSON and CSV are
+selections of rows. Names are defined only here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CAPTURED = "captured"
 VOTE = "vote"
 """Target: whether the most voted answer is right."""
 AGREEMENT = "agreement"
-"""Label-free target: share of rollouts that gave the most voted answer."""
+"""Label-free target: share of rollouts with the most voted answer."""
 LENGTH = "length"
 """Label-free target: tokens of the rollout whose neurons were read."""
 ENTROPY = "entropy"
@@ -28,7 +28,7 @@ ENTROPY = "entropy"
 
 @dataclass(frozen=True, slots=True)
 class Rival:
-    """A label-free number that may separate right answers from wrong ones."""
+    """A label-free signal that may separate right from wrong answers."""
 
     label: str
     hypothesis: str
@@ -49,7 +49,7 @@ RIVALS: Mapping[str, Rival] = {
     "shift": Rival("belief shift", "smallest", -1.0),
     "divergence": Rival("divergence of the teacher", "smallest", -1.0),
 }
-"""Candidates for separating right from wrong, the count first."""
+"""Signals to compare, the count first."""
 
 GROUPS: Mapping[str, str] = {
     "selected": "selected",
@@ -139,7 +139,6 @@ class ShownCase:
     question: str
     choices: tuple[str, ...]
     reason: str
-    """Why it was selected."""
     answer: str | None
     """The captured answer."""
     majority: str | None
@@ -167,12 +166,10 @@ class RunAnalysis:
     contexts_rule: str
     num_demonstrations: int
     labelled: bool
-    """Whether gold answers were given."""
     with_texts: bool
-    """Whether the questions' texts were given."""
     captured_greedy: bool
-    """Whether neurons come from greedy rollouts. If so, entropy and log-probability,
-    meaningless there, are means over the sampled ones."""
+    """Whether neurons come from greedy rollouts. Entropy and log-probability, which
+    mean nothing for these, are then means over the sampled ones."""
     measures: Mapping[str, Interval]
     """By this module's names; unmeasured ones are absent."""
     bins: Mapping[str, tuple[BinMean, ...]]
@@ -190,14 +187,14 @@ class AnalysisData(Brief):
     title: str
     runs: tuple[RunAnalysis, ...]
     overall: Mapping[str, Interval]
-    """Unweighted means over runs; empty for a single run."""
+    """Unweighted means over runs; empty for one run."""
     between: tuple[tuple[float | None, ...], ...] = ()
-    """Mean distance between questions of two runs, rows and columns in run order;
-    `None` if models or neuron settings differ."""
+    """Mean distance between questions of two runs, in run order; `None` if models or
+    neuron settings differ."""
     num_resamples: int
     command: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     data_hashes: Mapping[str, str] = field(default_factory=dict)
-    """SHA-256 of the content of each run's pool, by run name."""
+    """SHA-256 of each pool's questions, by run name."""
     atlases: Mapping[str, str] = field(default_factory=dict)
-    """Pages about single neurons in the folder `atlas`, by run name, as URL paths."""
+    """Pages about single neurons in `atlas`, by run name, as URL paths."""

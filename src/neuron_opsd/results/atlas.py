@@ -1,7 +1,7 @@
 """Results of a run's neuron atlas, as frozen records of plain values.
 
-A neuron is named by its layer and its place there, both from 0. A question holds a
-neuron if it is among the strongest that pushed the tokens of its own answer.
+A neuron is named by layer and position there, both from 0. A question holds a neuron if
+it is among the strongest that pushed its own answer's tokens.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ GROUPS: Final[Mapping[str, str]] = {
     SELECTED: "selected questions",
     DEMONSTRATIONS: "demonstrations",
 }
-"""Groups of questions; a question counts once however often it is a demonstration."""
+"""Groups of questions; repeated demonstrations count once."""
 
 WHY: Final[Mapping[str, str]] = {
     "asked": "asked for",
@@ -42,18 +42,17 @@ class LayerRow:
 
     layer: int
     shares: Mapping[str, float]
-    """By group: this layer's share of all neurons its questions hold."""
+    """By group: share of its questions' neurons that are in this layer."""
     used: Mapping[str, int]
     """By group: neurons that any question holds."""
     common: Mapping[str, int]
     """By group: neurons that at least half of the questions hold."""
     lifts: tuple[int, ...]
-    """This layer's neurons by lift, given length, in the selected questions; binned at
-    `LIFT_EDGES`."""
+    """Neurons by lift, given length, in selected questions, binned at `LIFT_EDGES`."""
 
 
 LIFT_EDGES: Final = (0.25, 0.5, 0.8, 1.25, 2.0, 4.0)
-"""Inner edges of the bins of `LayerRow.lifts`, which run from 0 to infinity."""
+"""Inner edges of the bins of `LayerRow.lifts`, from 0 to infinity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +91,7 @@ class PushedQuestion:
     answer: str | None
     """The model's own answer, as read."""
     score: float
-    """The neuron's highest contribution to any of its tokens, in logits."""
+    """The highest contribution to any of its tokens, in logits."""
     groups: tuple[str, ...]
 
 
@@ -104,12 +103,12 @@ class PushedToken:
     before: str
     token: str
     score: float
-    """The neuron's contribution to it, in logits."""
+    """Contribution to it, in logits."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenWeight:
-    """A token, and what a unit of a neuron's activation adds to its logit."""
+    """A token, and its logit's change per unit of a neuron's activation."""
 
     token: str
     weight: float
@@ -117,7 +116,7 @@ class TokenWeight:
 
 @dataclass(frozen=True, slots=True)
 class OutputRow:
-    """What a neuron's output favours, independent of any question."""
+    """What a neuron's output favours, regardless of question."""
 
     favoured: tuple[TokenWeight, ...]
     """Highest first."""
@@ -144,9 +143,9 @@ class NeuronCard:
     counts: Mapping[str, int]
     """By group: questions that hold it."""
     lifts: Mapping[str, float]
-    """By group except the pool: its share there over its share in the pool."""
+    """By group except the pool: share there over share in the pool."""
     expected: Mapping[str, float]
-    """By group except the pool: questions holding it by chance, given length."""
+    """By group except the pool: questions expected by chance, given length."""
     q: Mapping[str, float]
     """By group except the pool: see `Enrichment.q`."""
     mean_score: float
@@ -156,7 +155,7 @@ class NeuronCard:
     """From those questions; `None` if the model was not read."""
     output: OutputRow | None = None
     trained: Rates | None = None
-    """Over the questions read again: base model, then trained model."""
+    """Of the questions read again: base model, then trained model."""
     against: Mapping[str, Rates] = field(default_factory=dict)
     """By group: this run, then the other."""
 
@@ -166,7 +165,7 @@ class NeuronCard:
         return f"{self.layer}:{self.neuron}"
 
     def lift_given_length(self, group: str) -> float:
-        """Return how often a group holds it relative to chance."""
+        """Return a group's questions that hold it, relative to chance."""
         expected = self.expected[group]
         return self.counts[group] / expected if expected > 0 else float("nan")
 
@@ -178,11 +177,11 @@ class MovedGroup:
     name: str
     num_questions: int
     distance: float
-    """Mean Jaccard distance between a question's sets under base and trained model."""
+    """Mean Jaccard distance of a question's sets, base to trained model."""
     control: float
-    """The same between the run's own sets and the base model's, read again now."""
+    """The same from the run's own sets to the base model's, read again now."""
     layers: tuple[float, ...]
-    """Distance within each layer, over questions that hold any of it."""
+    """Distance per layer, over questions that hold any of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +195,7 @@ class MovedNeuron:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """How sets moved through training, on the base model's exact answers."""
+    """How sets moved through training, on the base model's answers."""
 
     num_questions: int
     groups: tuple[MovedGroup, ...]
@@ -215,13 +214,13 @@ class Beside:
     both_selected: int
     """Questions, by id and pool, that both runs selected."""
     correlations: Mapping[str, float]
-    """By group: correlation, over neurons, of the number of questions holding each."""
+    """By group: correlation over neurons of how many questions hold each."""
     common: Mapping[str, float]
-    """By group: of the neurons that half of either run's questions hold, the share
-    common to both."""
+    """By group: neurons common to both runs, as a share of those that half of either
+    run's questions hold."""
     lifts: float
-    """Rank correlation, over neurons, of lifts in the selected questions, among neurons
-    that enough questions of either pool hold."""
+    """Rank correlation over neurons of lifts in selected questions, where enough
+    questions of either pool hold them."""
     num_lifts: int
 
 

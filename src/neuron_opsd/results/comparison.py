@@ -1,7 +1,7 @@
 """Results of a comparison of methods, as frozen rows of plain values.
 
-The rows are in long format, one number each with its keys, so tables, files and figures
-are selections of rows. No model or file is needed here.
+In long format: one number per row with its keys, so that tables, files and figures are
+selections of rows.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from neuron_opsd.records.scores import Interval
 from neuron_opsd.results.run import Least, ModelSummary, least_of
 
 BASE = "base"
-"""The untrained model: a method of the tables and a start of training."""
+"""The untrained model: a method, and a start of training."""
 FORM = FORM_ONLY
-"""The model trained on random choices: a method and a possible start of training."""
+"""The model trained on random choices: a method, and perhaps a start."""
 BASELINE = "baseline"
-"""Reference: the most frequent gold answer to every question, if answers repeat."""
+"""Reference: the most frequent gold answer, if answers repeat."""
 IN_DOMAIN = "in-domain"
 """Target: the source's own test set."""
 CROSS_DOMAIN = "cross-domain"
 """Target: the unweighted mean over all other test sets."""
 SPECIFICITY = "specificity"
-"""Target: in-domain gain minus the mean gain, on the same test set, of models that the
-method trained on other sources."""
+"""Target: in-domain gain minus the mean gain there of the method's models from other
+sources."""
 SUMMARIES = (IN_DOMAIN, CROSS_DOMAIN, SPECIFICITY)
-"""Targets that aggregate test sets and are also averaged over sources."""
+"""Targets that aggregate test sets, also averaged over sources."""
 ALL_SOURCES = "all sources"
 """Source: the unweighted mean over all sources."""
 
@@ -38,13 +38,12 @@ class MethodLine:
     """A method of the comparison."""
 
     name: str
-    """Unique name in tables."""
+    """Unique."""
     summary: str
-    """One-line description."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """Settings specific to it: dotted name to TOML value."""
     oracle: bool = False
-    """Whether it saw gold answers; always marked."""
+    """Whether it saw gold answers."""
     trained: bool = True
     """False for the base model and for prompts with demonstrations."""
 
@@ -61,7 +60,7 @@ class Place:
     step: int
     """Optimiser steps before the test; 0 if untrained."""
     target: str
-    """Name of a test set, or `IN_DOMAIN`, `CROSS_DOMAIN`, `SPECIFICITY`."""
+    """A test set, or `IN_DOMAIN`, `CROSS_DOMAIN`, `SPECIFICITY`."""
     metric: str
     """A name in `method.calibration.METRICS`."""
 
@@ -78,7 +77,7 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """The difference of a measure between two models on the same questions."""
+    """Difference of a measure between two models on the same questions."""
 
     place: Place
     reference: str
@@ -88,8 +87,8 @@ class Contrast:
     p_value: float
     """Two-sided, of no difference; NaN without an interval."""
     p_adjusted: float
-    """After Holm's correction over all contrasts of the same metric, target kind and
-    reference; NaN without a p-value."""
+    """Holm-corrected over all contrasts of the same metric, target kind and reference;
+    NaN without a p-value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +127,12 @@ class ComparisonData(Brief):
     sources: tuple[str, ...]
     """Each also names its own test set."""
     targets: tuple[str, ...]
-    """All test sets, the sources' first and in their order."""
+    """All test sets, the sources' first in their order."""
     methods: tuple[MethodLine, ...]
     starts: tuple[str, ...]
     seeds: tuple[int, ...]
     steps: tuple[int, ...]
-    """Steps at which models were tested, ascending; the last is the result."""
+    """Tested steps, ascending; the last is the result."""
     num_samples: int
     """k: answers per test question."""
     num_questions: Mapping[str, int]
@@ -145,10 +144,9 @@ class ComparisonData(Brief):
     missing: int = 0
     """Cells still to run."""
     settings: Mapping[str, str] = field(default_factory=dict)
-    """Shared by all methods, where not the default; as TOML values."""
+    """Shared by all methods, if not the default; as TOML values."""
     warnings: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     data_hashes: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
     least: Least = field(default_factory=lambda: least_of(EvaluationConfig()))
-    """The least differences that matter."""

@@ -40,12 +40,12 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Scaled:
-    """Calibration achievable with only some labelled questions."""
+    """Calibration achievable with a few labelled questions."""
 
     name: str
     """``temperature`` or ``platt``."""
     parameters: tuple[tuple[float, ...], tuple[float, ...]]
-    """Slope, and offset if any, fitted on each half of the questions."""
+    """Slope, and offset if any, from each half of the questions."""
     measures: Mapping[str, Interval]
     """By the names in `method.scaling.MEASURES`."""
     change: Mapping[str, Interval]
@@ -95,11 +95,11 @@ class JudgedFile:
     measures: Mapping[str, Interval]
     """By the names in `method.calibration.METRICS`."""
     bins: tuple[Bin, ...]
-    """Of the vote share; empty if no question has several samples."""
+    """Of the vote share; empty without repeated samples."""
     confidences: tuple[Confidence, ...]
     findings: tuple[Finding, ...] = ()
     agreement: tuple[int, int] | None = None
-    """Samples whose own score matches ours, and samples that have a score."""
+    """Samples whose own score matches ours, and samples with a score."""
     num_unsettled: int = 0
 
 
@@ -113,9 +113,9 @@ class Paired:
     left_out: tuple[int, int]
     """Questions that only one file answers."""
     change: Mapping[str, Interval]
-    """Each measure of the second minus the first, paired over questions."""
+    """Second minus first for each measure, paired over questions."""
     p_values: Mapping[str, float]
-    """Two-sided paired bootstrap by measure; not corrected."""
+    """Two-sided paired bootstrap by measure; uncorrected."""
     only_first: int
     """Questions that only the first's vote gets right."""
     only_second: int
@@ -129,7 +129,7 @@ class JudgementData(Brief):
 
     title: str
     test: str
-    """Name of the test set; `samples` if the files carry their own questions."""
+    """Test set name; `samples` if the files carry their own questions."""
     num_questions: int
     files: tuple[JudgedFile, ...]
     pairs: tuple[Paired, ...] = ()

@@ -14,7 +14,7 @@ AGREEMENT, ENTROPY, ACCURACY = "agreement", "entropy", "accuracy"
 SHIFT, FIX, BREAK = "shift", "fix", "break"
 STABILITY, DIVERGENCE, SUPPORT, SCORE = "stability", "divergence", "support", "score"
 LEAD: Final = "accuracy over the student"
-"""The teacher's accuracy minus the student's on the same questions."""
+"""Teacher minus student accuracy on the same questions."""
 
 Measures: TypeAlias = Mapping[str, Interval]
 """By name; unmeasured ones are absent."""
@@ -43,7 +43,7 @@ class Validity:
     """How well the label-free score predicted training gains."""
 
     correlation: Interval | None = None
-    """Rank correlation of score and gain over arms; `None` if not measured."""
+    """Rank correlation of score and gain over arms; `None` if unmeasured."""
     num_arms: int = 0
     num_sources: int = 0
     model: str = ""
@@ -66,10 +66,9 @@ class ContextResult:
     """1 if the rule is not random."""
     measures: Measures
     over_student: Measures
-    """Differences from the student, paired over questions, for measures it has."""
+    """Differences paired over questions, for measures the student has."""
     over_random: Measures
-    """Differences from random demonstrations; empty for these themselves or if they
-    were not tried."""
+    """Differences from random demonstrations; empty for these or if not tried."""
     settings: tuple[str, ...]
     """Arguments for `--set`."""
 
@@ -81,10 +80,10 @@ class SelectionResult:
     rule: str
     help: str
     num_kept: int
-    """Out of the questions rules chose from; mean over draws."""
+    """Of the questions rules chose from; mean over draws."""
     num_draws: int
     top_answer_share: float
-    """Share of kept questions whose vote is the most frequent one."""
+    """Of the kept questions with the most frequent vote."""
     measures: Measures
     over_random: Measures
     settings: tuple[str, ...]
@@ -97,7 +96,7 @@ class PairResult:
     selection: str
     contexts: str
     num_questions: float
-    """Out of those that context rules were tried on; mean over draws."""
+    """Of those context rules were tried on; mean over draws."""
     score: Interval
 
 
@@ -112,7 +111,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """Advice in words, and settings to paste; empty without evidence."""
+    """Advice, and settings to paste; empty without evidence."""
 
     text: str
     settings: tuple[str, ...] = ()
@@ -126,7 +125,7 @@ class ProbeData(Brief):
     title: str
     model: str
     run: str = ""
-    """Run whose answers were used; empty if the probe asked the pool itself."""
+    """Source of the answers; empty if the probe asked the pool itself."""
     num_pool: int
     num_library: int
     """Answered questions that may be demonstrations."""
@@ -136,10 +135,9 @@ class ProbeData(Brief):
     """Questions that context rules were tried on."""
     num_demonstrations: int
     heard: Literal["choices", "scored", "written", "mixed"]
-    """How teachers were asked."""
     labelled: bool
     taught: Mapping[str, str | int | float | bool]
-    """Settings by dotted name, shared by all teachers or all selections."""
+    """Settings by dotted name, shared by all teachers or selections."""
     base_rule: str
     """The context rule used for selections."""
     student: Measures

@@ -1,8 +1,8 @@
 """Contents of the report, as frozen records of plain values.
 
-The pipeline builds one `ReportData` from the run directory; no model or file is needed
-here. Its size does not grow with questions, rollouts or steps: `report.condense`
-aggregates those, and the run's tables keep the rest.
+The pipeline builds one `ReportData` from the run directory. Its size does not grow with
+questions, rollouts or steps: `report.condense` aggregates them, and the run's tables
+keep the rest.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ PROMPTED = "prompted"
 OURS = "neuron-opsd"
 """The paper's method; names of its variants start with it."""
 POOL = "pool"
-"""Name of the training questions, alongside the test sets' names."""
+"""Names the training questions, as test sets have names."""
 REPORT_FORMAT = 2
-"""Version of `report.json`; version 1 had a row per question and no number."""
+"""Version of `report.json`; version 1 had a row per question, unnumbered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Least:
 
 
 def least_of(config: EvaluationConfig) -> Least:
-    """Return the least differences that matter."""
+    """Return the differences that matter."""
     return Least(config.min_difference, config.min_calibration_difference)
 
 
@@ -67,9 +67,9 @@ class Measured:
     metrics: Mapping[str, float]
     """By the names in `method.calibration.METRICS`."""
     top_answer_share: float = 0.0
-    """Share of all rollouts giving the model's most frequent answer."""
+    """Share of rollouts with the most frequent answer."""
     agreement: tuple[float, ...] = ()
-    """Share of questions at each level of agreement, from none to all rollouts."""
+    """Share of questions at each agreement level, from none to all."""
     bins: tuple[Bin, ...] = ()
     num_unsettled: int = 0
     """As in `TestResult`."""
@@ -98,11 +98,11 @@ class TestComparison:
     delta: Mapping[str, Interval]
     """After minus before, by metric."""
     controls: Mapping[str, Measured] = field(default_factory=dict)
-    """By `PROMPTED` and `config.FORM_ONLY`; only controls that were run."""
+    """By `PROMPTED` and `config.FORM_ONLY`, if run."""
     net_of_form: Mapping[str, Interval] | None = None
     """After minus the form-only control, by metric."""
     above_baseline: Mapping[str, Interval] = field(default_factory=dict)
-    """By `before` and `after`: accuracy minus the baseline's; empty if answers do not
+    """By `before` and `after`: accuracy minus baseline; empty if answers do not
     repeat."""
     baseline: Baseline | None = None
     """`None` if answers do not repeat."""
@@ -114,12 +114,12 @@ class TestComparison:
 
 @dataclass(frozen=True, slots=True)
 class PoolShare:
-    """What the selected, or the unselected, questions have in common."""
+    """What selected, or unselected, questions have in common."""
 
     kept: bool
     num_questions: int
     neurons: tuple[int, int, int] | None
-    """Least, median and most neurons counted; `None` if none were read."""
+    """Minimum, median and maximum count; `None` if not read."""
     agreement: float | None
     """Mean share of agreeing rollouts; `None` without votes."""
 
@@ -136,19 +136,19 @@ class Bubble:
 
 @dataclass(frozen=True, slots=True)
 class PoolSummary:
-    """The report's summary of the pool."""
+    """The report's summary of a pool."""
 
     num_left_out: int
     """Questions excluded from selection, whatever their rank."""
     shares: tuple[PoolShare, ...]
-    """Selected first; empty ones are omitted."""
+    """Selected first; without empty ones."""
     neurons: tuple[int, int] | None = None
-    """Least and most neurons counted; `None` if there is nothing to draw."""
+    """Minimum and maximum count; `None` if nothing can be drawn."""
     correlation: float | None = None
-    """Spearman's, of neuron count and vote share; `None` if either is constant."""
+    """Spearman's, of neuron count and vote share; `None` if one is constant."""
     bubbles: tuple[Bubble, ...] = ()
     tenths: tuple[Point, ...] = ()
-    """Mean neuron count and vote share of each tenth of the pool by neuron count."""
+    """Mean neuron count and vote share per tenth of the pool, by count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ class TrainingSummary:
     first: StepMetrics
     last: StepMetrics
     losses: tuple[Point, ...]
-    """By step, averaged in groups if very many; so are the entropies."""
+    """By step, like entropies averaged in groups if very many."""
     entropies: tuple[Point, ...]
 
 
@@ -174,7 +174,7 @@ class GuardSummary:
     last: Reading
     """The student's last reading."""
     curves: Mapping[str, tuple[Point, ...]]
-    """Values over the steps, by the name of a share of `Reading`."""
+    """Values over steps, by a share's name in `Reading`."""
     kept: Kept | None = None
     """The best step; `None` if the last was kept."""
 
@@ -199,7 +199,7 @@ class AnswerCount:
     """`None` if no answer could be read."""
     count: int
     text: str = ""
-    """One such completion in full, if it says more than the answer."""
+    """One such completion, if it says more than the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +240,7 @@ class ReportData(Brief):
     num_selected: int
     tests: tuple[TestComparison, ...]
     cross_domain: Mapping[str, Interval] = field(default_factory=dict)
-    """Mean differences over the cross-domain sets, for `avg_at_k` and `ece`."""
+    """Mean differences on cross-domain sets, for `avg_at_k` and `ece`."""
     training: TrainingSummary | None = None
     teacher_check: TeacherCheck | None = None
     collapses: tuple[Collapse, ...] = ()
@@ -253,7 +253,7 @@ class ReportData(Brief):
     versions: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
     method_summary: str = ""
-    """One-line description of the method `config.method`."""
+    """One-line description of `config.method`."""
     reads_contexts: bool = True
     """Whether it shows demonstrations, if the settings name any."""
     neurons_per_layer: int = 0
@@ -261,7 +261,7 @@ class ReportData(Brief):
     neurons_kept: int = 0
     """`neurons.keep` scaled to the model; 0 if unknown."""
     data_hashes: Mapping[str, str] = field(default_factory=dict)
-    """SHA-256 of each question file, by `POOL` or the test set's name."""
+    """SHA-256 of each question file, by `POOL` or test set name."""
     datasets: Mapping[str, str] = field(default_factory=dict)
     """Hub dataset ids of the questions, by the same names."""
     format: int = REPORT_FORMAT

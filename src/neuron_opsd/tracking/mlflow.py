@@ -1,4 +1,4 @@
-"""MLflow: `mlflow.db` in the current folder, or wherever MLFLOW_TRACKING_URI says."""
+"""MLflow: `mlflow.db` in the current folder, or MLFLOW_TRACKING_URI."""
 
 from __future__ import annotations
 

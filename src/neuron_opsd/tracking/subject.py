@@ -17,10 +17,10 @@ from neuron_opsd.storage.disk import read_plain
 from neuron_opsd.storage.files import write_atomic
 
 PROJECT: Final = "neuron-opsd"
-"""Tracker project, unless the user names another in the tracker's own way."""
+"""Default project, if the user names none in the tracker's own way."""
 LEDGER: Final = "tracking.json"
-"""File in the run's folder with its identity for trackers. It is deleted with the
-folder, so that another run in the same place is a new one to a tracker."""
+"""File with the run's identity for trackers. It is deleted with the run's folder, so
+that a later run there counts as a new one."""
 UNFIT: Final = re.compile(r"[^\w .,=+-]")
 
 
@@ -44,7 +44,7 @@ class Ledger:
         return str(self._table["identity"])
 
     def taken(self, training: str) -> int:
-        """Return the number of steps logged, for trackers that cannot say."""
+        """Return the steps logged, for trackers that cannot say."""
         found = self._table.get("taken", {}).get(training, 0)
         return found if isinstance(found, int) else 0
 
@@ -89,8 +89,8 @@ class Log(Protocol):
     """An open training in a tracker."""
 
     taken: int
-    """Number of steps it holds, which are not logged again. Measurements after the last
-    step count as one more."""
+    """Steps it holds, which are not logged again. Measurements after the last step
+    count as one more."""
 
     def write(
         self, step: int, values: Mapping[str, float], events: Sequence[str]

@@ -45,7 +45,7 @@ class TrainingLog(Log):
 
 
 def steps_in(folder: Path) -> int:
-    """Return how many steps event files hold, ignoring a truncated end."""
+    """Count the steps in event files, ignoring a torn end."""
     from tensorboard.backend.event_processing.event_accumulator import (
         SCALARS,
         EventAccumulator,

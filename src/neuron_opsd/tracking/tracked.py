@@ -1,4 +1,4 @@
-"""Progress that also reports to an experiment tracker, whatever the tracker does."""
+"""Progress that also reports to an experiment tracker, come what may."""
 
 from __future__ import annotations
 

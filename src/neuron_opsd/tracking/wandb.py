@@ -18,8 +18,8 @@ class TrainingLog(Log):
     def __init__(self, subject: Subject) -> None:
         """Open or resume the run.
 
-        The server knows how many steps it holds. Offline, every start has its own
-        files, and the number of logged steps is stored with the run.
+        The server knows how many steps it holds. Offline, each start has new files, and
+        the run's ledger counts steps.
         """
         self._subject = subject
         mode = os.environ.get("WANDB_MODE", "offline")

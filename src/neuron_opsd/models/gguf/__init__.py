@@ -1,8 +1,8 @@
-"""Convert GGUF files once into plain folders that load quickly and can be trained.
+"""Convert GGUF files once into plain folders that load fast and can be trained.
 
-Nothing in a file is skipped: tensors and weights must match one to one, every key that
-affects computation is used, and anything unsupported is refused by name and value.
-transformers' own reader drops what it does not know and guesses the pre-tokenizer.
+Nothing is skipped: tensors and weights match one to one, every key that affects
+computation is used, and anything else is refused by name and value. transformers'
+reader drops what it does not know and guesses the pre-tokenizer.
 """
 
 from neuron_opsd.models.gguf.convert import CONVERSION, convert_gguf, unpacked

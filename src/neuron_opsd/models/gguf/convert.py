@@ -40,9 +40,9 @@ NOTE = ".converted.json"
 
 @cache
 def unpacked(gguf: Path) -> Path:
-    """Return a plain folder with a GGUF file's model, converting it at first.
+    """Return a plain folder with a GGUF file's model, converted on first use.
 
-    It is cached under the file's hash, so that an adapter can name it as its base.
+    It is cached under the file's hash, so that adapters can name it as base.
     """
     digest = sha256_file(gguf)
     home = download_cache.cache_folder() / "gguf"
@@ -84,7 +84,7 @@ def keep_converted(gguf: Path, digest: str, folder: Path) -> None:
 
 
 def vouch(gguf: Path, about: download_cache.Part, folder: Path) -> None:
-    """Note the files of a folder without a note, if they match the conversion."""
+    """Note an unnoted folder's files, if they match the conversion."""
     found = download_cache.note(folder, about["recipe"], {})
     stored = {name: known["sha256"] for name, known in found["files"].items()}
     files = about["files"].items()
@@ -109,7 +109,7 @@ def read_note(folder: Path) -> download_cache.Part:
 
 
 def not_as_written(gguf: Path, folder: Path, changed: list[str]) -> ModelError:
-    """Return the error for a converted model that was changed afterwards."""
+    """Return the error for a converted model changed afterwards."""
     return ModelError(
         f"{folder}, which was converted from {gguf}, is not as it was written: "
         f"{', '.join(changed)} differ; delete that folder and run the same command "
@@ -123,8 +123,8 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
     Needs memory for the float32 weights.
 
     Raises:
-        ModelError: If it is not a complete GGUF file of one of `families.FAMILIES`, or
-            has content that cannot be converted exactly.
+        ModelError: If it is no complete GGUF file of one of `families.FAMILIES`, or
+            cannot be converted exactly.
         OSError: If the disk is full.
     """
     whole = read_gguf(gguf)
@@ -176,7 +176,7 @@ def weights_of(gguf: GGUFFile, family: Family, config: Any) -> dict[str, torch.T
 
 
 def tensor_shapes(config: Any) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of a model's weights by name, without a tied unembedding."""
+    """Return weights' shapes by name, without a tied unembedding."""
     with torch.device("meta"):
         network: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
         empty = network(config)
@@ -185,7 +185,7 @@ def tensor_shapes(config: Any) -> dict[str, tuple[int, ...]]:
 
 
 def tensor_names(gguf: GGUFFile, config: Any) -> dict[str, str]:
-    """Return the file's names for a model's weights, which must match one to one."""
+    """Return the file's names of a model's weights, which match one to one."""
     known = name_map(gguf.family, config)
     stored = {name: known(name) or name for name in tensor_shapes(config)}
     for name, tensor in stored.items():

@@ -109,7 +109,7 @@ def scaled(keys: Keys) -> Fields:
 
 
 def yarn(keys: Keys, factor: float, attention: float) -> Fields:
-    """Return YaRN's scaling; attention multiplies YaRN's own temperature."""
+    """Return YaRN's scaling; `attention` multiplies its own temperature."""
     length = keys.number("context_length")
     return {
         "rope_type": "yarn",
@@ -130,9 +130,9 @@ class Family:
     model_type: str
     """transformers' name for it."""
     fields: Callable[[GGUFFile, Fields], Fields]
-    """Adds configuration fields to the common ones it is given."""
+    """Returns its fields beyond the common ones, which it is given."""
     rotated: bool = False
-    """Whether query and key rows are stored in pairs, as llama.cpp wants for some."""
+    """Whether query and key rows are stored in pairs, as llama.cpp may want."""
     norm_offset: float = 0.0
     """Offset that the file adds to norm weights."""
     has_windows: bool = False
@@ -207,7 +207,7 @@ def llama(gguf: GGUFFile, _fields: Fields) -> Fields:
 
 
 def gemma2(gguf: GGUFFile, fields: Fields) -> Fields:
-    """Return Gemma 2's extra fields: windows in every other layer, and soft caps."""
+    """Return Gemma 2's extra fields: alternating windows, and soft caps."""
     keys = gguf.settings
     return gemma(keys, fields, largest=46, period=2) | {
         "attn_logit_softcapping": float(keys.number("attn_logit_softcapping", 50.0)),
@@ -232,7 +232,7 @@ def gemma3(gguf: GGUFFile, fields: Fields) -> Fields:
 def gemma(keys: Keys, fields: Fields, *, largest: int, period: int) -> Fields:
     """Return what Gemma 2 and 3 share.
 
-    The 27B model, of `largest` layers, scales its queries by another width; in every
+    The 27B model, of `largest` layers, scales queries by another width; of each
     `period` layers, all but one have a window.
     """
     num_layers = fields["num_hidden_layers"]

@@ -1,7 +1,7 @@
-"""Read a GGUF file; refuse anything but a complete, supported language model.
+"""Read a GGUF file; refuse anything but a whole, supported language model.
 
-gguf's reader trusts counts and lengths: it would walk through 2^60 list entries claimed
-by a file of a hundred bytes. So claims are first checked against the file's length.
+gguf's reader trusts claims: it would walk 2^60 list entries that a file of a hundred
+bytes announces. So counts and lengths are first checked against the file's length.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ FOREIGN = {"adapter", "clip", "control_vector"}
 
 
 class Keys:
-    """A file's keys under one prefix; remembers which were taken.
+    """A file's keys under one prefix, and which of them were taken.
 
     Keys that nobody took are refused, so none can be forgotten.
     """

@@ -1,7 +1,7 @@
 """Express a transformers configuration as GGUF keys.
 
-The inverse of `families`, which reads the file back: a configuration that does not
-survive the round trip is refused.
+Inverse of `families`, which reads the file back: a configuration that comes back
+different is refused.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ PASSED_OVER: Final = frozenset(
     }
 )
 """Fields that do not affect a trained model's computation, or are compared elsewhere:
-tokens with the tokenizer, positions with their keys, and layers by `layer_types` and
+tokens by the tokenizer, positions by their keys, layers by `layer_types` and
 `no_rope_layers`."""
 
 

@@ -1,8 +1,7 @@
-r"""How text is cut into words before byte pairs are merged, by the names GGUF gives.
+"""How text is split before byte-pair merging, by GGUF name.
 
-``tokenizer.ggml.pre`` names one of the ways that llama.cpp knows (`llama-vocab.cpp`).
-Each expression cuts the pieces that the one before it left: every match becomes a
-piece, and so does what is between.
+``tokenizer.ggml.pre`` names one of llama.cpp's ways (`llama-vocab.cpp`). Each
+expression splits the previous one's pieces: matches and gaps become pieces.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Express a tokenizer as GGUF keys, and check that they give it back.
+"""Express a tokenizer as GGUF keys, checking that they give it back.
 
-The inverse of `tokens`. The way of splitting text is recognised by its effect on texts
-of all kinds, as in llama.cpp's converter.
+Inverse of `tokens`. The way of splitting text is recognised by its effect on many kinds
+of text, as in llama.cpp's converter.
 """
 
 # ruff: noqa: RUF001 (texts in many scripts tell tokenizers apart)
@@ -70,8 +70,8 @@ TEXTS: Final = (
 def tokenizer_keys(tokenizer: Any, size: int, ends: Sequence[int]) -> KeyValues:
     """Return the keys below ``tokenizer.ggml`` for a tokenizer, or refuse it.
 
-    `size` is the number of embedding rows; those beyond the vocabulary become unused
-    tokens. `ends` are the tokens that end a completion.
+    `size` counts embedding rows; those beyond the vocabulary become unused tokens.
+    `ends` are the tokens that end a completion.
     """
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     table = {} if backend is None else json.loads(backend.to_str())
@@ -136,10 +136,10 @@ def cut_by(way: Any, text: str) -> list[str]:
 
 
 def pieces(table: Any, tokens: Sequence[str]) -> KeyValues:
-    """Return the keys of a tokenizer that joins pieces by score, like SentencePiece.
+    """Return the keys of a tokenizer that joins pieces by score (SentencePiece).
 
-    A merges file has ranks instead of scores, lowest first; a token's score comes from
-    the rank of the first merge that makes it.
+    A merges file has ranks, lowest first, instead of scores; a token scores by the rank
+    of the first merge that makes it.
     """
     scores: dict[str, float] = {}
     for rank, pair in enumerate(table["model"]["merges"]):

@@ -24,7 +24,7 @@ from neuron_opsd.models.gguf.file import GGUFFile, Keys
 from neuron_opsd.models.gguf.pre_tokenizers import PRE_TOKENIZERS, PreTokenizer
 
 UNKNOWN, CONTROL, USER_DEFINED = 2, 3, 4
-"""Kinds in ``tokenizer.ggml.token_type`` that are matched literally in a text."""
+"""Kinds in ``tokenizer.ggml.token_type`` that match literally in a text."""
 
 SPACE = "\u2581"
 """Space in SentencePiece vocabularies."""
@@ -54,7 +54,7 @@ HARMLESS = frozenset(
         *(f"fim_{p}_token_id" for p in ("pre", "suf", "mid", "pad", "rep", "sep")),
     }
 )
-"""Keys that affect no text's tokens in the supported kinds of tokenizer."""
+"""Keys without effect on tokens in the supported kinds of tokenizer."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,7 +96,7 @@ def vocabulary_of(gguf: GGUFFile) -> Vocabulary:
 
 
 def tokens_of(keys: Keys) -> list[str]:
-    """Return all tokens' texts; one without text gets a name, as in llama.cpp."""
+    """Return all tokens' texts, naming empty ones like llama.cpp."""
     tokens = [text or f"[EMPTY_{i}]" for i, text in enumerate(keys.need("tokens"))]
     if len(set(tokens)) < len(tokens):
         twice = Counter(tokens).most_common(1)[0][0]
@@ -105,7 +105,7 @@ def tokens_of(keys: Keys) -> list[str]:
 
 
 def roles(keys: Keys, size: int) -> dict[str, int]:
-    """Return the tokens with a role, checking that the vocabulary has them."""
+    """Return tokens with a role, which must be in the vocabulary."""
     found = {}
     for name in dict.fromkeys([*ROLES.values(), *ENDS]):
         token = keys.take(name)

@@ -1,7 +1,7 @@
 """Write GGUF files: a merged model, or an adapter for a model's own file.
 
-Tensors are streamed from the base's files, one in memory at a time. A model's file must
-read back identical before it counts as written.
+Tensors are streamed from the base's files, one at a time. A model's file must read back
+identical before it counts as written.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def write_model(
 
 
 def places_of(weights: MergedWeights, family: str) -> list[Place]:
-    """Return every tensor's place, in file order; refuse unknown tensors."""
+    """Return all tensors' places in file order; refuse unknown ones."""
     config = weights.settings
     names = name_map(family, config)
     found = []
@@ -178,7 +178,7 @@ def as_array(tensor: Tensor) -> Any:
 
 
 def as_stored(tensor: Tensor, name: str, config: Any) -> Tensor:
-    """Apply llama.cpp's conversion to a weight, or to an update of its rows."""
+    """Convert a weight, or an update of its rows, as llama.cpp does."""
     family = FAMILIES[architecture_of(config)]
     if family.norm_offset and name.endswith("norm.weight"):
         return tensor.float() + family.norm_offset
@@ -211,8 +211,8 @@ def check_written(path: Path, weights: MergedWeights, tokens: Any) -> None:
 def write_adapter(weights: MergedWeights, path: Path, name: str) -> int:
     """Write an adapter's update as a GGUF file; return its rank.
 
-    llama.cpp scales the factors' product by ``alpha / rank`` of each matrix; `alpha` is
-    a single number, so factors of other ranks are rescaled.
+    llama.cpp scales each matrix's product by ``alpha / rank``, with one `alpha`, so
+    factors of other ranks are rescaled.
     """
     config = weights.settings
     family = architecture_of(config)

@@ -1,8 +1,8 @@
 """Convert text to token ids and back, for one tokenizer.
 
-Question text is data: no part of it may become a control token. The plain form splits
-control tokens in text into ordinary ones; a chat template must read its own control
-tokens, so a question containing one is refused by name.
+Question text is data and must never become control tokens. The plain form splits
+control tokens in text into ordinary ones; a chat template's must be read, so a question
+containing one is refused by name.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ ANCHOR = ":"
 SAMPLE = "is 2 + 3 a number? yes."
 
 TAIL: Final = 64
-"""Last tokens of a prompt to inspect if it has no control tokens."""
+"""Last tokens of a prompt inspected if it has no control tokens."""
 
 
 class Tokens:
-    """A tokenizer with both prompt forms and the tokens that end a completion."""
+    """A tokenizer with both prompt forms and end tokens."""
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class Tokens:
     def opens_reasoning(self, prompt: TokenIds) -> bool:
         """See `Tokenizer`.
 
-        Decided by what follows the last control token, which is never a question's own
+        What follows the last control token decides, which is never a question's own
         text; without control tokens, the prompt must end with the opening mark.
         """
         other = self._control_ids - self._mark_ids
@@ -147,7 +147,7 @@ class Tokens:
 
     @cached_property
     def newline_ids(self) -> frozenset[int]:
-        """Every token containing a line break; each ends a plain completion."""
+        """Every token containing a line break, which ends a plain completion."""
         texts = self.tokenizer.batch_decode([[i] for i in range(len(self.tokenizer))])
         found = (i for i, text in enumerate(texts) if "\n" in text)
         return frozenset(found) | {self.newline_id}
@@ -162,7 +162,7 @@ class Tokens:
 
     @cached_property
     def closing_id(self) -> int | None:
-        """The control token with which the chat template closes an answer, if any."""
+        """The control token by which the chat template closes answers, if any."""
         return closing_token(self.template, self.end_ids)
 
     def ending_as_written(self) -> Tokens:
@@ -228,7 +228,7 @@ class Tokens:
         return "".join(sorted({control[0] for control in self._control}))
 
     def _control_in(self, text: str) -> str:
-        """Return the first control token that a text would be read to contain."""
+        """Return the first control token that encoding a text would yield."""
         if any(sign in text for sign in self._control_signs):
             for control in self._control:
                 if control in text:

@@ -1,8 +1,8 @@
 """A disposable process that tries a tokenizer by splitting texts into words.
 
-A tokenizer normalises text and splits it by regular expressions from the model's
-author. Some never end, and some let a text grow without bound. Run as a file with the
-path of a `tokenizer.json`; it writes `ready` at the start and `done` at the end.
+It normalises and splits by the model author's regular expressions, of which some never
+end and some let texts grow without bound. Run as a file with the path of a
+`tokenizer.json`; writes `ready` at the start and `done` at the end.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""Render chat templates in a separate process that can be killed at any time.
+"""Render chat templates in a process that can be killed at any time.
 
-A template's resources are bounded: the system enforces processor time per conversation
-and memory for the process.
+The system bounds its processor time per conversation and its memory.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ BATCH: Final = 1 << 16
 """Characters of conversations sent at once."""
 
 MOST: Final = 1 << 22
-"""Maximum characters of a conversation; no model takes longer prompts."""
+"""Maximum characters of a conversation, beyond any model's prompts."""
 
 WRITES: Final = "writes conversations by the chat template"
 
@@ -61,7 +60,7 @@ TOO_LONG: Final = Refusal(
 
 
 class Renderer:
-    """Runs chat templates; the process starts on demand, again after each loss.
+    """Runs chat templates; the process starts on demand and after each loss.
 
     Thread-safe.
     """
@@ -79,7 +78,7 @@ class Renderer:
     ) -> list[Written]:
         """Render each conversation with the template `source`.
 
-        After a conversation for which it had to be stopped, it is not run again.
+        A template that had to be stopped is not run again.
 
         Raises:
             TryAgainError: If the process does not start, or is killed from outside.
@@ -179,7 +178,7 @@ def exchange(
 
 
 def first_batch(conversations: Sequence[Conversation]) -> Sequence[Conversation]:
-    """Return as many conversations as fit; none if the first is far too long."""
+    """Return the conversations that fit; none if the first is far too long."""
     total = 0
     for place, (given, _) in enumerate(conversations):
         size = sum(len(turn["content"]) for turn in given["messages"])

@@ -1,13 +1,13 @@
 """The disposable process of `rendering.Renderer`, which runs chat templates.
 
 A template is a program by the model's author. Here it has no input or output, and the
-system kills it when it exceeds a conversation's processor time or memory, which no list
-of forbidden filters could guarantee.
+system kills it for excess time or memory, which no list of forbidden filters could
+guarantee.
 
 Run as a file, with few imports, to start fast and stay small. Line protocol: it writes
-``ready``; then it reads requests in JSON, each with any number of conversations, and
-replies to each conversation once rendered: ``["text", text]``, ``["long", characters]``
-if too long to send, or ``["error", kind, message, template line or null]``.
+``ready``, then reads JSON requests of any number of conversations and replies to each
+once rendered: ``["text", text]``, ``["long", characters]`` if too long to send, or
+``["error", kind, message, template line or null]``.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Namespace(jinja2.utils.Namespace):
 
 
 class Generation(jinja2.ext.Extension):
-    """Parses ``{% generation %}``, which marks answers, and keeps its content."""
+    """Parses ``{% generation %}``, which marks answers, and renders its content."""
 
     tags = {"generation"}  # noqa: RUF012  # as jinja2 declares it
 

@@ -2,9 +2,8 @@
 
 A template is a small program that comes with the model. It may refuse turns, drop them,
 fail to compile, or print today's date; each is detected before the model reads
-anything. It also determines what closes an answer: a base model's settings often name
-the end of a document, and a completion that runs past its turn is the model talking to
-itself.
+anything. It also says what closes an answer: a base model's settings often name the end
+of a document, and a completion running past its turn is the model talking to itself.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ CLOCK: Final = "strftime_now"
 """Function by which templates ask for the date."""
 
 THINKING_SWITCHES: Final = ("enable_thinking", "thinking")
-"""Reasoning switches of chat templates: Qwen, GLM and others; DeepSeek and Granite."""
+"""Reasoning switches: Qwen, GLM and others; DeepSeek and Granite."""
 
 DATE_STRING: Final = "date_string"
 """Variable for the date in Llama's templates."""
@@ -198,9 +197,9 @@ def probe(role: str, number: int = 0, *, reasoning: str = "") -> Turn:
 def closing_token(template: ChatTemplate, ends: Collection[int]) -> int | None:
     """Return the control token with which a template closes an answer.
 
-    It is the first after a conversation's last answer or, failing that, after an answer
-    followed by another turn, excluding that turn's opening unless it is among `ends`,
-    the end ids in the model's settings.
+    The first after a conversation's last answer or, if there is none, after an answer
+    followed by another turn, whose opening counts only if among `ends`, the end ids in
+    the model's settings.
 
     `None` if the template writes plain text or nothing there, or a token that also
     occurs within answers, after their reasoning.
@@ -242,7 +241,7 @@ def shared_end(left: Sequence[int], right: Sequence[int]) -> int:
 def control_ids(tokenizer: Any) -> frozenset[int]:
     """Return the ids that represent no human text.
 
-    Some fine-tuned models add control tokens as ordinary ones; some add runs of blanks.
+    Some fine-tuned models add them as ordinary tokens; some add runs of blanks.
     """
     added = {
         int(token)

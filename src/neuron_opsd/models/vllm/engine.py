@@ -1,8 +1,8 @@
-"""One vLLM engine per process, shared by all models with the same base weights.
+"""One vLLM engine per process, shared by models with the same base weights.
 
-It starts on first use, and restarts to allow longer texts or larger adapters. Adapters
-are files, each loaded under a new name and number, since vLLM caches by name; the new
-one is loaded before the old one is unloaded, since the other order can hang.
+It starts on first use and restarts for longer texts or larger adapters. Each adapter
+file gets a new name and number, since vLLM caches by name, and is loaded before the old
+one is unloaded, since the other order can hang.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """vLLM as a `Sampler`, for a base, learning or trained model.
 
-Only tokens go in and out; ending and decoding completions is ours.
+Only tokens go in and out; ending and decoding are ours.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def completion_of(
     """Return a completion as our own decoder would have written it.
 
     vLLM gives no entropies. The tokens' mean negative log-probability, whose
-    expectation is the entropy, takes their place.
+    expectation is the entropy, replaces them.
     """
     ids, logprobs = drawn_tokens(output, sampling)
     if not math.isfinite(sum(logprobs)):

@@ -1,7 +1,7 @@
 """Test vLLM on this machine with a tiny random model and an adapter.
 
-`python -m neuron_opsd.models.vllm.trial` prints its findings as JSON. An incompatible
-library kills its process.
+`python -m neuron_opsd.models.vllm.trial` prints JSON. An incompatible library kills its
+process.
 """
 
 from __future__ import annotations

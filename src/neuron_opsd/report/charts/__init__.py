@@ -1,1 +1,1 @@
-"""Charts for all pages as static SVG: intervals, curves and heat maps."""
+"""Static SVG charts: intervals, curves and heat maps."""

@@ -17,7 +17,7 @@ WIDE_LETTER = 8.0
 HIGH, WIDE_CELL, LEAST_CELL = 28.0, 44.0, 33.0
 TALLEST_NAME = 16
 STRONGEST = 0.5
-"""Highest opacity of a colour, so that the number stays legible."""
+"""Highest opacity, so that numbers stay legible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,11 @@ class HeatMap:
     rows: Sequence[str]
     columns: Sequence[str]
     reach: float
-    """Absolute value at which the colour saturates."""
+    """Absolute value of full colour."""
 
     @property
     def width(self) -> float:
-        """Width of the drawing, enough for names and numbers."""
+        """Width of the drawing, which fits names and numbers."""
         return max(svg.NARROW, LEAST_LEFT + LEAST_CELL * len(self.columns) + 2)
 
     @property
@@ -100,7 +100,7 @@ class HeatMap:
         return coloured + svg.words(cell.text, middle, anchor="middle", kind=kind)
 
     def names(self) -> list[Markup]:
-        """Write column names upwards above the map and row names to its left."""
+        """Write column names upwards above the map, row names to its left."""
         drawn = []
         for column, name in enumerate(self.columns):
             text = short_name(name, TALLEST_NAME)

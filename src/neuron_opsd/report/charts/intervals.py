@@ -16,7 +16,6 @@ from neuron_opsd.report.wording import finite
 ROLES = ("after", "net")
 """Roles of a row's first and second interval."""
 TEXT_LINE, MARK_LINE, ABOVE_MARKS, BELOW_MARKS = 16.0, 12.0, 13.0, 9.0
-"""Heights within a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +25,17 @@ class IntervalRow:
     lines: tuple[tuple[str, str], ...]
     """Left and right text of each line, the subject first."""
     intervals: tuple[Interval | None, ...]
-    """One or two, in axis units; NaNs are not drawn."""
+    """One or two, in axis units; NaNs are skipped."""
     strong: bool = False
 
     @property
     def first_mark(self) -> float:
-        """Offset of the first interval from the row's top."""
+        """Offset of the first interval from the top."""
         return TEXT_LINE * len(self.lines) + ABOVE_MARKS
 
     @property
     def height(self) -> float:
-        """Height of the row."""
+        """Total height."""
         return self.first_mark + MARK_LINE * (len(self.intervals) - 1) + BELOW_MARKS
 
     def drawable(self) -> Iterator[tuple[int, Interval]]:
@@ -52,13 +51,12 @@ class IntervalChart:
 
     title: str
     about: str
-    """What the numbers are; screen readers read this, then all rows."""
+    """What the numbers are; read by screen readers before all rows."""
     rows: Sequence[IntervalRow]
     axis: str
-    """Axis label."""
     key: svg.Key = ()
     upright: float = field(default=0.0, kw_only=True)
-    """Position of the line that a null result's interval crosses."""
+    """Line that intervals without a finding cross."""
     name: str = field(default="", kw_only=True)
     width: float = field(default=svg.WIDTH, kw_only=True)
 

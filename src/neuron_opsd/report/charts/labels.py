@@ -17,11 +17,10 @@ from neuron_opsd.report.wording import one_line
 STRONG_LETTER = 8.2
 """Mean width of a bold letter."""
 LINE = 14.0
-"""Line height."""
 ASCENT = 10.5
 """Height of letters above the baseline."""
 RINGS = (10.0, 22.0, 36.0, 52.0, 70.0, 90.0)
-"""Distances from a mark to its name, tried in this order."""
+"""Distances from mark to name, tried in order."""
 DIRECTIONS = 16
 
 LONGEST_NAME = 18
@@ -87,7 +86,7 @@ def text_box(text: str, at: Point) -> Box:
 
 
 def names_at_ends(ends: Sequence[tuple[str, str, Point]], frame: Box) -> list[Markup]:
-    """Write line names to the right of a frame without overlap."""
+    """Write line names right of a frame without overlap."""
     _, top, right, bottom = frame
     heights = spread([end[1] for _, _, end in ends], LINE, top + 4, bottom - 2)
     drawn = []
@@ -127,9 +126,9 @@ def spread(
 def place_labels(
     names: Sequence[str], marks: Sequence[Point], room: Box
 ) -> list[Label]:
-    """Place each name near its mark, clear of all marks and of earlier names.
+    """Place names near their marks, clear of all marks and earlier names.
 
-    If no place in the room is clear, choose the one with the least overlap.
+    If nowhere is clear, the place with the least overlap is taken.
     """
     dots = [(x - 6, y - 6, x + 6, y + 6) for x, y in marks]
     boxes: list[Box] = []
@@ -157,11 +156,11 @@ def candidates(name: str, mark: Point) -> Iterator[Label]:
 
 
 def cost(box: Box, room: Box, dots: Sequence[Box], names: Sequence[Box]) -> float:
-    """Return the penalty of a place: outside the room, over names or marks."""
+    """Return a place's penalty: outside the room, over names or marks."""
     outside = shared(box, box) - shared(box, room)
     over_names = sum(shared(box, other) for other in names)
     over_dots = sum(shared(box, other) for other in dots)
-    # Rounded so that floating-point noise does not favour a farther place.
+    # Rounded against floating-point noise.
     return round(4 * (outside + over_names) + over_dots, 6)
 
 

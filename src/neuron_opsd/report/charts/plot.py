@@ -16,9 +16,9 @@ from neuron_opsd.report.wording import number, percent
 Box: TypeAlias = tuple[float, float, float, float]
 """Left, top, right, bottom."""
 FRAME: Box = (46.0, 36.0, 382.0, 262.0)
-"""Plot area of a drawing of the usual width."""
+"""Plot area at the usual width."""
 BELOW = 40.0
-"""Room below a frame for ticks and axis label."""
+"""Room for ticks and axis label."""
 VOTES: Final = "rollouts that agree"
 
 
@@ -57,7 +57,7 @@ class Axis:
 
 
 def round_ticks(low: float, high: float, wanted: int = 4) -> Ticks:
-    """Return about `wanted` ticks at round values in a range."""
+    """Return about `wanted` round ticks in a range."""
     span = high - low
     if not span > 0:
         return Ticks((low,), (number(low, 2),))
@@ -75,7 +75,7 @@ def round_ticks(low: float, high: float, wanted: int = 4) -> Ticks:
 def axis_over(
     values: Iterable[float], label: str, *, pad: float = 0.0, wanted: int = 4
 ) -> Axis:
-    """Return an axis over values, padded at both ends by a share of their span."""
+    """Return an axis over values, padded at both ends by a share of the span."""
     known = list(values)
     low, high = min(known), max(known)
     room = pad and (pad * (high - low) or 0.01 * abs(high) or 0.01)
@@ -84,7 +84,7 @@ def axis_over(
 
 
 def share_axis(label: str, high: float = 1.0) -> Axis:
-    """Return an axis for a share from 0 upwards, with ticks in percent."""
+    """Return an axis from 0 with ticks in percent."""
     ticks = round_ticks(0.0, 100.0 * high)
     values = tuple(value / 100.0 for value in ticks.values)
     return Axis(0, high, label, Ticks(values, tuple(f"{t} %" for t in ticks.labels)))
@@ -96,7 +96,6 @@ class Dot:
 
     at: Point
     hint: str
-    """Tooltip."""
     radius: float = 4.0
     span: tuple[float, float] | None = None
     """Interval of its height."""
@@ -141,7 +140,7 @@ class Plot:
         return svg.bar(x, top, end - x, base - top, kind)
 
     def ground(self) -> Markup:
-        """Draw the vertical axis's label and grid lines."""
+        """Draw the vertical axis's label and grid."""
         left, top, right, _ = self.frame
         drawn = [svg.words(self.y.label, (4, top - 20))]
         for value, text in zip(self.y.ticks.values, self.y.ticks.labels, strict=True):
@@ -159,9 +158,9 @@ class Plot:
         key: svg.Key = (),
         width: float = svg.WIDTH,
     ) -> Markup:
-        """Return the whole drawing, with `drawn` above the axes' lines.
+        """Return the whole drawing, with `drawn` above the axes.
 
-        Title and description are for screen readers; the name is written above.
+        Title and description are for screen readers; the name is visible.
         """
         left, top, right, bottom = self.frame
         across = Scale(self.x.low, self.x.high, left, right)
@@ -178,7 +177,7 @@ class Plot:
 
 
 def axis_below(axis: Axis, scale: Scale, base: float) -> Markup:
-    """Draw a horizontal axis at height `base`, its label below its end."""
+    """Draw a horizontal axis at height `base`, labelled below its end."""
     drawn = [svg.line((scale.start, base), (scale.end, base), "axis")]
     for value, text in zip(axis.ticks.values, axis.ticks.labels, strict=True):
         x = scale(value)
@@ -198,7 +197,6 @@ class Curve:
     verb: str = "agree"
     """Text after a bin's confidence."""
     of: str = "questions"
-    """What the bins hold."""
 
 
 def draw_reliability(

@@ -1,8 +1,8 @@
 """SVG elements as text: one palette, escaped words, deterministic bytes.
 
-Colours are CSS variables, so drawings follow the page's light or dark scheme. Drawings
-are `WIDTH` or `NARROW` units wide, near their real pixel width on a desktop and a
-phone, so that their text matches the page's small print.
+Colours are CSS variables and follow the page's light or dark scheme. Drawings are
+`WIDTH` or `NARROW` units wide, near their real pixels on desktops and phones, so that
+text matches the page's small print.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ SERIES: tuple[tuple[str, str], ...] = (
     ("#0b6f8c", "#5fc4e0"),
     ("#5c4a3d", "#c2aa98"),
 )
-"""Light and dark colours of lines; lines are also named at their ends, so colour is
-never the only cue."""
+"""Light and dark line colours; names at line ends make colour redundant."""
 
 PALETTE: Mapping[str, tuple[str, str]] = {
     "paper": ("#fdfcf9", "#14161a"),
@@ -43,22 +42,22 @@ PALETTE: Mapping[str, tuple[str, str]] = {
     "net": ("#00695c", "#58c7b2"),
     **{f"series{place}": pair for place, pair in enumerate(SERIES)},
 }
-"""Light and dark colours by role; orange, blue and bluish green are distinguishable
-under all common colour blindness, and shape repeats what colour says."""
+"""Light and dark colours by role; orange, blue and bluish green stay distinct under all
+common colour blindness, and shape repeats colour."""
 
 LETTER = 7.6
-"""Mean letter width in the widest of the page's typefaces."""
+"""Mean letter width in the page's widest typeface."""
 
 Key: TypeAlias = Sequence[tuple[str, str]]
-"""Mark roles and their meaning; an empty role has no mark."""
+"""Mark roles and meanings; an empty role has no mark."""
 BEFORE_AND_AFTER: Key = (("before", "before"), ("after", "after"))
 
 
 def tag(name: str, *children: str, **attributes: str | float) -> Markup:
-    """Return one element; plain strings are escaped and control characters shown.
+    """Return one element; plain strings are made visible and escaped.
 
-    In attribute names, underscores become hyphens and a final one is dropped, to allow
-    ``class_`` and ``stroke_width``.
+    Attribute underscores become hyphens and a final one is dropped, to allow ``class_``
+    and ``stroke_width``.
     """
     written = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(attribute(value))}"'
@@ -75,7 +74,7 @@ def joined(children: Iterable[str]) -> Markup:
 
 
 def attribute(value: str | float) -> str:
-    """Format an attribute; numbers get one decimal (a tenth of a pixel)."""
+    """Format an attribute; numbers to a tenth of a pixel."""
     if isinstance(value, str):
         return visible(value)
     return f"{value:.1f}".removesuffix(".0")
@@ -84,7 +83,7 @@ def attribute(value: str | float) -> str:
 def figure(
     title: str, description: str, size: tuple[float, float], *children: str
 ) -> Markup:
-    """Return a complete drawing that screen readers can announce."""
+    """Return a whole drawing for screen readers to announce."""
     width, height = map(attribute, size)
     return tag(
         "svg",
@@ -118,7 +117,7 @@ def path(points: Iterable[Point], kind: str, *, closed: bool = False) -> Markup:
 
 
 def mark(at: Point, radius: float, role: str, hint: str = "") -> Markup:
-    """Return a circle, or a diamond for the role ``net``; a hint shows on hover."""
+    """Return a circle (role ``net``: diamond); a hint shows on hover."""
     x, y = at
     children = [tag("title", hint)] if hint else []
     if role != "net":
