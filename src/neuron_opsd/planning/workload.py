@@ -26,7 +26,7 @@ class QuestionTokens:
     num_choices: int = 0
     """Of all questions together."""
     extra_rows: int = 0
-    """Extra reads of prompts whose choices diverge late."""
+    """Extra reads of prompts whose choices diverge after the first token."""
     extra_tokens: int = 0
     """Tokens of these rows, and of choices, beyond one prompt per question."""
     num_free: int = 0

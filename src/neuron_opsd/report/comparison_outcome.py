@@ -187,7 +187,7 @@ def shown_by(contrast: Contrast | None, kind: MetricKind, least: Least) -> str:
 
 
 def corrected(said: str, contrast: Contrast) -> str:
-    """Say so if correction leaves no significance."""
+    """Qualify a verdict that correction leaves insignificant."""
     shows_nothing = contrast.difference.holds_zero or said == wording.NO_MATTER
     if shows_nothing or not contrast.p_adjusted >= SIGNIFICANT:
         return said

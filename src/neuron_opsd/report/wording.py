@@ -36,7 +36,7 @@ UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
 def visible(text: str) -> str:
-    r"""Write out the characters that act without being seen, such as ESC and RLO.
+    r"""Spell out invisible control characters, such as ESC and RLO.
 
     Example:
         >>> visible("a\x1bb\u202ec")
@@ -68,7 +68,7 @@ def is_measured(value: float | None) -> bool:
 
 
 def token(text: str, limit: int = 40) -> str:
-    """Write a token so that its spaces and line breaks are seen.
+    """Write a token with visible spaces and line breaks.
 
     Example:
         >>> token(" the")

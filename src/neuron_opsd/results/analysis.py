@@ -28,7 +28,7 @@ ENTROPY = "entropy"
 
 @dataclass(frozen=True, slots=True)
 class Rival:
-    """A label-free signal that may separate right from wrong answers."""
+    """A label-free number that may separate right from wrong answers."""
 
     label: str
     hypothesis: str
@@ -49,7 +49,7 @@ RIVALS: Mapping[str, Rival] = {
     "shift": Rival("belief shift", "smallest", -1.0),
     "divergence": Rival("divergence of the teacher", "smallest", -1.0),
 }
-"""Signals to compare, the count first."""
+"""Candidate predictors of correctness, the count first."""
 
 GROUPS: Mapping[str, str] = {
     "selected": "selected",

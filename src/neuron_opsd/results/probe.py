@@ -83,7 +83,7 @@ class SelectionResult:
     """Of the questions rules chose from; mean over draws."""
     num_draws: int
     top_answer_share: float
-    """Of the kept questions with the most frequent vote."""
+    """Share of kept questions with the most frequent vote."""
     measures: Measures
     over_random: Measures
     settings: tuple[str, ...]
@@ -125,7 +125,7 @@ class ProbeData(Brief):
     title: str
     model: str
     run: str = ""
-    """Source of the answers; empty if the probe asked the pool itself."""
+    """Run that supplied the answers; empty if the probe asked the pool itself."""
     num_pool: int
     num_library: int
     """Answered questions that may be demonstrations."""

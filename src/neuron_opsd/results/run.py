@@ -26,9 +26,9 @@ PROMPTED = "prompted"
 OURS = "neuron-opsd"
 """The paper's method; names of its variants start with it."""
 POOL = "pool"
-"""Names the training questions, as test sets have names."""
+"""Name of the training questions, alongside the test sets' names."""
 REPORT_FORMAT = 2
-"""Version of `report.json`; version 1 had a row per question, unnumbered."""
+"""Version of `report.json`; the first had a row per question and no version."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ class IntervalChart:
     axis: str
     key: svg.Key = ()
     upright: float = field(default=0.0, kw_only=True)
-    """Line that intervals without a finding cross."""
+    """Position of the line that null results cross."""
     name: str = field(default="", kw_only=True)
     width: float = field(default=svg.WIDTH, kw_only=True)
 

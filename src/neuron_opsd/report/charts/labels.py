@@ -63,9 +63,9 @@ class Label:
 
 
 def short_name(text: str, limit: int) -> str:
-    """Return a name on one line; one that is too long loses its middle.
+    """Return a name on one line, cutting the middle if too long.
 
-    Both ends stay, since variants of a method often differ in their last word.
+    Both ends stay, as variants of a method often differ in their last word.
 
     Example:
         >>> short_name("neuron-opsd-word-nearest", 13)

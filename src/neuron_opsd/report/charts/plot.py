@@ -197,6 +197,7 @@ class Curve:
     verb: str = "agree"
     """Text after a bin's confidence."""
     of: str = "questions"
+    """What the bins hold."""
 
 
 def draw_reliability(
