@@ -65,7 +65,7 @@ def render_live(folder: Path) -> str:
 
 
 def context(found: RunStatus | ComparisonStatus, folder: Path) -> dict[str, Any]:
-    """Collect the template's variables."""
+    """Collect template variables."""
     running = is_running(found)
     places = (folder / name for name in PAGES)
     page = next((p for p in places if p.is_file() and not p.is_symlink()), None)

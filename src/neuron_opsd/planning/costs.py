@@ -296,7 +296,7 @@ def peak_memory(work: Work, held: Held, config: Config) -> int:
     """Return a run's peak memory in bytes; 0 if not measured.
 
     The base model stays throughout. The learner's memory is seldom freed before the
-    trained model answers tests, which has separate weights only under full training.
+    trained model answers tests; that one has separate weights only under full training.
     With vLLM no answers are decoded here: the engine adds to what is held between
     steps, and to a step unless it sleeps.
     """

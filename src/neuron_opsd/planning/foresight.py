@@ -29,7 +29,7 @@ DEMONSTRATION_TOKENS: Final = 384
 """Assumed for a prompt, and for a demonstration, without a pool."""
 
 GIBIBYTE: Final = 2**30
-"""About as many as the GB a GPU is sold with."""
+"""A GPU sold with n GB has about n of these."""
 
 
 @dataclass(frozen=True, slots=True)

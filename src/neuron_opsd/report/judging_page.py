@@ -89,7 +89,7 @@ def context(data: JudgementData) -> dict[str, Any]:
 
 
 def least_of(data: JudgementData) -> Least:
-    """Return the differences that matter."""
+    """Return the least differences that matter."""
     return Least(data.least_accuracy, data.least_calibration)
 
 

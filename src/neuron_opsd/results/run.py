@@ -56,7 +56,7 @@ class Least:
 
 
 def least_of(config: EvaluationConfig) -> Least:
-    """Return the differences that matter."""
+    """Return the least differences that matter."""
     return Least(config.min_difference, config.min_calibration_difference)
 
 
