@@ -1,6 +1,6 @@
-"""The page of a run while it works, served to the browsers of this machine alone.
+"""The page of a run in progress, for browsers on this machine only.
 
-It is made again at every look. The server only reads, and only a few places.
+It is rendered on every request. The server only reads, and only a few paths.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from neuron_opsd.storage.folders import COMPARISON_PAGE, PROBE_PAGE, RUN_PAGE, T
 from neuron_opsd.storage.status import ComparisonStatus, RunStatus, read_status
 
 REFRESH: Final = 5
-"""Seconds after which a browser looks again, while something runs."""
+"""Seconds between reloads while something runs."""
 STOPPED: Final = "Stopped; the command that started it resumes it."
 PAGES: Final = (RUN_PAGE, COMPARISON_PAGE, PROBE_PAGE)
-"""Finished pages, of which a folder has one at most."""
+"""Finished pages, at most one per folder."""
 
 LOOPBACK: Final = "127.0.0.1"
 HEADERS: Final = {
@@ -46,26 +46,26 @@ HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-"""Of every answer; the pages have a stricter policy of their own besides."""
+"""For all responses; the pages also carry a stricter policy."""
 HTML: Final = "text/html; charset=utf-8"
 SECONDS: Final = 10.0
-"""After which a connection that says nothing is closed."""
+"""Idle timeout of a connection."""
 
 Place: TypeAlias = tuple[str, Callable[[], bytes]]
-"""Kind of what a place holds, and what makes it."""
+"""Content type of a path, and what renders it."""
 
 
 def render_live(folder: Path) -> str:
-    """Return the page of a run or a comparison as it is now.
+    """Render the current page of a run or comparison.
 
     Raises:
-        NeuronOpsdError: If the folder is neither, or what it says is damaged.
+        NeuronOpsdError: If the folder is neither, or damaged.
     """
     return render_template("live.html.jinja", context(read_status(folder), folder))
 
 
 def context(found: RunStatus | ComparisonStatus, folder: Path) -> dict[str, Any]:
-    """Return what the template names."""
+    """Collect template variables."""
     running = is_running(found)
     places = (folder / name for name in PAGES)
     page = next((p for p in places if p.is_file() and not p.is_symlink()), None)
@@ -103,7 +103,7 @@ def is_running(found: RunStatus | ComparisonStatus) -> bool:
 
 
 def state_of(found: RunStatus | ComparisonStatus, *, running: bool) -> str:
-    """Say in a sentence what is going on."""
+    """Describe the current state in a sentence."""
     if running:
         holder = found.holder if isinstance(found, RunStatus) else ""
         return f"Running, {holder}." if holder else "Running."
@@ -113,7 +113,7 @@ def state_of(found: RunStatus | ComparisonStatus, *, running: bool) -> str:
 
 
 def stage_table(found: RunStatus) -> Table:
-    """Return what is done of every stage."""
+    """Return the progress of every stage."""
     columns = (
         Column("state", text=True),
         Column("file or progress", text=True),
@@ -132,7 +132,7 @@ def stage_table(found: RunStatus) -> Table:
 
 
 def group_table(found: ComparisonStatus) -> Table:
-    """Return what is done of every run group."""
+    """Return the progress of every run group."""
     columns = (Column("models done"), Column("begun", text=True), Column("running"))
     rows = [
         row_of(
@@ -147,7 +147,7 @@ def group_table(found: ComparisonStatus) -> Table:
 
 
 def places_of(folder: Path) -> Mapping[str, Place]:
-    """Return all that is served of a run or a comparison, by its path."""
+    """Return everything served for a run or comparison, by path."""
 
     def page() -> bytes:
         return render_live(folder).encode()
@@ -162,7 +162,7 @@ def places_of(folder: Path) -> Mapping[str, Place]:
 
 
 def file_in(folder: Path, name: str) -> bytes:
-    """Return what a file of the folder holds; a link might lead elsewhere.
+    """Read a file of the folder; refuse links, which may lead outside.
 
     Raises:
         DataError: If there is no such file.
@@ -173,18 +173,18 @@ def file_in(folder: Path, name: str) -> bytes:
 
 
 class Server(ThreadingHTTPServer):
-    """Serves on loopback; answers only those who ask for it by a name of loopback."""
+    """Serves loopback only, and only under loopback host names."""
 
     daemon_threads = True
 
     def __init__(self, folder: Path, port: int) -> None:
-        """Listen on a port; 0 takes a free one."""
+        """Listen on a port; 0 picks a free one."""
         self.places = places_of(folder)
         super().__init__((LOOPBACK, port), Handler)
 
     @property
     def port(self) -> int:
-        """The port that is listened on."""
+        """The port in use."""
         return int(self.server_address[1])
 
     @property
@@ -194,11 +194,10 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers GET and HEAD of the places that there are, and nothing else.
+    """Answers GET and HEAD for known paths only.
 
-    The path is looked up as it stands, so none leads out of them. The header Host must
-    be a name of loopback: a page of elsewhere whose name is made to point here would
-    send its own.
+    Paths match literally, so none leads elsewhere. The Host header must name loopback;
+    else a foreign site whose name resolves here could read pages.
     """
 
     server: Server
@@ -207,11 +206,11 @@ class Handler(BaseHTTPRequestHandler):
     sys_version = ""
 
     def do_GET(self) -> None:
-        """Answer with what a place holds."""
+        """Send a path's content."""
         self._answer(with_body=True)
 
     def do_HEAD(self) -> None:
-        """Answer with the headers of the same."""
+        """Send a path's headers."""
         self._answer(with_body=False)
 
     def _answer(self, *, with_body: bool) -> None:
@@ -226,7 +225,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def _found(self) -> tuple[HTTPStatus, str, bytes]:
-        """Return what is answered: status, kind and body."""
+        """Return the response: status, content type and body."""
         plain = "text/plain; charset=utf-8"
         hosts = {f"{name}:{self.server.port}" for name in (LOOPBACK, "localhost")}
         if self.headers.get_all("Host") not in [[host] for host in hosts]:
@@ -245,15 +244,15 @@ class Handler(BaseHTTPRequestHandler):
             return HTTPStatus.NOT_FOUND, plain, f"{error}\n".encode()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as its base
-        """Say nothing of single requests."""
+        """Log nothing per request."""
 
 
 @contextmanager
 def listening(folder: Path, port: int) -> Iterator[Server]:
-    """Give a server of a run or a comparison, which must be there.
+    """Yield a server for an existing run or comparison.
 
     Raises:
-        ConfigError: If the port cannot be had.
+        ConfigError: If the port is unavailable.
         DataError: If the folder is neither.
     """
     read_status(folder)

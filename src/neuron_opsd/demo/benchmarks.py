@@ -1,10 +1,10 @@
-"""Public benchmarks: read as they are packed in a wheel, split into pool and test set.
+"""Read public benchmarks from a wheel and split them into pool and test set.
 
-Two formats occur: gzipped JSON lines with one line per choice, so that each question
-comes many times, and Arrow streams with one row per question.
+Formats are gzipped JSON lines with one line per choice, so that questions repeat, and
+Arrow streams with one row per question.
 
-Which side a question falls on depends on its own text and on nothing else. So one that
-two benchmarks share is never in the pool of one and the test of the other.
+A question's side depends only on its own text, so one in two benchmarks is never in a
+pool and another's test.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from neuron_opsd.seeds import generator
 Record: TypeAlias = Mapping[str, Any]
 
 SALT = "neuron-opsd split 4"
-"""Taken for the sizes it gives SST-2, the smallest set. A new one would move questions
-between pools and tests that people have used."""
+"""Chosen for SST-2's sizes, the smallest set. A new one would move questions between
+pools and tests already in use."""
 POOL_SHARE = 0.46
-"""Of all texts; a little under half, as the tests carry the claims."""
+"""Of all texts; below half, as the claims rest on the tests."""
 GRAM_LENGTH = 5
-"""Words of one n-gram, as where a run compares its pool with its tests."""
+"""Words per n-gram, as in a run's comparison of pool and tests."""
 NEAR_SHARE = 0.7
-"""Share of a test question's n-grams in one pool question that makes them nearly
-equal; stricter than what a run asks for, so that a run never stops for these sets."""
+"""Share of a test question's n-grams in one pool question that makes them near
+duplicates; stricter than a run's check, so no run stops over these sets."""
 
 
 EMPTY_WORDS = frozenset(
@@ -44,27 +44,27 @@ EMPTY_WORDS = frozenset(
         "statements that the these this true untrue what which wrong",
     )
 )
-"""A question of these alone, such as `Which of the following is true?`, asks nothing
-without its choices, and nearly equals every question that ends in it."""
+"""A question of only these, like `Which of the following is true?`, asks nothing
+without its choices and nearly equals any question ending in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One question of a benchmark with its answer, choices in the order it has them."""
+    """A benchmark question with its answer and choices in original order."""
 
     key: str
-    """Names the question within its set."""
+    """Unique within its set."""
     text: str
     choices: tuple[str, ...]
     gold: int
-    """Place of the true answer among the choices."""
+    """Index of the true answer."""
     group: str = ""
-    """What several questions share, such as a passage; they stay together."""
+    """Shared by several questions, such as a passage; they stay together."""
 
 
 @dataclass(frozen=True, slots=True)
 class SplitSizes:
-    """How many questions each side takes at most."""
+    """Maximum questions per side."""
 
     pool: int
     """0 leaves every question to the test."""
@@ -73,14 +73,14 @@ class SplitSizes:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """The two sides of a benchmark, and what was left out."""
+    """Both sides of a benchmark, and what was dropped."""
 
     pool: tuple[Question, ...]
     test: tuple[Question, ...]
     gold: GoldAnswers
     """Of both sides."""
     dropped: Mapping[str, int]
-    """Reason to number of questions."""
+    """Questions by reason."""
 
 
 def read_items(name: str, data: bytes, place: str) -> list[Item]:
@@ -90,11 +90,11 @@ def read_items(name: str, data: bytes, place: str) -> list[Item]:
 
 
 def request_rows(data: bytes) -> Iterator[Record]:
-    """Yield each question of gzipped requests once, in the order of the file."""
+    """Yield each question of gzipped requests once, in file order."""
     seen: set[str] = set()
     for line in gzip.decompress(data).splitlines():
         request = json.loads(line)
-        # Each question comes under two numbers, with and without its text.
+        # Each question appears under two numbers, with and without its text.
         document = json.dumps(request["doc"], sort_keys=True)
         if document not in seen:
             seen.add(document)
@@ -111,7 +111,7 @@ def arrow_rows(data: bytes) -> Iterable[Record]:
 
 
 def query_item(row: Record, key: str) -> Item:
-    """Read a row whose question stands between `Question:` and `Answer:`."""
+    """Read a row whose question is between `Question:` and `Answer:`."""
     del key
     text = row["query"].removeprefix("Question:").removesuffix("Answer:")
     return Item(row["id"], line(text), lines(row["choices"]), row["gold"])
@@ -126,14 +126,14 @@ def skill_item(row: Record, key: str) -> Item:
 
 
 def medmcqa_item(row: Record, key: str) -> Item:
-    """Read a MedMCQA row, whose choices have a field each."""
+    """Read a MedMCQA row, which has a field per choice."""
     del key
     choices = lines(row[name] for name in ("opa", "opb", "opc", "opd"))
     return Item(row["id"], line(row["question"]), choices, row["cop"])
 
 
 def sst2_item(row: Record, key: str) -> Item:
-    """Read a sentence of a film review; 0 is negative and 1 positive."""
+    """Read a film review sentence; 0 is negative, 1 positive."""
     return Item(key, line(row["sentence"]), ("negative", "positive"), row["label"])
 
 
@@ -156,14 +156,14 @@ def sciq_item(row: Record, key: str) -> Item:
 
 
 def boolq_item(row: Record, key: str) -> Item:
-    """Read a passage and a question about it that is answered by yes or no."""
+    """Read a passage with a yes/no question."""
     passage = line(row["passage"])
     text = f"{passage}\nQuestion: {line(row['question'])}?"
     return Item(key, text, ("no", "yes"), int(row["answer"]), passage)
 
 
 def mmlu_item(row: Record, key: str) -> Item:
-    """Read a question of an examination with four choices."""
+    """Read an exam question with four choices."""
     text = row["question"].strip()
     return Item(key, text, lines(row["choices"]), row["answer"])
 
@@ -181,7 +181,7 @@ READERS: Mapping[
     "boolq": (arrow_rows, boolq_item),
     "mmlu": (arrow_rows, mmlu_item),
 }
-"""By the names that `QuestionSet.reader` takes."""
+"""By `QuestionSet.reader`."""
 
 
 def line(text: str) -> str:
@@ -190,15 +190,14 @@ def line(text: str) -> str:
 
 
 def lines(texts: Iterable[str]) -> tuple[str, ...]:
-    """Put each text on a line of its own."""
+    """Put each text on its own line."""
     return tuple(line(text) for text in texts)
 
 
 def split_items(name: str, items: Sequence[Item], sizes: SplitSizes) -> Split:
-    """Sort out what cannot be used and share the rest between pool and test.
+    """Drop unusable items and split the rest into pool and test.
 
-    Both sides are in an order that does not depend on the set's own, so the first few
-    questions of either are as good a sample as any.
+    Order is independent of the set's own, so a prefix of either side is a fair sample.
     """
     dropped: Counter[str] = Counter()
     kept = list(distinct(items, dropped))
@@ -220,7 +219,7 @@ def split_items(name: str, items: Sequence[Item], sizes: SplitSizes) -> Split:
 
 
 def distinct(items: Iterable[Item], dropped: Counter[str]) -> Iterable[Item]:
-    """Yield the items that can be asked, each once; count the others by reason."""
+    """Yield usable items once each, counting dropped ones by reason."""
     seen: set[tuple[str, tuple[str, ...]]] = set()
     for item in items:
         identity = normalised(item.text), tuple(sorted(item.choices))
@@ -236,40 +235,40 @@ def distinct(items: Iterable[Item], dropped: Counter[str]) -> Iterable[Item]:
 
 
 def has_usable_choices(item: Item) -> bool:
-    """Say whether there are two one-line choices or more that can be told apart."""
+    """Say whether there are two or more distinct one-line choices."""
     choices = {choice.casefold() for choice in item.choices}
     told_apart = len(choices) == len(item.choices) >= 2
     return told_apart and all(one and "\n" not in one for one in choices)
 
 
 def in_pool(item: Item) -> bool:
-    """Say on which side of every split a question's group, or else its text, falls."""
+    """Say whether a question's group, or else its text, goes to the pool."""
     digest = text_digest(item.group or item.text)
     return int.from_bytes(digest[:8], "big") < POOL_SHARE * 2**64
 
 
 def order(item: Item) -> tuple[bytes, tuple[str, ...]]:
-    """Return what questions are sorted by: as good as random, and always the same."""
+    """Return a sort key that is fixed but as good as random."""
     return text_digest(f"order {item.text}"), item.choices
 
 
 def text_digest(text: str) -> bytes:
-    """Return a hash that equal questions share, however they are punctuated."""
+    """Hash a text, ignoring punctuation and case."""
     return hashlib.sha256(f"{SALT}\n{normalised(text)}".encode()).digest()
 
 
 def normalised(text: str) -> str:
-    """Return the words of a text in lower case; the text itself if it has none."""
+    """Return a text's lower-case words, or the text if it has none."""
     return " ".join(words(text)) or text
 
 
 def words(text: str) -> list[str]:
-    """Return the words of a text in lower case."""
+    """Return a text's words in lower case."""
     return re.findall(r"\w+", text.casefold())
 
 
 def near_duplicates(pool: Sequence[Item], tests: Sequence[Item]) -> set[str]:
-    """Return the keys of test items nearly all of whose n-grams one pool item has."""
+    """Return keys of test items whose n-grams are nearly all in one pool item."""
     places: dict[str, set[int]] = {}
     for index, item in enumerate(pool):
         for gram in grams(item.text):
@@ -291,7 +290,7 @@ def grams(text: str) -> set[str]:
 
 
 def to_question(name: str, item: Item) -> Question:
-    """Return an item as a question, its choices in an order of its own."""
+    """Return an item as a question, its choices shuffled per item."""
     key = question_id(name, item)
     places = generator("choices", key).permutation(len(item.choices))
     choices = tuple(item.choices[place] for place in places)
@@ -299,5 +298,5 @@ def to_question(name: str, item: Item) -> Question:
 
 
 def question_id(name: str, item: Item) -> str:
-    """Return the id of an item of a set."""
+    """Return an item's question id."""
     return f"{name}-{item.key}"

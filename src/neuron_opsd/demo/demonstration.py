@@ -1,7 +1,7 @@
-"""The demonstration: which questions, which settings, and the run of it.
+"""The demonstration: its questions, settings and run.
 
-The settings are written here and nowhere else; `docs/lab-notebook/results.md` says how
-they were found and what they give.
+Settings are defined only here; `docs/lab-notebook/results.md` says how they were found
+and what they achieve.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from neuron_opsd.storage.output_paths import kind_of
 IN_DOMAIN: Final = "basic-knowledge"
 CROSS_DOMAIN: Final = ("arc-easy", "csqa", "piqa")
 CROSS_SIZE: Final = 200
-"""Questions of each cross-domain test; pool and in-domain test are taken whole."""
+"""Per cross-domain test; pool and in-domain test are used whole."""
 QUICK_POOL_SIZE: Final = 120
 QUICK_TEST_SIZE: Final = 60
 
@@ -53,9 +53,9 @@ QUICK: Final[Mapping[str, Any]] = {
 
 
 def demo_config(model: Path, *, quick: bool, seed: int, engine: str = "") -> Config:
-    """Return the settings of the demonstration.
+    """Return the demonstration's settings.
 
-    An engine writes answers freely; without one they are sampled among the choices.
+    An engine writes free answers; without one, choices are sampled.
     """
     base = merge(SETTINGS, {"seed": seed, "model": {"name": str(model)}})
     if engine:
@@ -65,12 +65,12 @@ def demo_config(model: Path, *, quick: bool, seed: int, engine: str = "") -> Con
 
 
 def questions_folder(out: Path) -> Path:
-    """Return the folder of a demonstration's questions, beside its run directory."""
+    """Return the question folder, next to the run directory."""
     return out.parent / f"{out.name}-questions"
 
 
 def are_questions(folder: Path) -> bool:
-    """Say whether a folder without a marker holds an earlier version's questions."""
+    """Say whether an unmarked folder holds an older version's questions."""
     known = {f"{name}.jsonl" for name in ("pool", IN_DOMAIN, *CROSS_DOMAIN)}
     return {entry.name for entry in folder.iterdir()} <= known
 
@@ -78,7 +78,7 @@ def are_questions(folder: Path) -> bool:
 def demo_questions(
     files: DemoFiles, out: Path, *, quick: bool
 ) -> tuple[str, dict[str, str]]:
-    """Write the first questions of the sets; return the pool's file, and the tests'."""
+    """Write the sets' first questions; return the pool's file and the tests'."""
     folder = questions_folder(out)
     claim(folder, "questions", are_questions)
     size = QUICK_POOL_SIZE if quick else None
@@ -93,14 +93,14 @@ def demo_questions(
 
 
 def first_rows(source: Path, target: Path, count: int | None) -> str:
-    """Write the first rows of a question file, or all, to another; return its name."""
+    """Copy a question file's first rows, or all; return the copy's name."""
     with source.open("rb") as file:
         write_atomic(target, b"".join(islice(file, count)))
     return str(target)
 
 
 def check_begun(out: Path, config: Config) -> None:
-    """Refuse a run that was started with other settings, before a file is written."""
+    """Refuse a run begun with other settings, before writing anything."""
     if not kind_of(out / MANIFEST):
         return
     old, new = read_manifest(out).settings, run_settings(config)
@@ -113,19 +113,19 @@ def check_begun(out: Path, config: Config) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """Which of the demonstrations it is."""
+    """Which demonstration to run."""
 
     quick: bool
-    """Whether it is the smaller one, which takes three minutes."""
+    """The smaller one, which takes three minutes."""
     seed: int
     engine: str = ""
-    """What writes its answers freely; they are sampled among the choices without."""
+    """Engine for free answers; empty to sample choices."""
     ray: str = ""
-    """Address of a cluster whose workers answer; none do without."""
+    """Address of a cluster whose workers answer; empty for none."""
 
     @property
     def command(self) -> str:
-        """How it is called."""
+        """The command to run it."""
         parts = ["neuron-opsd demo"]
         parts += ["--quick"] if self.quick else []
         parts += [f"--engine {self.engine}"] if self.engine else []
@@ -135,7 +135,7 @@ class Variant:
 
 
 def demo(out: Path, cache: Path, variant: Variant, progress: Progress) -> ReportData:
-    """Run the demonstration, on what the cache keeps."""
+    """Run the demonstration with cached files."""
     check_folder(out, "run")
     check_folder(questions_folder(out), "questions", are_questions)
     files = fetch_demo(cache, progress, (IN_DOMAIN, *CROSS_DOMAIN))

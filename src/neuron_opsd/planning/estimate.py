@@ -1,4 +1,4 @@
-"""What a run would cost, from a few seconds of measurement: the `plan` command."""
+"""Estimate a run's cost from seconds of measurement: the `plan` command."""
 
 from __future__ import annotations
 
@@ -43,25 +43,25 @@ from neuron_opsd.stages.rollouts import PromptedQuestion, ask
 from neuron_opsd.stages.teaching import shown_text
 
 NUM_SAMPLES = 3
-"""Groups of samples that progress reports."""
+"""Number of sample groups that progress reports."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What samples of the base model gave."""
+    """Samples of the base model."""
 
     written: Written
     sample: Sample
     examples: tuple[TrainingExample, ...]
-    """Of all questions of the sample."""
+    """From all sampled questions."""
     trained: tuple[TrainingExample, ...]
-    """Of those that a run would select."""
+    """From those that a run would select."""
     rates: Rates
-    """Of everything but training."""
+    """Everything except training."""
     peak: int
 
     def answers(self, config: Config) -> PoolAnswers:
-        """Return the answers of the sample, as a method may make examples of them."""
+        """Return the sample's answers as input for methods' examples."""
         texts = [shown_text(c, config) for c in self.sample.completions]
         return PoolAnswers(lambda: {str(n): text for n, text in enumerate(texts)}, {})
 
@@ -101,10 +101,10 @@ def estimate(
 
 
 def engine_bytes(config: Config, facts: ModelFacts) -> int:
-    """Return what vLLM holds where it writes answers.
+    """Return what vLLM holds if it writes answers.
 
-    On a GPU that is its share of the memory; on a processor the base model once more
-    and room for keys and values.
+    On a GPU its share of the memory; on a CPU a second base model, plus keys and
+    values.
     """
     if facts.device.startswith("cuda"):
         return round(config.engine.memory_share * total_memory(facts.device))
@@ -113,7 +113,7 @@ def engine_bytes(config: Config, facts: ModelFacts) -> int:
 
 
 def clock_of(device: str) -> Callable[[], float]:
-    """Return a clock that waits for what a device still has to do."""
+    """Return a clock that waits for the device's pending work."""
     if not device.startswith("cuda"):
         return perf_counter
 
@@ -125,7 +125,7 @@ def clock_of(device: str) -> Callable[[], float]:
 
 
 def try_base(trial: Trial, inputs: Inputs, done: Callable[[int], None]) -> Reading:
-    """Take samples of all that a run asks of the base model."""
+    """Sample everything a run asks of the base model."""
     pool = ask(inputs.pool, trial.config)
     others = ask([q for test in inputs.tests for q in test.questions], trial.config)
     answered: list[Answered] = []
@@ -157,7 +157,7 @@ def try_base(trial: Trial, inputs: Inputs, done: Callable[[int], None]) -> Readi
 def of_kind(
     pool: Sequence[PromptedQuestion], tests: Sequence[PromptedQuestion], *, free: bool
 ) -> list[PromptedQuestion]:
-    """Return the questions of one kind, the pool's if it has any, else the tests'."""
+    """Return questions of one kind, from the pool if it has any, else the tests."""
     kinds = ([a for a in some if bool(a.written) != free] for some in (pool, tests))
     return next(filter(None, kinds), [])
 
@@ -186,10 +186,10 @@ def try_showing(
 def try_learner(
     trial: Trial, model: LanguageModel, found: Reading, loading: float
 ) -> tuple[Rates, int]:
-    """Take samples of the training, and gather what all samples took.
+    """Sample training, and combine all rates.
 
     Returns:
-        The rates, and the most memory that was held.
+        The rates, and the peak memory.
     """
     config, device = trial.config, trial.model.facts.device
     learner = learner_of(model, config.distill, config.seed)
@@ -223,10 +223,9 @@ def try_learner(
 
 
 def longest_step_bytes(trial: Trial, found: Reading) -> int:
-    """Return what the longest micro-batch of training holds beside what is held before.
+    """Return what the longest training micro-batch adds to memory.
 
-    Samples are of mean length; where answers are written freely, the longest is much
-    longer, and what it takes is computed.
+    Samples have mean length, so the far longer maximum of free answers is computed.
     """
     config, model = trial.config, trial.model
     if not found.written.num_positions:
@@ -242,7 +241,7 @@ def longest_step_bytes(trial: Trial, found: Reading) -> int:
 
 
 def write_scale(trial: Trial, written: Written, size: StepSize) -> float:
-    """Return how much longer rollouts take that are not cut early."""
+    """Return how much longer uncut rollouts take."""
     longest, rows = trial.config.training_tokens, size.written
     mean = written.length(longest)
     cut = expected_longest(mean, rows, trial.limit())
@@ -250,7 +249,7 @@ def write_scale(trial: Trial, written: Written, size: StepSize) -> float:
 
 
 def scaled_peak(base: int, peak: int, size: StepSize, config: Config) -> int:
-    """Return the peak as a whole micro-batch would make it."""
+    """Scale the peak to a whole micro-batch."""
     whole = min(config.distill.micro_batch_size, config.distill.batch_size)
     if size.trained >= whole:
         return peak
@@ -260,7 +259,7 @@ def scaled_peak(base: int, peak: int, size: StepSize, config: Config) -> int:
 def count_work(
     model: Tokenizer, inputs: Inputs, config: Config, found: Reading
 ) -> Work:
-    """Count what a run will do."""
+    """Count a run's work."""
 
     def count(questions: Sequence[Question]) -> QuestionTokens:
         return trials.count_questions(model, ask(questions, config))

@@ -1,4 +1,4 @@
-"""What fits into a GPU's memory, and which settings to take: arithmetic on `memory`."""
+"""Which settings fit into a GPU's memory, by the arithmetic of `memory`."""
 
 from __future__ import annotations
 
@@ -15,32 +15,31 @@ from neuron_opsd.planning import memory
 from neuron_opsd.planning.memory import Passes, Peak, Way
 
 SHARE_STEP: Final = 0.05
-"""Memory shares of an engine are named in such steps."""
+"""Granularity of an engine's memory share."""
 
 DECODING_SHARE: Final = 0.9
-"""Share of the free memory of a GPU that our own decoder takes for its cache."""
+"""Share of free GPU memory that our decoder's cache takes."""
 
 PAGE: Final = 256
-"""Positions by which the cache of a completion grows there."""
+"""Positions by which its cache grows."""
 
 ENGINE_BYTES: Final = 2 * 2**30
-"""What vLLM holds besides weights and cache: activations of its own and CUDA graphs.
+"""vLLM's activations and CUDA graphs, besides weights and cache.
 
-Taken, not measured.
-"""
+Assumed, not measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """The longest texts of a run, in tokens."""
+    """Longest texts of a run, in tokens."""
 
     prompt: int
-    """The student's."""
+    """The student's prompt."""
     shown: int
-    """The teacher's prompt, demonstrations included."""
+    """The teacher's prompt, with demonstrations."""
     completion: int
     counted: bool = False
-    """Whether the prompts are those of a pool; else they are taken."""
+    """Whether prompts were counted in a pool rather than assumed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,26 +48,26 @@ class Option:
 
     way: Way
     peak: Peak
-    """With one completion a pass, of the lengths that are asked for."""
+    """With one completion of the requested lengths per pass."""
     saved: int
-    """Bytes that a token of a pass with gradient keeps."""
+    """Bytes per token that a pass with gradient keeps."""
     longest: int
     """Longest completion that fits alone; 0 if none does."""
     per_pass: int
-    """Completions of the asked length that one pass with gradient holds."""
+    """Completions of the requested length per pass with gradient."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """How many completions grow side by side."""
+    """How many completions are decoded in parallel."""
 
     engine: str
     share: float
-    """Of the GPU's memory that the engine may hold."""
+    """Of the GPU's memory, for the engine."""
     pool: int
-    """In the pool and tests, if each is as long as it may be."""
+    """For the pool and tests, if each has maximum length."""
     half: int
-    """The same if each is half as long on average."""
+    """The same at half that length on average."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +78,17 @@ class Fit:
     """Of the GPU, in bytes."""
     options: tuple[Option, ...]
     rows: tuple[Rows, ...]
-    """Of each engine that has room for one completion."""
+    """One per engine with room for a completion."""
     chosen: int | None
-    """Place of the option to take; `None` where none fits."""
+    """Index of the recommended option; `None` if none fits."""
     settings: tuple[str, ...]
-    """What to set, each as ``section.field=value``."""
+    """Each as ``section.field=value``."""
     advice: str
-    """What to do where nothing fits; empty where something does."""
+    """What to do if nothing fits, else empty."""
 
 
 def fit(outline: Outline, lengths: Lengths, config: Config, gpu: int) -> Fit:
-    """Say what fits on a GPU of so many bytes, at the lengths of a run."""
+    """Say what fits on a GPU of `gpu` bytes, at a run's lengths."""
     options = tuple(
         option(outline, way, lengths, config, gpu) for way in ways_of(config)
     )
@@ -105,7 +104,7 @@ def fit(outline: Outline, lengths: Lengths, config: Config, gpu: int) -> Fit:
 
 
 def ways_of(config: Config) -> Iterator[Way]:
-    """Yield the ways to train, the fastest first."""
+    """Yield the ways to train, fastest first."""
     tuning = config.distill
     base = Way(
         rank=tuning.lora_rank,
@@ -126,7 +125,7 @@ def ways_of(config: Config) -> Iterator[Way]:
 
 
 def follows(way: Way, config: Config) -> bool:
-    """Whether a way trains as the settings ask: what, from which base, and how."""
+    """Whether a way fits the set tuning, quantisation and checkpointing."""
     again = config.distill.gradient_checkpointing
     if again != "auto" and way.checkpointing != (again == "on"):
         return False
@@ -139,13 +138,13 @@ def follows(way: Way, config: Config) -> bool:
 def longest_step(
     outline: Outline, lengths: Lengths, config: Config, compute: str
 ) -> Peak:
-    """Return what training holds in the largest micro-batch that it may meet.
+    """Return what training holds in its largest possible micro-batch.
 
     Args:
-        outline: Of the model.
-        lengths: The longest of the run.
-        config: Its settings.
-        compute: Precision of products, ``float32`` or ``bfloat16``.
+        outline: The model's.
+        lengths: The longest.
+        config: The run's.
+        compute: Type of matrix products, ``float32`` or ``bfloat16``.
     """
     tuning = config.distill
     row = lengths.prompt + lengths.completion
@@ -165,14 +164,14 @@ def longest_step(
 
 
 def usable(gpu: int) -> int:
-    """Return the bytes of a GPU that may be planned with."""
+    """Return the bytes of a GPU available for planning."""
     return round(gpu * (1.0 - memory.RESERVE))
 
 
 def option(
     outline: Outline, way: Way, lengths: Lengths, config: Config, gpu: int
 ) -> Option:
-    """Return what a way holds and how far that reaches."""
+    """Return what a way to train holds and which lengths it allows."""
     room, batch = usable(gpu), config.model.tokens_per_batch
 
     def total(completion: int, count: int) -> int:
@@ -194,9 +193,9 @@ def option(
 
 
 def passes_of(lengths: Lengths, count: int, batch: int) -> Passes:
-    """Return the tokens of a micro-batch of so many completions.
+    """Return the tokens of a micro-batch of `count` completions.
 
-    The teacher reads them in passes of at most `batch` tokens, or one by one.
+    The teacher reads at most `batch` tokens a pass, or one completion.
     """
     teacher = lengths.shown + lengths.completion
     return Passes(
@@ -219,10 +218,10 @@ def most_that(fits: Callable[[int], bool], most: int) -> int:
 def rows_of(
     outline: Outline, taken: Option, lengths: Lengths, config: Config, gpu: int
 ) -> tuple[Rows, ...]:
-    """Return how many completions each engine decodes together.
+    """Return how many completions each engine decodes in parallel.
 
-    Our own decoder runs on the weights that train. vLLM holds a copy of them, and
-    sleeps while there is training: beside it stays what training holds between passes.
+    Our decoder uses the weights in training. vLLM holds a copy and sleeps during
+    training; what training holds between passes stays.
     """
     room = usable(gpu) - taken.peak.static.total
     own = round(DECODING_SHARE * room)
@@ -243,9 +242,9 @@ def rows_in(
     lengths: Lengths,
     config: Config,
 ) -> Rows:
-    """Return how many completions have room for their keys and values.
+    """Return how many completions' keys and values fit.
 
-    The samples of a question share those of its prompt.
+    A question's samples share those of its prompt.
     """
     samples = config.rollouts.num_samples
     windowed = engine == "vllm"
@@ -266,7 +265,7 @@ def rows_in(
 def settings_for(
     taken: Option, rows: tuple[Rows, ...], lengths: Lengths, config: Config
 ) -> tuple[str, ...]:
-    """Return the settings of an option, and of vLLM where a question has room in it."""
+    """Return an option's settings, plus vLLM's if a question fits there."""
     way, count = taken.way, taken.per_pass
     samples = config.rollouts.num_samples
     found = ["model.quantization=nf4"] if way.tuning == "qlora" else []
@@ -284,7 +283,7 @@ def settings_for(
 def refusal(
     options: tuple[Option, ...], asked: list[int], lengths: Lengths, gpu: int
 ) -> str:
-    """Say what to take where no way to train fits."""
+    """Say what to change if no way to train fits."""
     least = min((options[i] for i in asked), key=lambda found: found.peak.total)
     needed = least.peak.total / (1.0 - memory.RESERVE) / 2**30
     said = (

@@ -1,7 +1,7 @@
-"""What fits, told from a configuration alone: `plan --gpu-memory`.
+"""What fits, by a model's configuration alone: `plan --gpu-memory`.
 
-No weights are read. With a pool its prompts are counted by the model's tokenizer; else
-their lengths are taken, and the answer says so.
+No weights are read. Without a pool to count with the model's tokenizer, prompt lengths
+are assumed, and the output says so.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ from neuron_opsd.stages.rollouts import ask, choice_tokens
 
 QUESTION_TOKENS: Final = 256
 DEMONSTRATION_TOKENS: Final = 384
-"""Of a prompt and of one demonstration where no pool is given."""
+"""Assumed for a prompt, and for a demonstration, without a pool."""
 
 GIBIBYTE: Final = 2**30
-"""A GPU that is sold as having so many GB has about as many of these."""
+"""A GPU sold with n GB has about n of these."""
 
 
 @dataclass(frozen=True, slots=True)
 class Foresight:
-    """What a model's configuration says of training it."""
+    """What a model's configuration says about training it."""
 
     model: str
     family: str
     num_parameters: int
     num_trained: int
-    """Numbers of the adapter, or all parameters."""
+    """Parameters of the adapter, or all."""
     cache_token: int
-    """Bytes of keys and values of one token in all layers."""
+    """Bytes of a token's keys and values over all layers."""
     lengths: Lengths
     fits: tuple[Fit, ...]
-    """For each memory that was asked about."""
+    """One per requested memory size."""
 
 
 def foresee(
@@ -55,10 +55,10 @@ def foresee(
     tests: Mapping[str, str],
     progress: Progress,
 ) -> Foresight:
-    """Say what fits on GPUs of some memories, in GB, without any weights.
+    """Say what fits on GPUs of given memories, in GB, without reading weights.
 
     Raises:
-        ConfigError: If a memory is none.
+        ConfigError: If a memory size is invalid.
         ModelError: If the configuration cannot be read.
     """
     for amount in gpu_memory:
@@ -67,7 +67,7 @@ def foresee(
                 f"--gpu-memory is {amount:g}, but it must be the memory of one GPU in "
                 "GB, for example 24 or 80"
             )
-    # What this machine has installed does not matter.
+    # Independent of what is installed here.
     plain = config.changed(
         model={"quantization": "none"}, engine={"rollouts": "transformers"}
     )
@@ -97,7 +97,7 @@ def foresee(
 
 
 def taken_lengths(outline: Outline, config: Config) -> Lengths:
-    """Return the lengths that are planned with where no pool is given."""
+    """Return the lengths assumed without a pool."""
     completion = config.most_new_tokens
     shown = QUESTION_TOKENS + config.contexts.num_demonstrations * DEMONSTRATION_TOKENS
     limits = [config.contexts.max_tokens, outline.max_positions - completion]
@@ -110,7 +110,7 @@ def counted_lengths(
 ) -> Lengths:
     """Return the longest prompts and answers of a pool.
 
-    The teacher's longest prompt is taken to show the longest questions.
+    The teacher's longest is assumed to show the longest questions.
     """
     inputs = read_inputs(pool, tests, config, progress.warn)
     tokenizer = read_tokenizer(config.model)

@@ -1,10 +1,9 @@
-"""What training and decoding hold in memory: plain arithmetic on a model's shapes.
+"""What training and decoding hold in memory, by a model's shapes.
 
-Every term is named, so that a test can count what our own passes hold and compare. What
-is counted here is what PyTorch is asked for; `RESERVE` is left for what it is not.
+Every term has a name, so that a test can compare it with our passes. Terms count what
+PyTorch is asked for; `RESERVE` covers the rest.
 
-Axes: D residual width, V vocabulary. Everything is in bytes unless its name says
-otherwise.
+Axes: D residual width, V vocabulary. Units are bytes unless a name says otherwise.
 """
 
 from __future__ import annotations
@@ -18,44 +17,41 @@ from neuron_opsd.models.outline import Layer, Outline, Product
 Tuning: TypeAlias = Literal["lora", "qlora", "full"]
 
 FLOAT: Final = 4
-"""Bytes of a float32: masters, moments, gradients, logits and the residual stream."""
+"""Bytes of a float32: masters, moments, gradients, logits, residual stream."""
 
 HALF: Final = 2
 """Bytes of a bfloat16."""
 
 MOMENTS: Final = 2
-"""Running means that AdamW keeps of each gradient."""
+"""Running means AdamW keeps per gradient."""
 
 PACKED: Final = 0.5 + (1 + FLOAT / 256) / 64
-"""Bytes of a weight in NF4: four bits, a scale in a byte for each 64, and a float32 for
-256 of these.
+"""Bytes of an NF4 weight: four bits, a byte of scale per 64, a float32 per 256 scales.
 
-Source: double quantisation of Dettmers et al., arXiv:2305.14314.
-"""
+Source: double quantisation of Dettmers et al., arXiv:2305.14314."""
 
 SHARING: Final = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
-"""Linear layers that read one and the same input."""
+"""Linear layers that share their input."""
 
 LOGIT_COPIES: Final = 3
 JSD_COPIES: Final = 5
-"""Tensors of a chunk's logits held at once: student's, teacher's, and what a divergence
-makes of them, which is more where both are mixed."""
+"""Tensors of a chunk's logits held at once: student's, teacher's and the divergence's
+intermediates, more if both are mixed."""
 
 FORWARD_COPIES: Final = 3
 BACKWARD_COPIES: Final = 2
-"""Tensors as wide as the widest layer that a pass holds besides its graph: the gate,
-what its activation makes of it and the other branch; or two gradients."""
+"""Tensors as wide as the widest layer, besides the graph: gate, activated gate and
+other branch; or two gradients."""
 
 RESERVE: Final = 0.1
-"""Share of a GPU left for CUDA's context, its libraries' buffers and fragmentation.
+"""Share of a GPU for CUDA's context, library buffers and fragmentation.
 
-Taken, not measured.
-"""
+Assumed, not measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A way to train, as far as memory knows it."""
+    """A way to train, as far as memory is concerned."""
 
     tuning: Tuning = "lora"
     checkpointing: bool = False
@@ -63,7 +59,7 @@ class Way:
     chunk_positions: int = 128
     """Positions whose logits are held at once."""
     own_teacher: bool = True
-    """Whether the teacher has weights of its own for what is trained."""
+    """Whether the teacher has separate trained weights."""
     product: int = HALF
     """Bytes of a number in matrix products."""
     logit_copies: int = LOGIT_COPIES
@@ -75,51 +71,51 @@ class Static:
     """What training holds between passes."""
 
     base: int
-    """Weights that passes run with, and that do not move."""
+    """Frozen weights used in passes."""
     rounded: int
-    """Matrices and head once more in the type of products, if their file is finer."""
+    """Matrices and head copied to the product type, if stored finer."""
     masters: int
-    """What is trained, in float32."""
+    """Trained weights in float32."""
     teacher: int
     gradients: int
     moments: int
     factors: int
-    """An adapter's factors in the type of products, the student's and the teacher's."""
+    """Adapter factors in the product type, student's and teacher's."""
     columns: int
-    """Room for an adapter beside every matrix."""
+    """Room for an adapter at every matrix."""
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Sum of all."""
         return self.kept + self.gradients + self.factors // 2
 
     @property
     def kept(self) -> int:
-        """What is held between steps as well; of the factors, those used last."""
+        """What is held between steps too; of the factors, the last used."""
         frozen = self.base + self.rounded + self.columns + self.factors // 2
         return frozen + self.masters + self.teacher + self.moments
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What the graph of a pass with gradient holds, for each token."""
+    """What the graph of a pass with gradient holds per token."""
 
     stream: int
-    """The residual stream where a checkpointed layer begins, over all layers."""
+    """Inputs of all checkpointed layers in the residual stream."""
     layers: int
-    """What the layers' own operations keep: of all, or with checkpointing of the one
-    that is made again."""
+    """What operations of all layers keep or, with checkpointing, of the one being
+    recomputed."""
     ends: int
-    """After the last layer: its norm, and the states that are read out."""
+    """After the last layer: its norm, and the states that are read."""
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Sum of all."""
         return self.stream + self.layers + self.ends
 
     @property
     def kept(self) -> int:
-        """What stays from the forward pass: with checkpointing, no layer's own."""
+        """What the forward pass leaves; with checkpointing, no layer operations."""
         return self.ends + (self.stream or self.layers)
 
 
@@ -132,26 +128,25 @@ class Passes:
     teacher: int
     """Prompts with demonstrations, and completions."""
     completion: int
-    """Of them completions."""
+    """Completions alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """What training holds at its fullest."""
+    """What training holds at its peak."""
 
     static: Static
     graph: int
     """Of the student's pass."""
     states: int
-    """States that the loss reads, the teacher's and the student's, and a gradient."""
+    """Teacher's and student's states read by the loss, and a gradient."""
     logits: int
     working: int
-    """What a layer needs while it is computed, beyond the room of the logits, which
-    are gone by then."""
+    """What a layer needs while computing, beyond the logits' room, free by then."""
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Sum of all."""
         return self.static.total + self.graph + self.states + self.logits + self.working
 
 
@@ -163,7 +158,7 @@ def static(outline: Outline, way: Way) -> Static:
     if full:
         trained = outline.num_parameters
     return Static(
-        # Where all weights learn, those that they began with are not held.
+        # If all weights are trained, the initial ones are not kept.
         base=0 if full else base_bytes(outline, way.tuning, way.product),
         rounded=0 if full else rounded_bytes(outline, way),
         masters=FLOAT * trained,
@@ -178,8 +173,8 @@ def static(outline: Outline, way: Way) -> Static:
 def base_bytes(outline: Outline, tuning: Tuning = "lora", product: int = HALF) -> int:
     """Return the bytes of the frozen weights.
 
-    They stand as in the model's files, or in float32 where products are in it; a 4-bit
-    base packs its matrices.
+    Typed as in the model's files, or float32 if products are; a 4-bit base packs its
+    matrices.
     """
     matrices = outline.num_matrix_parameters if tuning == "qlora" else 0
     each = max(outline.file_bytes, product if tuning == "lora" else HALF)
@@ -188,7 +183,7 @@ def base_bytes(outline: Outline, tuning: Tuning = "lora", product: int = HALF) -
 
 
 def rounded_bytes(outline: Outline, way: Way) -> int:
-    """Return what a copy for products takes of weights that their file holds finer."""
+    """Return the bytes of product-type copies of finer weights."""
     if way.tuning == "qlora" or outline.file_bytes <= way.product:
         return 0
     head = outline.vocab_size * outline.width
@@ -196,10 +191,10 @@ def rounded_bytes(outline: Outline, way: Way) -> int:
 
 
 def saved(outline: Outline, way: Way) -> Saved:
-    """Return what the graph of a pass keeps for each token.
+    """Return what the graph of a pass keeps per token.
 
-    With checkpointing a layer keeps its input alone, and one layer at a time is made
-    again with all that its operations keep.
+    With checkpointing layers keep only their inputs, and one at a time is recomputed
+    with all that its operations keep.
     """
     each = [layer_saved(layer, outline, way) for layer in outline.layers]
     ends = norm_saved(outline.width, way)
@@ -210,29 +205,29 @@ def saved(outline: Outline, way: Way) -> Saved:
 
 
 def layer_saved(layer: Layer, outline: Outline, way: Way) -> int:
-    """Return what one layer's operations keep for each token."""
+    """Return what one layer's operations keep per token."""
     norms = sum(norm_saved(width, way) for width in layer.norms)
     inputs = sum(product_saved(p, way) for p in layer.products)
-    if way.product == FLOAT:  # nothing is rounded, so all of a group keep one tensor
+    if way.product == FLOAT:  # nothing is rounded, so the whole group keeps one tensor
         inputs -= sum(shared_inputs(layer, group, way) for group in SHARING)
     attention = way.product * (layer.kept + queries(layer, outline))
-    attention += FLOAT * outline.num_heads  # the logarithms of its sums
+    attention += FLOAT * outline.num_heads  # log-sums
     return norms + inputs + attention + gate_saved(layer, way)
 
 
 def norm_saved(width: int, way: Way) -> int:
-    """Return what a norm keeps of a token: its input, and one over its size.
+    """Return what a norm keeps per token: its input and inverse size.
 
-    Its own gain, where that learns, needs what it multiplies.
+    A trained gain also needs what it multiplies.
     """
     scaled = way.product * width if way.tuning == "full" else 0
     return FLOAT * (width + 1) + scaled
 
 
 def product_saved(product: Product, way: Way) -> int:
-    """Return what a linear layer with an adapter keeps of a token.
+    """Return what a linear layer with an adapter keeps per token.
 
-    A frozen one needs nothing of its input for the gradient that it hands on.
+    A frozen one needs no input for the gradient it passes on.
     """
     if not keeps(product, way):
         return 0
@@ -241,35 +236,35 @@ def product_saved(product: Product, way: Way) -> int:
 
 
 def shared_inputs(layer: Layer, group: tuple[str, ...], way: Way) -> int:
-    """Return what linear layers of one input need not keep again."""
+    """Return what layers with a shared input need not keep twice."""
     found = [p.inputs for p in layer.products if p.name in group and keeps(p, way)]
     return way.product * sum(found[1:])
 
 
 def keeps(product: Product, way: Way) -> bool:
-    """Whether a linear layer keeps its input for the gradient of what is trained."""
+    """Whether a linear layer keeps its input for the gradient."""
     return product.adapted or way.tuning == "full"
 
 
 def queries(layer: Layer, outline: Outline) -> int:
-    """Return the numbers of a token's queries."""
+    """Return the size of a token's queries."""
     found = [p.outputs for p in layer.products if p.name == "q_proj"]
     return found[0] if found else outline.width
 
 
 def gate_saved(layer: Layer, way: Way) -> int:
-    """Return what a gated MLP keeps of a token besides the inputs of its products.
+    """Return what a gated MLP keeps per token besides product inputs.
 
-    These are the gate, the gate after its activation, and the other branch.
+    The gate, the activated gate and the other branch.
     """
     wide = [p.inputs for p in layer.products if p.name == "down_proj"]
     return 3 * way.product * sum(wide)
 
 
 def peak(outline: Outline, way: Way, passes: Passes) -> Peak:
-    """Return what training holds while one micro-batch is at its fullest.
+    """Return what training holds at the peak of one micro-batch.
 
-    The teacher reads first, while no graph is held; its states stay.
+    The teacher reads first, before any graph exists; its states stay.
     """
     graph = saved(outline, way).total * passes.student
     states = (2 * way.product + FLOAT) * outline.width * passes.completion
@@ -280,7 +275,7 @@ def peak(outline: Outline, way: Way, passes: Passes) -> Peak:
         matrix = HALF * max(product.num_parameters for product in outline.products())
     forward = matrix + working(outline, way, FORWARD_COPIES) * passes.teacher
     backward = matrix + working(outline, way, BACKWARD_COPIES) * passes.student
-    # One after the other: the teacher's pass, the loss, the way back.
+    # In sequence: teacher's pass, loss, backward pass.
     more = max(backward, logits, forward - graph)
     return Peak(
         static=static(outline, way),
@@ -292,23 +287,23 @@ def peak(outline: Outline, way: Way, passes: Passes) -> Peak:
 
 
 def working(outline: Outline, way: Way, copies: int) -> int:
-    """Return what the widest layer holds for each token while it is computed."""
+    """Return what the widest layer holds per token while computing."""
     wide = max(
         (p.outputs for layer in outline.layers for p in layer.products),
         default=outline.width,
     )
-    # The stream and its gradient; a layer that runs again gives its output to nobody.
+    # The stream and its gradient; a recomputed layer discards its output.
     streams = 1 if way.checkpointing else 2
     return streams * FLOAT * outline.width + copies * way.product * wide
 
 
 def cache_bytes(outline: Outline, tokens: int, *, windowed: bool = False) -> int:
-    """Return what keys and values of one sequence take, in bfloat16.
+    """Return the bytes of a sequence's keys and values, in bfloat16.
 
     Args:
-        outline: Of the model.
-        tokens: Length of the sequence.
-        windowed: Whether positions out of a layer's window are let go of.
+        outline: The model's.
+        tokens: Sequence length.
+        windowed: Whether positions outside a layer's window are dropped.
     """
     total = 0
     for layer in outline.layers:

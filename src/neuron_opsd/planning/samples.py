@@ -1,6 +1,6 @@
-"""A block of the pool with answers: neurons, contexts and examples as a run makes them.
+"""A pool block with answers, neurons, contexts and examples as in a run.
 
-What a plan times after the answers are there.
+Timed by a plan once it has answers.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ from neuron_opsd.stages.teaching import (
 
 CAPTURE_SECONDS = 3.0
 SHOWING_SECONDS = 3.0
-"""What reading off neurons and answering with demonstrations may take, about."""
+"""Budget for reading neurons and answering with demonstrations."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Questions of the pool with the answers that stand for them."""
+    """Questions of the pool with their representative answers."""
 
     asked: tuple[PromptedQuestion, ...]
     rollouts: tuple[Rollout, ...]
-    """The one that stands for each, in full or as long as it may become."""
+    """One per question, uncut or as long as it may become."""
 
     @property
     def completions(self) -> tuple[Completion, ...]:
-        """What was written."""
+        """The completions of the rollouts."""
         return tuple(rollout.completion for rollout in self.rollouts)
 
 
@@ -56,7 +56,7 @@ def make_sample(
     answered: Sequence[Answered],
     rest: float,
 ) -> Sample:
-    """Give a block of the pool's questions answers, borrowed where not their own."""
+    """Give pool questions answers, borrowed if they have none."""
     ordered = sorted(pool, key=trial.length)
     sample = spread(ordered, min(len(ordered), trial.config.rollouts.block_size))
     own = own_rollouts(trial, answered)
@@ -73,7 +73,7 @@ def make_sample(
 
 
 def own_rollouts(trial: Trial, answered: Sequence[Answered]) -> dict[str, Rollout]:
-    """Return the rollout that stands for each question that was answered."""
+    """Return each answered question's representative rollout."""
     questions = [a.question for one in answered for a in one.asked]
     rollouts = [rollout for one in answered for rollout in one.rollouts]
     config = trial.config
@@ -95,7 +95,7 @@ def borrowed(
 
 
 def grown(completion: Completion, rest: float) -> Completion:
-    """Return a completion that was cut as long as it may have become."""
+    """Extend a cut completion to its expected length."""
     ids = completion.token_ids
     if completion.finished or rest < 1.0:
         return completion
@@ -108,10 +108,10 @@ def grown(completion: Completion, rest: float) -> Completion:
 def try_capture(
     trial: Trial, sample: Sample, reading: float
 ) -> tuple[float, tuple[NeuronSet, ...]]:
-    """Read off the neurons of a sample, if the run will.
+    """Read a sample's neurons, if the run does.
 
     Returns:
-        Seconds per token, 0 where none are read, and the sets.
+        Seconds per token (0 if none are read), and the sets.
     """
     if not trial.reads_neurons:
         return 0.0, tuple(not_read([a.question.id for a in sample.asked]))
@@ -136,9 +136,9 @@ def try_capture(
 def selected(
     trial: Trial, sample: Sample, neurons: Sequence[NeuronSet]
 ) -> frozenset[str]:
-    """Return the ids of the sample's questions that a run would train on.
+    """Return the ids of sampled questions that a run would train on.
 
-    A completion that was cut in the sample alone is taken to end in the run.
+    Completions cut only by the sample are assumed to end in the run.
     """
     config = trial.config
     everyone = frozenset(a.question.id for a in sample.asked)
@@ -155,9 +155,9 @@ def selected(
 
 
 def make_examples(trial: Trial, sample: Sample) -> list[TrainingExample]:
-    """Return what student and teacher see of a sample's questions.
+    """Return the training examples of a sample's questions.
 
-    Each is shown the questions that stand after it, which costs as much as others.
+    Each shows the questions after it, at the same cost as any others.
     """
     config = trial.config
     ids = [a.question.id for a in sample.asked]
@@ -184,10 +184,10 @@ def make_examples(trial: Trial, sample: Sample) -> list[TrainingExample]:
 def try_shown(
     trial: Trial, sample: Sample, examples: Sequence[TrainingExample], rate: float
 ) -> tuple[list[PromptedQuestion], list[Rollout], float]:
-    """Answer questions with demonstrations before them, about a batch of tokens.
+    """Answer about a batch of tokens of questions with demonstrations.
 
     Returns:
-        What was asked, the answers and the seconds.
+        Questions, answers and seconds.
     """
     question_of = {a.question.id: a.question for a in sample.asked}
     asked = [

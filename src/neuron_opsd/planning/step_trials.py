@@ -1,4 +1,4 @@
-"""An optimiser step, timed part by part, and the checkpoints between steps."""
+"""Time the parts of an optimiser step, and checkpoints."""
 
 from __future__ import annotations
 
@@ -30,33 +30,33 @@ from neuron_opsd.storage.disk import disk_errors
 from neuron_opsd.storage.files import sha256_file
 
 TRAINING_SECONDS = 6.0
-"""What the parts of a step may take together, about."""
+"""Budget for all parts of a step."""
 
 NUM_PARTS = 4
-"""Parts of a step that are about as long: rollouts, and three times gradients."""
+"""Parts of similar length: rollouts, and gradients three times."""
 
 SAVED_BYTES = 128 * 2**20
-"""Bytes of a checkpoint that are written to see how long all of them take."""
+"""Bytes of a checkpoint written to extrapolate to all."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepSize:
-    """How much of an optimiser step a sample holds."""
+    """How much of an optimiser step a sample covers."""
 
     written: int
-    """Questions that are answered, at most `distill.batch_size`."""
+    """Questions answered, at most `distill.batch_size`."""
     trained: int
-    """Questions that are trained on, at most `distill.micro_batch_size`."""
+    """Questions trained on, at most `distill.micro_batch_size`."""
     rest: float = 0.0
-    """Tokens that a completion cut in the sample would have had besides."""
+    """Expected further tokens of a completion cut by the sample."""
     write_scale: float = 1.0
-    """How much longer than in the sample writing takes, completions not cut."""
+    """How much longer writing takes with uncut completions."""
 
 
 def size_of_step(
     trial: Trial, examples: Sequence[TrainingExample], rates: Rates
 ) -> StepSize:
-    """Return how many questions a step's sample may hold in its time."""
+    """Return how many questions a sample of a step can afford."""
     tuning = trial.config.distill
     student = sum(len(trial.model.encode(e.student_prompt)) for e in examples)
     teacher = sum(len(trial.model.encode(e.teacher_prompt)) for e in examples)
@@ -67,8 +67,8 @@ def size_of_step(
     writing = student * rates.reading / len(examples)
     written = affordable(writing, allowed, tuning.batch_size)
     if tuning.tuning == "full":
-        # The gradients of all weights take the same time and room in every pass, so a
-        # smaller one would not tell.
+        # Gradients of all weights take the same time and room in every pass, so a
+        # smaller sample would not tell.
         return StepSize(written, whole)
     return StepSize(written, affordable(each, allowed, whole))
 
@@ -80,7 +80,7 @@ def warm_up(
     objective: Objective,
     size: StepSize,
 ) -> None:
-    """Take a step on the longest examples, so as to hold what a run holds at most."""
+    """Step on the longest examples, to reach a run's peak memory."""
     ordered = sorted(examples, key=partial(example_length, learner))
     longest = [ordered[-1 - i % len(ordered)] for i in range(size.trained)]
     made = all_sequences(objective.roll_out(learner, Batch(longest, 0)))
@@ -95,7 +95,7 @@ def try_step(
     objective: Objective,
     size: StepSize,
 ) -> float:
-    """Return the seconds of one optimiser step; `warm_up` must have been called."""
+    """Return an optimiser step's seconds; call `warm_up` first."""
     tuning = trial.config.distill
     ordered = sorted(examples, key=partial(example_length, learner))
     batch = spread(ordered, size.written)
@@ -127,22 +127,22 @@ def train_on(
     trial: Trial,
     size: StepSize,
 ) -> None:
-    """Gather the gradient of some sequences, in one micro-batch."""
+    """Accumulate the gradient of some sequences, in one micro-batch."""
     whole = [replace(s, completion=grown(s.completion, size.rest)) for s in sequences]
     gather_gradients(learner, whole, objective, trial.config.distill)
 
 
 def update(learner: Learner, trial: Trial) -> None:
-    """Take the step and move the teacher; at a rate of 0 no weight changes."""
+    """Step at learning rate 0, so no weight changes, and move the teacher."""
     learner.step(0.0)
     move_teacher(learner, trial.config.distill.teacher_period - 1, trial.config.distill)
 
 
 def try_saving(trial: Trial, learner: Learner) -> tuple[float, int]:
-    """Write a part of a checkpoint.
+    """Write part of a checkpoint.
 
     Returns:
-        The seconds that a whole one takes, and the most memory while it is written.
+        Estimated seconds for a whole one, and the peak memory.
     """
     state, copying = trial.timed(learner.state)
     total = sum(value.nbytes for value in state.values())
@@ -160,6 +160,6 @@ def try_saving(trial: Trial, learner: Learner) -> tuple[float, int]:
         _, writing = trial.timed(partial(save, Path(folder)))
     written = sum(value.nbytes for value in part.values())
     device = learner.facts.device
-    # The copy is held already; safetensors makes another one to write from.
+    # The copy is already held; safetensors makes another to write from.
     extra = 0 if device.startswith("cuda") else total
     return copying + writing * total / written, held_memory(device) + extra

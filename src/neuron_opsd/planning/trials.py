@@ -1,7 +1,7 @@
-"""Small samples of a run's own stages, timed; `planning.costs` scales them up.
+"""Timed samples of a run's stages, which `planning.costs` scales up.
 
-The first call of each kind is slow and not counted. Later samples are as large as the
-earlier ones say that their seconds allow.
+The slow first call of each kind is not counted. Earlier samples set the size of later
+ones.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ T = TypeVar("T")
 
 ANSWERING_SECONDS = 4.0
 WRITING_SECONDS = 4.0
-"""What samples of answers among choices, and of free ones, may take, about."""
+"""Budgets for answers among choices, and for free ones."""
 
 TELLING_ROWS = 64
-"""Completions that the larger sample of free answers has at least."""
+"""Minimum completions in the larger sample of free answers."""
 
 MEASURED_TOKENS = 32
-"""Where free completions of a sample are cut."""
+"""Length at which sampled free completions are cut."""
 
 FEW = 4
-"""Questions of the first sample, which says how many the second may have."""
+"""Questions in the first sample, which sets the size of the second."""
 
 SHORTEST = 1e-9
-"""Seconds that anything takes at least."""
+"""Minimum seconds of anything."""
 
 
 def spread(items: Sequence[T], count: int) -> list[T]:
-    """Return items at evenly spaced ranks, none of them at an end.
+    """Return items at evenly spaced ranks, never at the ends.
 
-    A sample of sorted items taken so has the mean, the spread and the largest item
-    that a random one of its size has on average.
+    Of sorted items, such a sample has on average the mean, spread and maximum of a
+    random one of its size.
 
     Args:
         items: In order of size, at least one.
-        count: How many are wanted; above their number, items come more than once.
+        count: If larger than `items`, items repeat.
 
     Example:
         >>> spread([1, 2, 3, 4, 5, 6], 2), spread([1, 2], 3)
@@ -63,14 +63,14 @@ def spread(items: Sequence[T], count: int) -> list[T]:
 
 
 def affordable(seconds_each: float, allowed: float, most: int) -> int:
-    """Return how many things may be done in a time, at least one."""
+    """Return how many things fit into a time, at least one."""
     if seconds_each * most <= allowed:
         return most
     return max(1, int(allowed / seconds_each))
 
 
 def fit_decoding(few: tuple[int, int, float], many: tuple[int, int, float]) -> Decoding:
-    """Tell what a decoding step costs from what each of its rows costs.
+    """Separate the cost of a decoding step from that of its rows.
 
     Example:
         >>> fit_decoding((10, 10, 30.0), (10, 40, 60.0))
@@ -78,15 +78,15 @@ def fit_decoding(few: tuple[int, int, float], many: tuple[int, int, float]) -> D
     """
     slope = few[0] * many[1] - many[0] * few[1]
     token = (few[0] * many[2] - many[0] * few[2]) / slope if slope else 0.0
-    # A line that does not rise is noise: the larger sample alone says what tokens cost.
+    # A falling line is noise: then use the larger sample alone.
     token = token if 0.0 < token * many[1] <= many[2] else many[2] / max(1, many[1])
     return Decoding(max(0.0, many[2] - token * many[1]) / max(1, many[0]), token)
 
 
 def end_chance(completions: Sequence[Completion]) -> float:
-    """Return the chance that a token ends a completion, taken to be alike for all.
+    """Return the chance that a token ends a completion, assumed constant.
 
-    Completions that were cut say how long others may become; a plain mean would not.
+    Unlike a plain mean, this accounts for cut completions.
 
     Example:
         >>> end_chance([])
@@ -97,11 +97,11 @@ def end_chance(completions: Sequence[Completion]) -> float:
 
 
 def mean_length(chance: float, longest: int) -> float:
-    """Return the mean length of completions whose tokens end them with a chance.
+    """Return the mean length of completions with a constant chance of ending.
 
     Args:
-        chance: Of every token; 0 if none ever ends one.
-        longest: Where completions are cut.
+        chance: Per token; 0 if none ever ends one.
+        longest: Length at which completions are cut.
 
     Example:
         >>> mean_length(0.5, 2), mean_length(0.0, 7)
@@ -115,10 +115,10 @@ def mean_length(chance: float, longest: int) -> float:
 def count_questions(
     model: Tokenizer, asked: Sequence[PromptedQuestion]
 ) -> QuestionTokens:
-    """Count the tokens of questions, and what scoring their choices reads.
+    """Count the tokens of questions and of scoring their choices.
 
-    A prompt is read once for every place where choices part that no other place lies
-    behind, together with what the choices share before it.
+    A prompt, with the choices' shared prefix, is read once per final branching point of
+    its choices.
     """
     prompts = [len(model.encode(a.prompt)) for a in asked]
     choices = [choice_tokens(model, a) for a in asked]
@@ -142,39 +142,39 @@ class Trial:
 
     model: LanguageModel
     config: Config
-    """Of the run, its `prompts.form` resolved."""
+    """Of the run, with `prompts.form` resolved."""
     clock: Callable[[], float]
     reads_neurons: bool = True
-    """Whether what is planned reads any."""
+    """Whether the plan reads neurons."""
 
     def timed(self, call: Callable[[], T]) -> tuple[T, float]:
-        """Return what a call gives and the seconds that it takes, never zero."""
+        """Return a call's result and its seconds, never zero."""
         start = self.clock()
         result = call()
         return result, max(self.clock() - start, SHORTEST)
 
     def length(self, asked: PromptedQuestion) -> int:
-        """Return the tokens that are read to answer a question."""
+        """Return the tokens read to answer a question."""
         found = count_questions(self.model, [asked])
         return found.prompt_tokens + found.extra_tokens
 
     def tokens(self, asked: Sequence[PromptedQuestion]) -> int:
-        """Return the tokens that are read to answer some questions."""
+        """Return the tokens read to answer some questions."""
         return sum(map(self.length, asked))
 
     def limit(self) -> int:
-        """Return where free completions are cut."""
+        """Return the length at which free completions are cut."""
         return min(MEASURED_TOKENS, self.config.rollouts.max_new_tokens)
 
     def cut_config(self, limit: int) -> Config:
-        """Return the settings of a run whose completions end early."""
+        """Return the run's settings with completions cut early."""
         cut = {"max_new_tokens": limit}
         return self.config.changed(rollouts=cut, distill=cut, evaluation=cut)
 
     def answered(
         self, asked: Sequence[PromptedQuestion]
     ) -> tuple[list[Rollout], float]:
-        """Answer questions as often as the run does, cut early; return the seconds."""
+        """Answer questions like the run, but cut early; return the seconds."""
         drawn, cut = self.config.rollouts, self.cut_config(self.limit())
         draws = [(drawn.temperature, drawn.num_samples)]
         return self.timed(lambda: sample_rollouts(self.model, asked, cut, OWN, draws))
@@ -182,37 +182,37 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A sample of questions of one kind with the model's answers."""
+    """Sampled questions of one kind with the model's answers."""
 
     asked: tuple[PromptedQuestion, ...]
     rollouts: tuple[Rollout, ...]
     seconds_per_token: float
-    """Of what `Trial.length` counts."""
+    """Per token as counted by `Trial.length`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a sample of free answers shows besides."""
+    """What a sample of free answers also shows."""
 
     decoding: Decoding = field(default_factory=Decoding)
     end_chance: float = 1.0
-    """Of a token, that it ends a completion."""
+    """Per token, of ending a completion."""
     position: float = 0.0
-    """Bytes that one more position of growing completions takes."""
+    """Bytes per position of growing completions."""
     num_positions: int = 0
-    """Such positions in the larger sample."""
+    """In the larger sample."""
 
     def length(self, longest: int) -> float:
-        """Return the mean length of completions that are cut at `longest`."""
+        """Return the mean length of completions cut at `longest`."""
         return mean_length(self.end_chance, longest)
 
     def rest(self, trial: Trial, longest: int) -> float:
-        """Return what a completion cut in the sample would have had besides."""
+        """Return a cut completion's expected further tokens."""
         return self.length(max(0, longest - trial.limit()))
 
 
 def try_choices(trial: Trial, asked: Sequence[PromptedQuestion]) -> Answered:
-    """Answer a sample of questions among their choices, as the run does."""
+    """Answer sampled questions among their choices, as the run does."""
     return grow_sample(trial, asked, trial.config, pool_draws(trial.config))
 
 
@@ -222,7 +222,7 @@ def grow_sample(
     config: Config,
     draws: Sequence[tuple[float, int]],
 ) -> Answered:
-    """Answer a few questions, then as many as the time allows, up to a block."""
+    """Answer a few questions, then as many as time allows, up to a block."""
     ordered = sorted(asked, key=trial.length)
 
     def answer(some: Sequence[PromptedQuestion]) -> list[Rollout]:
@@ -242,10 +242,10 @@ def grow_sample(
 def try_writing(
     trial: Trial, asked: Sequence[PromptedQuestion]
 ) -> tuple[Answered, Written]:
-    """Answer a sample of questions freely, completions cut after a few dozen tokens.
+    """Answer sampled questions freely, cut after a few dozen tokens.
 
-    A pass that makes one token each says what prompts cost; a small and a larger
-    sample say what each further token costs, for all rows and for each.
+    A pass of one token each gives the cost of prompts; a small and a larger sample give
+    that of further tokens, shared and per row.
     """
     temperature = trial.config.rollouts.temperature
     read = grow_sample(trial, asked, trial.cut_config(1), [(temperature, 1)])
@@ -254,8 +254,8 @@ def try_writing(
     rollouts = trial.config.rollouts
     side_by_side = MAX_ROWS // rollouts.num_samples
     most = max(1, min(rollouts.block_size, len(ordered), side_by_side))
-    # More rows cost little more time, and two samples of like size would not tell a
-    # step's cost from a row's.
+    # More rows cost little more time, and samples of similar size could not
+    # separate a step's cost from a row's.
     least = min(most, max(2, TELLING_ROWS // rollouts.num_samples))
     count = max(least, affordable(few.work[-1], WRITING_SECONDS, most))
     many = write(trial, spread(ordered, count), read.seconds_per_token)
@@ -271,17 +271,17 @@ def try_writing(
 
 @dataclass(frozen=True, slots=True)
 class WritingSample:
-    """Free answers of some questions with what they took."""
+    """Free answers to some questions, with their cost."""
 
     asked: tuple[PromptedQuestion, ...]
     rollouts: tuple[Rollout, ...]
     work: tuple[int, int, float]
-    """Decoding steps, tokens made, and seconds without the reading of prompts."""
+    """Decoding steps, tokens generated, and seconds without reading prompts."""
     peak: int
 
     @property
     def positions(self) -> int:
-        """The positions that are held while the last completion grows."""
+        """The positions held while the last completion grows."""
         return len(self.rollouts) * self.work[0]
 
 
@@ -298,6 +298,6 @@ def write(
 
 
 def decoded(rollouts: Sequence[Rollout]) -> tuple[int, int]:
-    """Return the steps and the tokens of completions that grew side by side."""
+    """Return steps and tokens of completions decoded in parallel."""
     lengths = [len(rollout.completion.token_ids) for rollout in rollouts]
     return max(lengths), sum(lengths)

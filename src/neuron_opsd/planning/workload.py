@@ -1,6 +1,6 @@
-"""What a run is about to do, what samples of it took, and costs: the terms of a plan.
+"""A run's workload, measured rates and costs: the terms of a plan.
 
-The lengths of free answers are taken as if every token ended one with the same chance.
+Each token of free answers is assumed to end them with the same chance.
 """
 
 from __future__ import annotations
@@ -22,67 +22,67 @@ class QuestionTokens:
     num_questions: int
     prompt_tokens: int
     choice_tokens: int = 0
-    """Of all choices of all questions that are answered by choosing."""
+    """All choices of questions answered by choosing."""
     num_choices: int = 0
     """Of all questions together."""
     extra_rows: int = 0
-    """How often prompts are read again because choices part after their first token."""
+    """Extra reads of prompts whose choices diverge after the first token."""
     extra_tokens: int = 0
-    """What is read in these rows, and of choices, beyond one prompt a question."""
+    """Tokens of these rows, and of choices, beyond one prompt per question."""
     num_free: int = 0
-    """Questions whose answer is made token by token."""
+    """Questions answered token by token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Writing:
-    """How long free answers are that are asked for one purpose, in tokens."""
+    """Lengths of free answers for one purpose, in tokens."""
 
     mean: float
-    """End token included."""
+    """Including the end token."""
     limit: int
-    """Where they are cut."""
+    """Length at which they are cut."""
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a run is about to do."""
+    """A run's workload."""
 
     pool: QuestionTokens
     tests: QuestionTokens
     in_domain: QuestionTokens
     """The test set that is also asked with demonstrations."""
     written: Writing
-    """Of the pool and of the teacher's check."""
+    """In the pool and the teacher check."""
     trained: Writing
-    """Of training."""
+    """In training."""
     tested: Writing
-    """Of the tests."""
+    """In tests."""
     trained_prompt: float
-    """Mean length of the student's prompts that are trained on."""
+    """Mean length of the student's training prompts."""
     shown_tokens: float
     """Mean length that demonstrations add to a prompt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """Seconds that making tokens takes."""
+    """Seconds to generate tokens."""
 
     step_seconds: float = 0.0
-    """Of one more token for all rows, whatever their number."""
+    """Per step, whatever the number of rows."""
     token_seconds: float = 0.0
-    """Of each row's token besides."""
+    """Per row's token, in addition."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Seconds that samples of a run's own work took on this machine."""
+    """Seconds that samples of a run's work took on this machine."""
 
     reading: float
-    """Per token of plain prompts, as often as choices need them, and of choices."""
+    """Per token of plain prompts, as often as choices need, and of choices."""
     showing: float
-    """The same of prompts with demonstrations."""
+    """The same for prompts with demonstrations."""
     capture: float
-    """Per token of a pass that reads off neurons."""
+    """Per token of a pass that reads neurons."""
     distil_step: float = 0.0
     """Per optimiser step: rollouts, teacher, student, backward and update."""
     form_step: float = 0.0
@@ -90,39 +90,38 @@ class Rates:
     saving: float = 0.0
     """Per checkpoint."""
     loading: float = 0.0
-    """Per model that is loaded."""
+    """Per model loaded."""
     decoding: Decoding = Decoding()
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The most bytes that samples of a run's own work held."""
+    """Peak bytes of samples of a run's work."""
 
     answering: int
-    """With the base model alone."""
+    """With only the base model."""
     training: int
-    """With the base model and the one that learns."""
+    """With the base model and the learner."""
     network: int
-    """What one more model takes."""
+    """Per additional model."""
     between: int = 0
-    """Between steps of training."""
+    """Between training steps."""
     engine: int = 0
-    """What vLLM holds where it writes answers."""
+    """What vLLM holds if it writes answers."""
     sleeps: bool = False
-    """Whether it gives that back while a network computes here."""
+    """Whether it frees that while a network computes here."""
     position: float = 0.0
-    """What one more position takes of completions that grow side by side."""
+    """Per position of growing completions."""
     num_positions: int = 0
-    """Such positions in the sample."""
+    """In the sample."""
 
 
 def decoding_steps(
     writing: Writing, num_questions: int, samples: int, config: Config
 ) -> float:
-    """Return how often a token is made for all rows that grow, over all blocks.
+    """Return the number of decoding steps over all blocks.
 
-    A sample that ends makes room for the next. Memory is taken to have room for all the
-    rows that are decoded side by side.
+    Ended samples make room for others; memory is assumed to hold all parallel rows.
     """
     block = min(num_questions, config.rollouts.block_size)
     if not block:
@@ -134,14 +133,14 @@ def decoding_steps(
 
 
 def rows_of(num_questions: int, samples: int) -> int:
-    """Return how many samples of a block are written side by side, at most."""
+    """Return the most samples of a block decoded in parallel."""
     return min(MAX_ROWS, num_questions * samples)
 
 
 def expected_longest(mean: float, rows: int, limit: int) -> float:
-    """Return the expected length of the longest of some completions.
+    """Return the expected maximum length of `rows` completions.
 
-    Every token is taken to end a completion with the same chance.
+    Assumes a constant chance of ending per token.
     """
     if mean <= 1.0 or mean >= limit:
         return min(float(limit), max(1.0, mean))
@@ -150,7 +149,7 @@ def expected_longest(mean: float, rows: int, limit: int) -> float:
 
 
 def answer_length(writing: Writing, questions: QuestionTokens) -> float:
-    """Return the mean length of an answer, free or a choice, end token included."""
+    """Return an answer's mean length, free or a choice, with end token."""
     if not questions.num_questions:
         return 0.0
     free = questions.num_free / questions.num_questions
@@ -159,14 +158,14 @@ def answer_length(writing: Writing, questions: QuestionTokens) -> float:
 
 
 def part_of(questions: QuestionTokens, count: int) -> QuestionTokens:
-    """Return the tokens of so many questions that are like these."""
+    """Return the tokens of `count` questions like these."""
     share = count / max(1, questions.num_questions)
     parts = QuestionTokens(*(round(share * one) for one in astuple(questions)))
     return replace(parts, num_questions=count)
 
 
 MARGIN = 0.25
-"""Share by which times are uncertain, up and down."""
+"""Relative uncertainty of times, up and down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +177,7 @@ class StagePlan:
     decode_tokens: int
     train_tokens: int
     seconds: float | None
-    """`None`, as its range, where it was not measured."""
+    """`None`, like its range, if not measured."""
     low: float | None
     high: float | None
 
@@ -194,26 +193,26 @@ class Plan:
 
     stages: tuple[StagePlan, ...]
     peak_memory_bytes: int
-    """0 where the system does not say."""
+    """0 if the system does not say."""
     disk_bytes: int
     engine_memory_bytes: int = 0
-    """Of the peak, what vLLM holds where it writes answers."""
+    """Part of the peak: what vLLM holds if it writes answers."""
     why_untimed: str = ""
-    """Why stages have no time; empty where all have one."""
+    """Why stages lack a time; empty if none does."""
 
     @property
     def seconds(self) -> float | None:
-        """Time of all stages, `None` where one has none."""
+        """Total time, `None` if a stage has none."""
         return total([stage.seconds for stage in self.stages])
 
     @property
     def low(self) -> float | None:
-        """Time if everything goes well."""
+        """Total time in the best case."""
         return total([stage.low for stage in self.stages])
 
     @property
     def high(self) -> float | None:
-        """Time if everything goes slowly."""
+        """Total time in the worst case."""
         return total([stage.high for stage in self.stages])
 
 
@@ -225,7 +224,7 @@ def total(times: Sequence[float | None]) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Tokens of each kind and the time that they take; costs add up."""
+    """Tokens by kind and their time; costs add up."""
 
     prefill: float = 0.0
     decode: float = 0.0
@@ -236,7 +235,7 @@ class Cost:
         return Cost(*map(sum, zip(astuple(self), astuple(other), strict=True)))
 
     def stage(self, name: str, config: Config) -> StagePlan:
-        """Return it as a stage, with a margin; without a time where vLLM writes."""
+        """Return it as a stage with a margin; untimed if vLLM writes."""
         timed = not (self.decode and writes_elsewhere(config))
         return StagePlan(
             name=name,
@@ -250,5 +249,5 @@ class Cost:
 
 
 def writes_elsewhere(config: Config) -> bool:
-    """Whether another engine than our own decoder writes free answers."""
+    """Whether another engine than our decoder writes free answers."""
     return config.engine.rollouts != "transformers"

@@ -1,4 +1,4 @@
-"""The page of an analysis: one HTML file that needs no network and no script."""
+"""Page of an analysis, as one HTML file without network or scripts."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from neuron_opsd.report.wording import (
 from neuron_opsd.results import analysis
 
 BINS = ((analysis.ACCURACY, "after", "right"), (analysis.AGREEMENT, "before", "agree"))
-"""Targets of the binned means, with the role of their marks and their word."""
+"""Targets of the binned means, with mark role and label."""
 
 CASES_ON_PAGE = 120
-"""Of all runs together; `analysis.json` holds the others too."""
+"""Over all runs; `analysis.json` has the rest."""
 
 CORRELATIONS = {
     "correlated": (tables.CORRELATED, "Correlation of neuron count and correctness"),
@@ -51,12 +51,12 @@ UNKNOWN = (
 
 
 def render_analysis(data: analysis.AnalysisData) -> str:
-    """Return the whole page; equal data give equal bytes."""
+    """Render the page deterministically."""
     return render_template("analysis.html.jinja", context(data), "analysis.css")
 
 
 def context(data: analysis.AnalysisData) -> dict[str, Any]:
-    """Return what the template names."""
+    """Collect template variables."""
     return {
         "data": data,
         "outcome": outcome(data),
@@ -89,12 +89,12 @@ def context(data: analysis.AnalysisData) -> dict[str, Any]:
 def drawings(
     data: analysis.AnalysisData, draw: Callable[[analysis.RunAnalysis], Markup]
 ) -> list[tuple[analysis.RunAnalysis, Markup]]:
-    """Return a figure of every run for which there is something to draw."""
+    """Draw a figure for each run with data."""
     return [(run, drawn) for run in data.runs if (drawn := draw(run))]
 
 
 def headline(data: analysis.AnalysisData) -> tuple[str, Mapping[str, Interval]] | None:
-    """Return whose numbers the page begins with; `None` where none has true answers."""
+    """Return the leading run, or mean; `None` without gold answers."""
     name = analysis.correlation_name("spearman", analysis.ACCURACY)
     if name in data.overall:
         return f"the mean of {len(data.runs)} runs", data.overall
@@ -105,7 +105,7 @@ def headline(data: analysis.AnalysisData) -> tuple[str, Mapping[str, Interval]] 
 
 
 def outcome(data: analysis.AnalysisData) -> str:
-    """Say in a few sentences what the neuron count says about being right."""
+    """Summarise how neuron count relates to correctness."""
     found = headline(data)
     if found is None:
         return UNKNOWN
@@ -132,7 +132,7 @@ def direction(correlation: Interval) -> str:
 
 
 def remainder(partial: Interval, plain: Interval) -> str:
-    """Say what is left of a correlation when other signs are known."""
+    """Say what remains of a correlation given other signals."""
     if not finite(partial):
         return "nothing could be measured in ranks"
     if partial.holds_zero:
@@ -144,7 +144,7 @@ def remainder(partial: Interval, plain: Interval) -> str:
 
 
 def best_sign(measures: Mapping[str, Interval]) -> list[str]:
-    """Compare the neuron count with the best of its rivals, if they were measured."""
+    """Compare the neuron count with its best measured rival."""
     areas = {
         name: measures.get(analysis.area_name(analysis.CAPTURED, name))
         for name in analysis.RIVALS
@@ -163,14 +163,14 @@ def best_sign(measures: Mapping[str, Interval]) -> list[str]:
 
 
 def ranged(interval: Interval) -> str:
-    """Write a correlation with its interval."""
+    """Format a correlation with its interval."""
     if not finite(interval):
         return "not measured"
     return f"{signed_two_digits(interval.value)}, {ends(interval, signed_two_digits)}"
 
 
 def entropy_note(data: analysis.AnalysisData) -> str:
-    """Say of which answers entropy and log-probability are taken."""
+    """Say which answers entropy and log-probability are of."""
     greedy = [run.name for run in data.runs if run.captured_greedy]
     if not greedy:
         return "Of the captured answer, per token, under what it was sampled from."
@@ -183,7 +183,7 @@ def entropy_note(data: analysis.AnalysisData) -> str:
 
 
 def bins_chart(run: analysis.RunAnalysis) -> Markup:
-    """Draw accuracy and vote share against the neuron count, in bins."""
+    """Plot binned accuracy and vote share against neuron count."""
     series = [
         (role, word, shown)
         for target, role, word in BINS
@@ -206,7 +206,7 @@ def bins_chart(run: analysis.RunAnalysis) -> Markup:
 
 
 def count_axis(bins: Sequence[analysis.BinMean]) -> Axis:
-    """Return an axis of bins, with the mean count of four of them."""
+    """Return the bins' axis, with up to four ticks."""
     last = len(bins) - 1
     places = sorted({round(last * third / 3) for third in range(4)})
     texts = tuple(number(bins[place].center, 0) for place in places)
@@ -215,7 +215,7 @@ def count_axis(bins: Sequence[analysis.BinMean]) -> Axis:
 
 
 def bins_in_words(bins: Sequence[analysis.BinMean]) -> str:
-    """Say where the means begin and end."""
+    """Describe where the means start and end."""
     first, last = bins[0], bins[-1]
     return (
         f"{percent(first.mean.value, 0)} at {number(first.center, 0)} neurons, "
@@ -224,7 +224,7 @@ def bins_in_words(bins: Sequence[analysis.BinMean]) -> str:
 
 
 def bin_dots(bins: Sequence[analysis.BinMean]) -> list[Dot]:
-    """Return one mark for each bin, with the interval of its mean."""
+    """Return one mark per bin, with the interval of its mean."""
     return [
         Dot(
             (place, one.mean.value),
@@ -238,7 +238,7 @@ def bin_dots(bins: Sequence[analysis.BinMean]) -> list[Dot]:
 
 
 def rivals_chart(name: str, measures: Mapping[str, Interval]) -> Markup:
-    """Draw how well the count and each rival tell right captured answers apart."""
+    """Draw how well count and rivals separate right captured answers."""
     rows = []
     for key, rival in analysis.RIVALS.items():
         area = measures.get(analysis.area_name(analysis.CAPTURED, key))
@@ -258,9 +258,9 @@ def rivals_chart(name: str, measures: Mapping[str, Interval]) -> Markup:
 
 
 def correlations_chart(data: analysis.AnalysisData) -> Markup:
-    """Draw the rank correlation of count and accuracy of every run, plain and partial.
+    """Draw each run's rank correlation of count and accuracy, plain and partial.
 
-    Empty where fewer than two runs have it.
+    Empty below two runs.
     """
     names = [
         analysis.correlation_name(k, analysis.ACCURACY)

@@ -1,4 +1,4 @@
-"""The tables of an analysis: numbers by run, written before they are laid out."""
+"""Tables of an analysis, one row per run."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ KIND_NOTES = {
 }
 
 Writers: TypeAlias = Mapping[str, tuple[Column, wording.Write]]
-"""What stands over each statistic, by its name, and how it is written."""
+"""Column and format of each statistic."""
 
 VOTES: Writers = {
     "avg_at_k": (Column("Avg@k", "one answer"), wording.percent),
@@ -96,7 +96,7 @@ ENTROPIES = (
 
 
 def written(interval: Interval | None, write: wording.Write) -> Cell:
-    """Write a number and its interval, where there are such."""
+    """Format a number and its interval, if measured."""
     if interval is None or not wording.is_measured(interval.value):
         return NO_CELL
     span = wording.ends(interval, write) if wording.finite(interval) else ""
@@ -106,19 +106,19 @@ def written(interval: Interval | None, write: wording.Write) -> Cell:
 def cells_of(
     measures: Measures, columns: Mapping[str, wording.Write]
 ) -> tuple[Cell, ...]:
-    """Write some numbers by name."""
+    """Format measures by name."""
     return tuple(written(measures.get(name), how) for name, how in columns.items())
 
 
 def named_measures(data: AnalysisData) -> list[tuple[str, Measures]]:
-    """Return what was measured of every run, and the means, under their names."""
+    """Return name and measures of each run, then of their mean."""
     return [*((run.name, run.measures) for run in data.runs), (MEAN, data.overall)]
 
 
 def run_rows(
     data: AnalysisData, columns: Mapping[str, wording.Write]
 ) -> list[TableRow]:
-    """Return a row for each run that has one of the numbers, and for their mean."""
+    """Return a row for each run, and the mean, with any of the numbers."""
     rows = [
         row_of(
             run.name, *cells_of(run.measures, columns), note=f"{run.num_questions:,}"
@@ -134,13 +134,13 @@ def run_rows(
 def by_run(
     title: str, columns: Iterable[Column], rows: Sequence[TableRow]
 ) -> Table | None:
-    """Return a table of runs; `None` where it has no row."""
+    """Return a table of runs, or `None` if empty."""
     short = [replace(row, name=wording.one_line(row.name, 40)) for row in rows]
     return table_of(title, "run", columns, short) if short else None
 
 
 def correlation_rows(data: AnalysisData, shown: Correlations) -> list[TableRow]:
-    """Return the correlations of the neuron count, run by run."""
+    """Return each run's neuron count correlations."""
     names = (correlation_name(kind, target) for target, kind in shown)
     return run_rows(data, dict.fromkeys(names, wording.signed_two_digits))
 
@@ -148,7 +148,7 @@ def correlation_rows(data: AnalysisData, shown: Correlations) -> list[TableRow]:
 def correlation_table(
     data: AnalysisData, shown: Correlations, title: str
 ) -> Table | None:
-    """Return the table of some correlations, `None` where no run has any."""
+    """Return a table of correlations, or `None` if empty."""
     columns = (
         Column(TARGET_HEADINGS[target], KIND_NOTES[kind]) for target, kind in shown
     )
@@ -156,7 +156,7 @@ def correlation_table(
 
 
 def area_tables(data: AnalysisData) -> list[tuple[str, Table]]:
-    """Return the areas of all rivals for the mean of runs and for each run."""
+    """Return tables of all rivals' areas: the mean's and each run's."""
     found = [(run.name, run.measures) for run in data.runs if run.labelled]
     if len(found) > 1 and area_name(CAPTURED, "count") in data.overall:
         found.insert(0, (MEAN, data.overall))
@@ -175,7 +175,7 @@ def area_tables(data: AnalysisData) -> list[tuple[str, Table]]:
 
 
 def area_rows(measures: Measures) -> list[TableRow]:
-    """Return one row for each rival."""
+    """Return one row per rival."""
     rows = []
     for name, rival in RIVALS.items():
         area, gain, vote, vote_gain = (
@@ -195,7 +195,7 @@ def area_rows(measures: Measures) -> list[TableRow]:
 
 
 def compared(gain: Interval | None) -> str:
-    """Say which tells better, the count or its rival."""
+    """Say which separates better, count or rival."""
     if gain is None:
         return ""
     if not wording.finite(gain):
@@ -208,9 +208,9 @@ def compared(gain: Interval | None) -> str:
 def group_table(
     data: AnalysisData, title: str, shown: Writers, needed: str = ""
 ) -> Table | None:
-    """Return some statistics of the selected, the other and all questions.
+    """Return statistics of selected, other and all questions.
 
-    There is no row without the statistic `needed`; where that is empty, without any.
+    Rows without `needed` (if empty, without any statistic) are dropped.
     """
     rows = []
     for name, measures in named_measures(data):
@@ -224,7 +224,7 @@ def group_table(
 
 
 def entropy_table(data: AnalysisData) -> Table | None:
-    """Return what the teacher's check found of entropy and agreement, run by run."""
+    """Return entropy and agreement from the runs' teacher checks."""
     rows = []
     for run in data.runs:
         check = run.teacher_check
@@ -243,7 +243,7 @@ def entropy_table(data: AnalysisData) -> Table | None:
 
 
 def distance_table(data: AnalysisData) -> Table | None:
-    """Return the mean distances within each run."""
+    """Return mean distances within each run."""
     headings = ("two questions", "to the nearest")
     columns = (Column(heading, "mean distance") for heading in headings)
     rows = run_rows(data, dict.fromkeys((PAIRS, NEAREST), wording.number))
@@ -251,7 +251,7 @@ def distance_table(data: AnalysisData) -> Table | None:
 
 
 def between_table(data: AnalysisData) -> Table | None:
-    """Return the matrix of distances between runs, `None` where none is comparable."""
+    """Return distances between runs, or `None` if none are comparable."""
     pairs = (value for place, row in enumerate(data.between) for value in row[:place])
     if all(value is None for value in pairs):
         return None
@@ -264,7 +264,7 @@ def between_table(data: AnalysisData) -> Table | None:
 
 
 def sharing_table(data: AnalysisData, what: str, title: str) -> Table | None:
-    """Return how often demonstrations share an answer, `gold` or their own `answer`."""
+    """Return how often demonstrations share `gold` or their own `answer`."""
     names = [shared_name(what, part) for part in SHARING]
     writers = (wording.percent, wording.percent, wording.points)
     rows = run_rows(data, dict(zip(names, writers, strict=True)))

@@ -1,4 +1,4 @@
-"""The drawings of an atlas; each takes results and returns one SVG element."""
+"""Charts of an atlas, each one SVG element."""
 
 from __future__ import annotations
 
@@ -19,22 +19,20 @@ SHORT: Final[Mapping[str, str]] = {
     atlas.SELECTED: "selected",
     atlas.DEMONSTRATIONS: "demonstrations",
 }
-"""What each group is called where there is little room."""
 
 ROLES: Final[Mapping[str, str]] = {
     atlas.POOL: "before",
     atlas.SELECTED: "after",
     atlas.DEMONSTRATIONS: "net",
 }
-"""How each group is drawn."""
 LEFT, RIGHT, HIGH = 118.0, 396.0, 24.0
-"""Ends of the cells of a map, and the height of one."""
+"""Horizontal ends of a map's cells, and a cell's height."""
 STRONGEST: Final = 2.0
-"""Times as much, or as little, that has the strongest colour of a map."""
+"""Ratio, or its inverse, at which a map's colour saturates."""
 
 
 def layers_chart(data: atlas.AtlasData) -> Markup:
-    """Draw which share of its neurons each group has in each layer."""
+    """Draw the groups' shares of neurons per layer."""
     names = [group.name for group in data.groups]
     most = max(max(row.shares.values()) for row in data.layers)
     if data.num_layers < 2 or most == 0:
@@ -60,7 +58,7 @@ def layers_chart(data: atlas.AtlasData) -> Markup:
 
 
 def layer_axis(num_layers: int) -> Axis:
-    """Return an axis of layers, marked at up to six of them."""
+    """Return a layer axis with at most six ticks."""
     step = max(1, math.ceil((num_layers - 1) / 6))
     marked = tuple(range(0, num_layers, step))
     ticks = Ticks(tuple(map(float, marked)), tuple(map(str, marked)))
@@ -68,7 +66,7 @@ def layer_axis(num_layers: int) -> Axis:
 
 
 def groups_map(data: atlas.AtlasData) -> Markup:
-    """Draw how much more or less of each layer the groups hold than the pool does."""
+    """Draw the groups' shares of each layer relative to the pool's."""
     names = [group.name for group in data.groups if group.name != atlas.POOL]
     rows = [
         (
@@ -103,19 +101,19 @@ def groups_map(data: atlas.AtlasData) -> Markup:
 
 
 def ratio(own: float, whole: float) -> float:
-    """Return how many times as much a share is."""
+    """Return the ratio of two shares."""
     return own / whole if whole > 0 else math.nan
 
 
 def strength(value: float) -> float:
-    """Return how strongly a ratio is coloured, from 0 to 1."""
+    """Return a ratio's colour strength, in [0, 1]."""
     if value <= 0:
         return 1.0
     return min(1.0, abs(math.log(value)) / math.log(STRONGEST))
 
 
 def group_hint(name: str, row: atlas.LayerRow) -> str:
-    """Say what a group holds of a layer, and what the pool."""
+    """Describe a group's and the pool's share of a layer."""
     times = ratio(row.shares[name], row.shares[atlas.POOL])
     return (
         f"layer {row.layer}: {percent(row.shares[name])} of what {atlas.GROUPS[name]} "
@@ -125,7 +123,7 @@ def group_hint(name: str, row: atlas.LayerRow) -> str:
 
 
 def extremes(rows: Sequence[tuple[str, Sequence[float], Sequence[str]]]) -> str:
-    """Say of each group in which layer it has most and least beside the pool."""
+    """Name each group's most and least overrepresented layer."""
     said = []
     for name, values, _ in rows:
         known = [(value, place) for place, value in enumerate(values) if value == value]
@@ -139,7 +137,7 @@ def extremes(rows: Sequence[tuple[str, Sequence[float], Sequence[str]]]) -> str:
 
 
 def lifts_map(data: atlas.AtlasData) -> Markup:
-    """Draw how many neurons of each layer have which lift in the selected questions."""
+    """Draw each layer's distribution of lifts in the selected questions."""
     bins = bin_names()
     most = max((max(row.lifts) for row in data.layers), default=0)
     if not most:
@@ -172,14 +170,14 @@ def lifts_map(data: atlas.AtlasData) -> Markup:
 
 
 def bin_names() -> list[str]:
-    """Return what the bins of lifts are called, the lowest first."""
+    """Name the lift bins, lowest first."""
     edges = [f"{edge:g}" for edge in atlas.LIFT_EDGES]
     between = [f"{low} to {high}" for low, high in pairwise(edges)]
     return [f"below {edges[0]}", *between, f"{edges[-1]} or more"]
 
 
 def cell(place: tuple[int, int, int], share: float, kind: str, hint: str) -> Markup:
-    """Draw a cell of a map, by its row, its column and how many columns there are."""
+    """Draw a map cell at (row, column, number of columns)."""
     row, column, columns = place
     width = (RIGHT - LEFT) / columns
     gap = min(1.0, width / 6)
@@ -202,7 +200,7 @@ def layer_map(
     columns: int,
     drawn: Sequence[Markup],
 ) -> Markup:
-    """Return a map whose columns are layers."""
+    """Return a map with layers as columns."""
     base = HIGH * len(rows) + 8
     marks: list[Markup] = []
     ticks = layer_axis(columns).ticks
@@ -220,7 +218,7 @@ def layer_map(
 
 
 def moved_chart(data: atlas.AtlasData) -> Markup:
-    """Draw how far sets moved through training, layer by layer."""
+    """Draw how far sets moved through training, by layer."""
     if data.moved is None or data.num_layers < 2:
         return Markup("")
     roles = ("after", "before")
@@ -249,7 +247,7 @@ def moved_chart(data: atlas.AtlasData) -> Markup:
 
 
 def beside_chart(data: atlas.AtlasData) -> Markup:
-    """Draw what the selected questions of two runs hold of each layer."""
+    """Draw the selected questions' layer shares in two runs."""
     if data.beside is None or data.num_layers < 2:
         return Markup("")
     sides = (

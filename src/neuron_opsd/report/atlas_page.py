@@ -1,4 +1,4 @@
-"""The page of a run's neurons: one HTML file that needs no network and no script."""
+"""Page of a run's neurons, as one HTML file without network or scripts."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from neuron_opsd.report.wording import NOT_MEASURED, number, percent, signed
 from neuron_opsd.results import atlas
 
 LEAST_Q: Final = 1e-4
-"""Below which a share of chance finds is not written out."""
+"""Smaller false discovery rates are shown as below this."""
 
 VALUES: Final[Mapping[str, str]] = {
     "gate": "the output of its activation function, before it is multiplied by the "
     "up-projection",
     "gated": "what goes into the down-projection",
 }
-"""What a neuron's activation is, by the setting neurons.value."""
+"""What counts as activation under each `neurons.value`."""
 
 
 def render_atlas(data: atlas.AtlasData) -> str:
-    """Return the whole page; equal data give equal bytes."""
+    """Render the page deterministically."""
     return render_template("atlas.html.jinja", context(data), "atlas.css")
 
 
 def context(data: atlas.AtlasData) -> dict[str, Any]:
-    """Return what the template names."""
+    """Collect template variables."""
     beside, moved = data.beside, data.moved
     return {
         "data": data,
@@ -77,7 +77,7 @@ def context(data: atlas.AtlasData) -> dict[str, Any]:
 
 
 def outcome(data: atlas.AtlasData) -> str:
-    """Say in a few sentences what the selected questions have in common."""
+    """Summarise what the selected questions share."""
     total = data.num_layers * data.num_neurons
     said = [
         f"Of the {total:,} neurons of the model {data.num_tested:,} are among the "
@@ -100,7 +100,7 @@ def outcome(data: atlas.AtlasData) -> str:
 
 
 def rows_of(data: atlas.AtlasData) -> list[tuple[int, list[Any]]]:
-    """Return the shown neurons by layer, each with its link, its lift and its class."""
+    """Return the shown neurons by layer, with link, lift and CSS class."""
     found: dict[int, list[Any]] = {}
     for card in data.cards:
         given = atlas.SELECTED in card.expected
@@ -112,7 +112,7 @@ def rows_of(data: atlas.AtlasData) -> list[tuple[int, list[Any]]]:
 
 
 def shade(lift: float) -> str:
-    """Return the class of a cell: how much more or less often, in three steps."""
+    """Return a cell's CSS class: lift in three steps either way."""
     if math.isnan(lift):
         return "level"
     for limit, name in zip(atlas.LIFT_EDGES, ("down3", "down2", "down1"), strict=False):
@@ -125,7 +125,7 @@ def shade(lift: float) -> str:
 
 
 def anchor(card: atlas.NeuronCard) -> str:
-    """Return the name of a neuron's section."""
+    """Return a neuron's section id."""
     return f"n{card.layer}-{card.neuron}"
 
 
@@ -135,7 +135,7 @@ def reasons(card: atlas.NeuronCard) -> str:
 
 
 def groups_table(groups: Sequence[atlas.GroupRow]) -> Table:
-    """Return the groups with what was found of each, and what of draws like it."""
+    """Return what was found in each group, and by chance."""
     columns = (
         Column("questions"),
         Column("more often", "than chance"),
@@ -159,7 +159,7 @@ def groups_table(groups: Sequence[atlas.GroupRow]) -> Table:
 
 
 def found_cell(group: atlas.GroupRow, side: str) -> Cell:
-    """Return how many neurons were found of a group, and of draws."""
+    """Format the neurons found in a group, and by chance."""
     if group.found is None:
         return NO_CELL
     draws = ranged(getattr(one, side) for one in group.by_chance)
@@ -167,7 +167,7 @@ def found_cell(group: atlas.GroupRow, side: str) -> Cell:
 
 
 def ranged(counts: Iterable[int]) -> str:
-    """Write the smallest and the largest of some counts."""
+    """Format the range of some counts."""
     known = list(counts)
     if not known:
         return NOT_MEASURED
@@ -176,7 +176,7 @@ def ranged(counts: Iterable[int]) -> str:
 
 
 def layers_table(data: atlas.AtlasData) -> Table:
-    """Return what the groups hold of every layer."""
+    """Return each group's layer shares."""
     names = [group.name for group in data.groups]
     parts = ("share", "used", "common")
     rows = [
@@ -193,7 +193,7 @@ def layers_table(data: atlas.AtlasData) -> Table:
 
 
 def card_table(card: atlas.NeuronCard, data: atlas.AtlasData) -> Table:
-    """Return how many questions of each group hold a neuron."""
+    """Count the questions of each group that hold a neuron."""
     columns = (
         Column("questions"),
         Column("share"),
@@ -220,19 +220,19 @@ def card_table(card: atlas.NeuronCard, data: atlas.AtlasData) -> Table:
 
 
 def title_of(one: atlas.NeuronCard | atlas.MovedNeuron) -> str:
-    """Return what a neuron is called in words."""
+    """Name a neuron in words."""
     return f"layer {one.layer}, neuron {one.neuron}"
 
 
 def chance(q: float) -> str:
-    """Write a share of chance finds."""
+    """Format a false discovery rate."""
     if q < LEAST_Q:
         return f"below {LEAST_Q:g}"
     return number(q, 4 if q < 0.01 else 2)
 
 
 def moved_table(moved: atlas.Moved) -> Table:
-    """Return how far the sets of each group moved."""
+    """Return how far each group's sets moved."""
     columns = (
         Column("questions"),
         Column("distance", "base to trained"),
@@ -272,7 +272,7 @@ def moved_neurons_table(
 
 
 def beside_table(data: atlas.AtlasData, beside: atlas.Beside) -> Table:
-    """Return what two runs have in common, group by group."""
+    """Return what two runs share, by group."""
     columns = (
         Column("questions", data.run),
         Column("questions", beside.name),
@@ -295,7 +295,7 @@ def beside_table(data: atlas.AtlasData, beside: atlas.Beside) -> Table:
 
 
 def rates_table(data: atlas.AtlasData, beside: atlas.Beside) -> Table | None:
-    """Return how many of the selected questions of each run hold the shown neurons."""
+    """Count each run's selected questions that hold the shown neurons."""
     own = {group.name: group.num_questions for group in data.groups}
     other = {group.name: group.num_questions for group in beside.groups}
     if atlas.SELECTED not in own or atlas.SELECTED not in other:

@@ -1,4 +1,4 @@
-"""The model card: the README of the adapter, with the results that were measured."""
+"""The model card: the adapter's README, with measured results."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from neuron_opsd.report.wording import one_line
 from neuron_opsd.results.run import OURS, POOL, ReportData, TestComparison
 
 NAMES: Final = {"avg_at_k": "accuracy", "macro_f1": "f1", "brier": "brier_score"}
-"""What the hub calls measures that it knows by a name of its own."""
+"""The hub's names of measures."""
 
 UNKNOWN: Final = "unknown"
 
 DIGITS: Final = 6
-"""Of a measure in the front matter."""
+"""In the front matter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """What is not known until a model is published."""
+    """Facts known only at publication."""
 
     repo: str = ""
-    """Hub id under which it is loaded; empty for the folder of the card."""
+    """Hub id to load from; empty means the card's own folder."""
     license: str = ""
-    """Identifier as the hub knows it; empty leaves it out."""
+    """The hub's identifier; empty omits it."""
     datasets: Mapping[str, str] = field(default_factory=dict)
-    """Ids of the hub's datasets, by ``pool`` and the test sets' names."""
+    """Hub ids, keyed by ``pool`` and the test sets' names."""
 
 
 HERE: Final = Publication()
@@ -50,22 +50,22 @@ HERE: Final = Publication()
 def render_card(
     data: ReportData, base_model: str, source: str = "", public: Publication = HERE
 ) -> str:
-    """Return a model card in Markdown, its front matter in YAML.
+    """Render a model card: Markdown with YAML front matter.
 
-    Nothing in it depends on how the run was called or stopped, so that the same run
-    always ends with the same card. The license is left out where it is not known.
+    It does not depend on how the run was called or interrupted, so the same run always
+    yields the same card. An unknown licence is omitted.
 
     Args:
-        data: What the report is made from.
-        base_model: Hub id, or another name that says which model was trained.
-        source: What transformers loads that model from, if not by its name.
-        public: What is known once it is published.
+        data: Contents of the report.
+        base_model: Hub id or other name of the base model.
+        source: Where transformers loads that from, if not by name.
+        public: Facts known once published.
     """
     made = environment(autoescape=False)
     made.filters.update({"prose": prose, "code": code})
     revision, contexts = data.config.model.revision, data.config.contexts
     base = literal(source or base_model)
-    if revision != ModelConfig().revision:  # which is transformers' default, too
+    if revision != ModelConfig().revision:  # transformers' default too
         base += f", revision={literal(revision)}"
     signs = (f"Sign of collapse at step {s.step}: {s.sign}" for s in data.collapses)
     hashes = {f"SHA-256 of {name}": one for name, one in data.data_hashes.items()}
@@ -90,7 +90,7 @@ def render_card(
 
 
 def front_matter(data: ReportData, base_model: str, public: Publication) -> str:
-    """Return what the hub reads of a card, in YAML."""
+    """Return the YAML that the hub reads."""
     full = data.config.distill.tuning == "full"
     datasets = dict(data.datasets) | dict(public.datasets)
     pool = [place_of(datasets[POOL])[0]] if POOL in datasets else None
@@ -110,10 +110,9 @@ def front_matter(data: ReportData, base_model: str, public: Publication) -> str:
 
 
 def eval_results(data: ReportData, datasets: Mapping[str, str]) -> Iterator[EvalResult]:
-    """Yield every measure of every test set, as the hub's model index holds them.
+    """Yield every measure of every test set for the hub's model index.
 
-    The value is that of the trained model; what it was before, and the difference with
-    its interval, stand beside it.
+    The value is the trained model's, with the one before and the difference alongside.
     """
     samples = data.config.evaluation.num_samples
     for test in ordered(data.tests):
@@ -143,9 +142,9 @@ def eval_results(data: ReportData, datasets: Mapping[str, str]) -> Iterator[Eval
 
 
 def place_of(source: str) -> tuple[str, str, str]:
-    """Return dataset, configuration and split of a hub id, empty where it has none.
+    """Split a hub id into dataset, configuration and split, empty if absent.
 
-    It may end in ``:split`` or ``:configuration:split``, as on the command line.
+    It may end in ``:split`` or ``:configuration:split``.
     """
     name, *rest = map(one_line, source.split(":"))
     configuration, split = ["", "", *rest][-2:]
@@ -153,7 +152,7 @@ def place_of(source: str) -> tuple[str, str, str]:
 
 
 def values_of(test: TestComparison, metric: str) -> tuple[float | None, float | None]:
-    """Return a measure before and after; `None` where it is no number."""
+    """Return a measure before and after; `None` if not a number."""
     both: tuple[float | None, ...] = test.both(metric)
     if metric == "top_answer_share":
         both = test.before.top_answer_share, test.after.top_answer_share
@@ -162,16 +161,16 @@ def values_of(test: TestComparison, metric: str) -> tuple[float | None, float | 
 
 
 def rounded(value: float | None) -> float | None:
-    """Return a number as the front matter holds it; `None` for what is none."""
+    """Round for the front matter; return `None` if not a number."""
     if value is None or not math.isfinite(value):
         return None
     return round(value, DIGITS)
 
 
 def interval_table(interval: Interval | None) -> dict[str, Any] | None:
-    """Return a difference with the ends of its 95 % interval; `None` for what is none.
+    """Return a difference with its 95 % interval; `None` if not a number.
 
-    The hub's class drops what is `None`.
+    The hub's class drops `None`.
     """
     if interval is None or rounded(interval.value) is None:
         return None
@@ -182,28 +181,28 @@ def interval_table(interval: Interval | None) -> dict[str, Any] | None:
 
 
 def prose(text: str) -> str:
-    """Return text on one line that Markdown and HTML take for nothing but text."""
+    """Put text on one line, escaped for Markdown and HTML."""
     line = one_line(text)
     for mark in "\\`*_[]<>|#~$":
         line = line.replace(mark, f"&#{ord(mark)};" if mark in "<>" else "\\" + mark)
-    # Otherwise a bare address would become a link in most renderers.
+    # Most renderers would turn a bare address into a link.
     return line.replace("://", ":&#47;/").replace("www.", "www&#46;")
 
 
 def code(text: str) -> str:
-    """Return text as inline code, its backticks turned into apostrophes."""
+    """Return text as inline code, its backticks as apostrophes."""
     line = one_line(text).replace("`", "'")
     return f"`{line}`" if line else ""
 
 
 def literal(text: str) -> str:
-    """Return a Python string that is exactly the text, on one line of plain letters."""
+    """Return the text as a one-line ASCII Python literal."""
     letters = text.encode("unicode_escape").decode("ascii").replace('"', '\\"')
     return f'"{letters}"'
 
 
 def results_table(data: ReportData) -> str:
-    """Return the table of results in Markdown."""
+    """Return the results table in Markdown."""
     if not data.tests:
         return "No test set was given."
     headings, written = result_table(data)

@@ -1,4 +1,4 @@
-"""The charts of a comparison: differences, maps, calibration, and the steps."""
+"""Charts of a comparison: differences, maps, calibration and steps."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from neuron_opsd.results.comparison import (
 LEFT, TOP, RIGHT, BOTTOM = 46.0, 52.0, svg.NARROW - 8, 304.0
 STEPS_RIGHT = svg.NARROW - labels.NAMES_WIDTH
 LEAST_HEIGHT = 190.0
-"""Of the chart of steps, which grows with its lines."""
+"""Of the step chart, which grows with its lines."""
 BASE_ROLE = "untrained"
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """What one chart of differences shows of every method."""
+    """A measure to chart differences in."""
 
     target: str
     metric: str
     title: str
     hint: str
-    """Which side is the good one."""
+    """Which side is good."""
 
 
 PANELS = (
@@ -57,14 +57,14 @@ PANELS = (
 
 
 def source_name(source: str) -> str:
-    """Return what a source is called over a drawing."""
+    """Return a source's name for chart titles."""
     if source == ALL_SOURCES:
         return "mean over all sources"
     return labels.short_name(source, 24)
 
 
 def role_of(results: index.Results, name: str) -> str:
-    """Return the style classes of a method: a colour, a dash for a second round."""
+    """Return a method's CSS classes: a colour, dashed once colours repeat."""
     trained = [line for line in results.data.methods if line.trained]
     ranked = sorted(trained, key=lambda line: not index.is_ours(line))
     names = [line.name for line in ranked]
@@ -77,7 +77,7 @@ def role_of(results: index.Results, name: str) -> str:
 
 
 def method_forest(results: index.Results, source: str, panel: Panel) -> Markup:
-    """Draw one measure's differences of every method on a source."""
+    """Draw all methods' differences in a measure on a source."""
     charted, name = CHARTED[panel.metric], source_name(source)
     rows = []
     for line in results.lines:
@@ -100,7 +100,7 @@ def method_forest(results: index.Results, source: str, panel: Panel) -> Markup:
 def forest_row(
     line: MethodLine, gain: Contrast | None, net: Contrast | None
 ) -> IntervalRow:
-    """Return a method's row: against base, and net of form if that is known."""
+    """Return a method's row: against base and, if known, net of form."""
     lines = [(labels.short_name(index.method_label(line), 24), starred(gain))]
     shown = [gain]
     if net is not None:
@@ -114,7 +114,7 @@ def forest_row(
 
 
 def starred(contrast: Contrast | None) -> str:
-    """Write a difference, with a star where it stands after Holm's correction."""
+    """Format a difference, starred if significant after correction."""
     if contrast is None:
         return in_words(None, "")
     star = " *" if contrast.p_adjusted < SIGNIFICANT else ""
@@ -122,7 +122,7 @@ def starred(contrast: Contrast | None) -> str:
 
 
 def heat_maps(results: index.Results) -> list[Markup]:
-    """Draw a map of gains for each trained method, all with one scale of colours."""
+    """Draw gains per trained method, on one colour scale."""
     found = [
         (index.method_label(line), gains_of(results, line)) for line in results.trained
     ]
@@ -145,7 +145,7 @@ def heat_maps(results: index.Results) -> list[Markup]:
 def gains_of(
     results: index.Results, line: MethodLine
 ) -> dict[tuple[str, str], Contrast]:
-    """Return a method's differences in accuracy to base by source and test set."""
+    """Return a method's gains over base by source and test set."""
     found = {}
     for source in results.data.sources:
         for target in results.data.targets:
@@ -159,7 +159,7 @@ def gains_of(
 
 
 def gains_in_words(gains: dict[tuple[str, str], Contrast]) -> str:
-    """Say every gain of a map."""
+    """Describe every gain of a map."""
     return "; ".join(
         f"trained on {one_line(source, 30)}, tested on {one_line(target, 30)} "
         f"{points(gain.difference.value)}"
@@ -168,7 +168,7 @@ def gains_in_words(gains: dict[tuple[str, str], Contrast]) -> str:
 
 
 def heat_cell(contrast: Contrast) -> HeatCell:
-    """Write a gain in points as a cell has room for: from ten on without decimals."""
+    """Format a gain in points, without decimals from ten up to fit a cell."""
     gain = contrast.difference
     small = abs(gain.value) < 0.0995
     return HeatCell(
@@ -180,7 +180,7 @@ def heat_cell(contrast: Contrast) -> HeatCell:
 
 
 def trade_off(results: index.Results, source: str) -> Markup:
-    """Draw in-domain accuracy against calibration error of every method."""
+    """Draw in-domain accuracy against calibration error."""
     marks = marks_of(results, source)
     if len(marks) < 2:
         return Markup("")
@@ -217,7 +217,7 @@ def trade_off(results: index.Results, source: str) -> Markup:
 
 
 def marks_of(results: index.Results, source: str) -> list[tuple[str, str, Dot]]:
-    """Return name, role and mark of the models whose two measures are known."""
+    """Return name, role and mark of models with both measures."""
     marks = []
     for line in (index.UNTRAINED, *results.lines):
         pair = [
@@ -235,7 +235,7 @@ def marks_of(results: index.Results, source: str) -> list[tuple[str, str, Dot]]:
 
 
 def step_chart(results: index.Results, source: str, metric: str) -> Markup:
-    """Draw one measure in-domain along the steps, a line per method."""
+    """Draw an in-domain measure over steps, a line per method."""
     charted = CHARTED[metric]
     curves = curves_of(results, source, metric)
     if all(len(dots) < 2 for _, _, dots in curves):
@@ -274,7 +274,7 @@ def step_chart(results: index.Results, source: str, metric: str) -> Markup:
 def curves_of(
     results: index.Results, source: str, metric: str
 ) -> list[tuple[str, str, list[Dot]]]:
-    """Return name, role and a mark for each tested step of every trained method."""
+    """Return name, role and marks over the steps of every trained method."""
     charted = CHARTED[metric]
     curves = []
     for line in results.trained:

@@ -1,4 +1,4 @@
-"""Finding the rows of a comparison by what they are the numbers of."""
+"""Look up rows of a comparison."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from neuron_opsd.results import comparison
 from neuron_opsd.results.run import OURS
 
 ORACLE_MARK = "\N{DAGGER}"
-"""After the name of a method that saw gold answers, wherever it stands."""
+"""Marks methods that saw gold answers."""
 LONGEST_NAME = 40
 
 UNTRAINED = comparison.MethodLine(
@@ -20,10 +20,10 @@ UNTRAINED = comparison.MethodLine(
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """The rows of all models whose training began from one model.
+    """Rows of all models trained from one start.
 
-    Methods that need no training, and form-only training, belong to every start: where
-    a start has no rows of theirs, those of the start `BASE` stand for them.
+    Where a start lacks rows of untrained or form-only methods, those of the start
+    `BASE` are used.
     """
 
     data: comparison.ComparisonData
@@ -35,11 +35,11 @@ class Results:
     def measurement(
         self, source: str, method: str, target: str, metric: str
     ) -> comparison.Measurement | None:
-        """Return a measure after the last step, `None` where there is none."""
+        """Return a measure after the last step, or `None`."""
         return self.measurement_at(self.last_place(source, method, target, metric))
 
     def measurement_at(self, place: comparison.Place) -> comparison.Measurement | None:
-        """Return a measure after any step, `None` where there is none."""
+        """Return a measure after any step, or `None`."""
         found = self.measured.get(place)
         if found is None and self.stands_for_all(place.method):
             return self.measured.get(replace(place, start=comparison.BASE))
@@ -56,31 +56,31 @@ class Results:
         return found if found is not None and finite(found.difference) else None
 
     def stands_for_all(self, method: str) -> bool:
-        """Say whether a method's rows may be those of the start `BASE`."""
+        """Say whether a method may use rows of the start `BASE`."""
         return method == comparison.FORM or method in untrained_names(self.data)
 
     def last_place(
         self, source: str, method: str, target: str, metric: str
     ) -> comparison.Place:
-        """Return where the method's result stands, after its last step."""
+        """Return the place of a method's result, after its last step."""
         trained = method not in untrained_names(self.data)
         step = self.data.steps[-1] if trained and self.data.steps else 0
         return comparison.Place(self.start, source, method, step, target, metric)
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The sources, after the mean over them where there are several."""
+        """The mean over sources if there are several, then each source."""
         several = len(self.data.sources) > 1
         return ((comparison.ALL_SOURCES,) if several else ()) + self.data.sources
 
     @property
     def widest(self) -> str:
-        """The source that says most: the mean over all, or the only one."""
+        """The mean over all sources, or the only one."""
         return self.sources[0] if self.sources else comparison.ALL_SOURCES
 
     @property
     def trained(self) -> tuple[comparison.MethodLine, ...]:
-        """Methods that train, with results from this start."""
+        """Trained methods with results from this start."""
         known = {place.method for place in self.measured if place.start == self.start}
         return tuple(
             line
@@ -90,7 +90,7 @@ class Results:
 
     @property
     def lines(self) -> tuple[comparison.MethodLine, ...]:
-        """All methods but the base model, those that do not train first."""
+        """All methods but the base model, untrained ones first."""
         untrained = (line for line in self.data.methods if not line.trained)
         others = (line for line in untrained if line.name != comparison.BASE)
         return (*others, *self.trained)
@@ -102,7 +102,7 @@ class Results:
 
 
 def results_from(data: comparison.ComparisonData, start: str) -> Results:
-    """Index the rows of a comparison for one start."""
+    """Index a comparison's rows for one start."""
     return Results(
         data=data,
         start=start,
@@ -112,24 +112,24 @@ def results_from(data: comparison.ComparisonData, start: str) -> Results:
 
 
 def untrained_names(data: comparison.ComparisonData) -> frozenset[str]:
-    """Return the names of methods that do not train; the base model always is one."""
+    """Name the untrained methods, always including the base model."""
     return frozenset(
         {comparison.BASE, *(line.name for line in data.methods if not line.trained)}
     )
 
 
 def ordered_starts(data: comparison.ComparisonData) -> tuple[str, ...]:
-    """Return where training began, the base model first."""
+    """Return the starts of training, the base model first."""
     return tuple(sorted(data.starts, key=lambda start: start != comparison.BASE))
 
 
 def is_ours(line: comparison.MethodLine) -> bool:
-    """Say whether a method is one of ours, which its name begins with."""
+    """Say whether a method is ours, by its name's prefix."""
     return line.name.startswith(OURS)
 
 
 def method_label(line: comparison.MethodLine, limit: int = LONGEST_NAME) -> str:
-    """Return a method's name, marked when it was shown gold answers."""
+    """Return a method's name, marked if it saw gold answers."""
     if line.oracle:
         return f"{one_line(line.name, limit - 2)} {ORACLE_MARK}"
     return one_line(line.name, limit)

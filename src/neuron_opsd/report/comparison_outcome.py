@@ -1,7 +1,7 @@
-"""What a comparison shows, in words that claim no more than its intervals do.
+"""A comparison's outcome, claiming no more than its intervals do.
 
-A gain is a gain only where it is seen against the base model and against form-only
-training: what any training teaches about the look of an answer is not one.
+A gain must show against both base and form-only training, since any training teaches
+the look of an answer.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ UNADJUSTED = "not after Holm's correction"
 
 
 def opening(data: ComparisonData) -> str:
-    """Say what our first method did, or the first of all if none is ours."""
+    """Summarise our first method, or else the first of all."""
     for start in index.ordered_starts(data):
         results = index.results_from(data, start)
         for first in judged_methods(results):
@@ -54,12 +54,12 @@ def opening(data: ComparisonData) -> str:
 
 
 def judged_methods(results: index.Results) -> tuple[MethodLine, ...]:
-    """Return our methods, or all but form-only training if none is ours."""
+    """Return our methods, or else all but form-only training."""
     return results.ours or tuple(m for m in results.trained if m.name != FORM)
 
 
 def source_sentences(results: index.Results) -> list[str]:
-    """Say for each single source what each of the judged methods did."""
+    """Say for each source what the judged methods did."""
     return [
         method_sentence(results, source, line)
         for source in results.data.sources
@@ -92,7 +92,7 @@ def method_sentence(results: index.Results, source: str, line: MethodLine) -> st
 def source_verdict(
     results: index.Results, source: str, line: MethodLine, metric: str = "avg_at_k"
 ) -> str:
-    """Say what a method's gain in-domain shows; one answer to all is no gain."""
+    """Judge an in-domain gain; one answer to all is no gain."""
     gain, net = (
         results.contrast((source, line.name, IN_DOMAIN, metric), reference)
         for reference in (BASE, FORM)
@@ -106,7 +106,7 @@ def source_verdict(
 
 
 def is_at_baseline(results: index.Results, source: str, method: str) -> bool:
-    """Say whether a method's model gives one answer to nearly everything."""
+    """Say whether a model gives one answer to nearly everything."""
     above = results.contrast((source, method, IN_DOMAIN, "avg_at_k"), BASELINE)
     top = results.measurement(source, method, IN_DOMAIN, "top_answer_share")
     if above is None or top is None:
@@ -115,7 +115,7 @@ def is_at_baseline(results: index.Results, source: str, method: str) -> bool:
 
 
 def baseline_clause(results: index.Results, source: str, line: MethodLine) -> str:
-    """Say that a model is at the baseline or not above it; nothing if it is above."""
+    """Say that a model is at or below the baseline; empty if above."""
     place = (source, line.name, IN_DOMAIN)
     above = results.contrast((*place, "avg_at_k"), BASELINE)
     share = results.measurement(*place, "baseline")
@@ -143,16 +143,16 @@ def gain_clause(gain: Contrast | None, net: Contrast | None, said: str) -> str:
     net_of_form = f"{point_numbers(net.difference)} net of form only"
     if gain.difference.low > 0:
         return f"{against_base}, {net_of_form}: {said}"
-    # Without a gain over base the verdict is about that alone.
+    # Without a gain over base, judge that alone.
     return f"{against_base}: {said} ({net_of_form})"
 
 
 def gain_verdict(
     gain: Contrast | None, net: Contrast | None, least: float, method: str = ""
 ) -> str:
-    """Say what a gain over the base model shows; a gain that form explains is none.
+    """Judge a gain over base; one that form explains is none.
 
-    Form-only training itself has nothing to be net of, so its name is asked for.
+    `method` tells form-only training, which has no net of form.
     """
     if gain is None:
         return NO_RESULT
@@ -165,7 +165,7 @@ def gain_verdict(
 
 
 def net_verdict(gain: Contrast, net: Contrast | None, least: float) -> str:
-    """Say what is left of a gain over base when form is taken off."""
+    """Say what remains of a gain over base, net of form."""
     if net is None:
         return FORM_UNKNOWN
     if net.difference.holds_zero:
@@ -180,14 +180,14 @@ def net_verdict(gain: Contrast, net: Contrast | None, least: float) -> str:
 
 
 def shown_by(contrast: Contrast | None, kind: MetricKind, least: Least) -> str:
-    """Say what a difference shows, and whether it stands after Holm's correction."""
+    """Judge a difference, with and without Holm's correction."""
     if contrast is None:
         return NO_RESULT
     return corrected(judged(kind, contrast.difference, least), contrast)
 
 
 def corrected(said: str, contrast: Contrast) -> str:
-    """Add to a verdict that the correction leaves no significant difference."""
+    """Qualify a verdict that correction leaves insignificant."""
     shows_nothing = contrast.difference.holds_zero or said == wording.NO_MATTER
     if shows_nothing or not contrast.p_adjusted >= SIGNIFICANT:
         return said
@@ -195,7 +195,7 @@ def corrected(said: str, contrast: Contrast) -> str:
 
 
 def facts(data: ComparisonData) -> list[str]:
-    """Say what was compared, in a few short phrases."""
+    """Say in short phrases what was compared."""
     counts = sorted({data.num_questions.get(name, 0) for name in data.targets})
     ends = " to ".join(f"{n:,}" for n in dict.fromkeys(counts[:1] + counts[-1:]))
     seeds = ", ".join(map(str, data.seeds)) or "none"
@@ -218,9 +218,9 @@ def facts(data: ComparisonData) -> list[str]:
 
 
 def summary_table(results: index.Results) -> tuple[tuple[str, ...], list[list[str]]]:
-    """Return headings and one row of text per method, means over sources and seeds.
+    """Return headings and a text row per method, averaged over sources and seeds.
 
-    Where gold answers repeat, what accuracy hides stands last.
+    If gold answers repeat, label measures come last.
     """
     headings: tuple[str, ...] = (
         "method",
@@ -240,7 +240,7 @@ def summary_table(results: index.Results) -> tuple[tuple[str, ...], list[list[st
 
 
 def summary_row(results: index.Results, line: MethodLine) -> list[str]:
-    """Return a method's accuracy at home and elsewhere, and its calibration."""
+    """Return in-domain and cross-domain accuracy, and calibration."""
     return [
         index.method_label(line),
         measured(results, line, "avg_at_k"),
@@ -252,14 +252,14 @@ def summary_row(results: index.Results, line: MethodLine) -> list[str]:
 
 
 def label_cells(results: index.Results, line: MethodLine) -> list[str]:
-    """Return what belongs beside a method's accuracy where gold answers repeat."""
+    """Return a method's label measures."""
     names = ("baseline", "balanced_accuracy", "macro_f1", "top_answer_share")
     cells = [measured(results, line, name) for name in names]
     return ["-"] * len(cells) if cells[0] == "-" else cells
 
 
 def measured(results: index.Results, line: MethodLine, metric: str) -> str:
-    """Write a measure of a method in-domain, a hyphen where there is none."""
+    """Format an in-domain measure, or a hyphen."""
     found = results.measurement(results.widest, line.name, IN_DOMAIN, metric)
     return wording.metric_text(None if found is None else found.value)
 
@@ -267,7 +267,7 @@ def measured(results: index.Results, line: MethodLine, metric: str) -> str:
 def change(
     results: index.Results, line: MethodLine, target: str, reference: str
 ) -> str:
-    """Write a method's difference in accuracy, in points with its interval."""
+    """Format an accuracy difference in points, with its interval."""
     place = (results.widest, line.name, target, "avg_at_k")
     found = results.contrast(place, reference)
     if found is None:

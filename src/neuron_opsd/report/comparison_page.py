@@ -1,4 +1,4 @@
-"""The page of a comparison of methods: one HTML page, no network and no script."""
+"""Page of a comparison, as one HTML file without network or scripts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from neuron_opsd.report.wording import duration, number, one_line
 from neuron_opsd.results.comparison import BASE, FORM, BudgetLine, ComparisonData
 
 MOST_OPEN = 3
-"""Sources whose charts are open when the page is; those of more are folded away."""
+"""With more sources than this, charts start folded."""
 
 SECTIONS = (
     ("differences", "Differences"),
@@ -40,7 +40,7 @@ SECTIONS = (
     ("steps", "Steps"),
     ("tables", "Tables"),
 )
-"""Of each start: how ids begin, and names."""
+"""Id prefixes and titles, per start."""
 
 AMOUNTS: Mapping[str, Callable[[BudgetLine], float]] = {
     "Prompts": lambda budget: budget.prompts,
@@ -52,12 +52,12 @@ SAME = 1e-9
 
 
 def render_comparison(data: ComparisonData) -> str:
-    """Return the whole page; equal data give equal bytes."""
+    """Render the page deterministically."""
     return render_template("comparison.html.jinja", context(data), "comparison.css")
 
 
 def context(data: ComparisonData) -> dict[str, Any]:
-    """Return what the template names."""
+    """Collect template variables."""
     starts = [
         start_context(index.results_from(data, start)) | {"key": str(place)}
         for place, start in enumerate(index.ordered_starts(data), 1)
@@ -84,7 +84,7 @@ def context(data: ComparisonData) -> dict[str, Any]:
 
 
 def start_context(results: index.Results) -> dict[str, Any]:
-    """Return charts and tables of one start, the source that says most first."""
+    """Return a start's charts and tables, broadest source first."""
     return {
         "start": results.start,
         "note": start_note(results),
@@ -105,7 +105,7 @@ def start_context(results: index.Results) -> dict[str, Any]:
 
 
 def source_context(results: index.Results, source: str) -> dict[str, Any]:
-    """Return the charts of one source, or of the mean over all."""
+    """Return the charts of one source, or of the mean."""
     forests = [
         (charts.method_forest(results, source, panel), panel.hint)
         for panel in charts.PANELS
@@ -119,12 +119,12 @@ def source_context(results: index.Results, source: str) -> dict[str, Any]:
 
 
 def drawn(pictures: Iterable[Markup]) -> list[Markup]:
-    """Return the charts that hold anything."""
+    """Return the non-empty charts."""
     return [picture for picture in pictures if picture]
 
 
 def start_note(results: index.Results) -> str:
-    """Say where training began, when that is not plain."""
+    """Say where training began, unless that is obvious."""
     if results.start == FORM:
         return "training began from the form-only model"
     if len(results.data.starts) == 1 and results.start == BASE:
@@ -149,13 +149,13 @@ def sections(starts: list[dict[str, Any]]) -> list[tuple[str, str]]:
 
 
 def num_concerns(data: ComparisonData) -> int:
-    """Count what a reader should know before believing the outcome."""
+    """Count the caveats about the outcome."""
     oracles = sum(line.oracle for line in data.methods)
     return len(data.failures) + len(data.warnings) + (data.missing > 0) + (oracles > 0)
 
 
 def budget_table(data: ComparisonData, *, by_source: bool) -> Table:
-    """Return what every method took: on each source, or as the mean over sources."""
+    """Return what every method used, by source or on average."""
     groups = []
     for start in index.ordered_starts(data):
         begun = f"training began from {start}"
@@ -178,7 +178,7 @@ def budget_table(data: ComparisonData, *, by_source: bool) -> Table:
 
 
 def mean_texts(budgets: Sequence[BudgetLine]) -> list[str]:
-    """Write the means of some budgets."""
+    """Format the means of some budgets."""
     size = len(budgets)
     means = [sum(map(amount, budgets)) / size for amount in AMOUNTS.values()]
     seconds = sum(budget.seconds for budget in budgets) / size
@@ -186,7 +186,7 @@ def mean_texts(budgets: Sequence[BudgetLine]) -> list[str]:
 
 
 def equality(data: ComparisonData) -> list[str]:
-    """Say whether all methods had the same prompts and generated tokens."""
+    """Say whether prompts and generated tokens were equal."""
     drawing = replace(
         data, budgets=tuple(one for one in data.budgets if one.generated_tokens)
     )
@@ -200,7 +200,7 @@ def equality(data: ComparisonData) -> list[str]:
 
 
 def equality_sentence(data: ComparisonData, noun: str) -> str:
-    """Say whether methods of one start and source had as much, or how far apart."""
+    """Say whether budgets within a start and source were equal, or the gap."""
     amount = AMOUNTS[noun]
     together: dict[tuple[str, str], list[BudgetLine]] = defaultdict(list)
     for budget in data.budgets:

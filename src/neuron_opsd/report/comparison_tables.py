@@ -1,4 +1,4 @@
-"""The tables of a comparison: measures, and differences between methods."""
+"""Tables of a comparison: measures, and differences between methods."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ AGAINST = tuple(
     for target in ("in-domain", "cross-domain")
     for reference in ("against base", "net of form")
 )
-"""Over the cells of `against`."""
+"""Headings of `against`."""
 
 
 def value_cell(
     measurement: Measurement | None, kind: MetricKind, *, key: bool = False
 ) -> Cell:
-    """Write a measure, and below it how far it reaches over the seeds."""
+    """Format a measure, over its range across seeds."""
     if measurement is None:
         return NO_CELL
     seeds = [value for value in measurement.by_seed if math.isfinite(value)]
@@ -68,7 +68,7 @@ def value_cell(
 
 
 def change_cell(contrast: Contrast | None, kind: MetricKind) -> Cell:
-    """Write a difference, and below it its interval and corrected p-value."""
+    """Format a difference, over its interval and corrected p-value."""
     if contrast is None:
         return NO_CELL
     value, span = written_change(kind, contrast.difference)
@@ -77,25 +77,25 @@ def change_cell(contrast: Contrast | None, kind: MetricKind) -> Cell:
 
 
 def p_words(p_value: float) -> str:
-    """Write a p-value with as many digits as it bears; nothing where there is none."""
+    """Format a p-value's meaningful digits; empty if there is none."""
     if not math.isfinite(p_value):
         return ""
     return "p < .001" if p_value < 0.001 else f"p {p_value:.3f}".replace("0.", ".")
 
 
 def titled(results: index.Results, kind: MetricKind) -> str:
-    """Return what a measure is called, k written out."""
+    """Name a measure, with k written out."""
     return kind.label.replace("@k", f"@{results.data.num_samples}")
 
 
 def columns_of(results: index.Results) -> tuple[str, ...]:
-    """Return the sources, their mean last where there are several."""
+    """Return the sources, then their mean if several."""
     mean = results.sources[:1] if len(results.data.sources) > 1 else ()
     return (*results.data.sources, *mean)
 
 
 def measure_table(results: index.Results, kind: MetricKind) -> Table:
-    """Return one measure of every method: in-domain, then the mean of other sets.
+    """Return a measure of every method: in-domain, then the mean of other sets.
 
     Source: Tables 3 and 4 of arXiv:2607.02460.
     """
@@ -111,7 +111,7 @@ def measure_table(results: index.Results, kind: MetricKind) -> Table:
 def measure_rows(
     results: index.Results, kind: MetricKind, target: str
 ) -> tuple[TableRow, ...]:
-    """Return one row per method; for accuracy the base model's vote as well."""
+    """Return a row per method; for accuracy also the base model's vote."""
 
     def row(line: MethodLine, kind: MetricKind, name: str = "") -> TableRow:
         cells = (
@@ -128,7 +128,7 @@ def measure_rows(
 
 
 def further_measures(results: index.Results) -> list[Table]:
-    """Return a table of every other measure for which there are numbers."""
+    """Return a table per other measure with numbers."""
     known = {row.place.metric for row in results.data.measurements}
     kinds = [k for k in METRIC_KINDS if k.name in known and k not in (ACCURACY, ERROR)]
     tables = (measure_table(results, kind) for kind in kinds)
@@ -136,7 +136,7 @@ def further_measures(results: index.Results) -> list[Table]:
 
 
 def matrix_table(results: index.Results, kind: MetricKind) -> Table:
-    """Return one measure of every method by source and test set.
+    """Return a measure of every method by source and test set.
 
     Source: Tables 7 and 8 of arXiv:2607.02460.
     """
@@ -153,7 +153,7 @@ def matrix_table(results: index.Results, kind: MetricKind) -> Table:
 def matrix_row(
     results: index.Results, line: MethodLine, kind: MetricKind, source: str
 ) -> TableRow:
-    """Return what a method has after one source; its own test set is set off."""
+    """Return a method's row for a source, highlighting its own test set."""
     trained = line.name != BASE
     cells = (
         value_cell(
@@ -178,7 +178,7 @@ def against(
 
 
 def overview(results: index.Results, source: str) -> Table:
-    """Return every method's differences on one source, or on their mean."""
+    """Return all methods' differences on a source, or on average."""
     return table_of(
         f"Every method against base and form-only, {source}",
         "method",
@@ -188,7 +188,7 @@ def overview(results: index.Results, source: str) -> Table:
 
 
 def overview_row(results: index.Results, source: str, line: MethodLine) -> TableRow:
-    """Return one method's differences and what they allow to say."""
+    """Return one method's differences and what they show."""
     found = against(results, source, line, "avg_at_k")
     ece = results.contrast((source, line.name, IN_DOMAIN, "ece"), BASE)
     cells = [change_cell(one, ACCURACY) for one in found]
@@ -202,7 +202,7 @@ def overview_row(results: index.Results, source: str, line: MethodLine) -> Table
 
 
 def specificity_table(results: index.Results) -> Table | None:
-    """Return what training on a source gives beyond training on others; or nothing."""
+    """Return gains from a source beyond those from others, or `None`."""
     columns = columns_of(results)
     rows = []
     for line in results.trained:
@@ -217,7 +217,7 @@ def specificity_table(results: index.Results) -> Table | None:
 
 
 def difference_tables(results: index.Results) -> Iterator[Table]:
-    """Yield the differences of every method, by source, in each compared measure."""
+    """Yield all methods' differences by source, a table per measure."""
     for kind in METRIC_KINDS:
         groups = [
             RowGroup(source, rows)
@@ -237,7 +237,7 @@ def difference_tables(results: index.Results) -> Iterator[Table]:
 def difference_row(
     results: index.Results, source: str, line: MethodLine, kind: MetricKind
 ) -> TableRow:
-    """Return one method's differences in one measure on one source."""
+    """Return a method's differences in a measure on a source."""
     found = against(results, source, line, kind.name)
     gain = found[0]
     cells = tuple(change_cell(one, kind) for one in found)
@@ -251,7 +251,7 @@ def difference_row(
 
 
 def rival_table(results: index.Results) -> Table | None:
-    """Return how methods differ from each other, by source; or nothing."""
+    """Return differences between methods by source, or `None`."""
     columns = named(["in-domain accuracy", "cross-domain accuracy", "in-domain ECE"])
     groups = [
         RowGroup(
@@ -268,7 +268,7 @@ def rival_table(results: index.Results) -> Table | None:
 
 
 def rival_pairs(results: index.Results) -> Sequence[tuple[MethodLine, MethodLine]]:
-    """Return the pairs that were compared, base and form-only as seconds left out."""
+    """Return compared pairs whose second is not base or form-only."""
     known = {
         (place.method, reference)
         for place, reference in results.compared

@@ -1,7 +1,4 @@
-"""From a row for every question, rollout or step to what a report says of them all.
-
-However many there are, what comes out has about the same size.
-"""
+"""Condense rows per question, rollout or step into report-sized numbers."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ MOST_STEPS = 240
 COUNT_BINS = 30
 
 MOST_ANSWERS = 16
-"""Different answers to a question that are shown."""
+"""Distinct answers shown per question."""
 MOST_CHOICES = 26
 MOST_DEMONSTRATIONS = 16
 
@@ -40,15 +37,15 @@ LIMITS: Final = {
     "answer": 300,
     "brief": 200,
 }
-"""Characters of the texts of a case; choices and demonstrations are brief."""
+"""In characters, per case; `brief` is for choices and demonstrations."""
 
 CASES_ROOM: Final = 500_000
-"""Bytes that the texts of all cases may take on a page."""
+"""Bytes for the texts of all cases."""
 LEAST_SHARE: Final = 1 / 64
 
 
 def measured(result: TestResult, num_bins: int, levels: int) -> results.Measured:
-    """Return what one model scored on a test set, without its questions."""
+    """Return one model's scores on a test set, without its questions."""
     if not result.scores:
         return results.Measured(result.metrics, num_unsettled=result.num_unsettled)
     return results.Measured(
@@ -61,14 +58,14 @@ def measured(result: TestResult, num_bins: int, levels: int) -> results.Measured
 
 
 def num_levels(num_rollouts: Iterable[int]) -> int:
-    """Return into how many steps a share of agreeing rollouts is cut."""
+    """Return the number of agreement levels."""
     return max(1, min(MOST_LEVELS, max(num_rollouts, default=1)))
 
 
 def level_shares(scores: Sequence[QuestionScore], levels: int) -> list[float]:
-    """Return the share of questions at each level of agreement, from 0 upwards.
+    """Return the share of questions at each agreement level, from 0 upwards.
 
-    There are none where there is no vote.
+    Empty without votes.
     """
     if not has_votes(scores):
         return []
@@ -77,7 +74,7 @@ def level_shares(scores: Sequence[QuestionScore], levels: int) -> list[float]:
 
 
 def baseline_of(scores: Sequence[QuestionScore]) -> results.Baseline | None:
-    """Return the most frequent gold answer, `None` where answers do not repeat."""
+    """Return the most frequent gold answer; `None` if answers do not repeat."""
     answer = baseline_answer(scores)
     if answer is None:
         return None
@@ -87,9 +84,9 @@ def baseline_of(scores: Sequence[QuestionScore]) -> results.Baseline | None:
 def pool_summary(
     selection: Sequence[SelectionEntry], votes: Mapping[str, Vote]
 ) -> results.PoolSummary:
-    """Return what a report says of the questions of a pool.
+    """Summarise a pool.
 
-    Where each was answered once there is no vote to compare neuron counts with.
+    With one rollout per question there is no vote to compare with.
     """
     if all(vote.num_rollouts == 1 for vote in votes.values()):
         votes = {}
@@ -122,7 +119,7 @@ def pool_summary(
 def pool_share(
     entries: Sequence[SelectionEntry], votes: Mapping[str, Vote]
 ) -> results.PoolShare:
-    """Return what some questions, all selected or none, have in common."""
+    """Summarise the selected or the unselected questions."""
     counts = sorted(e.neuron_count for e in entries if e.neuron_count is not None)
     held = [votes.get(entry.question_id) for entry in entries]
     shares = [vote.agreement for vote in held if vote is not None]
@@ -137,7 +134,7 @@ def pool_share(
 def bubbles(
     known: Sequence[tuple[bool, int, float]], low: int, high: int
 ) -> list[results.Bubble]:
-    """Gather `kept`, neuron count and vote share on a grid, for a small drawing."""
+    """Bin `kept`, neuron count and vote share on a grid."""
     cell = (high - low) / COUNT_BINS or 1.0
     grid: Counter[tuple[bool, float, float]] = Counter()
     for kept, count, share in known:
@@ -148,7 +145,7 @@ def bubbles(
 
 
 def tenths(counts: FloatArray, agreements: FloatArray) -> list[Point]:
-    """Return the means of each tenth of the questions by neuron count."""
+    """Return means over each tenth of questions by neuron count."""
     if len(counts) < 20:
         return []
     order = np.argsort(counts, kind="stable")
@@ -159,7 +156,7 @@ def tenths(counts: FloatArray, agreements: FloatArray) -> list[Point]:
 
 
 def training_summary(steps: Sequence[StepMetrics]) -> results.TrainingSummary | None:
-    """Return what a report says of the steps of a training, `None` without any."""
+    """Summarise training steps; `None` without any."""
     if not steps:
         return None
     taken = [step for step in steps if not step.skipped]
@@ -176,7 +173,7 @@ def training_summary(steps: Sequence[StepMetrics]) -> results.TrainingSummary | 
 def guard_summary(
     steps: Sequence[StepMetrics], kept: Kept | None
 ) -> results.GuardSummary | None:
-    """Return what a report says of the guard's looks, `None` without any."""
+    """Summarise the guard's readings; `None` without any."""
     looks = [(step.step + 1.0, step.look) for step in steps if step.look is not None]
     if not looks:
         return None
@@ -190,7 +187,7 @@ def guard_summary(
 
 
 def thinned(values: Sequence[Point]) -> list[Point]:
-    """Return the finite points, averaged in groups where there are very many."""
+    """Return the finite points, averaged in groups if very many."""
     known = [point for point in values if math.isfinite(point[1])]
     if len(known) <= MOST_STEPS:
         return known
@@ -200,10 +197,10 @@ def thinned(values: Sequence[Point]) -> list[Point]:
 
 
 def fitted_cases(cases: Sequence[results.Case]) -> tuple[results.Case, ...]:
-    """Cut the texts of cases to what a page has room for.
+    """Cut texts of cases to fit the page.
 
-    Ordinary cases are shown as far as `LIMITS` allow. Where reasoning is long, or marks
-    take many bytes each, all are cut shorter alike. What fits is not cut again.
+    First to `LIMITS`; if that is too much (long reasoning, multi-byte characters), all
+    by the same factor. Idempotent for texts that fit.
     """
     share = 1.0
     found = tuple(shortened(case, share) for case in cases)
@@ -214,7 +211,7 @@ def fitted_cases(cases: Sequence[results.Case]) -> tuple[results.Case, ...]:
 
 
 def shown_size(case: results.Case) -> int:
-    """Return the bytes that the texts of a case take on the page."""
+    """Return the bytes of a case's texts on the page."""
     sides = (case.rollouts_before, case.rollouts_after)
     answers = [one for side in sides for one in ranked(side)[:MOST_ANSWERS]]
     texts = (
@@ -226,7 +223,7 @@ def shown_size(case: results.Case) -> int:
 
 
 def shortened(case: results.Case, share: float) -> results.Case:
-    """Cut the texts of a case to a share of their limits."""
+    """Cut a case's texts to a share of their limits."""
 
     def cut(text: str, what: str) -> str:
         return clip(text, int(share * LIMITS[what]))
@@ -262,5 +259,5 @@ def shortened(case: results.Case, share: float) -> results.Case:
 
 
 def ranked(answers: Iterable[results.AnswerCount]) -> list[results.AnswerCount]:
-    """Return answers, those that most rollouts gave first."""
+    """Sort answers, most rollouts first."""
     return sorted(answers, key=lambda answer: -answer.count)

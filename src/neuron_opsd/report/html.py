@@ -1,10 +1,8 @@
-"""What every page is made with: tables, one template environment, style and policy.
+"""Shared by all pages: tables, templates, style and security policy.
 
-One macro lays all tables out.
-
-Every word that comes from a model, a data set or a user passes through two gates that
-no part of a template can go round: `presentable` writes out control characters, and
-Jinja's autoescape makes the rest harmless. Only SVG from our own code is markup.
+Text from models, data or users passes two gates that templates cannot bypass:
+`presentable` spells out control characters, and Jinja autoescapes. Only our own SVG is
+markup.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ LONGEST_TEXT = 2_000
 
 
 def render_template(name: str, values: Mapping[str, object], *more_styles: str) -> str:
-    """Fill a template of this package; equal values give equal bytes."""
+    """Fill a template of this package deterministically."""
     style = style_sheet(*more_styles)
     template, policy = environment().get_template(name), security_policy(style)
     return template.render(
@@ -36,7 +34,7 @@ def render_template(name: str, values: Mapping[str, object], *more_styles: str) 
 
 
 def environment(*, autoescape: bool = True) -> Environment:
-    """Return the template environment, with the filters that write numbers."""
+    """Return the template environment, with number filters."""
     made = Environment(
         autoescape=autoescape,
         finalize=presentable,
@@ -63,21 +61,21 @@ def environment(*, autoescape: bool = True) -> Environment:
 
 
 def resource(name: str) -> str:
-    """Return a file of this package."""
+    """Read a file of this package."""
     return (files("neuron_opsd.report") / "templates" / name).read_text("utf-8")
 
 
 def presentable(value: object) -> object:
-    """Make the unseen characters of a plain string seen; leave our markup alone."""
+    """Show a plain string's invisible characters; leave markup alone."""
     if isinstance(value, str) and not isinstance(value, Markup):
         return wording.visible(value)
     return value
 
 
 def clip(text: str, limit: int) -> str:
-    """Cut a very long text, and say how much is missing, within the limit.
+    """Cut a long text to the limit, saying how much is missing.
 
-    What was cut is not cut again by the same limit.
+    Idempotent under the same limit.
     """
     if len(text) <= limit:
         return text
@@ -86,7 +84,7 @@ def clip(text: str, limit: int) -> str:
 
 
 def style_sheet(*more: str) -> str:
-    """Return `page.css` and more, with the palette's colours written before them."""
+    """Return `page.css` and more styles, preceded by the palette."""
     light, dark = (
         "".join(f"--{role}:{pair[scheme]};" for role, pair in PALETTE.items())
         for scheme in (0, 1)
@@ -100,7 +98,7 @@ def style_sheet(*more: str) -> str:
 
 
 def security_policy(style: str) -> str:
-    """Return a policy that allows this style sheet and nothing else."""
+    """Return a policy that allows only this style sheet."""
     digest = base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest())
     return (
         f"default-src 'none'; style-src 'sha256-{digest.decode('ascii')}'; "
@@ -110,14 +108,14 @@ def security_policy(style: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One cell: what stands in it, and in two smaller lines below it."""
+    """One cell, with two smaller lines below."""
 
     value: str
-    """Text, or markup of our own."""
+    """Text, or our own markup."""
     note: str = ""
     more: str = ""
     key: bool = False
-    """Whether it is set off: in-domain, or an interval that does not hold zero."""
+    """Highlighted: in-domain, or an interval excluding zero."""
 
 
 NO_CELL = Cell(NOT_MEASURED)
@@ -125,31 +123,31 @@ NO_CELL = Cell(NOT_MEASURED)
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What stands over a column, and below it in small print."""
+    """A column's heading, with small print below."""
 
     heading: str
     note: str = ""
     text: bool = False
-    """Whether it holds words, which begin at the left, rather than numbers."""
+    """Whether it holds words (left-aligned), not numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """One row, with the name of what it is of."""
+    """One named row."""
 
     name: str
     cells: tuple[Cell, ...]
     said: str = ""
-    """What the row shows, in a line of its own below it."""
+    """What the row shows, on a line below."""
     note: str = ""
-    """In small print below the name."""
+    """Small print below the name."""
     total: bool = False
-    """Whether it sums up the rows above."""
+    """Whether it totals the rows above."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowGroup:
-    """Rows under a heading of their own; none where the name is empty."""
+    """Rows under a heading (none if the name is empty)."""
 
     name: str
     rows: tuple[TableRow, ...]
@@ -157,28 +155,28 @@ class RowGroup:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table, its first column being names."""
+    """A table whose first column holds names."""
 
     title: str
     corner: str
-    """Over the names."""
+    """Heading of the names."""
     columns: tuple[Column, ...]
     groups: tuple[RowGroup, ...]
     kind: str = ""
-    """A class of the style sheet."""
+    """CSS class."""
 
 
 def table_of(
     title: str, corner: str, columns: Iterable[Column], rows: Iterable[TableRow]
 ) -> Table:
-    """Return a table whose rows are in one group."""
+    """Return a table with a single row group."""
     return Table(title, corner, tuple(columns), (RowGroup("", tuple(rows)),))
 
 
 def grouped(
     title: str, corner: str, columns: Iterable[Column], groups: Iterable[RowGroup]
 ) -> Table:
-    """Return a table of groups, without those that have no row."""
+    """Return a table without empty row groups."""
     kept = tuple(group for group in groups if group.rows)
     return Table(title, corner, tuple(columns), kept)
 
@@ -190,25 +188,25 @@ def row_of(
     note: str = "",
     total: bool = False,
 ) -> TableRow:
-    """Return a row; a text makes a cell of its own."""
+    """Return a row; strings become cells."""
     made = (one if isinstance(one, Cell) else Cell(one) for one in cells)
     return TableRow(name, tuple(made), said, note, total)
 
 
 def named(names: Iterable[str]) -> tuple[Column, ...]:
-    """Return one column for each name."""
+    """Return one column per name."""
     return tuple(Column(one_line(name, 40)) for name in names)
 
 
 def with_numbers(rows: Iterable[TableRow]) -> tuple[TableRow, ...]:
-    """Return the rows in which any cell holds a number."""
+    """Return the rows with any number."""
     return tuple(
         row for row in rows if any(cell.value != NOT_MEASURED for cell in row.cells)
     )
 
 
 def said(words: str) -> Markup:
-    """Colour what a difference shows, if it shows anything."""
+    """Colour a verdict, if there is one."""
     if not words:
         return Markup("")
     kind = {GOT_BETTER: "better", GOT_WORSE: "worse"}.get(words, "none")

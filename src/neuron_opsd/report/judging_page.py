@@ -1,4 +1,4 @@
-"""The page of a judgement: one HTML file that needs no network and no script."""
+"""Page of a judgement, as one HTML file without network or scripts."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ from neuron_opsd.results.judging import (
 from neuron_opsd.results.run import Least
 
 ROLES = ("before", "after", "net")
-"""Of the curves of one drawing."""
+"""Roles of a drawing's curves."""
 
 SCALING_NAMES: Final = {
     "temperature": "temperature",
@@ -62,12 +62,12 @@ LEAST_P: Final = 0.001
 
 
 def render_judgement(data: JudgementData) -> str:
-    """Return the whole page; equal data give equal bytes."""
+    """Render the page deterministically."""
     return render_template("judging.html.jinja", context(data), "probe.css")
 
 
 def context(data: JudgementData) -> dict[str, Any]:
-    """Return what the template names."""
+    """Collect template variables."""
     known = {found.source for _, found in of_files(data)}
     return {
         "data": data,
@@ -94,13 +94,13 @@ def least_of(data: JudgementData) -> Least:
 
 
 def outcome(data: JudgementData) -> str:
-    """Say in a few sentences what was measured."""
+    """Summarise what was measured."""
     said = [file_sentence(one, data) for one in data.files]
     return " ".join([*said, *(pair_sentence(one, data) for one in data.pairs)])
 
 
 def file_sentence(file: JudgedFile, data: JudgementData) -> str:
-    """Say how often a file is right, and how well its vote share is calibrated."""
+    """State a file's accuracy and calibration of its vote share."""
     fewest, most = file.samples
     k = str(most) if fewest == most else "k"
     count, total = file.num_questions, data.num_questions
@@ -117,7 +117,7 @@ def file_sentence(file: JudgedFile, data: JudgementData) -> str:
 
 
 def pair_sentence(pair: Paired, data: JudgementData) -> str:
-    """Say what the difference of two files shows."""
+    """Say what the difference between two files shows."""
     change = pair.change["avg_at_k"]
     verdict = judged(ACCURACY, change, least_of(data)).removeprefix("got ")
     return (
@@ -148,7 +148,7 @@ def vote_diagram(data: JudgementData) -> Markup:
 
 
 def stated_diagram(file: JudgedFile) -> Markup:
-    """Draw the confidences of one file that are not its vote share."""
+    """Draw a file's confidences other than vote share."""
     found = [one for one in file.confidences if one.source != VOTE]
     curves = [
         Curve(role, one.source, one.bins, "sure", "answers")
@@ -167,20 +167,20 @@ def stated_diagram(file: JudgedFile) -> Markup:
 
 
 def p_text(p_value: float) -> str:
-    """Write a p-value."""
+    """Format a p-value."""
     if not math.isfinite(p_value):
         return wording.NOT_MEASURED
     return "below 0.001" if p_value < LEAST_P else wording.number(p_value)
 
 
 def kinds(found: Iterable[str]) -> list[MetricKind]:
-    """Return the measures by these names, in the usual order."""
+    """Return the named measures in the usual order."""
     names = set(found)
     return [kind for kind in METRIC_KINDS if kind.name in names]
 
 
 def level(kind: MetricKind, interval: Interval | None) -> Cell:
-    """Write a measure with its interval below it."""
+    """Format a measure with its interval below."""
     if interval is None or not math.isfinite(interval.value):
         return NO_CELL
     ends = f"{written(kind, interval.low)} to {written(kind, interval.high)}"
@@ -202,14 +202,14 @@ def measure_table(data: JudgementData) -> Table:
 
 
 def size(file: JudgedFile) -> str:
-    """Say how much a file holds."""
+    """State a file's size."""
     fewest, most = file.samples
     each = f"{most}" if fewest == most else f"{fewest} to {most}"
     return f"{file.num_questions:,} questions, {each} samples each"
 
 
 def pair_table(pair: Paired, least: Least) -> Table:
-    """Return the difference of every measure between two files."""
+    """Return the differences of every measure between two files."""
     rows = []
     for kind in kinds(pair.change):
         interval = pair.change[kind.name]
@@ -232,7 +232,7 @@ def pair_table(pair: Paired, least: Least) -> Table:
 
 
 def of_files(data: JudgementData) -> list[tuple[str, Confidence]]:
-    """Return every confidence, after the name of its file."""
+    """Return every confidence with its file's name."""
     return [
         (one_line(one.name, 40), found)
         for one in data.files
@@ -241,7 +241,7 @@ def of_files(data: JudgementData) -> list[tuple[str, Confidence]]:
 
 
 def confidence_table(data: JudgementData) -> Table | None:
-    """Return how well each confidence is calibrated, beside the others."""
+    """Return the calibration of each confidence."""
     rows = [
         row_of(
             found.source,
@@ -257,13 +257,13 @@ def confidence_table(data: JudgementData) -> Table | None:
 
 
 def heading(kind: MetricKind) -> Column:
-    """Return a short heading of a measure of calibration."""
+    """Return a calibration measure's short heading."""
     names = {"ece": "ECE", "adaptive_ece": "ECE, equal counts", "auroc": "AUROC"}
     return Column(names.get(kind.name, kind.label))
 
 
 def scaling_table(data: JudgementData) -> Table | None:
-    """Return what scaling each confidence gives, against leaving it as it is."""
+    """Return each confidence's gain from scaling."""
     rows = [
         row_of(
             f"{found.source}, {SCALING_NAMES[scaled.name]}",
@@ -279,7 +279,7 @@ def scaling_table(data: JudgementData) -> Table | None:
 
 
 def scaled_cell(scaled: Scaled, kind: MetricKind) -> Cell:
-    """Write an error after scaling, and below it what that changed."""
+    """Format an error after scaling, with the change below."""
     change = scaled.change[kind.name]
     value = written(kind, scaled.measures[kind.name].value)
     note = ", ".join(written_change(kind, change))
@@ -289,7 +289,7 @@ def scaled_cell(scaled: Scaled, kind: MetricKind) -> Cell:
 def parameters_text(
     name: str, parameters: tuple[tuple[float, ...], tuple[float, ...]]
 ) -> str:
-    """Write what was fitted on each half; of a slope alone the temperature."""
+    """Format each half's fit; a lone slope as a temperature."""
     if name != "temperature":
         return " and ".join(
             f"({', '.join(map(wording.two_digits, half))})" for half in parameters
@@ -311,7 +311,7 @@ def not_scaled(data: JudgementData) -> list[str]:
 
 
 def word_table(data: JudgementData) -> Table | None:
-    """Return what words for confidence counted as, and how often they were right."""
+    """Return what confidence words counted as, and their accuracy."""
     rows = [
         row_of(
             word.word,

@@ -1,6 +1,6 @@
-"""Every measure of a test set before and after, and what its difference shows.
+"""A test set's measures before and after, and what differences show.
 
-Where gold answers repeat, also how a model stands to one answer for every question.
+If gold answers repeat, also a comparison with a constant answer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from neuron_opsd.results.run import Least, TestComparison
 
 @dataclass(frozen=True, slots=True)
 class MetricKind:
-    """How one metric is called, written and judged."""
+    """How a metric is named, written and judged."""
 
     name: str
     label: str
@@ -54,18 +54,18 @@ ERRORS = frozenset({"ece", "adaptive_ece", "brier"})
 
 @dataclass(frozen=True, slots=True)
 class Charted:
-    """How a measure is called and scaled on an axis."""
+    """A measure's names and scale on an axis."""
 
     noun: str
     unit: str
-    """Of its differences."""
+    """Unit of its differences."""
     level: str
-    """Of the measure itself."""
+    """Label of the measure itself."""
     factor: float
     digits: int
 
     def scaled(self, interval: Interval | None) -> Interval | None:
-        """Return a difference in units of the axis."""
+        """Return a difference in axis units."""
         if interval is None:
             return None
         numbers = (interval.value, interval.low, interval.high)
@@ -80,10 +80,9 @@ CHARTED: Mapping[str, Charted] = {
         "calibration error", "ECE, lower is better", "ECE in-domain", 1.0, 3
     ),
 }
-"""The measures that are drawn."""
 
 NEARLY_ALL = 0.9
-"""Share of a model's answers from which one answer is as good as all of them."""
+"""Share of answers from which one counts as nearly all."""
 AT_BASELINE = "at the baseline"
 
 LONGEST_ANSWER = 40
@@ -95,25 +94,24 @@ BASELINE_NOTE = (
     "better. Balanced accuracy is the mean accuracy over gold answers, macro F1 the "
     "mean of their F1; every sampled answer counts."
 )
-"""What stands beside accuracy, and why."""
 
 LABEL_MEASURES: Mapping[str, str] = {
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro F1",
     "top_answer_share": "most frequent answer",
 }
-"""What accuracy hides where gold answers repeat, before and after training."""
+"""Shown if gold answers repeat, as accuracy hides them."""
 
 
 def written(kind: MetricKind, value: float | None) -> str:
-    """Write a metric in its unit."""
+    """Format a metric in its unit."""
     if kind.unit == "share":
         return wording.percent(value)
     return wording.number(value, 1 if kind.unit == "length" else 3)
 
 
 def written_change(kind: MetricKind, interval: Interval) -> tuple[str, str]:
-    """Write a metric's difference and the ends of its interval."""
+    """Format a metric's difference and its interval's ends."""
     write: wording.Write = wording.points
     if kind.unit != "share":
         write = partial(wording.signed, digits=1 if kind.unit == "length" else 3)
@@ -121,7 +119,7 @@ def written_change(kind: MetricKind, interval: Interval) -> tuple[str, str]:
 
 
 def in_words(interval: Interval | None, metric: str) -> str:
-    """Write a metric's difference with its interval in brackets."""
+    """Format a metric's difference with its interval in brackets."""
     if not wording.finite(interval):
         return "not measured"
     change, span = written_change(KINDS[metric], interval)
@@ -129,7 +127,7 @@ def in_words(interval: Interval | None, metric: str) -> str:
 
 
 def judged(kind: MetricKind, interval: Interval | None, least: Least) -> str:
-    """Say what a difference shows, without praise where none of the two is better."""
+    """Judge a difference, neutrally if neither direction is better."""
     if not wording.finite(interval):
         return "not measured"
     if kind.better:
@@ -142,7 +140,7 @@ def judged(kind: MetricKind, interval: Interval | None, least: Least) -> str:
 
 
 def difference_note(least: Least) -> str:
-    """Say from what size a difference is called one."""
+    """Say from what size a difference counts."""
     return (
         "A difference is called better or worse where its interval excludes zero and "
         f"it is at least {100 * least.accuracy:g} points of accuracy or "
@@ -152,26 +150,26 @@ def difference_note(least: Least) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How the models before and after training stand to the baseline of a test set."""
+    """Models before and after training against a test set's baseline."""
 
     answer: str
     """The most frequent gold answer."""
     share: float
-    """Of how many questions it is true: the accuracy of giving it to all."""
+    """Accuracy of giving it to every question."""
     top_before: float
-    """Share of the model's most frequent answer."""
+    """Of the model's most frequent answer."""
     top_after: float
     at_before: bool
     at_after: bool
     not_above: str
-    """What the trained model's accuracy is to the baseline, if not above it."""
+    """How the trained model compares with the baseline, if not above it."""
 
 
 def at_baseline(above: Interval | None, top_share: float, least: float) -> bool:
-    """Say whether a model does no more than give one answer to everything.
+    """Say whether a model merely gives one answer to everything.
 
-    That is: `above` the most frequent gold answer by less than matters, while its own
-    most frequent answer takes nearly all.
+    True if `above`, its lead over the baseline, is less than matters and its most
+    frequent answer takes nearly all.
     """
     if not wording.finite(above) or not top_share >= NEARLY_ALL:
         return False
@@ -179,7 +177,7 @@ def at_baseline(above: Interval | None, top_share: float, least: float) -> bool:
 
 
 def standing(test: TestComparison, least: float) -> Standing | None:
-    """Return how models stand to the baseline; `None` where answers do not repeat."""
+    """Compare models with the baseline; `None` if answers do not repeat."""
     if test.baseline is None:
         return None
     before, after = test.before.top_answer_share, test.after.top_answer_share
@@ -196,21 +194,21 @@ def standing(test: TestComparison, least: float) -> Standing | None:
 
 
 def no_gain_at_baseline(said: str, found: Standing | None) -> str:
-    """Take back that a model got better if it says one answer to everything."""
+    """Withdraw a gain if the model says one answer to everything."""
     if said == wording.GOT_BETTER and found is not None and found.at_after:
         return AT_BASELINE
     return said
 
 
 def not_above(above: Interval | None) -> str:
-    """Say where an accuracy is that is not above the baseline; nothing if it is."""
+    """Place an accuracy relative to the baseline; empty if above."""
     if not wording.finite(above) or above.low > 0:
         return ""
     return "below" if above.high < 0 else "not above"
 
 
 def baseline_clause(found: Standing | None) -> str:
-    """Say that a model is at the baseline or not above it; nothing if it is above."""
+    """Say that a model is at or below the baseline; empty if above."""
     if found is None or not (found.at_before or found.at_after or found.not_above):
         return ""
     spelled = repr(wording.one_line(found.answer, LONGEST_ANSWER))
@@ -229,7 +227,7 @@ def baseline_clause(found: Standing | None) -> str:
 
 
 def label_pairs(test: TestComparison) -> list[tuple[str, str]]:
-    """Write what accuracy hides, before and after, in the order of `LABEL_MEASURES`."""
+    """Format the `LABEL_MEASURES` before and after, in their order."""
     pairs = map(test.both, LABEL_MEASURES)
     return [
         (wording.percent(before), wording.percent(after)) for before, after in pairs
@@ -237,7 +235,7 @@ def label_pairs(test: TestComparison) -> list[tuple[str, str]]:
 
 
 def label_texts(test: TestComparison) -> tuple[str, ...]:
-    """Write the baseline and what accuracy hides; dashes where no answer repeats."""
+    """Format baseline and label measures, dashes if no answer repeats."""
     if test.baseline is None:
         return (wording.NOT_MEASURED,) * (1 + len(LABEL_MEASURES))
     pairs = (f"{before} to {after}" for before, after in label_pairs(test))

@@ -1,4 +1,4 @@
-"""The page of a probe: one HTML file that needs no network and no script."""
+"""Page of a probe, as one HTML file without network or scripts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from neuron_opsd.results.probe import (
 Result = TypeVar("Result", ContextResult, SelectionResult)
 
 in_points = CHARTED["avg_at_k"].scaled
-"""Returns a difference of shares in percentage points."""
+"""Convert a difference of shares to percentage points."""
 
 MEASURES: Final[Writers] = {
     probe.ACCURACY: (Column("accuracy", "right"), wording.percent),
@@ -61,7 +61,6 @@ HEARD: Final = {
     "mixed": "Where there are choices, the exact distribution over them; else the "
     "student's own free answers, scored under the teacher's prompt or written anew.",
 }
-"""How teachers were asked."""
 
 UNLABELLED: Final = "No answer was read: all of this is label-free."
 LABELLED: Final = (
@@ -70,12 +69,12 @@ LABELLED: Final = (
 
 
 def render_probe(data: ProbeData) -> str:
-    """Return the whole page; equal data give equal bytes."""
+    """Render the page deterministically."""
     return render_template("probe.html.jinja", context(data), "probe.css")
 
 
 def context(data: ProbeData) -> dict[str, Any]:
-    """Return what the template names."""
+    """Collect template variables."""
     return {
         "data": data,
         "outcome": outcome(data),
@@ -95,13 +94,13 @@ def context(data: ProbeData) -> dict[str, Any]:
 
 
 def outcome(data: ProbeData) -> str:
-    """Say in a few sentences what to do, and by what."""
+    """Summarise what to do, and why."""
     labels = LABELLED if data.labelled else UNLABELLED
     return f"{data.recommendation.text} {labels}"
 
 
 def validity_text(validity: Validity) -> str:
-    """Say how well the score predicted what training gained."""
+    """Say how well the score predicted training gains."""
     found = validity.correlation
     if found is None:
         return (
@@ -119,18 +118,18 @@ def validity_text(validity: Validity) -> str:
 
 
 def shown_of(rows: Iterable[Measures]) -> Writers:
-    """Return what any row holds a number of."""
+    """Return the measures that any row has."""
     known = {name for measures in rows for name in measures}
     return {name: one for name, one in MEASURES.items() if name in known}
 
 
 def cells(measures: Measures, shown: Writers) -> tuple[Cell, ...]:
-    """Write some measures with their intervals."""
+    """Format measures with their intervals."""
     return tuple(written(measures.get(name), how) for name, (_, how) in shown.items())
 
 
 def context_table(data: ProbeData) -> Table:
-    """Return what is measured of each context rule's teacher, the student first."""
+    """Return measures of each rule's teacher, the student first."""
     shown = shown_of(one.measures for one in data.contexts)
     rows = [row_of("student", *cells(data.student, shown), note="no demonstrations")]
     rows += [
@@ -142,12 +141,12 @@ def context_table(data: ProbeData) -> Table:
 
 
 def draws(count: int) -> str:
-    """Say of how many draws a number is the mean."""
+    """Say how many draws a number averages."""
     return f"mean of {count} draws" if count > 1 else ""
 
 
 def selection_table(data: ProbeData) -> Table:
-    """Return what the teacher is on the questions that each selection rule keeps."""
+    """Return the teacher's measures on each selection."""
     shown = shown_of(one.measures for one in data.selections)
     rows = [
         row_of(
@@ -165,7 +164,7 @@ def selection_table(data: ProbeData) -> Table:
 
 
 def pair_table(data: ProbeData) -> Table | None:
-    """Return the score of selection rules, a row each, with context rules."""
+    """Return scores of selection rules (rows) with context rules."""
     if not data.pairs:
         return None
     contexts = list(dict.fromkeys(pair.contexts for pair in data.pairs))
@@ -184,7 +183,7 @@ def pair_table(data: ProbeData) -> Table | None:
 
 
 def accuracy_plot(data: ProbeData) -> Markup:
-    """Draw how much more often each teacher is right; empty without gold answers."""
+    """Draw each teacher's accuracy gain; empty without gold answers."""
     rows = []
     for one in by_value(data.contexts, probe.ACCURACY):
         above = one.over_student.get(probe.ACCURACY)
@@ -211,7 +210,7 @@ def score_plot(data: ProbeData) -> Markup:
 
 
 def selection_plot(data: ProbeData) -> Markup:
-    """Draw what the teacher gains, or its score, on what each selection rule keeps."""
+    """Draw the teacher's gain, or score, on each selection."""
     name, what = probe.SCORE, "label-free score"
     if data.labelled:
         name, what = probe.LEAD, "points of accuracy above the student"
@@ -220,7 +219,7 @@ def selection_plot(data: ProbeData) -> Markup:
 
 
 def forest(title: str, about: str, results: Sequence[Result], name: str) -> Markup:
-    """Draw one measure of several rules below each other, the highest first."""
+    """Draw one measure of several rules, highest first."""
     points = name == probe.LEAD
     rows = []
     for one in by_value(results, name):
@@ -235,7 +234,7 @@ def forest(title: str, about: str, results: Sequence[Result], name: str) -> Mark
 
 
 def by_value(results: Sequence[Result], name: str) -> list[Result]:
-    """Return results with the highest value first, those without one last."""
+    """Sort by value, highest first, missing ones last."""
 
     def place(one: Result) -> float:
         found = one.measures.get(name)
@@ -245,5 +244,5 @@ def by_value(results: Sequence[Result], name: str) -> list[Result]:
 
 
 def said(interval: Interval) -> str:
-    """Write a difference of shares in points, with its interval."""
+    """Format a difference of shares in points, with its interval."""
     return with_ends(interval, wording.points)

@@ -1,7 +1,7 @@
-"""The charts of a run's page; each takes results and returns one SVG element.
+"""Charts of a run's page, each one SVG element.
 
-A chart for which there is nothing to draw is empty. Numbers that are not finite are
-left out of a drawing and said in its description where they matter.
+Charts without data are empty. Non-finite numbers are not drawn but, where they matter,
+described.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ GUARD_LINES: Final = (
     ("top_answer_share", "one answer", "before"),
     ("base_agreement", "as the base", "net"),
 )
-"""Shares along the steps, what the key calls them, and how they are drawn."""
+"""Shares over the steps, with key label and role."""
 
 
 def forest_plot(
     tests: Sequence[TestComparison], cross_domain: Mapping[str, Interval], measure: str
 ) -> Markup:
-    """Draw the differences of a key of `CHARTED` with intervals, and net of form."""
+    """Draw differences in a `CHARTED` measure, and net of form."""
     charted = CHARTED[measure]
     found: list[tuple[str, Interval | None, Interval | None]] = []
     for test in ordered(tests):
@@ -80,7 +80,7 @@ def forest_plot(
 def reliability_diagram(
     name: str, before: Sequence[Bin], after: Sequence[Bin]
 ) -> Markup:
-    """Draw accuracy against vote share, the size of a mark growing with its bin."""
+    """Draw accuracy against vote share, marks sized by bin."""
     curves = (Curve("before", "before", before), Curve("after", "after", after))
     if not any(map(drawable, (before, after))):
         return Markup("")
@@ -97,7 +97,7 @@ def reliability_diagram(
 def agreement_histogram(
     name: str, before: Sequence[float], after: Sequence[float]
 ) -> Markup:
-    """Draw the shares of the questions at each level, from none to all rollouts."""
+    """Draw shares of questions at each level, from none to all rollouts."""
     if not before or not after:
         return Markup("")
     levels = len(before) - 1
@@ -124,7 +124,7 @@ def agreement_histogram(
 
 
 def neuron_chart(pool: PoolSummary | None) -> Markup:
-    """Draw neuron count against vote share, the selected questions in colour."""
+    """Draw neuron count against vote share, selected questions in colour."""
     if pool is None or pool.neurons is None:
         return Markup("")
     rho = f"Spearman \N{GREEK SMALL LETTER RHO} {number(pool.correlation, 2)}"
@@ -157,7 +157,7 @@ def neuron_chart(pool: PoolSummary | None) -> Markup:
 def training_chart(
     training: TrainingSummary | None, collapses: Sequence[Collapse]
 ) -> Markup:
-    """Draw loss and entropy step by step, one above the other."""
+    """Draw loss above entropy, step by step."""
     if training is None or not training.losses or not training.entropies:
         return Markup("")
     ends = (training.first.step, training.last.step)
@@ -188,7 +188,7 @@ def training_chart(
 
 
 def guard_chart(guard: GuardSummary | None, collapses: Sequence[Collapse]) -> Markup:
-    """Draw three shares of the guard's looks along the steps."""
+    """Draw three shares of the guard's readings over the steps."""
     curves = {} if guard is None else guard.curves
     dots = {
         name: [
@@ -218,7 +218,7 @@ def guard_chart(guard: GuardSummary | None, collapses: Sequence[Collapse]) -> Ma
 def step_panel(
     values: Sequence[Point], label: str, steps: Axis, between: tuple[float, float]
 ) -> Plot:
-    """Return a plot of one measure along the steps, from zero upwards."""
+    """Return a plot of a measure over steps, from zero upwards."""
     heights = [value for _, value in values]
     upwards = axis_over([0.0, max(heights) or 1.0, *heights], label, wanted=3)
     top, bottom = between
@@ -226,7 +226,7 @@ def step_panel(
 
 
 def running_mean(values: Sequence[Point]) -> list[Point]:
-    """Return each point at the mean height of its neighbourhood, a tenth of all."""
+    """Smooth points with a window of a tenth of them."""
     reach = len(values) // 20
     heights = [height for _, height in values]
     smooth = []

@@ -1,4 +1,4 @@
-"""The result in one sentence and in one table, for page, card and terminal alike."""
+"""The result as a sentence and a table, for page, card and terminal."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ NO_VOTES = " (one answer to a question has no vote)"
 
 
 def ordered(tests: Iterable[TestComparison]) -> list[TestComparison]:
-    """Return the test sets, the in-domain ones first."""
+    """Return the test sets, in-domain first."""
     return sorted(tests, key=lambda test: not test.in_domain)
 
 
 def result_table(data: ReportData) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Return headings and one row per test set as text, a dash for what was not run.
+    """Return headings and a text row per test set, dashes for what was not run.
 
-    Where the gold answers of some set repeat, what accuracy hides stands last.
+    If gold answers of a set repeat, label measures come last.
     """
     tests = ordered(data.tests)
     k = data.config.evaluation.num_samples
@@ -67,7 +67,7 @@ def result_table(data: ReportData) -> tuple[tuple[str, ...], list[tuple[str, ...
 
 
 def accuracies(test: TestComparison) -> list[str]:
-    """Write what the models reach: base, its vote, with demos, form-only, trained."""
+    """Format accuracies: base, its vote, with demonstrations, form-only, trained."""
     results = (
         (test.before, "avg_at_k"),
         (test.before, "maj_at_k"),
@@ -82,7 +82,7 @@ def accuracies(test: TestComparison) -> list[str]:
 
 
 def interval_cell(interval: Interval | None) -> str:
-    """Write a difference of shares with its interval in brackets."""
+    """Format a difference of shares with its interval in brackets."""
     if not wording.finite(interval):
         return wording.NOT_MEASURED
     ends = wording.ends(interval, wording.points)
@@ -90,17 +90,17 @@ def interval_cell(interval: Interval | None) -> str:
 
 
 def in_domain_test(data: ReportData) -> TestComparison | None:
-    """Return the test set of the pool's own domain, or `None` without test sets."""
+    """Return the in-domain test set, if any."""
     return next(iter(ordered(data.tests)), None)
 
 
 def outcome_sentence(data: ReportData) -> str:
     """Say in one sentence whether the model got better, with every interval.
 
-    "No difference seen" is said wherever an interval holds zero, "no difference that
-    matters" where it does not but the difference is small, and "got worse" where it
-    is on the wrong side. A model that gives one answer to nearly everything and is
-    right as often as that answer is true did not get better, whatever it was before.
+    "No difference seen": the interval holds zero. "No difference that matters": it does
+    not, but the difference is small. "Got worse": it is on the wrong side. A model that
+    gives one answer to nearly everything and is right as often as that is true did not
+    get better, whatever it was before.
     """
     test = in_domain_test(data)
     if test is None:
@@ -117,7 +117,7 @@ def outcome_sentence(data: ReportData) -> str:
 
 
 def accuracy_clause(test: TestComparison, config: EvaluationConfig) -> str:
-    """Say what happened to the accuracy on one test set."""
+    """Say how accuracy changed on one test set."""
     where = wording.one_line(test.name) + (" (in-domain)" if test.in_domain else "")
     interval = test.delta.get("avg_at_k")
     if not wording.finite(interval):
@@ -133,15 +133,15 @@ def accuracy_clause(test: TestComparison, config: EvaluationConfig) -> str:
 def accuracy_verdict(
     test: TestComparison, difference: Interval | None, config: EvaluationConfig
 ) -> str:
-    """Say what a difference in accuracy shows; one answer to all is no gain."""
+    """Judge a difference in accuracy; one answer to all is no gain."""
     said = judged(ACCURACY, difference, least_of(config))
     return no_gain_at_baseline(said, standing(test, config.min_difference))
 
 
 def as_clause(subject: str, said: str, what: str = "") -> str:
-    """Make a clause of what a difference shows.
+    """Turn a verdict into a clause.
 
-    `what` is named after "no difference" where the subject is not clear.
+    `what` follows "no difference" if the subject is unclear.
     """
     if said in (wording.NO_DIFFERENCE, wording.NO_MATTER):
         tail = " that matters" if said == wording.NO_MATTER else ""
@@ -150,7 +150,7 @@ def as_clause(subject: str, said: str, what: str = "") -> str:
 
 
 def form_clause(test: TestComparison, config: EvaluationConfig) -> str:
-    """Say what is left of the gain when learning the answers' form is taken off."""
+    """Say what remains of the gain, net of form."""
     if test.net_of_form is None:
         return ""
     net = test.net_of_form.get("avg_at_k")
@@ -161,7 +161,7 @@ def form_clause(test: TestComparison, config: EvaluationConfig) -> str:
 
 
 def cross_domain_clause(data: ReportData) -> str:
-    """Say what happened on the other sources, on average."""
+    """Say what happened on other sources, on average."""
     others = sum(not test.in_domain for test in data.tests)
     accuracy, ece = data.cross_domain.get("avg_at_k"), data.cross_domain.get("ece")
     if not others or accuracy is None:
@@ -181,7 +181,7 @@ def cross_domain_clause(data: ReportData) -> str:
 
 
 def calibration_clause(test: TestComparison, config: EvaluationConfig) -> str:
-    """Say what happened to the expected calibration error, which is better low."""
+    """Say how calibration error changed (lower is better)."""
     interval = test.delta.get("ece")
     where = "in-domain calibration" if test.in_domain else "calibration"
     if not wording.finite(interval):
@@ -192,27 +192,27 @@ def calibration_clause(test: TestComparison, config: EvaluationConfig) -> str:
 
 
 def no_votes(config: EvaluationConfig) -> str:
-    """Say why there is no calibration where each question is asked once."""
+    """Explain missing calibration with one rollout per question."""
     return NO_VOTES if config.num_samples == 1 else ""
 
 
 def calibration_verdict(what: str, ece: Interval, config: EvaluationConfig) -> str:
-    """Say what a difference in calibration error shows."""
+    """Judge a difference in calibration error."""
     return as_clause(what, judged(ERROR, ece, least_of(config)), what)
 
 
 def point_numbers(interval: Interval) -> str:
-    """Write a difference of shares with its interval."""
+    """Format a difference of shares with its interval."""
     return wording.with_ends(interval, wording.points, " points")
 
 
 def error_numbers(interval: Interval) -> str:
-    """Write a difference of calibration errors with its interval."""
+    """Format a difference of calibration errors with its interval."""
     return wording.with_ends(interval, wording.signed)
 
 
 def kept_sentence(data: ReportData) -> str:
-    """Say which step the adapter is of, and why; nothing where it is the last."""
+    """Say which step the adapter is from, and why; empty if the last."""
     if data.guard is None or data.guard.kept is None or data.training is None:
         return ""
     kept, score = data.guard.kept, data.config.guard.score

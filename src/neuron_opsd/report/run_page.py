@@ -1,4 +1,4 @@
-"""The report of a run: one HTML page that needs no network and no script."""
+"""Report of a run, as one HTML file without network or scripts."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ ROLLOUT_MODES: Mapping[str, str] = {
     "free": "in its own words",
     "auto": "among its choices or in its own words, as suits the model's size",
 }
-"""Reports of earlier versions hold `auto`."""
+"""Older reports contain `auto`."""
 
 SPANS: Mapping[str, str] = {
     "completion": "",
@@ -68,12 +68,12 @@ TEACHERS: Mapping[str, str] = {
 
 
 def render_page(data: ReportData) -> str:
-    """Return the whole page; equal data give equal bytes."""
+    """Render the page deterministically."""
     return render_template("run.html.jinja", context(data))
 
 
 def context(data: ReportData) -> dict[str, Any]:
-    """Return what the template names."""
+    """Collect template variables."""
     config, tests = data.config.evaluation, outcome.ordered(data.tests)
     check = data.teacher_check
     return {
@@ -106,13 +106,13 @@ def context(data: ReportData) -> dict[str, Any]:
 
 
 def num_concerns(data: ReportData) -> int:
-    """Count what a reader should know before believing the outcome."""
+    """Count the caveats about the outcome."""
     findings = data.teacher_check.findings if data.teacher_check else ()
     return len(findings) + len(data.collapses) + len(data.warnings)
 
 
 def page_figures(data: ReportData) -> dict[str, Any]:
-    """Return every chart of the page; empty where there is nothing to draw."""
+    """Return every chart, empty if it has no data."""
     own = outcome.in_domain_test(data)
     reliability = [
         (test, charts.reliability_diagram(test.name, test.before.bins, test.after.bins))
@@ -134,19 +134,19 @@ def page_figures(data: ReportData) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """One of the large numbers under the outcome."""
+    """A large number under the outcome."""
 
     label: str
     value: str
     unit: str
     said: str
-    """What the interval allows to say."""
+    """What the interval shows."""
     note: str
     strip: Markup
 
 
 def stats(data: ReportData) -> list[Stat]:
-    """Return the four numbers that a reader should take away."""
+    """Return the four headline numbers."""
     test = outcome.in_domain_test(data)
     if test is None:
         return []
@@ -197,7 +197,7 @@ def stat(
     note: str,
     role: str = "after",
 ) -> Stat:
-    """Return a difference as a large number, over its interval."""
+    """Return a difference as a large number with its interval."""
     kind, interval = change
     if not wording.finite(interval):
         return Stat(label, wording.NOT_MEASURED, "", said, note, Markup(""))
@@ -208,7 +208,7 @@ def stat(
 
 
 def selection_facts(data: ReportData) -> list[tuple[str, str]]:
-    """Return what can be said in numbers about the selected questions."""
+    """Return numbers about the selected questions."""
     facts = [("questions selected", f"{data.num_selected:,} of {data.pool_size:,}")]
     if data.pool is None:
         return facts
@@ -229,7 +229,7 @@ def selection_facts(data: ReportData) -> list[tuple[str, str]]:
 
 
 def method_notes(data: ReportData) -> list[tuple[str, str]]:
-    """Return how the model was trained, as pairs of a term and some sentences."""
+    """Describe training, as terms and sentences."""
     config = data.config
     return [
         ("Labels", "No gold answer was read before the evaluation."),
@@ -252,7 +252,7 @@ def rollouts_note(config: Config) -> str:
 
 
 def neurons_note(data: ReportData) -> str:
-    """Say which neurons count, and how many are kept, or that none were read."""
+    """Say which neurons count and are kept, or that none were read."""
     if data.pool and not any(share.neurons for share in data.pool.shares):
         return "None were read: neither selection nor demonstrations ask for them."
     neurons = data.config.neurons
@@ -292,7 +292,7 @@ def selection_note(config: Config) -> str:
 
 
 def demonstrations_note(data: ReportData) -> str:
-    """Say what the teacher saw and the student did not."""
+    """Say what only the teacher saw."""
     contexts = data.config.contexts
     count = contexts.num_demonstrations
     if not (count and data.reads_contexts):
@@ -322,7 +322,7 @@ def training_note(data: ReportData) -> str:
 
 
 def compared(config: DistillConfig) -> str:
-    """Say which part of the vocabulary a divergence sees."""
+    """Say which part of the vocabulary is compared."""
     seen = "the full vocabulary"
     if config.top_k:
         seen = f"the {config.top_k_of}'s {config.top_k} likeliest tokens and all others"
@@ -332,7 +332,7 @@ def compared(config: DistillConfig) -> str:
 
 
 def equality_note(data: ReportData) -> str:
-    """Say how expressions were compared, and how often that did not end."""
+    """Say how expressions were compared, and how often that timed out."""
     if not data.config.answers.may_leave_open:
         return ""
     results = [

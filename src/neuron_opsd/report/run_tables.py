@@ -35,7 +35,7 @@ from neuron_opsd.results.run import (
 
 
 def results_table(data: ReportData) -> Table:
-    """Return the accuracy of every model on every test set."""
+    """Return all models' accuracy on every test set."""
     k = data.config.evaluation.num_samples
     columns = (
         Column("base", f"Avg@{k}"),
@@ -52,7 +52,7 @@ def results_table(data: ReportData) -> Table:
 
 
 def result_row(test: TestComparison) -> TableRow:
-    """Return what the models reach on one test set."""
+    """Return all models' accuracy on one test set."""
     *others, trained = accuracies(test)
     before, after = map(wording.number, test.both("ece"))
     where = "in-domain" if test.in_domain else "cross-domain"
@@ -68,14 +68,14 @@ def result_row(test: TestComparison) -> TableRow:
 
 
 def points_cell(interval: Interval | None) -> Cell:
-    """Write a difference of shares with its interval."""
+    """Format a difference of shares with its interval."""
     if not wording.finite(interval):
         return NO_CELL
     return Cell(wording.points(interval.value), wording.ends(interval, wording.points))
 
 
 def label_table(data: ReportData) -> Table | None:
-    """Return what accuracy hides where gold answers repeat; `None` where none do."""
+    """Return the label measures; `None` if no gold answers repeat."""
     k = data.config.evaluation.num_samples
     columns = [Column("baseline", "gold answer")] + [
         Column(heading, "before, after")
@@ -95,7 +95,7 @@ def label_table(data: ReportData) -> Table | None:
 
 
 def metric_table(test: TestComparison, config: EvaluationConfig) -> Table:
-    """Return every metric that was measured on a test set, before and after."""
+    """Return every metric of a test set, before and after."""
     columns = (
         *map(Column, ("before", "after", "change", "95 % interval")),
         Column("what it shows", text=True),
@@ -105,7 +105,7 @@ def metric_table(test: TestComparison, config: EvaluationConfig) -> Table:
         for kind in measures.METRIC_KINDS
         if (
             any(map(wording.is_measured, test.both(kind.name)))
-            if kind.name in OF_LABELS  # which also has to be a number
+            if kind.name in OF_LABELS  # which must also be a number
             else kind.name in test.before.metrics
         )
     )
@@ -116,12 +116,12 @@ def metric_table(test: TestComparison, config: EvaluationConfig) -> Table:
 def metric_row(
     kind: measures.MetricKind, test: TestComparison, config: EvaluationConfig
 ) -> TableRow:
-    """Write one metric before and after, and what its difference shows."""
+    """Format one metric before and after, with a verdict."""
     least, interval = least_of(config), test.delta.get(kind.name)
     label = kind.label.replace("@k", f"@{config.num_samples}")
     values = [measures.written(kind, value) for value in test.both(kind.name)]
     change, span, shown = wording.NOT_MEASURED, "", ""
-    # The baseline is one of the questions, not of a model.
+    # The baseline belongs to the questions, not to a model.
     if wording.finite(interval) and kind.name != "baseline":
         change, span = measures.written_change(kind, interval)
         shown = measures.judged(kind, interval, least)
@@ -131,7 +131,7 @@ def metric_row(
 
 
 def teacher_table(check: TeacherCheck) -> Table:
-    """Return what was asked of the teacher, for student and teacher."""
+    """Return the teacher check's results."""
     top, pool = (
         wording.one_line(one, 40) for one in (check.top_answer, check.pool_answer)
     )
@@ -185,11 +185,11 @@ GUARD_MEASURES: Final[Mapping[str, tuple[str, Callable[[float | None], str]]]] =
     "truncated": ("cut at the longest length", wording.percent),
     "mean_length": ("tokens of a rollout", wording.number),
 }
-"""Fields of a reading, with what they are called and how they are written."""
+"""Fields of a reading, with label and format."""
 
 
 def guard_table(guard: GuardSummary) -> Table:
-    """Return what base and student are like on the guard's questions."""
+    """Compare base and student on the guard's questions."""
     return table_of(
         "The guard",
         f"{guard.num_looks} looks at the same questions of the pool",
@@ -204,7 +204,7 @@ def guard_table(guard: GuardSummary) -> Table:
 
 
 def cost_table(costs: tuple[StageCost, ...]) -> Table:
-    """Return what each stage took, and all of them together."""
+    """Return costs by stage, and their total."""
     seconds = sum(cost.seconds for cost in costs)
     total = StageCost("all stages", seconds, sum(cost.tokens for cost in costs))
     columns = (
@@ -219,7 +219,7 @@ def cost_table(costs: tuple[StageCost, ...]) -> Table:
 
 
 def cost_row(cost: StageCost, seconds: float, *, total: bool = False) -> TableRow:
-    """Write what one stage took, and its share of the seconds of all as a bar."""
+    """Format a stage's cost, its share of the time as a bar."""
     share = cost.seconds / seconds if seconds > 0 else 0.0
     bar = Markup("") if total else share_bar(share, "after")
     rate = cost.tokens / cost.seconds if cost.seconds > 0 and cost.tokens else None

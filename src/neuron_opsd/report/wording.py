@@ -1,6 +1,6 @@
-"""How numbers and foreign text are written, the same in page, table, card and terminal.
+"""Format numbers and foreign text for pages, tables, cards and terminals.
 
-A number that was not measured, or is not a number, is written as a dash.
+A missing or non-finite number becomes a dash.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import TypeAlias, TypeGuard
 from neuron_opsd.records.scores import Interval
 
 Write: TypeAlias = Callable[[float], str]
-"""How a number is written."""
 MINUS = "\N{MINUS SIGN}"
 NOT_MEASURED = "\N{EM DASH}"
 NO_DIFFERENCE = "no difference seen"
@@ -22,14 +21,14 @@ GOT_BETTER, GOT_WORSE = "got better", "got worse"
 NO_MATTER = "no difference that matters"
 
 ROUNDING = 1e-9
-"""How far below the least difference that matters one still counts as that."""
+"""Tolerance below the least difference that matters."""
 
 UNSEEN_MARKS = {
     " ": "\N{OPEN BOX}",
     "\n": "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}",
     "\t": "\N{RIGHTWARDS ARROW TO BAR}",
 }
-"""What stands for a space, a line break and a tab where they must be seen."""
+"""Visible stand-ins for space, line break and tab."""
 
 # Joiners shape ordinary words of several scripts and emoji; they can hide nothing.
 HARMLESS = frozenset("\n\t\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}")
@@ -37,7 +36,7 @@ UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
 def visible(text: str) -> str:
-    r"""Write out the characters that act without being seen, such as ESC and RLO.
+    r"""Spell out invisible control characters, such as ESC and RLO.
 
     Example:
         >>> visible("a\x1bb\u202ec")
@@ -56,7 +55,7 @@ def visible_character(character: str) -> str:
 
 
 def one_line(text: str, limit: int = 0) -> str:
-    """Return the visible text on one line, cut with an ellipsis beyond the limit."""
+    """Return the visible text on one line, cut with an ellipsis."""
     line = " ".join(visible(text).split())
     if limit and len(line) > limit:
         return line[: limit - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
@@ -69,7 +68,7 @@ def is_measured(value: float | None) -> bool:
 
 
 def token(text: str, limit: int = 40) -> str:
-    """Write a token so that its spaces and line breaks are seen.
+    """Write a token with visible spaces and line breaks.
 
     Example:
         >>> token(" the")
@@ -81,7 +80,7 @@ def token(text: str, limit: int = 40) -> str:
 
 
 def tail(text: str, limit: int) -> str:
-    """Return the end of a text on one line, with an ellipsis where it was cut."""
+    """Return a text's end on one line, with an ellipsis if cut."""
     line = one_line(text)
     if len(line) > limit:
         line = "\N{HORIZONTAL ELLIPSIS}" + line[1 - limit :].lstrip()
@@ -89,22 +88,22 @@ def tail(text: str, limit: int) -> str:
 
 
 def metric_text(value: float | None) -> str:
-    """Write a measure or a count for a terminal, a hyphen where there is none."""
+    """Format a measure or count for a terminal; a hyphen if missing."""
     if value is None or value != value:
         return "-"
     return str(value) if isinstance(value, int) else f"{value:.3f}"
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Write a number, a negative one with a true minus sign."""
+    """Format a number, with a true minus sign if negative."""
     if value is None or not math.isfinite(value):
         return NOT_MEASURED
-    # Adding 0.0 turns the -0.0 that rounding can leave into 0.0.
+    # Adding 0.0 turns a -0.0 from rounding into 0.0.
     return f"{round(value, digits) + 0.0:,.{digits}f}".replace("-", MINUS)
 
 
 def signed(value: float | None, digits: int = 3) -> str:
-    """Write a number with its sign, also when it is above zero."""
+    """Format a number, with a plus sign if positive."""
     text = number(value, digits)
     if value is None or not math.isfinite(value) or round(value, digits) <= 0:
         return text
@@ -116,29 +115,29 @@ signed_two_digits: Write = partial(signed, digits=2)
 
 
 def percent(share: float | None, digits: int = 1) -> str:
-    """Write a share in [0, 1] as a percentage."""
+    """Format a share in [0, 1] as a percentage."""
     if share is None or not math.isfinite(share):
         return NOT_MEASURED
     return number(100.0 * share, digits) + " %"
 
 
 def points(difference: float | None) -> str:
-    """Write a difference of two shares in percentage points, without the unit."""
+    """Format a difference of shares in percentage points, without unit."""
     return signed(None if difference is None else 100.0 * difference, 1)
 
 
 def ends(interval: Interval, write: Write) -> str:
-    """Write the ends of an interval."""
+    """Format an interval's ends."""
     return f"{write(interval.low)} to {write(interval.high)}"
 
 
 def with_ends(interval: Interval, write: Write, unit: str = "") -> str:
-    """Write a number with the ends of its interval in brackets."""
+    """Format a number with its interval in brackets."""
     return f"{write(interval.value)}{unit} ({ends(interval, write)})"
 
 
 def verdict(interval: Interval | None, *, higher_is_better: bool, least: float) -> str:
-    """Say what a difference shows: nothing where its interval holds zero."""
+    """Judge a difference; an interval with zero shows nothing."""
     if not finite(interval):
         return "not measured"
     if interval.holds_zero:
@@ -149,19 +148,19 @@ def verdict(interval: Interval | None, *, higher_is_better: bool, least: float) 
 
 
 def matters(difference: float, least: float) -> bool:
-    """Say whether a difference is as large as the least that matters."""
+    """Say whether a difference is large enough to matter."""
     return abs(difference) >= least - ROUNDING
 
 
 def finite(interval: Interval | None) -> TypeGuard[Interval]:
-    """Say whether there is an interval, and its three numbers are numbers."""
+    """Say whether there is an interval of three finite numbers."""
     if interval is None:
         return False
     return all(map(math.isfinite, (interval.value, interval.low, interval.high)))
 
 
 def duration(seconds: float) -> str:
-    """Write a time as people say it.
+    """Format a duration for people.
 
     Example:
         >>> duration(125.4)
@@ -179,7 +178,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: int) -> str:
-    """Write a large count short.
+    """Abbreviate a large count.
 
     Example:
         >>> size(134_515_008)

@@ -1,1 +1,1 @@
-"""What runs found, as records without words."""
+"""Findings of runs, as records without prose."""

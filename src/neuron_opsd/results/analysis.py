@@ -1,7 +1,7 @@
-"""All that an analysis of runs says, as frozen records of plain values.
+"""Results of an analysis, as frozen records of plain values.
 
-Numbers stand in one table by name, each with its interval, so that page, JSON and CSV
-are choices of rows. The names are made here and nowhere else.
+Numbers and intervals share one table keyed by name, so that page, JSON and CSV are
+selections of rows. Names are defined only here.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from neuron_opsd.records import Brief, TeacherCheck
 from neuron_opsd.records.scores import Interval
 
 ACCURACY = "accuracy"
-"""Target: the share of a question's sampled rollouts that are right."""
+"""Target: share of a question's sampled rollouts that are right."""
 CAPTURED = "captured"
 """Target: whether the rollout whose neurons were read is right."""
 VOTE = "vote"
-"""Target: whether the answer with most votes is right."""
+"""Target: whether the most voted answer is right."""
 AGREEMENT = "agreement"
-"""Target without labels: the share of rollouts that gave the answer with most votes."""
+"""Label-free target: share of rollouts with the most voted answer."""
 LENGTH = "length"
-"""Target without labels: tokens of the rollout whose neurons were read."""
+"""Label-free target: tokens of the rollout whose neurons were read."""
 ENTROPY = "entropy"
-"""Target without labels: mean entropy per token, in nats."""
+"""Label-free target: mean entropy per token, in nats."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rival:
-    """A label-free number that may tell right answers from wrong ones."""
+    """A label-free number that may separate right from wrong answers."""
 
     label: str
     hypothesis: str
-    """Which answers it says are right; a higher area than .5 bears it out."""
+    """Which answers should be right; an area above .5 supports it."""
     sign: float
-    """1 where the highest values are said to be right, -1 where the lowest."""
+    """1 if high values should be right, -1 if low ones."""
 
 
 RIVALS: Mapping[str, Rival] = {
@@ -49,7 +49,7 @@ RIVALS: Mapping[str, Rival] = {
     "shift": Rival("belief shift", "smallest", -1.0),
     "divergence": Rival("divergence of the teacher", "smallest", -1.0),
 }
-"""What is asked to tell right from wrong, the count first."""
+"""Candidate predictors of correctness, the count first."""
 
 GROUPS: Mapping[str, str] = {
     "selected": "selected",
@@ -67,12 +67,12 @@ def correlation_name(kind: str, target: str) -> str:
 
 
 def area_name(target: str, rival: str) -> str:
-    """Name the area under the ROC curve of a rival."""
+    """Name the area under a rival's ROC curve."""
     return f"auroc.{target}.{rival}"
 
 
 def area_gain_name(target: str, rival: str) -> str:
-    """Name the area of the neuron count less that of a rival."""
+    """Name the neuron count's area minus a rival's."""
     return f"auroc_gain.{target}.{rival}"
 
 
@@ -90,58 +90,57 @@ def shared_name(what: str, part: str) -> str:
 
 
 PAIRS = "distance.pairs"
-"""Mean Jaccard distance of two questions."""
+"""Mean Jaccard distance between two questions."""
 NEAREST = "distance.nearest"
-"""Mean Jaccard distance of a question to the nearest other one."""
+"""Mean Jaccard distance from a question to its nearest other."""
 
 
 @dataclass(frozen=True, slots=True)
 class BinMean:
-    """Questions of about the same neuron count."""
+    """Questions of similar neuron count."""
 
     low: float
     high: float
-    """Smallest and largest count of its questions."""
+    """Smallest (`low`) and largest count."""
     center: float
-    """Their mean count."""
+    """Mean count."""
     num_questions: int
     mean: Interval
-    """Mean of the target over its questions."""
+    """Mean of the target."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShownDemonstration:
-    """One demonstration that was retrieved for a question."""
+    """A demonstration retrieved for a question."""
 
     question_id: str
     question: str
-    """Empty where the file with the questions was not given."""
+    """Empty if the question file was not given."""
     distance: float | None
-    """`None` where the run read no neurons to find it."""
+    """`None` if it was found without neurons."""
     shown: str
     """What the teacher sees as its answer."""
     answer: str | None
-    """The model's own captured answer to it, as it was read."""
+    """The model's own captured answer, as read."""
     correct: bool | None
-    """Whether that is right; `None` without gold."""
+    """`None` without gold."""
     gold: str | None
     shares_answer: bool
-    """Whether its own answer is the question's own one."""
+    """Whether its own answer equals the question's own one."""
     shares_gold: bool | None
-    """Whether the true answers of both are the same; `None` without gold."""
+    """Whether both have the same true answer; `None` without gold."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShownCase:
-    """One selected question with what was retrieved for it."""
+    """A selected question with its demonstrations."""
 
     question_id: str
     question: str
     choices: tuple[str, ...]
     reason: str
-    """Why it was selected."""
     answer: str | None
-    """The captured one."""
+    """The captured answer."""
     majority: str | None
     agreement: float
     num_correct: int | None
@@ -155,50 +154,47 @@ class ShownCase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunAnalysis:
-    """What one run's questions say."""
+    """Results of one run's questions."""
 
     name: str
     model: str
     num_questions: int
     num_selected: int
     num_samples: int
-    """k: sampled rollouts of a question, the fewest where they differ."""
+    """k: sampled rollouts per question, the minimum if they differ."""
     selection_rule: str
     contexts_rule: str
     num_demonstrations: int
     labelled: bool
-    """Whether gold answers were given."""
     with_texts: bool
-    """Whether the questions' texts were given."""
     captured_greedy: bool
-    """Whether neurons were read of greedy rollouts. Then entropy and log-probability,
-    which mean nothing of these, are means over the sampled ones."""
+    """Whether neurons come from greedy rollouts. Entropy and log-probability, which
+    mean nothing for these, are then means over the sampled ones."""
     measures: Mapping[str, Interval]
-    """By the names of this module; what could not be measured is left out."""
+    """By this module's names; unmeasured ones are absent."""
     bins: Mapping[str, tuple[BinMean, ...]]
     """By target; lowest counts first."""
     teacher_check: TeacherCheck | None
     distances_of: int
-    """Questions whose distances to all others were counted."""
+    """Questions whose distances to all others were computed."""
     cases: tuple[ShownCase, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class AnalysisData(Brief):
-    """Everything that the page and the files of an analysis say."""
+    """Contents of an analysis's page and files."""
 
     title: str
     runs: tuple[RunAnalysis, ...]
     overall: Mapping[str, Interval]
-    """Means over the runs, each with the same weight; empty for a single run."""
+    """Unweighted means over runs; empty for one run."""
     between: tuple[tuple[float | None, ...], ...] = ()
-    """Mean distance of a question of one run to one of another, rows and columns in the
-    order of the runs; `None` where their models or neuron settings differ."""
+    """Mean distance between questions of two runs, in run order; `None` if models or
+    neuron settings differ."""
     num_resamples: int
     command: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     data_hashes: Mapping[str, str] = field(default_factory=dict)
-    """SHA-256 of what each run's pool asks, by the run's name."""
+    """SHA-256 of each pool's questions, by run name."""
     atlases: Mapping[str, str] = field(default_factory=dict)
-    """Pages about single neurons in the folder `atlas`, by the run's name, as links
-    spell them."""
+    """Pages about single neurons in `atlas`, by run name, as URL paths."""

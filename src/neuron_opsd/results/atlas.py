@@ -1,7 +1,7 @@
-"""What the atlas of a run's neurons says, as frozen records of plain values.
+"""Results of a run's neuron atlas, as frozen records of plain values.
 
-A neuron is named by its layer and its place there, both from 0. A question holds a
-neuron if this is among the strongest that pushed the tokens of its own answer.
+A neuron is named by layer and position there, both from 0. A question holds a neuron if
+it is among the strongest that pushed its own answer's tokens.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ GROUPS: Final[Mapping[str, str]] = {
     SELECTED: "selected questions",
     DEMONSTRATIONS: "demonstrations",
 }
-"""Groups of questions; a question that is shown as a demonstration counts once."""
+"""Groups of questions; repeated demonstrations count once."""
 
 WHY: Final[Mapping[str, str]] = {
     "asked": "asked for",
@@ -30,10 +30,10 @@ WHY: Final[Mapping[str, str]] = {
     "shown": "more often in demonstrations",
     "common": "in most questions of the pool",
 }
-"""Why a neuron has a section of its own."""
+"""Why a neuron has its own section."""
 
 NUM_SHOWN: Final[Mapping[str, int]] = {"more": 24, "fewer": 8, "shown": 8, "common": 16}
-"""How many have one at most, by the reason, besides those that are asked for."""
+"""Maximum number of sections by reason, besides those asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +42,22 @@ class LayerRow:
 
     layer: int
     shares: Mapping[str, float]
-    """By group: share of all that its questions hold which is of this layer."""
+    """By group: share of its questions' neurons that are in this layer."""
     used: Mapping[str, int]
-    """By group: neurons that any of its questions holds."""
+    """By group: neurons that any question holds."""
     common: Mapping[str, int]
-    """By group: neurons that half of its questions hold, or more."""
+    """By group: neurons that at least half of the questions hold."""
     lifts: tuple[int, ...]
-    """Neurons of this layer by their lift in the selected questions, given length; in
-    the bins of `LIFT_EDGES`."""
+    """Neurons by lift, given length, in selected questions, binned at `LIFT_EDGES`."""
 
 
 LIFT_EDGES: Final = (0.25, 0.5, 0.8, 1.25, 2.0, 4.0)
-"""Between the bins of `LayerRow.lifts`, which begin at 0 and have no end."""
+"""Inner edges of the bins of `LayerRow.lifts`, from 0 to infinity."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """How many neurons a group holds more or less often than chance would have it."""
+    """How many neurons a group holds more or less often than chance."""
 
     more: int
     fewer: int
@@ -66,20 +65,20 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class GroupRow:
-    """One group of questions beside the pool."""
+    """One group of questions compared with the pool."""
 
     name: str
     num_questions: int
     mean_size: float
-    """Neurons that one of its questions holds, in the mean."""
+    """Mean neurons per question."""
     mean_length: float
-    """Tokens of the answers that they pushed."""
+    """Mean tokens of the answers."""
     used: int
-    """Neurons that any of its questions holds."""
+    """Neurons that any question holds."""
     found: Found | None = None
     """`None` for the pool itself."""
     by_chance: tuple[Found, ...] = ()
-    """The same for draws of as many questions of the same lengths."""
+    """The same for random groups of equal size and answer lengths."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +87,11 @@ class PushedQuestion:
 
     question_id: str
     question: str
-    """Empty where the questions' texts were not given."""
+    """Empty if the questions' texts were not given."""
     answer: str | None
-    """The model's own, as it was read."""
+    """The model's own answer, as read."""
     score: float
-    """The neuron's best contribution to any token of it, in logits."""
+    """The highest contribution to any of its tokens, in logits."""
     groups: tuple[str, ...]
 
 
@@ -104,12 +103,12 @@ class PushedToken:
     before: str
     token: str
     score: float
-    """The neuron's contribution to it, in logits."""
+    """Contribution to it, in logits."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenWeight:
-    """A token, and what one unit of a neuron's activation adds to its logit."""
+    """A token, and its logit's change per unit of a neuron's activation."""
 
     token: str
     weight: float
@@ -117,12 +116,12 @@ class TokenWeight:
 
 @dataclass(frozen=True, slots=True)
 class OutputRow:
-    """What a neuron's output says by itself, whatever the question."""
+    """What a neuron's output favours, regardless of question."""
 
     favoured: tuple[TokenWeight, ...]
-    """The highest first."""
+    """Highest first."""
     opposed: tuple[TokenWeight, ...]
-    """The lowest first."""
+    """Lowest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,38 +134,38 @@ class Rates:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NeuronCard:
-    """All that is told of one neuron."""
+    """Everything about one neuron."""
 
     layer: int
     neuron: int
     why: tuple[str, ...]
-    """Of `WHY`."""
+    """Keys of `WHY`."""
     counts: Mapping[str, int]
     """By group: questions that hold it."""
     lifts: Mapping[str, float]
-    """By group but the pool: its share there over that of the pool."""
+    """By group except the pool: share there over share in the pool."""
     expected: Mapping[str, float]
-    """By group but the pool: questions that would hold it by chance, given length."""
+    """By group except the pool: questions expected by chance, given length."""
     q: Mapping[str, float]
-    """By group but the pool: see `Enrichment.q`."""
+    """By group except the pool: see `Enrichment.q`."""
     mean_score: float
-    """Of the questions that hold it, in logits."""
+    """Over the questions that hold it, in logits."""
     questions: tuple[PushedQuestion, ...]
     tokens: tuple[PushedToken, ...] | None = None
-    """Of those questions; `None` where the model was not read."""
+    """From those questions; `None` if the model was not read."""
     output: OutputRow | None = None
     trained: Rates | None = None
-    """Of the questions read again: under the base, and under the trained model."""
+    """Of the questions read again: base model, then trained model."""
     against: Mapping[str, Rates] = field(default_factory=dict)
-    """By group: in this run, and in the one beside it."""
+    """By group: this run, then the other."""
 
     @property
     def name(self) -> str:
-        """What it is called on the page."""
+        """Its name on the page."""
         return f"{self.layer}:{self.neuron}"
 
     def lift_given_length(self, group: str) -> float:
-        """Return how often a group holds it over what chance would give."""
+        """Return a group's questions that hold it, relative to chance."""
         expected = self.expected[group]
         return self.counts[group] / expected if expected > 0 else float("nan")
 
@@ -178,11 +177,11 @@ class MovedGroup:
     name: str
     num_questions: int
     distance: float
-    """Mean Jaccard distance of a question's sets under base and trained model."""
+    """Mean Jaccard distance of a question's sets, base to trained model."""
     control: float
-    """The same between the run's own set and that of the base, read again now."""
+    """The same from the run's own sets to the base model's, read again now."""
     layers: tuple[float, ...]
-    """The distance within each layer, counting questions that hold any of it."""
+    """Distance per layer, over questions that hold any of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +195,7 @@ class MovedNeuron:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """How sets moved through training, on the very answers of the base model."""
+    """How sets moved through training, on the base model's answers."""
 
     num_questions: int
     groups: tuple[MovedGroup, ...]
@@ -206,41 +205,41 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """Another run of the same model and neuron settings."""
+    """Another run with the same model and neuron settings."""
 
     name: str
     groups: tuple[GroupRow, ...]
     layers: tuple[LayerRow, ...]
     same_pool: bool
     both_selected: int
-    """Questions of the same id and pool that both runs selected."""
+    """Questions, by id and pool, that both runs selected."""
     correlations: Mapping[str, float]
     """By group: correlation over neurons of how many questions hold each."""
     common: Mapping[str, float]
-    """By group: of the neurons that half of the questions of either run hold, the share
-    that is of both."""
+    """By group: neurons common to both runs, as a share of those that half of either
+    run's questions hold."""
     lifts: float
-    """Rank correlation over neurons of their lifts in the selected questions, among
-    those that enough questions of either pool hold."""
+    """Rank correlation over neurons of lifts in selected questions, where enough
+    questions of either pool hold them."""
     num_lifts: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class AtlasData(Brief):
-    """Everything that the page and the file of one run's atlas say."""
+    """Contents of the page and file of a run's atlas."""
 
     title: str
     run: str
     model: str
     num_layers: int
     num_neurons: int
-    """Of one layer."""
+    """Per layer."""
     num_tested: int
     """Neurons that any question of the pool holds."""
     num_strata: int
-    """Groups of answers of about the same length."""
+    """Groups of answers of similar length."""
     value: str
-    """Which activation counts, the setting neurons.value."""
+    """Which activation counts: the setting `neurons.value`."""
     selection_rule: str
     contexts_rule: str
     groups: tuple[GroupRow, ...]

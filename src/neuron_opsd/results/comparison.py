@@ -1,7 +1,7 @@
-"""All that a comparison of methods says, as frozen rows of plain values.
+"""Results of a comparison of methods, as frozen rows of plain values.
 
-The rows are long: one number each, with what it is the number of. So tables, files and
-figures are choices of rows. Nothing here needs a model or a file.
+In long format: one number per row with its keys, so that tables, files and figures are
+selections of rows.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from neuron_opsd.records.scores import Interval
 from neuron_opsd.results.run import Least, ModelSummary, least_of
 
 BASE = "base"
-"""The model before any training: a method of the tables, and where training begins."""
+"""The untrained model: a method, and a start of training."""
 FORM = FORM_ONLY
-"""The model trained on random choices: a method, and where training may begin."""
+"""The model trained on random choices: a method, and perhaps a start."""
 BASELINE = "baseline"
-"""Reference: the most frequent gold answer to every question, where answers repeat."""
+"""Reference: the most frequent gold answer, if answers repeat."""
 IN_DOMAIN = "in-domain"
-"""Target: the test set of the source itself."""
+"""Target: the source's own test set."""
 CROSS_DOMAIN = "cross-domain"
-"""Target: the mean over all other test sets, each with the same weight."""
+"""Target: the unweighted mean over all other test sets."""
 SPECIFICITY = "specificity"
-"""Target: in-domain gain less the mean gain, on the same test set, of the models that
-the method trained on other sources."""
+"""Target: in-domain gain minus the mean gain there of the method's models from other
+sources."""
 SUMMARIES = (IN_DOMAIN, CROSS_DOMAIN, SPECIFICITY)
-"""Targets that sum test sets up, and of which there is also a mean over sources."""
+"""Targets that aggregate test sets, also averaged over sources."""
 ALL_SOURCES = "all sources"
-"""Source: the mean over all sources, each with the same weight."""
+"""Source: the unweighted mean over all sources."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,12 @@ class MethodLine:
     """A method of the comparison."""
 
     name: str
-    """What tables call it; no two are alike."""
+    """Unique."""
     summary: str
-    """What it does, in a line."""
     settings: Mapping[str, str] = field(default_factory=dict)
-    """What it sets that others do not, dotted name to value as TOML has it."""
+    """Settings specific to it: dotted name to TOML value."""
     oracle: bool = False
-    """Whether it was shown gold answers; marked wherever it stands."""
+    """Whether it saw gold answers."""
     trained: bool = True
     """False for the base model and for prompts with demonstrations."""
 
@@ -54,63 +53,63 @@ class Place:
     """What a number belongs to."""
 
     start: str
-    """`BASE` or `FORM`: the model that training began from."""
+    """`BASE` or `FORM`: the model training began from."""
     source: str
     """Name of the pool, or `ALL_SOURCES`."""
     method: str
     step: int
-    """Optimiser steps after which the model was tested; 0 for an untrained one."""
+    """Optimiser steps before the test; 0 if untrained."""
     target: str
-    """Name of a test set, or `IN_DOMAIN`, `CROSS_DOMAIN`, `SPECIFICITY`."""
+    """A test set, or `IN_DOMAIN`, `CROSS_DOMAIN`, `SPECIFICITY`."""
     metric: str
-    """A name of `method.calibration.METRICS`."""
+    """A name in `method.calibration.METRICS`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """A measure of a model, as the mean over seeds."""
+    """A model's measure, averaged over seeds."""
 
     place: Place
     value: float
     by_seed: tuple[float, ...]
-    """In the order of the seeds that were run."""
+    """In the order of the seeds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """How a measure differs from that of another model on the same questions."""
+    """Difference of a measure between two models on the same questions."""
 
     place: Place
     reference: str
-    """Name of the method it is compared with, of the same source, and the step."""
+    """Method it is compared with, on the same source and step."""
     difference: Interval
     """With its 95 % bootstrap interval over questions and seeds."""
     p_value: float
-    """Two-sided, of no difference; NaN where there is no interval."""
+    """Two-sided, of no difference; NaN without an interval."""
     p_adjusted: float
-    """After Holm's correction over all contrasts of the same metric, target kind and
-    reference; NaN where there is no p-value."""
+    """Holm-corrected over all contrasts of the same metric, target kind and reference;
+    NaN without a p-value."""
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetLine:
-    """What training a method took, as the mean over seeds."""
+    """What training a method used, averaged over seeds."""
 
     start: str
     source: str
     method: str
     prompts: float
-    """Questions asked in training, repeats counted."""
+    """Questions asked in training, with repeats."""
     generated_tokens: float
-    """Completion tokens drawn in training, whether or not trained on."""
+    """Completion tokens sampled in training, trained on or not."""
     trained_tokens: float
-    """Completion tokens that the loss was taken over."""
+    """Completion tokens in the loss."""
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A cell of the comparison that has no result, and why."""
+    """A cell of the comparison without a result, and why."""
 
     start: str
     source: str
@@ -121,34 +120,33 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ComparisonData(Brief):
-    """Everything that a comparison's page and files say."""
+    """Contents of a comparison's page and files."""
 
     title: str
     model: ModelSummary
     sources: tuple[str, ...]
-    """Each is also the name of its own test set."""
+    """Each also names its own test set."""
     targets: tuple[str, ...]
-    """Names of all test sets, the sources' first and in their order."""
+    """All test sets, the sources' first in their order."""
     methods: tuple[MethodLine, ...]
     starts: tuple[str, ...]
     seeds: tuple[int, ...]
     steps: tuple[int, ...]
-    """After how many steps models were tested, ascending; the last is the result."""
+    """Tested steps, ascending; the last is the result."""
     num_samples: int
-    """k: answers to each test question."""
+    """k: answers per test question."""
     num_questions: Mapping[str, int]
-    """Of every test set."""
+    """By test set."""
     measurements: tuple[Measurement, ...]
     contrasts: tuple[Contrast, ...]
     budgets: tuple[BudgetLine, ...]
     failures: tuple[Failure, ...] = ()
     missing: int = 0
-    """Cells that are still to be run."""
+    """Cells still to run."""
     settings: Mapping[str, str] = field(default_factory=dict)
-    """Of all methods, where they differ from the defaults; as TOML has them."""
+    """Shared by all methods, if not the default; as TOML values."""
     warnings: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     data_hashes: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
     least: Least = field(default_factory=lambda: least_of(EvaluationConfig()))
-    """The least differences that matter."""

@@ -1,4 +1,4 @@
-"""What a judgement of samples says, as frozen records of plain values."""
+"""Results of judging samples, as frozen records of plain values."""
 
 from __future__ import annotations
 
@@ -22,39 +22,39 @@ SOURCES: Final[Mapping[str, str]] = {
     LIKELIHOOD: "share that the chosen text has in the likelihood of all choices; "
     "right where the choice is",
 }
-"""Where confidences come from, and what each is."""
+"""Sources of confidence, with explanations."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something in a file that is not as it should be."""
+    """A problem in a file."""
 
     kind: str
-    """By the names of `judging.findings.KINDS`."""
+    """A name in `judging.findings.KINDS`."""
     count: int
     text: str
-    """What it is, to be put after the count."""
+    """Description that follows the count."""
     first: tuple[str, ...]
-    """Where the first are, with file row and value."""
+    """First occurrences, with file row and value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scaled:
-    """What calibration comes to that costs nothing but some labelled questions."""
+    """Calibration achievable with a few labelled questions."""
 
     name: str
     """``temperature`` or ``platt``."""
     parameters: tuple[tuple[float, ...], tuple[float, ...]]
-    """Slope, and offset where there is one, as each half of the questions gave them."""
+    """Slope, and offset if any, from each half of the questions."""
     measures: Mapping[str, Interval]
     """By the names in `method.scaling.MEASURES`."""
     change: Mapping[str, Interval]
-    """Less the same without scaling, paired over questions."""
+    """Difference from no scaling, paired over questions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word for confidence, what it counts as, and what was found."""
+    """A confidence word, the value it counts as, and what was found."""
 
     word: str
     share: float
@@ -71,7 +71,7 @@ class Confidence:
     num_answers: int
     num_questions: int
     mean: float
-    """Each question counted once."""
+    """Over questions."""
     measures: Mapping[str, Interval]
     bins: tuple[Bin, ...]
     scaled: tuple[Scaled, ...] = ()
@@ -81,43 +81,43 @@ class Confidence:
 
 @dataclass(frozen=True, slots=True)
 class JudgedFile:
-    """What one file of samples scored."""
+    """Scores of one file of samples."""
 
     name: str
     file: str
     sha256: str
     shapes: tuple[str, ...]
-    """As what its rows were read."""
+    """How its rows were interpreted."""
     num_questions: int
     num_samples: int
     samples: tuple[int, int]
-    """Fewest and most of one question."""
+    """Fewest and most per question."""
     measures: Mapping[str, Interval]
     """By the names in `method.calibration.METRICS`."""
     bins: tuple[Bin, ...]
-    """Of the vote share; none where no question has more than one sample."""
+    """Of the vote share; empty without repeated samples."""
     confidences: tuple[Confidence, ...]
     findings: tuple[Finding, ...] = ()
     agreement: tuple[int, int] | None = None
-    """Of how many samples the file's own score is ours, and how many have one."""
+    """Samples whose own score matches ours, and samples with a score."""
     num_unsettled: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """Two files on the questions that both answer."""
+    """Two files on the questions both answer."""
 
     first: str
     second: str
     num_questions: int
     left_out: tuple[int, int]
-    """Questions that only one of them answers."""
+    """Questions that only one file answers."""
     change: Mapping[str, Interval]
-    """Every measure of the second less that of the first, paired over questions."""
+    """Second minus first for each measure, paired over questions."""
     p_values: Mapping[str, float]
-    """Of the paired bootstrap, two-sided, by measure; not corrected."""
+    """Two-sided paired bootstrap by measure; uncorrected."""
     only_first: int
-    """Questions that only the vote of the first answers right."""
+    """Questions that only the first's vote gets right."""
     only_second: int
     mcnemar: float
     """Exact p-value of these two counts."""
@@ -125,18 +125,18 @@ class Paired:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class JudgementData(Brief):
-    """Everything that the page and the file of a judgement say."""
+    """Contents of a judgement's page and file."""
 
     title: str
     test: str
-    """Name of the test set; `samples` where the files carry their own questions."""
+    """Test set name; `samples` if the files carry their own questions."""
     num_questions: int
     files: tuple[JudgedFile, ...]
     pairs: tuple[Paired, ...] = ()
     num_bins: int
     num_resamples: int
     least_accuracy: float
-    """Smallest difference of accuracy that matters."""
+    """Smallest accuracy difference that matters."""
     least_calibration: float
     reader: str
     command: str = ""

@@ -1,4 +1,4 @@
-"""All that a probe of a pool says, as frozen records of plain values."""
+"""Results of probing a pool, as frozen records of plain values."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from neuron_opsd.records import Brief
 from neuron_opsd.records.scores import Interval
 
 AGREEMENT, ENTROPY, ACCURACY = "agreement", "entropy", "accuracy"
-"""Of student and teacher; the last with gold answers only."""
+"""Of student and teacher; accuracy needs gold answers."""
 SHIFT, FIX, BREAK = "shift", "fix", "break"
 STABILITY, DIVERGENCE, SUPPORT, SCORE = "stability", "divergence", "support", "score"
 LEAD: Final = "accuracy over the student"
-"""The teacher's accuracy less that of the student on the same questions."""
+"""Teacher minus student accuracy on the same questions."""
 
 Measures: TypeAlias = Mapping[str, Interval]
-"""By name; what could not be measured is left out."""
+"""By name; unmeasured ones are absent."""
 
 HELP: Final[Mapping[str, str]] = {
     AGREEMENT: "probability that the teacher gives the answer with most votes",
@@ -40,10 +40,10 @@ HELP: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Validity:
-    """How well the label-free score predicted what training gained."""
+    """How well the label-free score predicted training gains."""
 
     correlation: Interval | None = None
-    """Rank correlation of score and gain over arms; `None` where nobody measured it."""
+    """Rank correlation of score and gain over arms; `None` if unmeasured."""
     num_arms: int = 0
     num_sources: int = 0
     model: str = ""
@@ -52,39 +52,38 @@ class Validity:
 
     @property
     def predicts(self) -> bool:
-        """Whether the interval lies above zero, so that the score may recommend."""
+        """Whether the interval is above zero, so that the score may recommend."""
         return self.correlation is not None and self.correlation.low > 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextResult:
-    """The teacher that one context rule makes."""
+    """The teacher that one context rule gives."""
 
     rule: str
     help: str
     num_draws: int
-    """1 where the rule draws nothing."""
+    """1 if the rule is not random."""
     measures: Measures
     over_student: Measures
-    """Differences, paired over questions, where the student has the measure."""
+    """Differences paired over questions, for measures the student has."""
     over_random: Measures
-    """The same above demonstrations drawn at random; empty for these, and where they
-    were not tried."""
+    """Differences from random demonstrations; empty for these or if not tried."""
     settings: tuple[str, ...]
-    """To be given with `--set`."""
+    """Arguments for `--set`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelectionResult:
-    """What the teacher is on the questions that one selection rule keeps."""
+    """The teacher on the questions that one selection rule keeps."""
 
     rule: str
     help: str
     num_kept: int
-    """Of the questions that rules chose among; the mean over draws."""
+    """Of the questions rules chose from; mean over draws."""
     num_draws: int
     top_answer_share: float
-    """Share of the kept questions whose vote is the most frequent one."""
+    """Share of kept questions with the most frequent vote."""
     measures: Measures
     over_random: Measures
     settings: tuple[str, ...]
@@ -92,12 +91,12 @@ class SelectionResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairResult:
-    """A selection rule together with a context rule."""
+    """A selection rule combined with a context rule."""
 
     selection: str
     contexts: str
     num_questions: float
-    """Of those that context rules were tried on, the mean over draws."""
+    """Of those context rules were tried on; mean over draws."""
     score: Interval
 
 
@@ -112,7 +111,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """What to do, in words, and the settings to paste; none where nothing says."""
+    """Advice, and settings to paste; empty without evidence."""
 
     text: str
     settings: tuple[str, ...] = ()
@@ -121,27 +120,26 @@ class Recommendation:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ProbeData(Brief):
-    """Everything that the page and the files of a probe say."""
+    """Contents of a probe's page and files."""
 
     title: str
     model: str
     run: str = ""
-    """Whose answers were taken; empty where the probe asked the pool itself."""
+    """Run that supplied the answers; empty if the probe asked the pool itself."""
     num_pool: int
     num_library: int
-    """Questions that were answered and may be demonstrations."""
+    """Answered questions that may be demonstrations."""
     num_ranked: int
-    """Questions that selection rules chose among."""
+    """Questions that selection rules chose from."""
     num_questions: int
     """Questions that context rules were tried on."""
     num_demonstrations: int
     heard: Literal["choices", "scored", "written", "mixed"]
-    """How teachers were asked."""
     labelled: bool
     taught: Mapping[str, str | int | float | bool]
-    """Settings by dotted name that all teachers, or all selections, share."""
+    """Settings by dotted name, shared by all teachers or selections."""
     base_rule: str
-    """The context rule under which selections were looked at."""
+    """The context rule used for selections."""
     student: Measures
     contexts: tuple[ContextResult, ...]
     selections: tuple[SelectionResult, ...]

@@ -1,8 +1,8 @@
-"""All that the report says, as frozen records of plain values.
+"""Contents of the report, as frozen records of plain values.
 
-The pipeline builds one `ReportData` from what the run directory holds; nothing here
-needs a model or a file. What it holds does not grow with questions, rollouts or steps:
-`report.condense` has made numbers of those, and the tables of the run keep the rest.
+The pipeline builds one `ReportData` from the run directory. Its size does not grow with
+questions, rollouts or steps: `report.condense` aggregates them, and the run's tables
+keep the rest.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ from neuron_opsd.records.scores import Bin, Interval, Point
 PROMPTED = "prompted"
 """Control: the untrained model with its own demonstrations in the prompt."""
 OURS = "neuron-opsd"
-"""The method of the paper; names of its variants begin with it."""
+"""The paper's method; names of its variants start with it."""
 POOL = "pool"
-"""Name of the questions that are trained on, beside those of the test sets."""
+"""Name of the training questions, alongside the test sets' names."""
 REPORT_FORMAT = 2
-"""Form of `report.json`; the first had a row for every question, and no number."""
+"""Version of `report.json`; the first had a row per question and no version."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSummary:
-    """What the model is; the fields are those of `models.roles.ModelFacts`."""
+    """The model; fields as in `models.roles.ModelFacts`."""
 
     name: str
     family: str
     num_parameters: int
     num_layers: int
     num_neurons: int
-    """Neurons of one layer."""
+    """Per layer."""
     device: str
     compute: str
 
 
 @dataclass(frozen=True, slots=True)
 class Least:
-    """The least differences that matter, as `evaluation` sets them."""
+    """The least differences that matter, from the `evaluation` settings."""
 
     accuracy: float
     """Of shares, in [0, 1]."""
@@ -62,33 +62,33 @@ def least_of(config: EvaluationConfig) -> Least:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What one model scored on one test set, over all its questions."""
+    """One model's scores on one test set, over all questions."""
 
     metrics: Mapping[str, float]
     """By the names in `method.calibration.METRICS`."""
     top_answer_share: float = 0.0
-    """Share of all rollouts that the model's most frequent answer takes."""
+    """Share of rollouts with the most frequent answer."""
     agreement: tuple[float, ...] = ()
-    """Share of the questions at each level of agreement, from none to all rollouts."""
+    """Share of questions at each agreement level, from none to all."""
     bins: tuple[Bin, ...] = ()
     num_unsettled: int = 0
-    """As of `TestResult`."""
+    """As in `TestResult`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """The most frequent gold answer of a test set."""
+    """A test set's most frequent gold answer."""
 
     answer: str
     share: float
-    """Of how many questions it is true: the accuracy of giving it to all."""
+    """Accuracy of giving it to every question."""
 
 
 @dataclass(frozen=True, slots=True)
 class TestComparison:
-    """One test set before and after training, and the controls beside it."""
+    """One test set before and after training, with controls."""
 
-    __test__ = False  # pytest would take the name for a test class
+    __test__ = False  # or pytest would collect it
 
     name: str
     in_domain: bool
@@ -96,37 +96,37 @@ class TestComparison:
     before: Measured
     after: Measured
     delta: Mapping[str, Interval]
-    """After minus before, by metric name."""
+    """After minus before, by metric."""
     controls: Mapping[str, Measured] = field(default_factory=dict)
-    """By `PROMPTED` and `config.FORM_ONLY`, as far as the controls were run."""
+    """By `PROMPTED` and `config.FORM_ONLY`, if run."""
     net_of_form: Mapping[str, Interval] | None = None
-    """After minus the form-only control, by metric name."""
+    """After minus the form-only control, by metric."""
     above_baseline: Mapping[str, Interval] = field(default_factory=dict)
-    """By `before` and `after`: accuracy less that of the most frequent gold answer;
-    empty where answers do not repeat."""
+    """By `before` and `after`: accuracy minus baseline; empty if answers do not
+    repeat."""
     baseline: Baseline | None = None
-    """`None` where answers do not repeat."""
+    """`None` if answers do not repeat."""
 
     def both(self, metric: str) -> tuple[float | None, float | None]:
-        """Return one measure before and after; `None` where it was not taken."""
+        """Return a measure before and after; `None` if missing."""
         return self.before.metrics.get(metric), self.after.metrics.get(metric)
 
 
 @dataclass(frozen=True, slots=True)
 class PoolShare:
-    """What is common to the questions that were selected, or to those that were not."""
+    """What selected, or unselected, questions have in common."""
 
     kept: bool
     num_questions: int
     neurons: tuple[int, int, int] | None
-    """Least, median and most neurons counted; `None` where nobody read any."""
+    """Minimum, median and maximum count; `None` if not read."""
     agreement: float | None
-    """Mean share of rollouts that agree; `None` where none voted."""
+    """Mean share of agreeing rollouts; `None` without votes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bubble:
-    """Questions of the pool with about one neuron count and one vote share."""
+    """Questions of similar neuron count and vote share."""
 
     kept: bool
     neurons: float
@@ -136,56 +136,56 @@ class Bubble:
 
 @dataclass(frozen=True, slots=True)
 class PoolSummary:
-    """What the report says of the pool's questions."""
+    """The report's summary of a pool."""
 
     num_left_out: int
-    """Questions that were not to be selected, whatever their place."""
+    """Questions excluded from selection, whatever their rank."""
     shares: tuple[PoolShare, ...]
-    """Selected first; one that is empty is left out."""
+    """Selected first; without empty ones."""
     neurons: tuple[int, int] | None = None
-    """Least and most neurons counted; `None` where nothing can be drawn."""
+    """Minimum and maximum count; `None` if nothing can be drawn."""
     correlation: float | None = None
-    """Spearman's, of neuron count and vote share; `None` where one never varies."""
+    """Spearman's, of neuron count and vote share; `None` if one is constant."""
     bubbles: tuple[Bubble, ...] = ()
     tenths: tuple[Point, ...] = ()
-    """Mean neuron count and vote share of each tenth of the pool by neuron count."""
+    """Mean neuron count and vote share per tenth of the pool, by count."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSummary:
-    """What the report says of the steps of a training."""
+    """The report's summary of the training steps."""
 
     num_steps: int
     num_tokens: int
-    """That were trained on."""
+    """Trained on."""
     first: StepMetrics
     last: StepMetrics
     losses: tuple[Point, ...]
-    """By step, averaged in groups where there are very many; as are the entropies."""
+    """By step, like entropies averaged in groups if very many."""
     entropies: tuple[Point, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class GuardSummary:
-    """What the guard saw on its questions."""
+    """What the guard read on its questions."""
 
     num_looks: int
     base: Reading
     last: Reading
-    """Of the student at the last look."""
+    """The student's last reading."""
     curves: Mapping[str, tuple[Point, ...]]
-    """By the name of a share of `Reading`: its values along the steps."""
+    """Values over steps, by a share's name in `Reading`."""
     kept: Kept | None = None
-    """The best step, `None` where the last one was kept."""
+    """The best step; `None` if the last was kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class CaseDemonstration:
-    """One demonstration that the teacher saw, in words."""
+    """A demonstration that the teacher saw, in words."""
 
     question: str
     answer: str
-    """The model's own; right or wrong, nobody checked."""
+    """The model's own, not checked."""
     distance: float | None
     """Jaccard distance of the neuron sets, in [0, 1]."""
     reason: str
@@ -196,10 +196,10 @@ class AnswerCount:
     """How many rollouts of a question gave one answer."""
 
     answer: str | None
-    """`None` where no answer could be read."""
+    """`None` if no answer could be read."""
     count: int
     text: str = ""
-    """One of these completions in full, where it says more than the answer."""
+    """One such completion, if it says more than the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,9 +212,9 @@ class Case:
     student_prompt: str
     teacher_prompt: str
     reason: str
-    """Why it was selected, or was not."""
+    """Why it was or was not selected."""
     demonstrations: tuple[CaseDemonstration, ...]
-    """In the order in which the teacher saw them."""
+    """In the teacher's order."""
     rollouts_before: tuple[AnswerCount, ...]
     rollouts_after: tuple[AnswerCount, ...]
 
@@ -226,12 +226,12 @@ class StageCost:
     name: str
     seconds: float
     tokens: int
-    """Tokens read and written by the model; 0 where it was not asked."""
+    """Read and written by the model; 0 if unused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ReportData(Brief):
-    """Everything that the page, the table and the card say."""
+    """Contents of page, table and card."""
 
     title: str
     model: ModelSummary
@@ -240,12 +240,12 @@ class ReportData(Brief):
     num_selected: int
     tests: tuple[TestComparison, ...]
     cross_domain: Mapping[str, Interval] = field(default_factory=dict)
-    """Mean differences over the cross-domain sets, for `avg_at_k` and `ece`."""
+    """Mean differences on cross-domain sets, for `avg_at_k` and `ece`."""
     training: TrainingSummary | None = None
     teacher_check: TeacherCheck | None = None
     collapses: tuple[Collapse, ...] = ()
     guard: GuardSummary | None = None
-    """`None` where it had no questions."""
+    """`None` if it had no questions."""
     pool: PoolSummary | None = None
     cases: tuple[Case, ...] = ()
     stage_costs: tuple[StageCost, ...] = ()
@@ -253,15 +253,15 @@ class ReportData(Brief):
     versions: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
     method_summary: str = ""
-    """What the method of `config.method` does, in a line."""
+    """One-line description of `config.method`."""
     reads_contexts: bool = True
-    """Whether it shows demonstrations, where the settings name any."""
+    """Whether it shows demonstrations, if the settings name any."""
     neurons_per_layer: int = 0
-    """`neurons.per_layer` as scaled to the model; 0 where unknown."""
+    """`neurons.per_layer` scaled to the model; 0 if unknown."""
     neurons_kept: int = 0
-    """`neurons.keep` as scaled to the model; 0 where unknown."""
+    """`neurons.keep` scaled to the model; 0 if unknown."""
     data_hashes: Mapping[str, str] = field(default_factory=dict)
-    """SHA-256 of each question file, by the name of the pool or test set."""
+    """SHA-256 of each question file, by `POOL` or test set name."""
     datasets: Mapping[str, str] = field(default_factory=dict)
-    """Ids of the hub's datasets that questions came from, by the same names."""
+    """Hub dataset ids of the questions, by the same names."""
     format: int = REPORT_FORMAT

@@ -1,4 +1,4 @@
-"""What trackers of experiments are told of trainings; the only room that knows them."""
+"""Experiment trackers; the only room that imports them."""
 
 from typing import Literal, TypeAlias
 

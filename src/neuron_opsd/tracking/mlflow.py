@@ -1,4 +1,4 @@
-"""MLflow: `mlflow.db` in the current folder, or where MLFLOW_TRACKING_URI says."""
+"""MLflow: `mlflow.db` in the current folder, or MLFLOW_TRACKING_URI."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-# A server that is away must not hold up a training for long.
+# An unreachable server must not stall training for long.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
@@ -21,18 +21,18 @@ from neuron_opsd.tracking.subject import PROJECT, Log, Subject
 KEY: Final = "neuron_opsd.key"
 TAKEN: Final = "neuron_opsd.steps_taken"
 UNFIT: Final = re.compile(r"[^\w\-./ ]")
-"""What a metric's name must not hold."""
+"""Characters not allowed in metric names."""
 MOST_PARAMS: Final = 100
-"""That are sent together."""
+"""Maximum per request."""
 LONGEST: Final = 5000
-"""Characters of a value."""
+"""Maximum characters of a value."""
 
 
 class TrainingLog(Log):
     """One run of an experiment."""
 
     def __init__(self, subject: Subject) -> None:
-        """Open the run, or go on with it."""
+        """Open or resume the run."""
         self._client = MlflowClient()
         found = known_run(self._client, subject.key)
         run = found or new_run(self._client, subject)
@@ -44,7 +44,7 @@ class TrainingLog(Log):
     def write(
         self, step: int, values: Mapping[str, float], events: Sequence[str]
     ) -> None:
-        """Log the values, and a tag for each event, in one call."""
+        """Log the values, and a tag per event, in one call."""
         now = int(time.time() * 1000)
         metrics = [Metric(UNFIT.sub("_", n), v, now, step) for n, v in values.items()]
         tags = [RunTag(TAKEN, str(step + 1))]
@@ -53,25 +53,25 @@ class TrainingLog(Log):
         self._client.log_batch(self._id, metrics=metrics, tags=tags)
 
     def close(self, *, finished: bool) -> None:
-        """Say how the run ended."""
+        """Record how the run ended."""
         self._client.set_terminated(self._id, "FINISHED" if finished else "KILLED")
 
 
 def experiment(client: MlflowClient) -> str:
-    """Return the id of the experiment, made where there is none."""
+    """Return the experiment's id, creating it if missing."""
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
     found = client.get_experiment_by_name(name)
     return str(found.experiment_id if found else client.create_experiment(name))
 
 
 def known_run(client: MlflowClient, key: str) -> Run | None:
-    """Return a training's run, where it was begun."""
+    """Return a training's existing run, if any."""
     wanted = f"tags.`{KEY}` = '{key}'"
     return next(iter(client.search_runs([experiment(client)], wanted)), None)
 
 
 def new_run(client: MlflowClient, subject: Subject) -> Run:
-    """Begin a training's run, with its settings."""
+    """Start a training's run with its settings."""
     run = client.create_run(
         experiment(client),
         run_name=subject.name,

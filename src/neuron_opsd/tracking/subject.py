@@ -1,4 +1,4 @@
-"""What a tracker is told about, and what is kept of that beside the run."""
+"""What trackers receive, and the part of it stored with the run."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from neuron_opsd.storage.disk import read_plain
 from neuron_opsd.storage.files import write_atomic
 
 PROJECT: Final = "neuron-opsd"
-"""Of a tracker, where the user names no other in the tracker's own way."""
+"""Default project, if the user names none in the tracker's own way."""
 LEDGER: Final = "tracking.json"
-"""File beside a run's own that says by which name trackers know it. It goes when the
-folder goes, so that another run in its place is another one to a tracker."""
+"""File with the run's identity for trackers. It is deleted with the run's folder, so
+that a later run there counts as a new one."""
 UNFIT: Final = re.compile(r"[^\w .,=+-]")
 
 
 class Ledger:
-    """What is kept of tracking in the folder of a run or a comparison."""
+    """Tracking state in the folder of a run or comparison."""
 
     def __init__(self, folder: Path) -> None:
-        """Read what there is, or begin one; the folder must exist."""
+        """Read or start the ledger; the folder must exist."""
         self._path = folder / LEDGER
         self._table: dict[str, Any] = {}
         if self._path.exists():
@@ -40,16 +40,16 @@ class Ledger:
 
     @property
     def identity(self) -> str:
-        """A few letters that no other folder has."""
+        """A short id unique to this folder."""
         return str(self._table["identity"])
 
     def taken(self, training: str) -> int:
-        """Return how many steps were told of, where the tracker cannot say so."""
+        """Return the steps logged, for trackers that cannot say."""
         found = self._table.get("taken", {}).get(training, 0)
         return found if isinstance(found, int) else 0
 
     def note(self, training: str, taken: int) -> None:
-        """Keep how many steps were told of."""
+        """Store the number of steps logged."""
         self._table["taken"] = {**self._table.get("taken", {}), training: taken}
         self._write()
 
@@ -59,45 +59,45 @@ class Ledger:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One training, as a tracker is told of it."""
+    """One training, as a tracker sees it."""
 
     folder: Path
-    """Of the run or the comparison, where `--out` points."""
+    """Of the run or comparison, as given by `--out`."""
     training: str
-    """No two of a folder are called alike."""
+    """Unique within a folder."""
     settings: Mapping[str, Any]
     """By dotted name."""
     ledger: Ledger = field(repr=False)
 
     @property
     def name(self) -> str:
-        """What a reader of the tracker sees."""
+        """Display name in the tracker."""
         return f"{self.folder.resolve().name}, {self.training} ({self.ledger.identity})"
 
     @property
     def key(self) -> str:
-        """The same training's id whenever it is resumed, of letters and digits."""
+        """Alphanumeric id of the training, stable across resumes."""
         return f"{self.ledger.identity}{sha256(self.training.encode()).hexdigest()[:8]}"
 
     @property
     def file_name(self) -> str:
-        """The training's name as that of a folder."""
+        """The training's name, safe as a folder name."""
         return UNFIT.sub("_", self.training)
 
 
 class Log(Protocol):
-    """A training in a tracker, open to be told of."""
+    """An open training in a tracker."""
 
     taken: int
-    """How many steps it holds; those are not told again. What was measured after the
-    last step counts as one more."""
+    """Steps it holds, which are not logged again. Measurements after the last step
+    count as one more."""
 
     def write(
         self, step: int, values: Mapping[str, float], events: Sequence[str]
     ) -> None:
-        """Take what a step measured, and what was said of it."""
+        """Log a step's measurements and events."""
         ...
 
     def close(self, *, finished: bool) -> None:
-        """Let go; `finished` unless the run was stopped."""
+        """Close; `finished` unless the run was stopped."""
         ...

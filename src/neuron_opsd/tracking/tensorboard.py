@@ -1,4 +1,4 @@
-"""TensorBoard: event files in the folder `tensorboard` of the run."""
+"""TensorBoard: event files in the run's `tensorboard` folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class TrainingLog(Log):
     """Event files of one training."""
 
     def __init__(self, subject: Subject) -> None:
-        """Open the files, beside those that are there."""
+        """Open new files next to existing ones."""
         from torch.utils.tensorboard import SummaryWriter
 
         folder = subject.folder / FOLDER / subject.file_name
@@ -31,7 +31,7 @@ class TrainingLog(Log):
     def write(
         self, step: int, values: Mapping[str, float], events: Sequence[str]
     ) -> None:
-        """Write a scalar for each value and a text for each event."""
+        """Write a scalar per value and a text per event."""
         for text in events:
             self._writer.add_text("events", text, step)
         for name, value in values.items():
@@ -45,7 +45,7 @@ class TrainingLog(Log):
 
 
 def steps_in(folder: Path) -> int:
-    """Return how many steps event files hold; what a kill tore off is not read."""
+    """Count the steps in event files, ignoring a torn end."""
     from tensorboard.backend.event_processing.event_accumulator import (
         SCALARS,
         EventAccumulator,

@@ -1,4 +1,4 @@
-"""Progress that also tells a tracker of experiments, whatever becomes of that."""
+"""Progress that also reports to an experiment tracker, come what may."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from neuron_opsd.tracking import TrackerName
 from neuron_opsd.tracking.subject import Ledger, Log, Subject
 
 Open: TypeAlias = Callable[[Subject], Log]
-"""Opens a training in a tracker, or goes on with it."""
+"""Opens or resumes a training in a tracker."""
 
 
 TRACKERS: Final[tuple[str, ...]] = get_args(TrackerName)
-"""As modules here, and their packages, are called."""
+"""Names of modules here and of their packages."""
 
 
 def opener_of(name: str) -> Open:
-    """Return what opens trainings in a tracker.
+    """Return the function that opens trainings in a tracker.
 
     Raises:
         ConfigError: If there is no such tracker, or its package is not installed.
@@ -47,17 +47,16 @@ def opener_of(name: str) -> Open:
 def tracked(
     tracker: str | Open, out: str | Path, progress: Progress = QUIET
 ) -> Iterator[Progress]:
-    """Give progress that tells a tracker of every training: settings, steps, results.
+    """Yield progress that logs every training to a tracker: settings, steps, results.
 
-    A run that resumes goes on with the same run of the tracker, and no step is told
-    twice. A tracker that fails is warned of once and told nothing more; the training
-    goes on.
+    A run that resumes continues the same tracker run, and no step is logged twice. If
+    the tracker fails, a warning appears once, logging stops and training continues.
 
     Args:
         tracker: ``trackio``, ``tensorboard``, ``wandb`` or ``mlflow``; or a function
             that opens a `Log` for a `Subject`.
         out: Folder of the run or the comparison.
-        progress: That is called besides.
+        progress: Called as well.
 
     Raises:
         ConfigError: If there is no such tracker, or its package is not installed.
@@ -77,7 +76,7 @@ def tracked(
 
 
 class Tracked(PassedOn):
-    """Progress that also tells a tracker."""
+    """Progress that also reports to a tracker."""
 
     def __init__(self, progress: Progress, out: Path, opener: Open, name: str) -> None:
         self.progress = progress
@@ -88,7 +87,7 @@ class Tracked(PassedOn):
         self._failed = False
 
     def log_settings(self, stage: str, settings: Mapping[str, Any]) -> None:
-        """Open a training in the tracker, or go on with it."""
+        """Open or resume a training in the tracker."""
         super().log_settings(stage, settings)
         if self._failed or stage in self._logs:
             return
@@ -103,7 +102,7 @@ class Tracked(PassedOn):
         metrics: Mapping[str, float],
         events: Sequence[str] = (),
     ) -> None:
-        """Tell of a step, unless the tracker holds it."""
+        """Log a step unless the tracker has it."""
         super().log_metrics(stage, step, metrics, events)
         log = self._logs.get(stage)
         if log is None or step < log.taken:
@@ -114,7 +113,7 @@ class Tracked(PassedOn):
             log.taken = step + 1
 
     def close(self, *, finished: bool) -> None:
-        """Let go of every training."""
+        """Close every training."""
         while self._logs:
             _, log = self._logs.popitem()
             with self._whatever_happens():
@@ -122,9 +121,9 @@ class Tracked(PassedOn):
 
     @contextmanager
     def _whatever_happens(self) -> Iterator[None]:
-        """Ask a tracker for something; of one that fails nothing more is asked.
+        """Run a tracker call; after a failure, make no more.
 
-        What it prints is left out: it would tear the bars on the screen.
+        Its output is discarded, as it would break the progress bars.
         """
         try:
             with redirect_stdout(io.StringIO()):

@@ -1,4 +1,4 @@
-"""Trackio: a database on this machine, or where TRACKIO_SPACE_ID says."""
+"""Trackio: a local database, or the Space in TRACKIO_SPACE_ID."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from neuron_opsd.tracking.subject import PROJECT, Log, Subject
 
 
 class TrainingLog(Log):
-    """One run of a project; trackio has one open at a time."""
+    """One run of a project; trackio keeps only one open at a time."""
 
     opened: TrainingLog | None = None
 
     def __init__(self, subject: Subject) -> None:
-        """Open the run, or go on with it."""
+        """Open or resume the run."""
         self._subject = subject
         self._run = self._open()
         self.taken: int = self._run._next_step  # noqa: SLF001 - nothing else says it
 
     def _open(self) -> Any:
-        """Return the run, opened; the one before is closed by it."""
+        """Open the run, which closes the previous one."""
         subject = self._subject
         TrainingLog.opened = self
         return trackio.init(
@@ -40,7 +40,7 @@ class TrainingLog(Log):
     def write(
         self, step: int, values: Mapping[str, float], events: Sequence[str]
     ) -> None:
-        """Log the values, and raise an alert for each event."""
+        """Log the values, and raise an alert per event."""
         if TrainingLog.opened is not self:
             self._run = self._open()
         self._run.log(dict(values), step=step)

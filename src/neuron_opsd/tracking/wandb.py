@@ -1,4 +1,4 @@
-"""Weights & Biases: files below `wandb/`, or its server where WANDB_MODE=online."""
+"""Weights & Biases: files in `wandb/`, or its server if WANDB_MODE=online."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class TrainingLog(Log):
     """One run of a project."""
 
     def __init__(self, subject: Subject) -> None:
-        """Open the run, or go on with it.
+        """Open or resume the run.
 
-        The server knows how many steps it holds. Where no server is asked, every start
-        has files of its own, and how many steps were told of is kept beside the run.
+        The server knows how many steps it holds. Offline, each start has new files, and
+        the run's ledger counts steps.
         """
         self._subject = subject
         mode = os.environ.get("WANDB_MODE", "offline")
@@ -49,7 +49,7 @@ class TrainingLog(Log):
     def write(
         self, step: int, values: Mapping[str, float], events: Sequence[str]
     ) -> None:
-        """Log the values, and raise an alert for each event."""
+        """Log the values, and raise an alert per event."""
         self._run.log(dict(values), step=step, commit=True)
         for text in events:
             self._run.alert(f"step {step}", text)

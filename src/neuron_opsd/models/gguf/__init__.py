@@ -1,9 +1,8 @@
-"""GGUF files, turned once into a plain folder that loads in a moment and can learn.
+"""Convert GGUF files once into plain folders that load fast and can be trained.
 
-Nothing of a file is passed over: each tensor becomes a weight and each weight has its
-tensor; each key that changes what the model computes is used; what cannot be done is
-refused with its name and value. transformers' own reader drops what it does not know
-and guesses the pre-tokenizer.
+Nothing is skipped: tensors and weights match one to one, every key that affects
+computation is used, and anything else is refused by name and value. transformers'
+reader drops what it does not know and guesses the pre-tokenizer.
 """
 
 from neuron_opsd.models.gguf.convert import CONVERSION, convert_gguf, unpacked

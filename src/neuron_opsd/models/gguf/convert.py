@@ -1,4 +1,4 @@
-"""From a GGUF file to a folder as a hub download would have it, kept for later runs."""
+"""Convert a GGUF file into a cached folder laid out like a hub download."""
 
 from __future__ import annotations
 
@@ -32,18 +32,17 @@ from neuron_opsd.storage import download_cache
 from neuron_opsd.storage.files import sha256_file, write_atomic
 
 CONVERSION = 2
-"""Counted up when the same file is to give other files."""
+"""Increase when the same file should give different files."""
 
 NOTE = ".converted.json"
-"""File of a converted model with the hash of every other."""
+"""File in a converted model with the hashes of all others."""
 
 
 @cache
 def unpacked(gguf: Path) -> Path:
-    """Return a plain folder with the model of a GGUF file, converted when first asked.
+    """Return a plain folder with a GGUF file's model, converted on first use.
 
-    It stays in the user's cache under the file's hash, so that an adapter can name it
-    as its base.
+    It is cached under the file's hash, so that adapters can name it as base.
     """
     digest = sha256_file(gguf)
     home = download_cache.cache_folder() / "gguf"
@@ -56,7 +55,7 @@ def unpacked(gguf: Path) -> Path:
 
 
 def keep_converted(gguf: Path, digest: str, folder: Path) -> None:
-    """Convert a GGUF file into a folder of the cache, with a hash of every file."""
+    """Convert a GGUF file into a cache folder, hashing every file."""
     home = folder.parent
     download_cache.claim_cache(home.parent)
     try:
@@ -85,7 +84,7 @@ def keep_converted(gguf: Path, digest: str, folder: Path) -> None:
 
 
 def vouch(gguf: Path, about: download_cache.Part, folder: Path) -> None:
-    """Note the files of a folder that has no note, if they are those just converted."""
+    """Note an unnoted folder's files, if they match the conversion."""
     found = download_cache.note(folder, about["recipe"], {})
     stored = {name: known["sha256"] for name, known in found["files"].items()}
     files = about["files"].items()
@@ -96,7 +95,7 @@ def vouch(gguf: Path, about: download_cache.Part, folder: Path) -> None:
 
 
 def read_note(folder: Path) -> download_cache.Part:
-    """Return what was noted of a converted model."""
+    """Return a converted model's note."""
     try:
         found = parse_table((folder / NOTE).read_bytes())
         if found["files"]:
@@ -110,7 +109,7 @@ def read_note(folder: Path) -> download_cache.Part:
 
 
 def not_as_written(gguf: Path, folder: Path, changed: list[str]) -> ModelError:
-    """Return the error for a converted model that was changed afterwards."""
+    """Return the error for a converted model changed afterwards."""
     return ModelError(
         f"{folder}, which was converted from {gguf}, is not as it was written: "
         f"{', '.join(changed)} differ; delete that folder and run the same command "
@@ -119,13 +118,13 @@ def not_as_written(gguf: Path, folder: Path, changed: list[str]) -> ModelError:
 
 
 def convert_gguf(gguf: Path, folder: Path) -> None:
-    """Write the model of a GGUF file into an existing empty folder.
+    """Write a GGUF file's model into an existing empty folder.
 
-    It takes memory for the float32 weights.
+    Needs memory for the float32 weights.
 
     Raises:
-        ModelError: If it is not a GGUF file of one of `families.FAMILIES`, is not
-            whole, or holds what cannot be followed to the letter.
+        ModelError: If it is no complete GGUF file of one of `families.FAMILIES`, or
+            cannot be converted exactly.
         OSError: If the disk is full.
     """
     whole = read_gguf(gguf)
@@ -135,7 +134,7 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
 
 
 def described(gguf: GGUFFile) -> tuple[Any, Vocabulary]:
-    """Return configuration and vocabulary of a file."""
+    """Return a file's configuration and vocabulary."""
     vocabulary = vocabulary_of(gguf)
     config = configuration(gguf, vocabulary.size)
     ends = vocabulary.end_ids
@@ -146,7 +145,7 @@ def described(gguf: GGUFFile) -> tuple[Any, Vocabulary]:
 
 
 def save(config: Any, state: dict[str, Any], tokenizer: Any, folder: Path) -> None:
-    """Write configuration, weights and tokenizer as a hub download would have them."""
+    """Write configuration, weights and tokenizer laid out like a hub download."""
     network: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     config.architectures = [network.__name__]
     with saving():
@@ -161,7 +160,7 @@ def save(config: Any, state: dict[str, Any], tokenizer: Any, folder: Path) -> No
 
 
 def weights_of(gguf: GGUFFile, family: Family, config: Any) -> dict[str, torch.Tensor]:
-    """Return the weights of a model as float32, by their names in transformers."""
+    """Return the float32 weights by their transformers names."""
     shapes = tensor_shapes(config)
     state = {}
     for name, tensor_name in tensor_names(gguf, config).items():
@@ -177,16 +176,16 @@ def weights_of(gguf: GGUFFile, family: Family, config: Any) -> dict[str, torch.T
 
 
 def tensor_shapes(config: Any) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of a model's weights by name; a tied unembedding is none."""
+    """Return weights' shapes by name, without a tied unembedding."""
     with torch.device("meta"):
         network: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
         empty = network(config)
-        empty.tie_weights()  # not every version ties them when they are made
+        empty.tie_weights()  # not every version ties them at creation
     return {name: tuple(one.shape) for name, one in empty.named_parameters()}
 
 
 def tensor_names(gguf: GGUFFile, config: Any) -> dict[str, str]:
-    """Return the names that a file has for a model's weights, each and no more."""
+    """Return the file's names of a model's weights, which match one to one."""
     known = name_map(gguf.family, config)
     stored = {name: known(name) or name for name in tensor_shapes(config)}
     for name, tensor in stored.items():
@@ -206,7 +205,7 @@ def tensor_names(gguf: GGUFFile, config: Any) -> dict[str, str]:
 
 
 def name_map(family: str, config: Any) -> Callable[[str], str | None]:
-    """Return what gives GGUF's name of a weight, `None` where it has none."""
+    """Return a function from a weight's name to GGUF's, or `None`."""
     number = next(n for n, name in MODEL_ARCH_NAMES.items() if name == family)
     known = get_tensor_name_map(number, config.num_hidden_layers)
     return lambda name: known.get_name(name, (".weight", ".bias"))
@@ -218,6 +217,6 @@ def as_trained(array: Array, name: str, family: Family, config: Any) -> Array:
         return array - np.float32(family.norm_offset)
     if not (num_heads := family.turned_heads(name, config)):
         return array
-    # llama.cpp turns neighbours by one angle, transformers elements half a head apart.
+    # llama.cpp rotates neighbours together, transformers elements half a head apart.
     pairs = array.reshape(num_heads, -1, 2, *array.shape[1:])
     return np.ascontiguousarray(pairs.swapaxes(1, 2).reshape(array.shape))

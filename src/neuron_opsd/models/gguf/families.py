@@ -1,7 +1,7 @@
-"""The architectures that are read, and what their keys mean to transformers.
+"""Supported architectures, and what their keys mean to transformers.
 
 Rotary positions follow llama.cpp, whose keys these are: YaRN after Peng et al. 2023
-(arXiv:2309.00071), and factors by frequency as Llama 3.1 has them.
+(arXiv:2309.00071), and per-frequency factors as in Llama 3.1.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from neuron_opsd.errors import ModelError
 from neuron_opsd.models.gguf.file import GGUFFile, Keys
 
 FACTORS = "rope_freqs.weight"
-"""Tensor of what each frequency is divided by, ``(head width / 2,)``."""
+"""Tensor of divisors per frequency, ``(head width / 2,)``."""
 
 WITH_FACTORS = {"llama"}
 """Architectures whose files may have it."""
@@ -29,13 +29,13 @@ COUNTS: Final[Mapping[str, str]] = {
     "feed_forward_length": "intermediate_size",
     "attention.head_count": "num_attention_heads",
 }
-"""Keys that every file has, with the fields of a configuration that they stand for."""
+"""Keys of every file, with their configuration fields."""
 
 HEAD_WIDTHS: Final = ("attention.value_length", "rope.dimension_count")
-"""Keys that say what ``attention.key_length`` does, as no file here may differ."""
+"""Keys that must equal ``attention.key_length`` here."""
 
 BASE = 10_000.0
-"""What llama.cpp takes where a file names no base."""
+"""llama.cpp's default if a file names no base."""
 
 UNSUPPORTED = "positions cannot be scaled in this way here"
 
@@ -43,7 +43,7 @@ Fields: TypeAlias = dict[str, Any]
 """Fields of a transformers configuration, or of its `rope_parameters`."""
 
 HARMLESS = frozenset({"rope.scaling.finetuned", "tensor_data_layout"})
-"""Keys that say where the numbers come from, and change none."""
+"""Keys about the numbers' origin, without effect."""
 
 NEUTRAL: Final[Mapping[str, Any]] = {
     "attention.causal": True,
@@ -59,11 +59,11 @@ NEUTRAL: Final[Mapping[str, Any]] = {
     "residual_scale": 0.0,
     "use_parallel_residual": False,
 }
-"""Keys of models of other kinds, with the value that leaves them out."""
+"""Keys of other kinds of models, with their neutral values."""
 
 
 def rope_parameters(gguf: GGUFFile) -> Fields:
-    """Return how a model turns its positions."""
+    """Return a model's rotary position parameters."""
     keys = gguf.settings
     base = {"rope_theta": float(keys.number("rope.freq_base", BASE))}
     scaling = scaled(keys)
@@ -98,7 +98,7 @@ def scaled(keys: Keys) -> Fields:
         keys.refuse("rope.scaling.type", kind, UNSUPPORTED)
     if attention != 1.0:
         keys.refuse("rope.scaling.attn_factor", attention, UNSUPPORTED)
-    # Written with every kind, and read for YaRN alone.
+    # Written for every kind, but read only for YaRN.
     for name in ("original_context_length", "yarn_beta_fast", "yarn_beta_slow"):
         keys.take(f"rope.scaling.{name}")
     if factor == 1.0:
@@ -109,7 +109,7 @@ def scaled(keys: Keys) -> Fields:
 
 
 def yarn(keys: Keys, factor: float, attention: float) -> Fields:
-    """Return YaRN's scaling; attention is multiplied on its own temperature."""
+    """Return YaRN's scaling; `attention` multiplies its own temperature."""
     length = keys.number("context_length")
     return {
         "rope_type": "yarn",
@@ -128,18 +128,18 @@ class Family:
     """An architecture of GGUF."""
 
     model_type: str
-    """What transformers calls it."""
+    """transformers' name for it."""
     fields: Callable[[GGUFFile, Fields], Fields]
-    """What its configuration has besides the common fields, which it is given."""
+    """Returns its fields beyond the common ones, which it is given."""
     rotated: bool = False
-    """Whether query and key rows are stored in pairs, as llama.cpp wants some."""
+    """Whether query and key rows are stored in pairs, as llama.cpp may want."""
     norm_offset: float = 0.0
-    """What is added to the weights of norms in the file."""
+    """Offset that the file adds to norm weights."""
     has_windows: bool = False
-    """Whether some layers see less than all positions."""
+    """Whether some layers use a sliding window."""
 
     def turned_heads(self, name: str, config: Any) -> int:
-        """Return how many heads a weight's rows are stored in pairs for; 0 for none."""
+        """Return how many heads' rows a weight stores in pairs; 0 for none."""
         if not self.rotated:
             return 0
         if ".q_proj." in name:
@@ -161,7 +161,7 @@ def configuration(gguf: GGUFFile, vocab_size: int) -> Any:
 
 
 def family_of(gguf: GGUFFile) -> Family:
-    """Return the architecture of a file."""
+    """Return a file's architecture."""
     if gguf.family in FAMILIES:
         return FAMILIES[gguf.family]
     raise ModelError(
@@ -171,7 +171,7 @@ def family_of(gguf: GGUFFile) -> Family:
 
 
 def common_fields(gguf: GGUFFile, vocab_size: int) -> Fields:
-    """Return what the configurations of all families have."""
+    """Return the configuration fields common to all families."""
     keys = gguf.settings
     for name, neutral in NEUTRAL.items():
         keys.expect(name, neutral, f"models of family {gguf.family} are read without")
@@ -194,12 +194,12 @@ def common_fields(gguf: GGUFFile, vocab_size: int) -> Fields:
 
 
 def plain(**own: Any) -> Callable[[GGUFFile, Fields], Fields]:
-    """Return what gives the same fields for every file."""
+    """Return a function that gives these fields for every file."""
     return lambda _gguf, _fields: own
 
 
 def llama(gguf: GGUFFile, _fields: Fields) -> Fields:
-    """Return what Llama, Mistral 7B and SmolLM2 have besides."""
+    """Return the extra fields of Llama, Mistral 7B and SmolLM2."""
     return {
         "attention_bias": "blk.0.attn_q.bias" in gguf.tensors,
         "mlp_bias": "blk.0.ffn_up.bias" in gguf.tensors,
@@ -207,7 +207,7 @@ def llama(gguf: GGUFFile, _fields: Fields) -> Fields:
 
 
 def gemma2(gguf: GGUFFile, fields: Fields) -> Fields:
-    """Return what Gemma 2 has besides: windows in every other layer, and soft caps."""
+    """Return Gemma 2's extra fields: alternating windows, and soft caps."""
     keys = gguf.settings
     return gemma(keys, fields, largest=46, period=2) | {
         "attn_logit_softcapping": float(keys.number("attn_logit_softcapping", 50.0)),
@@ -216,7 +216,7 @@ def gemma2(gguf: GGUFFile, fields: Fields) -> Fields:
 
 
 def gemma3(gguf: GGUFFile, fields: Fields) -> Fields:
-    """Return what Gemma 3 has besides: positions of their own under the windows."""
+    """Return Gemma 3's extra fields: separate positions in windowed layers."""
     keys = gguf.settings
     cap = float(keys.number("final_logit_softcapping", 0.0))
     own = {"rope_theta": float(keys.number("rope.freq_base_swa", 10_000.0))}
@@ -232,8 +232,8 @@ def gemma3(gguf: GGUFFile, fields: Fields) -> Fields:
 def gemma(keys: Keys, fields: Fields, *, largest: int, period: int) -> Fields:
     """Return what Gemma 2 and 3 share.
 
-    The 27B model, of `largest` layers, divides its queries by another width; each of
-    `period` layers has a window but one.
+    The 27B model, of `largest` layers, scales queries by another width; of each
+    `period` layers, all but one have a window.
     """
     num_layers = fields["num_hidden_layers"]
     usual = "only this family's usual one is read"
@@ -260,4 +260,4 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "gemma2": Family("gemma2", gemma2, norm_offset=1.0, has_windows=True),
     "gemma3": Family("gemma3_text", gemma3, norm_offset=1.0, has_windows=True),
 }
-"""By ``general.architecture``; each has gated MLPs, and was compared with llama.cpp."""
+"""By ``general.architecture``; each has gated MLPs and was compared with llama.cpp."""

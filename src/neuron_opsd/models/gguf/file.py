@@ -1,7 +1,7 @@
-"""Reading a GGUF file, and refusing what is no whole language model of a kind known.
+"""Read a GGUF file; refuse anything but a whole, supported language model.
 
-The reader of gguf believes counts and lengths: it walks through 2^60 entries of a list
-that a file of a hundred bytes claims. So the file's length is held against them first.
+gguf's reader trusts claims: it would walk 2^60 list entries that a file of a hundred
+bytes announces. So counts and lengths are first checked against the file's length.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from neuron_opsd.errors import ModelError
 Array: TypeAlias = NDArray[np.float32]
 
 SIZES: Final = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
-"""Bytes of a value by its type."""
+"""Bytes per value type."""
 
 TEXT, LIST = 8, 9
 
@@ -36,34 +36,34 @@ MOST_KEYS: Final = 1 << 16
 MAGIC = b"GGUF"
 
 UNREADABLE = (ValueError, KeyError, IndexError, TypeError, struct.error, OverflowError)
-"""What the reader of gguf raises for a file that it cannot use."""
+"""What gguf's reader raises for unusable files."""
 
 FOREIGN = {"adapter", "clip", "control_vector"}
-"""First parts of the keys that other things than whole models have."""
+"""First key parts of files other than whole models."""
 
 
 class Keys:
-    """The keys of a file under one prefix, which remembers which were taken.
+    """A file's keys under one prefix, and which of them were taken.
 
-    Those that nobody understood and took are refused, so no key can be forgotten.
+    Keys that nobody took are refused, so none can be forgotten.
     """
 
     def __init__(self, path: Path, prefix: str, values: Mapping[str, Any]) -> None:
         self.path = path
         self.prefix = prefix
         self.taken: set[str] = set()
-        """Names, without the prefix."""
+        """Names without the prefix."""
         start = f"{prefix}."
         below = ((n, value) for n, value in values.items() if n.startswith(start))
         self._values = {n.removeprefix(start): value for n, value in below}
 
     def take(self, name: str, default: Any = None) -> Any:
-        """Return a key's value, or the default where the file has none."""
+        """Return a key's value, or the default if absent."""
         self.taken.add(name)
         return self._values.get(name, default)
 
     def need(self, name: str) -> Any:
-        """Return the value of a key that a file must have."""
+        """Return a required key's value."""
         value = self.take(name)
         if value is None:
             raise ModelError(
@@ -73,14 +73,14 @@ class Keys:
         return value
 
     def number(self, name: str, default: float | None = None) -> int | float:
-        """Return a single number; needed where there is no default."""
+        """Return a single number, required unless there is a default."""
         value = self.need(name) if default is None else self.take(name, default)
         if isinstance(value, bool) or not isinstance(value, int | float):
             self.refuse(name, value, "one number for all layers is needed")
         return value
 
     def expect(self, name: str, neutral: Any, why: str) -> None:
-        """Take a key that may only have the value that changes nothing."""
+        """Take a key that must have its neutral value."""
         value = self.take(name, neutral)
         if value != neutral:
             self.refuse(name, value, why)
@@ -95,7 +95,7 @@ class Keys:
         )
 
     def refuse_left(self, harmless: frozenset[str]) -> None:
-        """Refuse what nobody took."""
+        """Refuse keys that nobody took."""
         for name, value in self._values.items():
             if name not in self.taken | harmless:
                 self.refuse(name, value, "it is not known here what that changes")
@@ -103,21 +103,21 @@ class Keys:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GGUFFile:
-    """What a file holds, its arrays still on the disk."""
+    """A file's contents, arrays still on disk."""
 
     path: Path
     family: str
     """Its ``general.architecture``."""
     settings: Keys
-    """Keys under the name of the family."""
+    """Keys under the family's name."""
     tokenizer: Keys
     """Keys under ``tokenizer.ggml``."""
     chat_template: str | None
     tensors: Mapping[str, Any]
-    """By name, as gguf reads them."""
+    """By name, as read by gguf."""
 
     def array(self, name: str) -> Array:
-        """Return a tensor as float32; refuse an unknown kind and what is not finite."""
+        """Return a tensor as float32; refuse unknown types and non-finite values."""
         tensor = self.tensors[name]
         try:
             with readable(self.path):
@@ -138,7 +138,7 @@ class GGUFFile:
 
 
 def is_gguf(path: Path) -> bool:
-    """Say whether a file begins as GGUF files do."""
+    """Say whether a file starts like GGUF."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -146,7 +146,7 @@ def is_gguf(path: Path) -> bool:
 
 
 def read_gguf(path: Path) -> GGUFFile:
-    """Read a file's keys, and where its tensors are."""
+    """Read a file's keys and tensor locations."""
     if not is_gguf(path):
         raise ModelError(
             f"{path} is not a GGUF file: it does not begin with {MAGIC.decode()}; "
@@ -158,7 +158,7 @@ def read_gguf(path: Path) -> GGUFFile:
             reader = GGUFReader(path)
         values = {name: field.contents() for name, field in reader.fields.items()}
         tensors = {tensor.name: tensor for tensor in reader.tensors}
-    if reader.byte_order != "I":  # its tensors would be read wrong
+    if reader.byte_order != "I":  # its tensors would be misread
         raise ModelError(
             f"{path} is written in another byte order than this machine's; turn it "
             "with gguf-convert-endian"
@@ -179,7 +179,7 @@ def read_gguf(path: Path) -> GGUFFile:
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Turn what the reader of gguf raises into one line."""
+    """Turn errors of gguf's reader into one line."""
     try:
         yield
     except ModelError:
@@ -193,7 +193,7 @@ def readable(path: Path) -> Iterator[None]:
 
 @contextmanager
 def quiet_reader() -> Iterator[None]:
-    """Keep the remarks of gguf's reader off the terminal."""
+    """Silence gguf's reader."""
     logger = logging.getLogger("gguf.gguf_reader")
     before, logger.disabled = logger.disabled, True
     try:
@@ -203,7 +203,7 @@ def quiet_reader() -> Iterator[None]:
 
 
 def refuse_other_kinds(path: Path, values: Mapping[str, Any]) -> None:
-    """Refuse a part of a split file, and what is not a whole language model."""
+    """Refuse parts of split files, and anything but whole language models."""
     parts = values.get("split.count", 1)
     if parts > 1:
         number = values.get("split.no", 0) + 1
@@ -225,7 +225,7 @@ def refuse_other_kinds(path: Path, values: Mapping[str, Any]) -> None:
 def check_claims(path: Path) -> None:
     """Refuse a GGUF file that claims more than it can hold.
 
-    One in the other byte order is left to others to refuse.
+    Files in the other byte order are refused elsewhere.
     """
     with path.open("rb") as file:
         claims = Claims(path, file)
@@ -249,7 +249,7 @@ def check_claims(path: Path) -> None:
 
 
 class Claims:
-    """Walks through the head of a file."""
+    """Walks through a file's header."""
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self.path = path
@@ -265,7 +265,7 @@ class Claims:
         )
 
     def fits(self, num_bytes: int, what: str) -> None:
-        """Refuse what does not fit into the rest of the file."""
+        """Refuse a size beyond the rest of the file."""
         if num_bytes > self.size - self.file.tell():
             raise self.refused(what)
 
@@ -278,17 +278,17 @@ class Claims:
         return found
 
     def leap(self, num_bytes: int, what: str) -> None:
-        """Pass over bytes."""
+        """Skip bytes."""
         self.fits(num_bytes, what)
         self.file.seek(num_bytes, 1)
 
     def pass_text(self) -> None:
-        """Pass over a text."""
+        """Skip a text."""
         (length,) = self.take("<Q")
         self.leap(length, f"a text of {length} bytes")
 
     def pass_value(self, kind: int) -> None:
-        """Pass over a value of a type."""
+        """Skip a value of a type."""
         if kind in SIZES:
             self.leap(SIZES[kind], "one value more")
         elif kind == TEXT:

@@ -1,7 +1,7 @@
-"""What a transformers configuration says, as the keys of a GGUF file.
+"""Express a transformers configuration as GGUF keys.
 
-The way back from `families`, with which a file is read again: a configuration that
-comes back otherwise is refused.
+Inverse of `families`, which reads the file back: a configuration that comes back
+different is refused.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from neuron_opsd.models.gguf.families import COUNTS, FAMILIES, HEAD_WIDTHS, WITH
 from neuron_opsd.models.gguf.file import Array
 
 KeyValues: TypeAlias = dict[str, Any]
-"""Keys, without what they all begin with."""
+"""Keys without their common prefix."""
 
 ADVICE: Final = (
     "export it with --to merged and convert that folder with llama.cpp's "
@@ -30,7 +30,7 @@ ARCHITECTURES: Final[Mapping[str, str]] = {
     **{family.model_type: name for name, family in FAMILIES.items()},
     "mistral": "llama",
 }
-"""What GGUF calls the families of transformers that can be written."""
+"""GGUF's names of the transformers families that can be written."""
 
 PASSED_OVER: Final = frozenset(
     {
@@ -44,13 +44,13 @@ PASSED_OVER: Final = frozenset(
         *("no_rope_layer_interval", "sliding_window_pattern", "use_bidirectional"),
     }
 )
-"""Fields that change nothing of what a trained model computes, or that are compared
-apart: tokens by the tokenizer, positions by their keys, and layers by `layer_types`
-and `no_rope_layers`."""
+"""Fields that do not affect a trained model's computation, or are compared elsewhere:
+tokens by the tokenizer, positions by their keys, layers by `layer_types` and
+`no_rope_layers`."""
 
 
 def architecture_of(config: Any) -> str:
-    """Return what GGUF calls a model's family; refuse one that cannot be written."""
+    """Return GGUF's name of a model's family; refuse one that cannot be written."""
     kind = config.model_type
     if kind in ARCHITECTURES:
         return ARCHITECTURES[kind]
@@ -74,7 +74,7 @@ def keys_of(config: Any) -> KeyValues:
 
 
 def gemma_keys(config: Any, family: str) -> KeyValues:
-    """Return what Gemma 2 and 3 have besides."""
+    """Return the extra keys of Gemma 2 and 3."""
     keys: KeyValues = {"attention.sliding_window": config.sliding_window}
     if config.final_logit_softcapping is not None:
         keys["final_logit_softcapping"] = float(config.final_logit_softcapping)
@@ -89,13 +89,13 @@ def gemma_keys(config: Any, family: str) -> KeyValues:
 
 
 def rope_of(config: Any) -> Mapping[str, Any]:
-    """Return how positions are turned, in layers that see all where kinds differ."""
+    """Return the rotary parameters, of full-attention layers if kinds differ."""
     found: Mapping[str, Any] = config.rope_parameters
     return dict(found.get("full_attention", found))
 
 
 def rope_keys(config: Any) -> KeyValues:
-    """Return how a model turns its positions."""
+    """Return the keys of rotary positions."""
     rope = rope_of(config)
     keys: KeyValues = {"rope.freq_base": float(rope["rope_theta"])}
     match rope.get("rope_type", "default"):
@@ -106,14 +106,14 @@ def rope_keys(config: Any) -> KeyValues:
         case "yarn":
             scaled = yarn_keys(rope, config.max_position_embeddings)
         case "llama3" | "longrope" if architecture_of(config) in WITH_FACTORS:
-            return keys  # the tensor of factors says it
+            return keys  # given by the tensor of factors
         case _:
             refuse_rope(rope)
     return keys | {f"rope.scaling.{name}": value for name, value in scaled.items()}
 
 
 def yarn_keys(rope: Mapping[str, Any], length: int) -> KeyValues:
-    """Return YaRN's scaling; what llama.cpp multiplies attention with is left out."""
+    """Return YaRN's keys, without llama.cpp's attention factor."""
     known = {
         *("rope_type", "rope_theta", "factor", "original_max_position_embeddings"),
         *("attention_factor", "beta_fast", "beta_slow", "partial_rotary_factor"),
@@ -135,7 +135,7 @@ def yarn_keys(rope: Mapping[str, Any], length: int) -> KeyValues:
 
 
 def refuse_rope(rope: Mapping[str, Any]) -> NoReturn:
-    """Refuse positions that GGUF has no word for."""
+    """Refuse positions that GGUF cannot express."""
     raise ModelError(
         f"the model turns positions by {dict(rope)}, which cannot be written as GGUF "
         f"here; {ADVICE}"
@@ -143,10 +143,10 @@ def refuse_rope(rope: Mapping[str, Any]) -> NoReturn:
 
 
 def factors_of(config: Any) -> Array | None:
-    """Return what each frequency is divided by, ``(head width / 2,)``, if anything."""
+    """Return the divisors per frequency, ``(head width / 2,)``, if any."""
     rope = rope_of(config)
     kind = rope.get("rope_type", "default")
-    if kind == "longrope":  # as a file that was read says it
+    if kind == "longrope":  # as set when reading a file
         short, long = rope["short_factor"], rope["long_factor"]
         if short != long or rope.get("attention_factor") != 1.0:
             refuse_rope(rope)
@@ -160,7 +160,7 @@ def factors_of(config: Any) -> Array | None:
 
 
 def differences(written: Any, read: Any) -> Iterator[str]:
-    """Yield what a configuration says otherwise once its file is read again."""
+    """Yield how a configuration differs after reading its file."""
     left, right = written.to_dict(), read.to_dict()
     for name in sorted(left.keys() & right.keys() - PASSED_OVER):
         if not same(left[name], right[name], name, written):

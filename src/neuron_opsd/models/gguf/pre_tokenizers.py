@@ -1,8 +1,7 @@
-r"""How text is cut into words before byte pairs are merged, by the names GGUF gives.
+"""How text is split before byte-pair merging, by GGUF name.
 
-``tokenizer.ggml.pre`` names one of the ways that llama.cpp knows (`llama-vocab.cpp`).
-Each expression cuts the pieces that the one before it left: every match becomes a
-piece, and so does what is between.
+``tokenizer.ggml.pre`` names one of llama.cpp's ways (`llama-vocab.cpp`). Each
+expression splits the previous one's pieces: matches and gaps become pieces.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ CASED = (
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+{0}|"
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*{0}"
 )
-"""Words in which upper case comes before lower case; ``{0}`` is what may end one."""
+"""Words with upper case before lower case; ``{0}`` may end one."""
 
 GPT2 = (
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)",
@@ -59,13 +58,13 @@ DEEPSEEK_V3 = (
 
 @dataclass(frozen=True, slots=True)
 class PreTokenizer:
-    """One way to cut text, and what llama.cpp does besides for models that use it."""
+    """A way to split text, with llama.cpp's defaults for its models."""
 
     expressions: tuple[str, ...]
     whole_words: bool = False
-    """Whether a word that is in the vocabulary stays whole, whatever the merges."""
+    """Whether a word in the vocabulary stays whole, whatever the merges."""
     add_bos: bool = False
-    """Whether a text begins with the first token where the file does not say."""
+    """Whether texts start with the first token if the file does not say."""
 
 
 WAYS: Final[Mapping[str, PreTokenizer]] = {

@@ -1,7 +1,7 @@
-"""A tokenizer as the keys of a GGUF file, and whether these give it back.
+"""Express a tokenizer as GGUF keys, checking that they give it back.
 
-The way back from `tokens`. How text is cut is recognised by what it does to texts of
-all kinds, as llama.cpp's own converter does.
+Inverse of `tokens`. The way of splitting text is recognised by its effect on many kinds
+of text, as in llama.cpp's converter.
 """
 
 # ruff: noqa: RUF001 (texts in many scripts tell tokenizers apart)
@@ -30,7 +30,7 @@ from neuron_opsd.models.gguf.tokens import (
 )
 
 NORMAL, UNUSED, BYTE = 1, 5, 6
-"""Kinds in ``tokenizer.ggml.token_type`` besides."""
+"""Other kinds in ``tokenizer.ggml.token_type``."""
 
 TEXTS: Final = (
     "The capital of France is",
@@ -64,14 +64,14 @@ TEXTS: Final = (
     "A) 10  B) 200  C) 3000  D) 40000",
     "x" * 50 + " " + "9" * 50,
 )
-"""Texts on which two tokenizers show that they differ."""
+"""Texts that tell tokenizers apart."""
 
 
 def tokenizer_keys(tokenizer: Any, size: int, ends: Sequence[int]) -> KeyValues:
-    """Return the keys below ``tokenizer.ggml`` that describe a tokenizer, or refuse it.
+    """Return the keys below ``tokenizer.ggml`` for a tokenizer, or refuse it.
 
-    `size` are the rows of the embedding, where those beyond the vocabulary become
-    unused tokens, and `ends` the tokens that end a completion.
+    `size` counts embedding rows; those beyond the vocabulary become unused tokens.
+    `ends` are the tokens that end a completion.
     """
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     table = {} if backend is None else json.loads(backend.to_str())
@@ -116,7 +116,7 @@ def vocabulary(table: Any, size: int) -> tuple[list[str], list[int]]:
 
 
 def way_of(backend: Tokenizer, *, whole_words: bool) -> str:
-    """Return llama.cpp's name for how a tokenizer cuts text."""
+    """Return llama.cpp's name for how a tokenizer splits text."""
     wanted = [cut_by(backend.pre_tokenizer, text) for text in TEXTS]
     for name, way in PRE_TOKENIZERS.items():
         if way.whole_words != whole_words:
@@ -131,15 +131,15 @@ def way_of(backend: Tokenizer, *, whole_words: bool) -> str:
 
 
 def cut_by(way: Any, text: str) -> list[str]:
-    """Return the words that a text is cut into."""
+    """Return the words that a text is split into."""
     return [word for word, _ in way.pre_tokenize_str(text)] if way else [text]
 
 
 def pieces(table: Any, tokens: Sequence[str]) -> KeyValues:
-    """Return the keys of a tokenizer that joins pieces by score, as SentencePiece.
+    """Return the keys of a tokenizer that joins pieces by score (SentencePiece).
 
-    A file of merges has no scores, but ranks, of which the first wins; a token's score
-    is the rank of the first merge that makes it.
+    A merges file has ranks, lowest first, instead of scores; a token scores by the rank
+    of the first merge that makes it.
     """
     scores: dict[str, float] = {}
     for rank, pair in enumerate(table["model"]["merges"]):
@@ -160,7 +160,7 @@ def pieces(table: Any, tokens: Sequence[str]) -> KeyValues:
 
 
 def special_keys(tokenizer: Any, ends: Sequence[int]) -> KeyValues:
-    """Return which tokens have a role, and which stand around every text."""
+    """Return tokens with a role, and those placed around every text."""
     keys: KeyValues = {}
     for role, name in ROLES.items():
         number = getattr(tokenizer, f"{role}_id")
@@ -178,9 +178,9 @@ def special_keys(tokenizer: Any, ends: Sequence[int]) -> KeyValues:
 
 
 def other_tokens(tokenizer: Any, read: Any) -> list[str]:
-    """Return the texts of which a tokenizer that was read back makes other tokens.
+    """Return texts that a tokenizer encodes differently after reading it back.
 
-    llama.cpp takes texts as they are, so each is given as Unicode composes it.
+    llama.cpp does not normalise, so texts are given in composed Unicode form.
     """
     texts = [unicodedata.normalize("NFC", text) for text in TEXTS]
     return [text for text in texts if tokenizer(text).input_ids != read(text).input_ids]

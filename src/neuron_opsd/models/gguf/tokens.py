@@ -1,4 +1,4 @@
-"""The tokenizer of a GGUF file, built from what the file says and nothing else."""
+"""Build a GGUF file's tokenizer from the file alone."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from neuron_opsd.models.gguf.file import GGUFFile, Keys
 from neuron_opsd.models.gguf.pre_tokenizers import PRE_TOKENIZERS, PreTokenizer
 
 UNKNOWN, CONTROL, USER_DEFINED = 2, 3, 4
-"""Kinds in ``tokenizer.ggml.token_type`` that are found in a text as they stand."""
+"""Kinds in ``tokenizer.ggml.token_type`` that match literally in a text."""
 
 SPACE = "\u2581"
-"""What stands for a space in SentencePiece's vocabularies."""
+"""Space in SentencePiece vocabularies."""
 
 ROLES = {
     "bos_token": "bos_token_id",
@@ -35,7 +35,7 @@ ROLES = {
     "pad_token": "padding_token_id",
     "unk_token": "unknown_token_id",
 }
-"""What transformers calls the tokens with a role, and what GGUF does."""
+"""Tokens with a role: transformers' name to GGUF's."""
 
 ENDS = ("eos_token_id", "eot_token_id", "eom_token_id")
 """Tokens that end a completion: of a text, a turn and a message."""
@@ -54,26 +54,26 @@ HARMLESS = frozenset(
         *(f"fim_{p}_token_id" for p in ("pre", "suf", "mid", "pad", "rep", "sep")),
     }
 )
-"""Keys that change no text's tokens in the kinds of tokenizer that are read here."""
+"""Keys without effect on tokens in the supported kinds of tokenizer."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Vocabulary:
-    """A file's tokenizer, and which ids have a role."""
+    """A file's tokenizer, and the ids with a role."""
 
     tokenizer: Any
     size: int
     ids: dict[str, int]
-    """By GGUF's name of the role; only those that the file names."""
+    """By GGUF's role name; only those the file has."""
 
     @property
     def end_ids(self) -> list[int]:
-        """Every token that ends a completion, each once."""
+        """All distinct tokens that end a completion."""
         return list(dict.fromkeys(self.ids[one] for one in ENDS if one in self.ids))
 
 
 def vocabulary_of(gguf: GGUFFile) -> Vocabulary:
-    """Build the tokenizer of a file."""
+    """Build a file's tokenizer."""
     keys = gguf.tokenizer
     tokens = tokens_of(keys)
     ids = roles(keys, len(tokens))
@@ -96,7 +96,7 @@ def vocabulary_of(gguf: GGUFFile) -> Vocabulary:
 
 
 def tokens_of(keys: Keys) -> list[str]:
-    """Return the texts of all tokens; one without text gets a name, as in llama.cpp."""
+    """Return all tokens' texts, naming empty ones like llama.cpp."""
     tokens = [text or f"[EMPTY_{i}]" for i, text in enumerate(keys.need("tokens"))]
     if len(set(tokens)) < len(tokens):
         twice = Counter(tokens).most_common(1)[0][0]
@@ -105,7 +105,7 @@ def tokens_of(keys: Keys) -> list[str]:
 
 
 def roles(keys: Keys, size: int) -> dict[str, int]:
-    """Return the tokens with a role, each of which must be in the vocabulary."""
+    """Return tokens with a role, which must be in the vocabulary."""
     found = {}
     for name in dict.fromkeys([*ROLES.values(), *ENDS]):
         token = keys.take(name)
@@ -118,7 +118,7 @@ def roles(keys: Keys, size: int) -> dict[str, int]:
 
 
 def byte_pairs(keys: Keys, tokens: Sequence[str]) -> tuple[Tokenizer, bool]:
-    """Return a tokenizer that merges pairs of bytes, and whether bos comes first."""
+    """Return a tokenizer that merges byte pairs, and whether bos comes first."""
     # llama.cpp, too, takes this way where a file names none.
     name = keys.take("pre", "default")
     if name not in PRE_TOKENIZERS:
@@ -135,7 +135,7 @@ def byte_pairs(keys: Keys, tokens: Sequence[str]) -> tuple[Tokenizer, bool]:
 
 
 def cutting(way: PreTokenizer) -> Any:
-    """Return a way to cut text as the tokenizers library has it."""
+    """Convert a way of splitting text to the tokenizers library."""
     cuts = [
         pre_tokenizers.Split(Regex(expression), behavior="isolated")
         for expression in way.expressions
@@ -145,7 +145,7 @@ def cutting(way: PreTokenizer) -> Any:
 
 
 def merges_of(keys: Keys, vocabulary: dict[str, int]) -> list[tuple[str, str]]:
-    """Return the merges, each once, the most urgent first."""
+    """Return the distinct merges, highest priority first."""
     merges = []
     for line in dict.fromkeys(keys.need("merges")):
         left, _, right = line[1:].partition(" ")
@@ -159,7 +159,7 @@ def merges_of(keys: Keys, vocabulary: dict[str, int]) -> list[tuple[str, str]]:
 def sentence_pieces(
     keys: Keys, tokens: Sequence[str], ids: dict[str, int]
 ) -> Tokenizer:
-    """Return a tokenizer that joins the pieces of the best score, as SentencePiece."""
+    """Return a tokenizer that joins the best-scored pieces, like SentencePiece."""
     keys.take("pre")
     keys.take("merges")
     scores = keys.need("scores")
@@ -182,7 +182,7 @@ def sentence_pieces(
 def merges_by_score(
     vocabulary: dict[str, int], scores: Sequence[float]
 ) -> list[tuple[str, str]]:
-    """Return every pair of tokens that makes a token, those of the best score first."""
+    """Return every pair of tokens that makes a token, best score first."""
     pairs = [
         (token[:cut], token[cut:])
         for token in sorted(vocabulary, key=lambda one: -scores[vocabulary[one]])
@@ -199,9 +199,9 @@ def frame(
     *,
     add_bos: bool,
 ) -> None:
-    """Mark the control tokens, and put those around a text that the file asks for."""
+    """Mark control tokens, and add those that the file puts around texts."""
     kinds = list(zip(tokens, keys.take("token_type", []), strict=False))
-    # These are found in a text before it is cut.
+    # These are matched before the text is split.
     control = [t for t, kind in kinds if kind in {UNKNOWN, CONTROL}]
     defined = [t for t, kind in kinds if kind == USER_DEFINED]
     plain = partial(AddedToken, normalized=False)
@@ -222,7 +222,7 @@ def frame(
 def wanted(
     keys: Keys, name: str, tokens: Sequence[str], ids: dict[str, int], *, default: bool
 ) -> list[tuple[str, int]]:
-    """Return the token that is put before or after every text, if any is."""
+    """Return the token put before or after every text, if any."""
     asked = keys.take(f"add_{name}_token")
     number = ids.get(f"{name}_token_id")
     if asked and number is None:

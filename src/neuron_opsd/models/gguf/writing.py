@@ -1,7 +1,7 @@
-"""Writing GGUF files: a merged model, or an adapter beside a model's own file.
+"""Write GGUF files: a merged model, or an adapter for a model's own file.
 
-Tensors go from the base's files into the new one, one in memory. A model's file is read
-again before it counts as written, and must come back as it was.
+Tensors are streamed from the base's files, one at a time. A model's file must read back
+identical before it counts as written.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ KINDS: Final[Mapping[torch.dtype, tuple[Any, Any]]] = {
     torch.float16: (GGMLQuantizationType.F16, LlamaFileType.MOSTLY_F16),
     torch.bfloat16: (GGMLQuantizationType.BF16, LlamaFileType.MOSTLY_BF16),
 }
-"""What GGUF calls types of tensors, and files whose matrices are of them."""
+"""GGUF's tensor type, and file type for matrices of it."""
 
 RECOMPUTED: Final = (".inv_freq",)
-"""Ends of the names of stored tensors that are no weights."""
+"""Name endings of stored tensors that are no weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +65,17 @@ def write_model(
     name: str,
     on_done: Callable[[int], None],
 ) -> None:
-    """Write a merged model as a GGUF file, and read it again.
+    """Write a merged model as a GGUF file, and read it back.
 
     Args:
         weights: The model.
         tokens: Its `Tokens`.
         path: A new file.
-        name: What the file calls the model.
-        on_done: Told of the bytes written.
+        name: The model's name in the file.
+        on_done: Called with the bytes written.
 
     Raises:
-        ModelError: If GGUF has no words for the model.
+        ModelError: If GGUF cannot express the model.
     """
     config = weights.settings
     family = architecture_of(config)
@@ -98,7 +98,7 @@ def write_model(
 
 
 def places_of(weights: MergedWeights, family: str) -> list[Place]:
-    """Return where every tensor goes, in the order of the files; refuse others."""
+    """Return all tensors' places in file order; refuse unknown ones."""
     config = weights.settings
     names = name_map(family, config)
     found = []
@@ -120,7 +120,7 @@ def places_of(weights: MergedWeights, family: str) -> list[Place]:
 
 
 def add_key(writer: GGUFWriter, name: str, value: Any) -> None:
-    """Add a key, its type that of the value."""
+    """Add a key with the type of its value."""
     if isinstance(value, bool):
         writer.add_bool(name, value)
     elif isinstance(value, int):
@@ -139,7 +139,7 @@ def write_tensors(
     places: list[Place],
     on_done: Callable[[int], None],
 ) -> None:
-    """Write the keys and then tensor after tensor."""
+    """Write the keys, then the tensors one by one."""
     factors = factors_of(weights.settings)
     if factors is not None:
         announce(writer, FACTORS, Spec(torch.float32, factors.shape))
@@ -162,9 +162,9 @@ def write_tensors(
 
 
 def announce(writer: GGUFWriter, name: str, spec: Spec) -> None:
-    """Say that a tensor comes."""
+    """Declare a tensor."""
     kind, _ = KINDS[spec.kind]
-    # The library takes a type of NumPy, which has none for bfloat16, and goes by ours.
+    # gguf takes a NumPy type, which bfloat16 lacks, but uses the type we pass.
     writer.add_tensor_info(
         name, list(spec.shape), np.dtype(np.float32), spec.num_bytes, raw_dtype=kind
     )
@@ -178,7 +178,7 @@ def as_array(tensor: Tensor) -> Any:
 
 
 def as_stored(tensor: Tensor, name: str, config: Any) -> Tensor:
-    """Do to a weight, or what is added to its rows, what llama.cpp's converter does."""
+    """Convert a weight, or an update of its rows, as llama.cpp does."""
     family = FAMILIES[architecture_of(config)]
     if family.norm_offset and name.endswith("norm.weight"):
         return tensor.float() + family.norm_offset
@@ -189,7 +189,7 @@ def as_stored(tensor: Tensor, name: str, config: Any) -> Tensor:
 
 
 def check_written(path: Path, weights: MergedWeights, tokens: Any) -> None:
-    """Refuse a file that does not come back as what was written."""
+    """Refuse a file that does not read back as written."""
     gguf = read_gguf(path)
     config, vocabulary = described(gguf)
     found = list(differences(weights.settings, config))
@@ -209,10 +209,10 @@ def check_written(path: Path, weights: MergedWeights, tokens: Any) -> None:
 
 
 def write_adapter(weights: MergedWeights, path: Path, name: str) -> int:
-    """Write what an adapter adds as a GGUF file; return its rank.
+    """Write an adapter's update as a GGUF file; return its rank.
 
-    llama.cpp multiplies the product of the factors by ``alpha / rank`` of each matrix;
-    `alpha` is one number, so factors of other ranks are scaled to it.
+    llama.cpp scales each matrix's product by ``alpha / rank``, with one `alpha`, so
+    factors of other ranks are rescaled.
     """
     config = weights.settings
     family = architecture_of(config)

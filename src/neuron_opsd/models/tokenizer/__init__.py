@@ -1,1 +1,1 @@
-"""Prompts into tokens and back: tokenizer, chat template, endings."""
+"""Prompts to tokens and back: tokenizer, chat template, endings."""

@@ -1,8 +1,8 @@
-"""Text to token ids and back, for one tokenizer.
+"""Convert text to token ids and back, for one tokenizer.
 
-Text of a question is data: no part of it may become a control token. In the plain form
-control tokens inside text are split into ordinary ones; in a chat template, whose own
-control tokens must be read, a question that contains one is refused by name.
+Question text is data and must never become control tokens. The plain form splits
+control tokens in text into ordinary ones; a chat template's must be read, so a question
+containing one is refused by name.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from neuron_opsd.models.roles import ModelFacts
 from neuron_opsd.models.tokenizer.templates import ChatTemplate, closing_token
 from neuron_opsd.records import Pair, Prompt, TokenIds
 
-# What a plain prompt ends with; answers are tokenised after it so that the space before
-# them is theirs in every tokenizer.
+# A plain prompt's ending. Answers are tokenised after it so that the leading space
+# belongs to them in every tokenizer.
 ANCHOR = ":"
 # No tokenizer of a language model has a token for two of these words.
 SAMPLE = "is 2 + 3 a number? yes."
 
 TAIL: Final = 64
-"""Last tokens of a prompt that are looked at where it has no control tokens."""
+"""Last tokens of a prompt inspected if it has no control tokens."""
 
 
 class Tokens:
-    """A tokenizer with the two prompt forms and the tokens that end a completion."""
+    """A tokenizer with both prompt forms and end tokens."""
 
     def __init__(
         self,
@@ -41,9 +41,10 @@ class Tokens:
         marks: Sequence[Marks] = (),
         name: str = "",
     ) -> None:
-        """Look up what control tokens and marks of reasoning there are.
+        """Look up control tokens and reasoning marks.
 
-        `marks` stand beside the known pairs that the chat template names, or else all.
+        `marks` are added to the known pairs that the chat template names, or else to
+        all.
         """
         self.tokenizer = tokenizer
         self.end_ids = end_ids
@@ -53,14 +54,14 @@ class Tokens:
         self._control_ids = frozenset(
             int(i) for i in tokenizer.convert_tokens_to_ids(control_texts(tokenizer))
         )
-        # Where marks are control tokens, a text without these would lose them.
+        # If marks are control tokens, decoding without them would lose them.
         self._mark_ids = self._control_ids.intersection(
             token for pair in self.marks for mark in pair for token in self._ids(mark)
         )
 
     @property
     def has_chat_template(self) -> bool:
-        """Whether there is a chat template, good or bad."""
+        """Whether there is a chat template, working or not."""
         return bool(self.tokenizer.chat_template)
 
     def encode(self, prompt: Prompt) -> TokenIds:
@@ -76,7 +77,7 @@ class Tokens:
         return [next(written if prompt.messages else read) for prompt in prompts]
 
     def chat_texts(self, prompts: Sequence[Prompt]) -> list[str]:
-        """Return conversations as the chat template writes them."""
+        """Render conversations with the chat template."""
         for prompt in prompts:
             if problem := self.refusal(prompt):
                 raise DataError(problem)
@@ -100,7 +101,7 @@ class Tokens:
         """See `Tokenizer`."""
         if prompt.messages:
             return (*self._answer_ids(answer), self._answer_end)
-        # An answer is one line in the plain form, since a line break ends it.
+        # A plain answer is one line, since a line break ends it.
         line = " ".join(answer.split())
         return (*self._after_anchor(f" {line}"), self.newline_id)
 
@@ -109,7 +110,7 @@ class Tokens:
         return self._ids(prompt), self._ids(completion)
 
     def decode(self, token_ids: TokenIds) -> str:
-        """See `Tokenizer`; marks of reasoning stay, also as control tokens."""
+        """See `Tokenizer`; reasoning marks stay, even as control tokens."""
         ids = list(token_ids)
         if self._mark_ids.isdisjoint(ids):
             text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
@@ -124,11 +125,11 @@ class Tokens:
     def opens_reasoning(self, prompt: TokenIds) -> bool:
         """See `Tokenizer`.
 
-        What stands after the last control token says so, which is never a question's
-        own text; without control tokens the very end must be the opening mark.
+        What follows the last control token decides, which is never a question's own
+        text; without control tokens, the prompt must end with the opening mark.
         """
         other = self._control_ids - self._mark_ids
-        # A first token stands before the question, not after it.
+        # The first token precedes the question.
         for place in range(len(prompt) - 1, 0, -1):
             if prompt[place] in other:
                 text = self._text(prompt[place + 1 :])
@@ -136,17 +137,17 @@ class Tokens:
         return reasoning.ends_inside(self._text(prompt[-TAIL:]), self.marks)
 
     def final_start(self, text: str, *, opened: bool) -> int | None:
-        """Return where the final answer begins in a text that `decode` returned."""
+        """Return where the final answer begins in text from `decode`."""
         return reasoning.final_start(text, opened=opened, marks=self.marks)
 
     @property
     def newline_id(self) -> int:
-        """The token that a line break becomes after text."""
+        """The token of a line break after text."""
         return self._after_anchor("\n")[-1]
 
     @cached_property
     def newline_ids(self) -> frozenset[int]:
-        """Every token whose text holds a line break; each ends a plain completion."""
+        """Every token containing a line break, which ends a plain completion."""
         texts = self.tokenizer.batch_decode([[i] for i in range(len(self.tokenizer))])
         found = (i for i, text in enumerate(texts) if "\n" in text)
         return frozenset(found) | {self.newline_id}
@@ -154,18 +155,18 @@ class Tokens:
     def _after_anchor(self, text: str) -> TokenIds:
         anchor = self._data_ids(ANCHOR)
         joined = self._data_ids(ANCHOR + text)
-        # A tokenizer may merge across the join; then the text stands alone.
+        # If the tokenizer merges across the join, encode the text alone.
         if joined[: len(anchor)] == anchor:
             return joined[len(anchor) :]
         return self._data_ids(text)
 
     @cached_property
     def closing_id(self) -> int | None:
-        """The control token with which the chat template closes an answer, if any."""
+        """The control token by which the chat template closes answers, if any."""
         return closing_token(self.template, self.end_ids)
 
     def ending_as_written(self) -> Tokens:
-        """Return the same tokens, whose end is also what the chat template writes."""
+        """Return these tokens with the chat template's ending added."""
         ends = self.end_ids.union(() if self.closing_id is None else {self.closing_id})
         return Tokens(self.tokenizer, ends, self.marks, self.template.name)
 
@@ -191,7 +192,7 @@ class Tokens:
         add_special_tokens: bool = False,
         split: bool = False,
     ) -> list[TokenIds]:
-        """Return the ids of texts; `split` reads no control tokens in them."""
+        """Return the ids of texts; `split` treats control tokens as plain text."""
         if not texts:
             return []
         options = {"add_special_tokens": add_special_tokens}
@@ -200,7 +201,7 @@ class Tokens:
         return [tuple(ids) for ids in found.input_ids]
 
     def _answer_ids(self, text: str) -> TokenIds:
-        """Return the ids of an answer; marks of reasoning are read as what they are."""
+        """Return the ids of an answer, reading its reasoning marks."""
         if not self._mark_ids:
             return self._data_ids(text)
         pieces = re.split(f"({reasoning.pattern_of(self.marks).pattern})", text)
@@ -223,16 +224,16 @@ class Tokens:
 
     @cached_property
     def _control_signs(self) -> str:
-        """The characters with which control tokens begin; next to no text has one."""
+        """First characters of control tokens; few texts contain one."""
         return "".join(sorted({control[0] for control in self._control}))
 
     def _control_in(self, text: str) -> str:
-        """Return the first control token that a text would be read to contain."""
+        """Return the first control token that encoding a text would yield."""
         if any(sign in text for sign in self._control_signs):
             for control in self._control:
                 if control in text:
                     return control
-        # Where a tokenizer turns texts into others first, these may hold one too.
+        # If a tokenizer normalises texts, the result may contain one.
         if self._rewrites and not self._control_ids.isdisjoint(self._ids(text)):
             found = next(i for i in self._ids(text) if i in self._control_ids)
             return str(self.tokenizer.convert_ids_to_tokens(found))
@@ -240,14 +241,14 @@ class Tokens:
 
     @cached_property
     def _rewrites(self) -> bool:
-        """Whether control tokens are looked for in normalised text, as few are."""
+        """Whether control tokens match normalised text, which is rare."""
         added = self.tokenizer.added_tokens_decoder.values()
         return any(token.special and token.normalized for token in added)
 
 
 @contextmanager
 def giving_up(name: str) -> Iterator[None]:
-    """Turn a panic of Rust's, whose type cannot be named, into a `ModelError`."""
+    """Turn a Rust panic, whose type has no name, into a `ModelError`."""
     try:
         yield
     except BaseException as error:
@@ -260,7 +261,7 @@ def giving_up(name: str) -> Iterator[None]:
 
 
 def check_tokens(tokens: Tokens) -> None:
-    """Refuse a tokenizer that lacks its vocabulary, and so reads next to nothing."""
+    """Refuse a tokenizer without its vocabulary, which reads next to nothing."""
     ids = tokens.encode(Prompt(text=SAMPLE))
     if len(ids) < len(SAMPLE.split()):
         raise ModelError(
@@ -273,7 +274,7 @@ def check_tokens(tokens: Tokens) -> None:
 def control_texts(tokenizer: Any) -> list[str]:
     """Return every text that a tokenizer reads as a control token.
 
-    Many have no role, and so are missing among the named ones.
+    Many have no role, and so are not among the named ones.
     """
     added = tokenizer.added_tokens_decoder.values()
     marked = {token.content for token in added if token.special}
@@ -281,7 +282,7 @@ def control_texts(tokenizer: Any) -> list[str]:
 
 
 class ModelTokenizer:
-    """Fulfils the role of a `Tokenizer` with the methods of `Tokens`."""
+    """Provides a `Tokenizer` through `Tokens`."""
 
     def __init__(self, tokens: Tokens, facts: ModelFacts) -> None:
         self.tokens = tokens

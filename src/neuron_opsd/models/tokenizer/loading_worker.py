@@ -1,9 +1,8 @@
-"""The process that tries a tokenizer, and may be lost: it cuts texts into words.
+"""A disposable process that tries a tokenizer by splitting texts into words.
 
-A tokenizer rewrites a text and cuts it by regular expressions that came with the model.
-Some never end on some texts, and some let a text grow without end. It is run as a file,
-with the path of a `tokenizer.json`, and writes `ready` when it begins and `done` once
-all texts are cut.
+It normalises and splits by the model author's regular expressions, of which some never
+end and some let texts grow without bound. Run as a file with the path of a
+`tokenizer.json`; writes `ready` at the start and `done` at the end.
 """
 
 from __future__ import annotations
@@ -19,25 +18,25 @@ from neuron_opsd.processes.workers import BYTES, SECONDS, begin
 
 SECONDS_PER_BYTE = 1 / (20 << 20)
 BYTES_PER_BYTE = 16
-"""What the file may take for each of its bytes, besides what the texts may."""
+"""Memory allowed per byte of the file, besides that for the texts."""
 
 REPEATS = 400
 PAIRED = "a1 .\n_é"
-"""One of each kind of character that expressions tell apart."""
+"""One of each kind of character that expressions distinguish."""
 
 WORDS = {"type": "WordLevel", "vocab": {"?": 0}, "unk_token": "?"}
-"""Stands for the model, which reads words and cuts none."""
+"""Replaces the model, which does not affect splitting."""
 
 
 def texts() -> list[str]:
-    """Return texts over which expressions stumble: a sign many times, then another."""
+    """Return texts that trip expressions: a repeated sign, then another."""
     runs = [sign * REPEATS + end for sign in string.printable for end in ("!", "x")]
     pairs = [(one + other) * REPEATS + "!" for one in PAIRED for other in PAIRED]
     return [string.printable, *runs, *pairs]
 
 
 def main() -> None:
-    """Cut all texts."""
+    """Split all texts."""
     path = Path(sys.argv[1])
     size = path.stat().st_size
     begin(BYTES + size * BYTES_PER_BYTE, SECONDS + size * SECONDS_PER_BYTE)

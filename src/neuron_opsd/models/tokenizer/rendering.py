@@ -1,7 +1,6 @@
-"""Chat templates rendered in a process of their own, which can be ended at any time.
+"""Render chat templates in a process that can be killed at any time.
 
-What a template does is bounded for every conversation: the process has so much
-processor time for each and so much memory for all, and the system sees to both.
+The system bounds its processor time per conversation and its memory.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ from neuron_opsd.processes import workers
 from neuron_opsd.processes.workers import BYTES, SECONDS
 
 Conversation: TypeAlias = tuple[Mapping[str, Any], str]
-"""The variables of a template, `messages` among them, and the day that it is given."""
+"""A template's variables, including `messages`, and the date given to it."""
 
 BATCH: Final = 1 << 16
-"""Characters of the conversations that are handed over at once."""
+"""Characters of conversations sent at once."""
 
 MOST: Final = 1 << 22
-"""Characters of one conversation; more are no prompt of any model."""
+"""Maximum characters of a conversation, beyond any model's prompts."""
 
 WRITES: Final = "writes conversations by the chat template"
 
@@ -46,11 +45,11 @@ FILLED: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a template did not write a conversation."""
+    """Why a template did not render a conversation."""
 
     reason: str
     runaway: bool = False
-    """Whether it had to be stopped, and must not be tried again."""
+    """Whether it had to be stopped, and must not be retried."""
 
 
 Written: TypeAlias = str | Refusal
@@ -61,28 +60,28 @@ TOO_LONG: Final = Refusal(
 
 
 class Renderer:
-    """Runs chat templates; the process starts with the first and after each it lost.
+    """Runs chat templates; the process starts on demand and after each loss.
 
-    Safe to share between threads.
+    Thread-safe.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._sources: dict[str, int] = {}
-        """What the process was sent, by its number there."""
+        """Sources sent to the process, with their numbers there."""
         self._runaways: dict[str, Refusal] = {}
-        """Templates that had to be stopped, and will not be run again."""
+        """Templates that were stopped and will not run again."""
 
     def render(
         self, source: str, conversations: Sequence[Conversation]
     ) -> list[Written]:
-        """Return what the template `source` makes of each conversation.
+        """Render each conversation with the template `source`.
 
-        After one for which it had to be stopped it is asked no more.
+        A template that had to be stopped is not run again.
 
         Raises:
-            TryAgainError: If the process does not start, or is ended from outside.
+            TryAgainError: If the process does not start, or is killed from outside.
         """
         with self._lock:
             found: list[Written] = []
@@ -94,7 +93,7 @@ class Renderer:
             return found
 
     def close(self) -> None:
-        """End the process, if one runs."""
+        """End the process, if it runs."""
         process, self._process, self._sources = self._process, None, {}
         if process is None:
             return
@@ -103,7 +102,7 @@ class Renderer:
         process.communicate()
 
     def _rendered(self, source: str, batch: Sequence[Conversation]) -> list[Written]:
-        """Return the replies to a batch, or those up to where the template ran on."""
+        """Return a batch's replies, up to where the template ran away."""
         found: list[Written] = []
         for _ in range(2):
             found += self._ask(source, batch[len(found) :])
@@ -119,7 +118,7 @@ class Renderer:
         )
 
     def _ask(self, source: str, batch: Sequence[Conversation]) -> list[Written]:
-        """Return the replies to a batch; fewer if the process was ended."""
+        """Return a batch's replies; fewer if the process was ended."""
         process = self._process or self._start()
         new = [] if source in self._sources else [source]
         number = self._sources.setdefault(source, len(self._sources))
@@ -131,7 +130,7 @@ class Renderer:
                 if isinstance(found[-1], Refusal) and found[-1].runaway:
                     return found
         except BaseException:
-            # Replies that nobody read must not be taken for others.
+            # Unread replies must not be taken for later ones.
             self.close()
             raise
         if len(found) < len(batch):
@@ -163,10 +162,10 @@ class Renderer:
 def exchange(
     process: subprocess.Popen[bytes], request: object, replies: int
 ) -> Iterator[bytes]:
-    """Send a request and yield the lines that answer it, as far as there are any."""
+    """Send a request and yield its reply lines, as far as they come."""
     if process.stdin is None or process.stdout is None:
         return
-    # As short as can be, for its process has little memory; half a pair stays half.
+    # Minimal, as the process has little memory; a lone surrogate stays one.
     line = json.dumps(request, ensure_ascii=False).encode("utf-8", "surrogatepass")
     with suppress(BrokenPipeError):
         process.stdin.write(line + b"\n")
@@ -179,7 +178,7 @@ def exchange(
 
 
 def first_batch(conversations: Sequence[Conversation]) -> Sequence[Conversation]:
-    """Return as many conversations as fit; none if the first is far too long."""
+    """Return the conversations that fit; none if the first is far too long."""
     total = 0
     for place, (given, _) in enumerate(conversations):
         size = sum(len(turn["content"]) for turn in given["messages"])
@@ -192,7 +191,7 @@ def first_batch(conversations: Sequence[Conversation]) -> Sequence[Conversation]
 
 
 def read_reply(reply: list[Any]) -> Written:
-    """Return what a reply of the process says."""
+    """Parse a reply of the process."""
     if reply[0] == "text":
         return str(reply[1])
     if reply[0] == "long":
@@ -207,7 +206,7 @@ def read_reply(reply: list[Any]) -> Written:
 
 
 def why_ended(status: int) -> str:
-    """Say what a template did to its process; empty where others ended that."""
+    """Say how a template ended its process; empty if others ended it."""
     if status == -signal.SIGPROF:
         return RAN_ON
     if status in (-signal.SIGKILL, -signal.SIGTERM):
@@ -217,7 +216,7 @@ def why_ended(status: int) -> str:
 
 @cache
 def shared_renderer() -> Renderer:
-    """Return the renderer of this process, closed when Python ends."""
+    """Return this process's renderer, closed at exit."""
     renderer = Renderer()
     atexit.register(renderer.close)
     return renderer

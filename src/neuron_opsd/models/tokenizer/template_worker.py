@@ -1,14 +1,13 @@
-"""The process that `rendering.Renderer` starts and may lose: it runs chat templates.
+"""The disposable process of `rendering.Renderer`, which runs chat templates.
 
-A template is a program of whoever made the model. Here it can read and write nothing,
-and the system ends it when it takes more processor time or memory than a conversation
-is worth: no list of forbidden filters could promise that.
+A template is a program by the model's author. Here it has no input or output, and the
+system kills it for excess time or memory, which no list of forbidden filters could
+guarantee.
 
-It is run as a file and imports next to nothing, so that it starts quickly and stays
-small. Protocol, a line each: it writes ``ready``; then for each request it reads, in
-JSON, which may hold many conversations, it writes a reply for each as soon as that is
-rendered. A reply is ``["text", text]``, ``["long", characters]`` where that is too much
-to be sent, or ``["error", kind, what it said, line of the template or null]``.
+Run as a file, with few imports, to start fast and stay small. Line protocol: it writes
+``ready``, then reads JSON requests of any number of conversations and replies to each
+once rendered: ``["text", text]``, ``["long", characters]`` if too long to send, or
+``["error", kind, message, template line or null]``.
 """
 
 from __future__ import annotations
@@ -31,10 +30,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from neuron_opsd.processes.workers import BYTES, SECONDS, limit_memory, limit_time
 
 MAX_ADDED = 200_000
-"""Characters that a template may write besides four times what the turns say."""
+"""Characters a template may write beyond four times its turns'."""
 
 MAX_SAID = 2000
-"""Characters of what a template says when it refuses."""
+"""Maximum characters of a template's refusal message."""
 
 RAISED = (
     jinja2.TemplateError,
@@ -48,7 +47,7 @@ RAISED = (
     TypeError,
     ValueError,
 )
-"""What jinja2 and Python raise of a template; anything else ends the process."""
+"""What jinja2 and Python raise for a template; anything else ends the process."""
 
 DAYS: Final = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday"
 MONTHS: Final = (
@@ -60,7 +59,7 @@ MARK: Final = re.compile(r"%(?:%|-?([A-Za-z]))")
 
 
 class Namespace(jinja2.utils.Namespace):
-    """A namespace without attributes that begin with an underscore."""
+    """A namespace without attributes that start with an underscore."""
 
     def __init__(*args: Any, **kwargs: Any) -> None:
         """Take the first argument as the namespace, so that `self` may be a name."""
@@ -76,12 +75,12 @@ class Namespace(jinja2.utils.Namespace):
 
 
 class Generation(jinja2.ext.Extension):
-    """Reads ``{% generation %}``, which marks answers, and writes what it holds."""
+    """Parses ``{% generation %}``, which marks answers, and renders its content."""
 
     tags = {"generation"}  # noqa: RUF012  # as jinja2 declares it
 
     def parse(self, parser: Parser) -> jinja2.nodes.Node:
-        """Return the block as a call, which gives it a scope of its own."""
+        """Return the block as a call, for its own scope."""
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
         call = self.call_method("_written")
@@ -92,7 +91,7 @@ class Generation(jinja2.ext.Extension):
 
 
 class Dict:
-    """Stands for Python's `dict`, of which templates get these two uses."""
+    """Replaces Python's `dict`, with only two of its uses."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
         """Return a table."""
@@ -104,13 +103,13 @@ class Dict:
 
 
 def check_name(name: object) -> None:
-    """Refuse a name of Python's own."""
+    """Refuse a name internal to Python."""
     if isinstance(name, str) and name.startswith("_"):
         raise jinja2.exceptions.SecurityError(f"{name!r} is not a name for a template")
 
 
 def environment() -> ImmutableSandboxedEnvironment:
-    """Return what templates are written for: all that transformers gives them."""
+    """Return the environment that transformers gives templates."""
     made = ImmutableSandboxedEnvironment(
         trim_blocks=True,
         lstrip_blocks=True,
@@ -129,7 +128,7 @@ def to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,  # noqa: FBT001, FBT002
 ) -> str:
-    """Write a value as JSON, without jinja's escapes for web pages."""
+    """Write a value as JSON, without jinja's HTML escapes."""
     return json.dumps(
         value,
         ensure_ascii=ensure_ascii,
@@ -145,17 +144,17 @@ def raise_exception(message: str) -> None:
 
 
 class Templates:
-    """Templates that were compiled already."""
+    """Compiled templates."""
 
     def __init__(self) -> None:
         self.environment = environment()
         self.environment.globals["strftime_now"] = self.strftime_now
         self.compiled: dict[str, jinja2.Template] = {}
         self.day = ""
-        """At whose start the clock stands still; today where it is empty."""
+        """Date at whose start the clock stands; empty for today."""
 
     def render(self, source: str, given: Mapping[str, Any], day: str) -> list[Any]:
-        """Return the reply for one conversation, told a day or, where empty, today."""
+        """Return the reply for one conversation, on a date (today if empty)."""
         most = MAX_ADDED + 4 * sum(len(turn["content"]) for turn in given["messages"])
         self.day = day
         try:
@@ -170,14 +169,14 @@ class Templates:
         return ["text", text] if len(text) <= most else ["long", len(text)]
 
     def strftime_now(self, format: str) -> str:  # noqa: A002  # as templates call it
-        """Tell a template what day it is."""
+        """Tell a template the date."""
         today = datetime.now().astimezone().date()
         day = date.fromisoformat(self.day) if self.day else today
         return write_day(day, format)
 
 
 def kind_of(error: Exception) -> str:
-    """Return the name of an error's type, or of the known one that it is a kind of."""
+    """Return the name of an error's type, or of its known base."""
     for kind in (MemoryError, RecursionError, KeyError):
         if isinstance(error, kind):
             return kind.__name__
@@ -185,7 +184,7 @@ def kind_of(error: Exception) -> str:
 
 
 def ignore_signals() -> None:
-    """Leave it to the parent to end; it closes the input, also when it is gone."""
+    """Leave shutdown to the parent, whose exit also closes the input."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
@@ -204,20 +203,20 @@ def main() -> None:
         for given, day in request["conversations"]:
             limit_time(SECONDS)
             reply = templates.render(sources[request["source"]], given, day)
-            # Whoever writes is no longer busy with the template.
+            # Writing a reply is not the template's time.
             limit_time(0)
             replies.write(to_json(reply).encode("utf-8", "surrogatepass") + b"\n")
             replies.flush()
 
 
 def write_day(day: date, form: str) -> str:
-    """Return a day's start as `strftime` has it in the C locale, in universal time.
+    """Format a day's start as `strftime` does in the C locale and UTC.
 
-    `strftime` itself follows the locale and the time zone of the machine.
+    `strftime` itself follows the machine's locale and time zone.
     """
     weekday, month = DAYS.split()[day.weekday()], MONTHS.split()[day.month - 1]
     start = datetime(day.year, day.month, day.day, tzinfo=UTC)
-    # All that depends on locale or time zone.
+    # Everything that depends on locale or time zone.
     words = {
         "a": weekday[:3],
         "A": weekday,

@@ -1,9 +1,9 @@
-"""A model's chat template: turns in, text out, and what it refuses as one line.
+"""A model's chat template: turns in, text out, refusals as one line.
 
-A template is a small program that came with the model. It may refuse turns, drop them,
-not compile, or print today's date; each is found before a model reads a word. It also
-says what closes an answer: a base model's settings often name the end of a document,
-and a completion that continues after its turn is the model talking to itself.
+A template is a small program that comes with the model. It may refuse turns, drop them,
+fail to compile, or print today's date; each is detected before the model reads
+anything. It also says what closes an answer: a base model's settings often name the end
+of a document, and a completion running past its turn is the model talking to itself.
 """
 
 from __future__ import annotations
@@ -24,20 +24,19 @@ Turn: TypeAlias = Mapping[str, str]
 """A message as templates know it."""
 
 PROBE: Final = "zq"
-"""Occurs in no template's own text, so that what surrounds it can be found."""
+"""Occurs in no template's own text, so its surroundings can be found."""
 
 REASONING: Final = "pondered"
-"""The same for the reasoning of a probe."""
+"""The same for a probe's reasoning."""
 
 CLOCK: Final = "strftime_now"
-"""The function by which templates ask what day it is."""
+"""Function by which templates ask for the date."""
 
 THINKING_SWITCHES: Final = ("enable_thinking", "thinking")
-"""What chat templates call their switch of reasoning; Qwen, GLM and others, DeepSeek
-and Granite."""
+"""Reasoning switches: Qwen, GLM and others; DeepSeek and Granite."""
 
 DATE_STRING: Final = "date_string"
-"""The variable in which Llama's templates take the date."""
+"""Variable for the date in Llama's templates."""
 
 PLAIN: Final = "set prompts.form=plain"
 SYSTEM_ADVICE: Final = (
@@ -48,11 +47,11 @@ SHOWN_TURNS: Final = 6
 
 
 class UnwrittenError(ModelError):
-    """A template did not write a conversation."""
+    """A template did not render a conversation."""
 
 
 class ChatTemplate:
-    """The chat template of one tokenizer."""
+    """One tokenizer's chat template."""
 
     def __init__(self, tokenizer: Any, name: str) -> None:
         self.tokenizer = tokenizer
@@ -61,7 +60,7 @@ class ChatTemplate:
 
     @property
     def source(self) -> str:
-        """The template's own text; empty where none of several is the default."""
+        """The template's text; empty if there are several without a default."""
         return self._source[0]
 
     @cached_property
@@ -73,14 +72,14 @@ class ChatTemplate:
 
     @property
     def prints_date(self) -> bool:
-        """Whether it asks what day it is."""
+        """Whether it asks for the date."""
         return CLOCK in self.source
 
     def texts(self, prompts: Sequence[Prompt]) -> list[str]:
-        """Return conversations, each up to where the model's answer comes next.
+        """Render conversations, each up to where the model's answer begins.
 
         Raises:
-            ModelError: If it refuses such turns, or leaves one of them out.
+            ModelError: If it refuses such turns, or omits one.
         """
         for prompt in prompts:
             self._check([m.role for m in prompt.messages], thinking=prompt.thinking)
@@ -109,7 +108,7 @@ class ChatTemplate:
         thinking: bool | None = None,
         answering: bool = False,
     ) -> str:
-        """Return turns as the template writes them; else raise `UnwrittenError`."""
+        """Render turns, or raise `UnwrittenError`."""
         (written,) = self._render(
             [self._conversation(turns, day, thinking=thinking, answering=answering)]
         )
@@ -120,7 +119,7 @@ class ChatTemplate:
     def _render(
         self, conversations: Iterable[rendering.Conversation]
     ) -> list[rendering.Written]:
-        """Return conversations as the template writes them, or why it does not."""
+        """Return rendered conversations, or why they failed."""
         source, problem = self._source
         some = list(conversations)
         if problem:
@@ -146,7 +145,7 @@ class ChatTemplate:
         return given | {"messages": both}, day
 
     def _check(self, roles: Sequence[str], *, thinking: bool | None) -> None:
-        """Refuse turns of these roles if the template does not carry each of them."""
+        """Refuse roles whose turns the template does not all include."""
         kind = (thinking, *roles)
         if kind in self._sound:
             return
@@ -165,7 +164,7 @@ class ChatTemplate:
         self._sound.add(kind)
 
     def _refusal(self, roles: Sequence[str], reason: str) -> str:
-        """Say what a template refuses, found out by what it does not refuse."""
+        """Say what a template refuses, by finding what it accepts."""
         who = f"the chat template of {self.name}"
         others = [role for role in roles if role != "system"]
         if not self._writes(["user"]) and not self._writes(["system", "user"]):
@@ -188,7 +187,7 @@ class ChatTemplate:
 
 
 def probe(role: str, number: int = 0, *, reasoning: str = "") -> Turn:
-    """Return a turn whose content stands in no template, nor in another probe."""
+    """Return a turn whose content is in no template or other probe."""
     turn = {"role": role, "content": f"{PROBE}{number}."}
     if reasoning:
         turn["reasoning_content"] = reasoning
@@ -198,17 +197,17 @@ def probe(role: str, number: int = 0, *, reasoning: str = "") -> Turn:
 def closing_token(template: ChatTemplate, ends: Collection[int]) -> int | None:
     """Return the control token with which a template closes an answer.
 
-    It is the first one after the last answer of a conversation or, where nothing stands
-    there, after an answer that another turn follows, whose opening does not count
-    unless it is among `ends`, the ids that the model's settings name.
+    The first after a conversation's last answer or, if there is none, after an answer
+    followed by another turn, whose opening counts only if among `ends`, the end ids in
+    the model's settings.
 
-    `None` where the template writes plain text or nothing there, or a token that also
-    stands within answers, after their reasoning.
+    `None` if the template writes plain text or nothing there, or a token that also
+    occurs within answers, after their reasoning.
     """
     control = control_ids(template.tokenizer)
 
     def between(turns: Sequence[Turn], after: Sequence[str], end: str) -> TokenIds:
-        """Return the control tokens of a part of what the template writes."""
+        """Return the control tokens in a part of the template's output."""
         try:
             text = template.write(turns)
         except UnwrittenError:
@@ -234,15 +233,15 @@ def closing_token(template: ChatTemplate, ends: Collection[int]) -> int | None:
 
 
 def shared_end(left: Sequence[int], right: Sequence[int]) -> int:
-    """Return how many of their last entries two sequences share."""
+    """Return the length of two sequences' common suffix."""
     pairs = zip(reversed(left), reversed(right), strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def control_ids(tokenizer: Any) -> frozenset[int]:
-    """Return the ids that stand for no text of a person.
+    """Return the ids that represent no human text.
 
-    Some fine-tuned models add theirs as ordinary tokens; some add runs of blanks.
+    Some fine-tuned models add them as ordinary tokens; some add runs of blanks.
     """
     added = {
         int(token)

@@ -1,1 +1,1 @@
-"""vLLM, in this process, as what writes free answers."""
+"""vLLM in this process, for writing free answers."""

@@ -1,4 +1,4 @@
-"""Adapters as files that vLLM can load: one, or several on top of each other as one."""
+"""Adapter files for vLLM: a single one, or several summed into one."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from neuron_opsd.models.vllm.library import OURS
 from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS
 
 RANKS: Final = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""Room for an adapter that vLLM can make; one of a lower rank fits in."""
+"""Adapter ranks vLLM can allocate for; a lower rank fits."""
 
 PLAIN: Final = ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save")
-"""Settings without which an adapter is two factors and one scale everywhere."""
+"""Settings that make an adapter more than two factors and one scale."""
 
 DOWN, UP = ".lora_A.weight", ".lora_B.weight"
-"""How the names of the factors end in an adapter's file."""
+"""Endings of the factors' names in an adapter's file."""
 
 Write: TypeAlias = Callable[[Path], None]
 """Writes an adapter into a folder."""
@@ -34,16 +34,16 @@ Write: TypeAlias = Callable[[Path], None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Weights:
-    """What an engine answers with beside the base model's weights."""
+    """What an engine adds to the base model's weights."""
 
     write: Write
     rank: int
     moves: bool
-    """Whether it may be another one the next time."""
+    """Whether it may differ next time."""
 
 
 def room_for(rank: int) -> int:
-    """Return the smallest room that vLLM can make for an adapter of a rank."""
+    """Return the smallest rank vLLM can allocate for an adapter."""
     for room in RANKS:
         if rank <= room:
             return room
@@ -54,7 +54,7 @@ def room_for(rank: int) -> int:
 
 
 def fixed(adapters: Sequence[Path]) -> Weights | None:
-    """Return adapters that stay as they are, each on top of the one before it."""
+    """Return constant adapters, each on top of the previous."""
     if not adapters:
         return None
 
@@ -70,7 +70,7 @@ def fixed(adapters: Sequence[Path]) -> Weights | None:
 
 
 def moving(write: Write, rank: int, below: Sequence[Path]) -> Weights:
-    """Return an adapter that is trained, on top of others that are not."""
+    """Return an adapter in training, on top of constant ones."""
 
     def write_all(folder: Path) -> None:
         if not below:
@@ -85,7 +85,7 @@ def moving(write: Write, rank: int, below: Sequence[Path]) -> Weights:
 
 
 def rank_sum(adapters: Sequence[Path]) -> int:
-    """Return the rank that adapters have as one."""
+    """Return the rank of several adapters as one."""
     return sum(int(read_settings(adapter)["r"]) for adapter in adapters)
 
 
@@ -109,7 +109,7 @@ def write_sum(adapters: Sequence[Path], folder: Path) -> None:
 
 
 def scale_of(settings: dict[str, Any]) -> float:
-    """Return what the product of an adapter's factors is multiplied by."""
+    """Return the factor on an adapter's matrix product."""
     rank, alpha = int(settings["r"]), float(settings["lora_alpha"])
     return alpha / (rank**0.5 if settings.get("use_rslora") else rank)
 
@@ -117,7 +117,7 @@ def scale_of(settings: dict[str, Any]) -> float:
 def summed(
     adapters: Sequence[dict[str, Tensor]], settings: Sequence[dict[str, Any]]
 ) -> dict[str, Tensor]:
-    """Return the factors of a sum, zeros where one of them does not reach a layer."""
+    """Return a sum's factors, with zeros where an adapter lacks a layer."""
     result: dict[str, Tensor] = {}
     layers = {name.removesuffix(DOWN) for one in adapters for name in one}
     for layer in sorted(name for name in layers if not name.endswith(UP)):

@@ -1,9 +1,8 @@
-"""One vLLM engine in this process, shared by all models of the same base weights.
+"""One vLLM engine per process, shared by models with the same base weights.
 
-It starts when something is first asked of it, and anew when it must hold longer texts
-or larger adapters. Adapters come as files: each under a name and a number that were
-never used before, since vLLM keeps what it knows of a name; the new one is loaded
-before the older one is unloaded, since the other order can wait for ever.
+It starts on first use and restarts for longer texts or larger adapters. Each adapter
+file gets a new name and number, since vLLM caches by name, and is loaded before the old
+one is unloaded, since the other order can hang.
 """
 
 from __future__ import annotations
@@ -28,25 +27,25 @@ from neuron_opsd.models.vllm.adapters import Weights, room_for
 from neuron_opsd.models.vllm.library import computing, engine_errors, library, silenced
 
 NUMBERS: Final = count(1)
-"""Of adapters."""
+"""Adapter numbers."""
 
 PROCESSOR_BLOCK: Final = 32
-"""Tokens of a block of keys and values on a processor."""
+"""Tokens per block of keys and values on a CPU."""
 
 PROCESSOR_TOKENS: Final = 4096
-"""Tokens of a pass on a processor, where one text is no longer."""
+"""Tokens per pass on a CPU, unless a text is longer."""
 
 LENGTH_STEP: Final = 512
-"""Tokens by which the longest text grows at least."""
+"""Minimum increase of the maximum length, in tokens."""
 
 
 Question: TypeAlias = tuple[dict[str, Any], Any]
-"""A prompt of tokens and how its completion is drawn, as vLLM takes them."""
+"""A tokenised prompt and its sampling parameters, as vLLM takes them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """The base model of an engine."""
+    """An engine's base model."""
 
     place: str
     compute: str
@@ -61,11 +60,11 @@ class Engine:
         self.served = served
         self.settings = settings
         self.rank = 1
-        """Rank of the largest adapter that is expected."""
+        """Largest adapter rank expected."""
         self.length = 0
-        """Tokens of the longest text there is room for."""
+        """Longest text allowed, in tokens."""
         self.room = 0
-        """Rank of the largest adapter there is room for."""
+        """Largest adapter rank allowed."""
         self._llm: Any = None
         self._asleep = False
         self._weights: Weights | None = None
@@ -75,9 +74,9 @@ class Engine:
     def answer(
         self, requests: Sequence[Question], length: int, weights: Weights | None
     ) -> Iterator[tuple[int, Any]]:
-        """Yield the number of each request with vLLM's output, as soon as it is there.
+        """Yield each request's number with vLLM's output, as it completes.
 
-        `length` is that of the longest of them in tokens, with all that may follow.
+        `length` is the longest request's in tokens, including its completion.
         """
         self._prepare(length, 1 if weights is None else weights.rank)
         adapter = None if weights is None else self._use(weights)
@@ -98,7 +97,7 @@ class Engine:
                     left.remove(int(output.request_id))
                     yield int(output.request_id), output
         except NeuronOpsdError:
-            # What it still holds would come as an answer to the next questions.
+            # Leftover outputs would answer the next questions.
             left.clear()
             self.close()
             raise
@@ -107,20 +106,20 @@ class Engine:
                 engine.abort_request([str(number) for number in left])
 
     def serves(self, served: Served, settings: EngineConfig) -> bool:
-        """Whether it is what these settings ask for."""
+        """Whether it matches these settings."""
         own, other = self.settings, settings
         alike = (own.memory_share, own.sleep) == (other.memory_share, other.sleep)
         return self.served == served and alike
 
     def rest(self) -> None:
-        """Free the memory of a GPU until the next question, if the settings say so."""
+        """Free GPU memory until the next question, if the settings say so."""
         may_sleep = self._on_gpu and self.settings.sleep
         if self._llm is not None and may_sleep and not self._asleep:
             self._llm.sleep(level=1)
             self._asleep = True
 
     def close(self) -> None:
-        """End the engine; the next question starts it again."""
+        """End the engine; the next question restarts it."""
         if self._llm is None:
             return
         self._llm.llm_engine.engine_core.shutdown()
@@ -138,7 +137,7 @@ class Engine:
         return self.served.device == "cuda"
 
     def _prepare(self, length: int, rank: int) -> None:
-        """Have the engine awake, with room for texts of a length and adapters."""
+        """Wake or start the engine, with room for texts of a length and adapters."""
         if length > self.served.max_positions:
             raise ModelError(
                 f"a question takes {length} tokens with its answer, but the model "
@@ -149,7 +148,7 @@ class Engine:
             self.close()
         if self._llm is None:
             self.room = room_for(max(self.rank, self.room, rank))
-            # Twice as long, so that a few longer texts do not start it each time.
+            # Double, so that slightly longer texts do not restart it each time.
             longer = -(-2 * length // LENGTH_STEP) * LENGTH_STEP
             self.length = min(self.served.max_positions, max(self.length, longer))
             with self._working(f"the model {self.served.place}"), silenced():
@@ -162,7 +161,7 @@ class Engine:
             self._asleep = False
 
     def options(self) -> dict[str, Any]:
-        """Return what vLLM is started with."""
+        """Return vLLM's arguments."""
         memory: dict[str, Any] = (
             {
                 "gpu_memory_utilization": self.settings.memory_share,
@@ -191,17 +190,17 @@ class Engine:
             "enable_lora": True,
             "max_lora_rank": self.room,
             "max_loras": 1,
-            # The older one is there until the newer one is.
+            # The old one stays until the new one is loaded.
             "max_cpu_loras": 2,
             "logprobs_mode": "processed_logprobs",
-            # Nothing is drawn otherwise because a file beside the weights says so.
+            # A file next to the weights must not change sampling.
             "generation_config": "vllm",
             "use_tqdm_on_load": False,
             "disable_log_stats": True,
         }
 
     def _use(self, weights: Weights) -> Any:
-        """Load an adapter under a new name, then unload the one before it."""
+        """Load an adapter under a new name, then unload the previous one."""
         if weights is self._weights and not weights.moves:
             return self._adapter
         if self._folder is None:
@@ -228,19 +227,19 @@ class Engine:
 
     @contextmanager
     def _working(self, what: str) -> Iterator[None]:
-        """Let vLLM compute, and turn what it raises over something into one line."""
+        """Run vLLM, turning its errors into one line."""
         with engine_errors(what), computing(self.served.device):
             yield
 
 
 class Shared:
-    """The engine of this process, if there is one."""
+    """This process's engine, if any."""
 
     def __init__(self) -> None:
         self.engine: Engine | None = None
 
     def get(self, served: Served, settings: EngineConfig) -> Engine:
-        """Return the engine for a base model; that of another one is closed."""
+        """Return the engine for a base model, closing any other."""
         known = self.engine
         if known is not None and known.serves(served, settings):
             return known

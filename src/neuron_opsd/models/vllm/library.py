@@ -1,4 +1,4 @@
-"""The package vLLM: whether it is there, and imported so that it keeps to itself."""
+"""The vLLM package: detection, and an import that keeps it quiet."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ PACKAGE: Final = "vllm"
 OURS: Final = "set engine.rollouts=transformers"
 
 ALWAYS: Final[Mapping[str, str]] = {
-    # Nobody is told how it is used.
+    # No usage reports.
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_DO_NOT_TRACK": "1",
     "DO_NOT_TRACK": "1",
-    # It runs in this process, so that it ends with it and can free its memory.
+    # In this process, so that it ends with it and can free its memory.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
 }
 """What this program relies on."""
 
 USUAL: Final[Mapping[str, str]] = {
-    # It would print every question over an error, which is told in one line here.
+    # On errors it would print every question; here one line reports them.
     "VLLM_LOGGING_LEVEL": "CRITICAL",
-    # Threads stay where they are: the trainer uses them as well.
+    # No thread pinning: the trainer uses the threads too.
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
 }
-"""What a user may set otherwise."""
+"""What a user may override."""
 
 NO_ROOM: Final = ("no available memory", "free memory on device", "kv cache")
-"""What vLLM says, in lower case, where its share of the memory is too small."""
+"""vLLM's messages, in lower case, when its memory share is too small."""
 
 
 def check_installed() -> None:
-    """Refuse to work without the package."""
+    """Raise unless the package is installed."""
     if PACKAGE not in sys.modules and find_spec(PACKAGE) is None:
         raise ModelError(
             "engine.rollouts is vllm, which is not installed; install it with pip "
@@ -59,7 +59,7 @@ def check_installed() -> None:
 
 
 def library() -> Any:
-    """Return the package, imported when it is first asked for."""
+    """Import the package on first use."""
     os.environ.update(ALWAYS)
     for name, value in USUAL.items():
         os.environ.setdefault(name, value)
@@ -80,7 +80,7 @@ def library() -> Any:
 
 @contextmanager
 def engine_errors(what: str) -> Iterator[None]:
-    """Turn what vLLM raises into one line; too little memory can be tried again."""
+    """Turn vLLM's errors into one line; out of memory can be retried."""
     try:
         yield
     except NeuronOpsdError:
@@ -101,7 +101,7 @@ def engine_errors(what: str) -> Iterator[None]:
 
 @contextmanager
 def computing(device: str) -> Iterator[None]:
-    """Let vLLM work without a word; compiling on a processor never pays off."""
+    """Run vLLM silently; on a CPU without compiling, which never pays off."""
     stance = "force_eager" if device == "cpu" else "default"
     with warnings.catch_warnings(), torch.compiler.set_stance(stance):
         warnings.simplefilter("ignore")
@@ -110,7 +110,7 @@ def computing(device: str) -> Iterator[None]:
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """Keep off the terminal what libraries in C++ write past Python's own streams."""
+    """Silence C++ libraries that bypass Python's streams."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:

@@ -1,4 +1,4 @@
-"""What vLLM cannot do as our own decoder does, refused before anything is computed."""
+"""Refuse early what vLLM cannot do as our own decoder does."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from neuron_opsd.models.vllm.adapters import room_for
 from neuron_opsd.models.vllm.library import OURS, check_installed, library
 
 LEAST_TEMPERATURE: Final = 0.01
-"""vLLM raises any lower one, other than 0, to this."""
+"""vLLM raises lower temperatures, other than 0, to this."""
 
 
 def check_engine(config: Config) -> None:
-    """Refuse settings that vLLM could not follow.
+    """Refuse settings that vLLM cannot follow.
 
     Raises:
-        ConfigError: Naming the setting and what to take.
+        ConfigError: Naming the setting and what to use instead.
         ModelError: If vLLM is not installed.
     """
     if config.engine.rollouts != "vllm":
@@ -32,7 +32,7 @@ def check_engine(config: Config) -> None:
 
 
 def problems(config: Config) -> Iterator[str]:
-    """Yield what vLLM could not follow, with what to take."""
+    """Yield what vLLM cannot follow, and what to use instead."""
     if config.distill.tuning == "full":
         yield (
             "distill.tuning is full, and vLLM takes what is trained as an adapter "
@@ -57,10 +57,9 @@ def problems(config: Config) -> Iterator[str]:
 
 
 def sampling_problems(config: Config) -> Iterator[str]:
-    """Yield settings of sampling that vLLM would take otherwise.
+    """Yield sampling settings that vLLM interprets differently.
 
-    It cuts to `min_p` before `top_p`, and we after it: of both together another nucleus
-    would be left.
+    It applies `min_p` before `top_p`, we after; with both, the nucleus would differ.
     """
     rollouts, tuning = config.rollouts, config.distill
     temperatures = {
@@ -88,7 +87,7 @@ def sampling_problems(config: Config) -> Iterator[str]:
 
 
 def check_family(name: str, architectures: list[str]) -> None:
-    """Refuse a model that vLLM knows none of the architectures of."""
+    """Refuse a model if vLLM knows none of its architectures."""
     known = set(library().ModelRegistry.get_supported_archs())
     if known.isdisjoint(architectures):
         names = ", ".join(architectures) or "no architecture"

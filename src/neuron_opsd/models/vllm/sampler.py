@@ -1,6 +1,6 @@
-"""vLLM in the role of a `Sampler`: of the base model, a learning or a trained one.
+"""vLLM as a `Sampler`, for a base, learning or trained model.
 
-Tokens go in and tokens come out; what ends a completion, and its text, are ours.
+Only tokens go in and out; ending and decoding are ours.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from neuron_opsd.records import Completion, TokenIds
 
 
 class VLLMSampler:
-    """Writes completions with the engine that all models of the process share."""
+    """Writes completions with the process's shared engine."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class VLLMSampler:
         adapters: Sequence[Path] = (),
         weights: Weights | None = None,
     ) -> None:
-        """Answer with adapters that stay as they are, or with `weights` that move."""
+        """Answer with constant adapters, or with `weights` that change."""
         self.engine = engine
         self.tokens = tokens
         self.adapters = tuple(adapters)
@@ -43,7 +43,7 @@ class VLLMSampler:
     def following(self, write: Write, rank: int) -> VLLMSampler:
         """Return the sampler of a model that learns on top of this one.
 
-        `write` writes its adapter, as it is when a question is asked, into a folder.
+        `write` saves the adapter's current state into a folder at each question.
         """
         weights = moving(write, rank, self.adapters)
         return VLLMSampler(self.engine, self.tokens, self.adapters, weights)
@@ -90,16 +90,16 @@ class VLLMSampler:
 
 
 def in_order(group: Mapping[int, Completion]) -> list[Completion]:
-    """Return the completions of a prompt in the order of their seeds."""
+    """Return a prompt's completions in seed order."""
     return [group[k] for k in sorted(group)]
 
 
 def vllm_sampler(
     config: Config, facts: ModelFacts, tokens: Tokens, adapters: Sequence[Path]
 ) -> VLLMSampler:
-    """Return the sampler of a model, with the adapters that it was loaded with.
+    """Return a model's sampler, with the adapters it was loaded with.
 
-    A folder among these that holds a whole model takes the base's place.
+    A folder among them with a whole model replaces the base.
     """
     place, above = base_folder(config), []
     for adapter in adapters:
@@ -114,7 +114,7 @@ def vllm_sampler(
 
 
 def base_folder(config: Config) -> str:
-    """Return the folder on this machine that holds a model's files."""
+    """Return the local folder of a model's files."""
     source = source_of(config.model)
     if Path(source.place).is_dir():
         return source.place
@@ -122,7 +122,7 @@ def base_folder(config: Config) -> str:
 
 
 def params_of(sampling: Sampling, ending: Ending, seed: int) -> Any:
-    """Return how one completion is drawn, in vLLM's words."""
+    """Return vLLM's sampling parameters for one completion."""
     return library().SamplingParams(
         n=1,
         seed=seed,
@@ -131,8 +131,8 @@ def params_of(sampling: Sampling, ending: Ending, seed: int) -> Any:
         top_k=sampling.top_k,
         min_p=sampling.min_p,
         max_tokens=sampling.max_new_tokens,
-        logprobs=0,  # of the token that was drawn, and of no other
-        # Ours are what the model's settings, its tokenizer and its template name.
+        logprobs=0,  # of the sampled token only
+        # We stop at what the model's settings, tokenizer and template name.
         ignore_eos=True,
         stop_token_ids=sorted(ending.ids),
         stop=list(ending.stop) or None,
@@ -159,8 +159,8 @@ def completion_of(
 ) -> Completion:
     """Return a completion as our own decoder would have written it.
 
-    vLLM tells no entropies. The mean of minus the log-probabilities of the tokens takes
-    their place, whose expectation the entropy is.
+    vLLM gives no entropies. The tokens' mean negative log-probability, whose
+    expectation is the entropy, replaces them.
     """
     ids, logprobs = drawn_tokens(output, sampling)
     if not math.isfinite(sum(logprobs)):
@@ -180,7 +180,7 @@ def completion_of(
 
 
 def num_kept(ids: Sequence[int], ending: Ending) -> int:
-    """Return how many tokens a completion has, the one that ends it included."""
+    """Return how many tokens a completion has, including its end token."""
     first = next((n for n, token in enumerate(ids, 1) if token in ending.ids), len(ids))
     whole = ending.tokens.tokenizer.decode(list(ids[:first])) if ending.stop else ""
     if not any(text in whole for text in ending.stop):

@@ -1,7 +1,7 @@
-"""Whether vLLM works here: a tiny random model with an adapter, asked and compared.
+"""Test vLLM on this machine with a tiny random model and an adapter.
 
-`python -m neuron_opsd.models.vllm.trial` prints what it found as JSON. A library that
-does not fit ends its process.
+`python -m neuron_opsd.models.vllm.trial` prints JSON. An incompatible library kills its
+process.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ LENGTH: Final = 24
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What vLLM answered with, against what transformers computes."""
+    """vLLM's answers compared with transformers' computation."""
 
     version: str
     precision: str
     gap: float
-    """Mean distance of its log-probabilities from the adapted model's, in nats."""
+    """Mean distance from the adapted model's log-probabilities, in nats."""
     from_base: float
-    """The same from the model without its adapter."""
+    """The same from the unadapted model."""
 
 
 def tiny_model(folder: Path) -> None:
-    """Write a model of two layers with random weights, and a tokenizer."""
+    """Write a two-layer model with random weights, and a tokenizer."""
     words = {"<unk>": 0, "</s>": 1} | {f"word{n}": n for n in range(2, VOCABULARY)}
     split = Tokenizer(WordLevel(words, unk_token="<unk>"))
     split.pre_tokenizer = Whitespace()
@@ -72,7 +72,7 @@ def tiny_model(folder: Path) -> None:
 
 
 def moved(learner: HFLearner) -> None:
-    """Give an adapter that changes nothing values that do."""
+    """Give a no-op adapter values that change the model."""
     state = learner.state()
     source = torch.Generator().manual_seed(0)
     for name, value in state.items():
@@ -82,7 +82,7 @@ def moved(learner: HFLearner) -> None:
 
 
 def distance(model: HFModel, prompt: TokenIds, drawn: list[Completion]) -> float:
-    """Return how far drawn log-probabilities are from a model's, in nats a token."""
+    """Return sampled log-probabilities' distance from a model's, in nats per token."""
     columns = tuple(range(VOCABULARY))
     apart = []
     for completion in drawn:
@@ -96,7 +96,7 @@ def distance(model: HFModel, prompt: TokenIds, drawn: list[Completion]) -> float
 
 
 def tried(folder: Path) -> Trial:
-    """Ask vLLM for answers of an adapted model and compare their numbers."""
+    """Sample from an adapted model with vLLM and compare log-probabilities."""
     tiny_model(folder)
     named = [f"model.name={folder}", "engine.rollouts=vllm", "distill.lora_rank=8"]
     config = load_config(None, named)

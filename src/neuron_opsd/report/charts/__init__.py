@@ -1,1 +1,1 @@
-"""Three marks that all pages draw with: intervals, curves and cells, as static SVG."""
+"""Static SVG charts: intervals, curves and heat maps."""

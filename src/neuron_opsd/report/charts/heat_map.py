@@ -1,4 +1,4 @@
-"""Numbers by row and column as a map of coloured cells, the number in each."""
+"""Heat maps with the number written in each cell."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WIDE_LETTER = 8.0
 HIGH, WIDE_CELL, LEAST_CELL = 28.0, 44.0, 33.0
 TALLEST_NAME = 16
 STRONGEST = 0.5
-"""Most that a colour covers the paper, so that the number on it can be read."""
+"""Highest opacity, so that numbers stay legible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +36,16 @@ Cells = Mapping[tuple[str, str], HeatCell]
 
 @dataclass(frozen=True, slots=True)
 class HeatMap:
-    """The layout of a map: its rows, its columns and the size of its cells."""
+    """Rows, columns and cell size of a map."""
 
     rows: Sequence[str]
     columns: Sequence[str]
     reach: float
-    """The number that has the strongest colour, whatever its sign."""
+    """Absolute value of full colour."""
 
     @property
     def width(self) -> float:
-        """Of the whole drawing: so wide that names and numbers can be read."""
+        """Width of the drawing, which fits names and numbers."""
         return max(svg.NARROW, LEAST_LEFT + LEAST_CELL * len(self.columns) + 2)
 
     @property
@@ -54,7 +54,7 @@ class HeatMap:
         return min(WIDE_CELL, (self.width - LEAST_LEFT - 2) / len(self.columns))
 
     def corner(self, row: int, column: int) -> Point:
-        """Return the upper left corner of a cell."""
+        """Return a cell's upper left corner."""
         longest = max((len(one_line(name)) for name in self.rows), default=0)
         most = self.width - 2 - self.cell * len(self.columns)
         left = min(most, WIDE_LETTER * longest + 12)
@@ -63,7 +63,7 @@ class HeatMap:
         return left + self.cell * column, top + HIGH * row
 
     def draw(self, name: str, title: str, description: str, cells: Cells) -> Markup:
-        """Draw a map under its name; the cell where row and column agree is framed."""
+        """Draw a named map, framing cells whose row and column agree."""
         _, bottom = self.corner(len(self.rows), 0)
         drawn = [
             moved(self.draw_cell(cells.get((row, column))), self.corner(i, j))
@@ -81,7 +81,7 @@ class HeatMap:
         )
 
     def draw_cell(self, cell: HeatCell | None) -> Markup:
-        """Draw a cell at the origin: its colour by its sign, its number within."""
+        """Draw a cell at the origin, coloured by sign, with its number."""
         middle = (self.cell / 2, HIGH / 2 + 4.5)
         if cell is None:
             return svg.words(NOT_MEASURED, middle, anchor="middle", kind="tick")
@@ -100,7 +100,7 @@ class HeatMap:
         return coloured + svg.words(cell.text, middle, anchor="middle", kind=kind)
 
     def names(self) -> list[Markup]:
-        """Write the columns' names upwards above them, the rows' names before them."""
+        """Write column names upwards above the map, row names to its left."""
         drawn = []
         for column, name in enumerate(self.columns):
             text = short_name(name, TALLEST_NAME)
@@ -115,7 +115,7 @@ class HeatMap:
         return drawn
 
     def frames(self) -> list[Markup]:
-        """Draw a frame around the cells whose row and column have one name."""
+        """Frame the cells whose row and column share a name."""
         drawn = []
         for row, name in enumerate(self.rows):
             if name in self.columns:
@@ -125,6 +125,6 @@ class HeatMap:
 
 
 def moved(drawing: Markup, place: Point) -> Markup:
-    """Move a drawing from the origin."""
+    """Translate a drawing from the origin."""
     x, y = map(svg.attribute, place)
     return svg.tag("g", drawing, transform=f"translate({x} {y})")

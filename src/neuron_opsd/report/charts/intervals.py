@@ -1,4 +1,4 @@
-"""Numbers drawn with their intervals: many below each other, and one in a strip."""
+"""Interval charts: rows over one axis, and a single strip."""
 
 from __future__ import annotations
 
@@ -14,33 +14,32 @@ from neuron_opsd.report.charts.plot import BELOW, Scale, axis_below, axis_over
 from neuron_opsd.report.wording import finite
 
 ROLES = ("after", "net")
-"""Of the first interval of a row and of the second."""
+"""Roles of a row's first and second interval."""
 TEXT_LINE, MARK_LINE, ABOVE_MARKS, BELOW_MARKS = 16.0, 12.0, 13.0, 9.0
-"""Heights within a row."""
 
 
 @dataclass(frozen=True, slots=True)
 class IntervalRow:
-    """What is written of one subject, and its intervals below."""
+    """One subject's text, with its intervals below."""
 
     lines: tuple[tuple[str, str], ...]
-    """What stands at the left and at the right of each line; the subject first."""
+    """Left and right text of each line, the subject first."""
     intervals: tuple[Interval | None, ...]
-    """One or two, in units of the axis; what is no number is not drawn."""
+    """One or two, in axis units; NaNs are skipped."""
     strong: bool = False
 
     @property
     def first_mark(self) -> float:
-        """How far below its top the first interval is drawn."""
+        """Offset of the first interval from the top."""
         return TEXT_LINE * len(self.lines) + ABOVE_MARKS
 
     @property
     def height(self) -> float:
-        """How much room it takes."""
+        """Total height."""
         return self.first_mark + MARK_LINE * (len(self.intervals) - 1) + BELOW_MARKS
 
     def drawable(self) -> Iterator[tuple[int, Interval]]:
-        """Yield the place and the interval of each that can be drawn."""
+        """Yield each drawable interval with its index."""
         for place, interval in enumerate(self.intervals):
             if finite(interval):
                 yield place, interval
@@ -52,13 +51,12 @@ class IntervalChart:
 
     title: str
     about: str
-    """What the numbers are; for screen readers, all rows are said after it."""
+    """What the numbers are; read by screen readers before all rows."""
     rows: Sequence[IntervalRow]
     axis: str
-    """What the axis is called."""
     key: svg.Key = ()
     upright: float = field(default=0.0, kw_only=True)
-    """Where a line stands that an interval crosses if it shows nothing."""
+    """Position of the line that null results cross."""
     name: str = field(default="", kw_only=True)
     width: float = field(default=svg.WIDTH, kw_only=True)
 
@@ -68,7 +66,7 @@ class IntervalChart:
         return self.width - 10
 
     def draw(self) -> Markup:
-        """Return the drawing; empty where no interval can be drawn."""
+        """Return the drawing, empty if no interval can be drawn."""
         shown = [one for row in self.rows for _, one in row.drawable()]
         if not shown:
             return Markup("")
@@ -90,7 +88,7 @@ class IntervalChart:
         )
 
     def draw_row(self, row: IntervalRow, top: float, x: Scale) -> Markup:
-        """Draw one row from its top downwards."""
+        """Draw one row downwards from its top."""
         first = top + row.first_mark
         upright = x(self.upright)
         drawn = [
@@ -109,14 +107,14 @@ class IntervalChart:
 
 
 def draw_interval(interval: Interval, x: Scale, height: float, role: str) -> Markup:
-    """Draw a number and the span of its interval."""
+    """Draw a number and its interval."""
     ends = (x(interval.low), height), (x(interval.high), height)
     marked = svg.mark((x(interval.value), height), 4.5, role)
     return svg.line(*ends, f"whisker {role}") + marked
 
 
 def interval_strip(interval: Interval | None, role: str) -> Markup:
-    """Draw one interval on a line that is marked at zero, as wide as it has to be."""
+    """Draw one interval on a line marked at zero, scaled to fit."""
     if not finite(interval):
         return Markup("")
     reach = 1.15 * max(abs(interval.low), abs(interval.high), abs(interval.value), 1e-9)

@@ -1,4 +1,4 @@
-"""Names of marks and lines, placed so that they do not overlap."""
+"""Place names of marks and lines so that they do not overlap."""
 
 from __future__ import annotations
 
@@ -15,39 +15,38 @@ from neuron_opsd.report.charts.svg import LETTER
 from neuron_opsd.report.wording import one_line
 
 STRONG_LETTER = 8.2
-"""Mean width of a letter that is set in bold."""
+"""Mean width of a bold letter."""
 LINE = 14.0
-"""Height of a line of text."""
 ASCENT = 10.5
-"""How far letters reach above the line that they stand on."""
+"""Height of letters above the baseline."""
 RINGS = (10.0, 22.0, 36.0, 52.0, 70.0, 90.0)
-"""How far from its mark a name may stand, tried in this order."""
+"""Distances from mark to name, tried in order."""
 DIRECTIONS = 16
 
 LONGEST_NAME = 18
-"""Of a mark or a line, in letters."""
+"""Letters in the name of a mark or line."""
 TO_NAME = 15.0
-"""From where lines end to their names."""
+"""Gap between a line's end and its name."""
 NAMES_WIDTH = TO_NAME + STRONG_LETTER * LONGEST_NAME
-"""Room for names at the ends of lines."""
+"""Room for names at line ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A name and where it stands: the left end of the line that it stands on."""
+    """A name and the left end of its baseline."""
 
     text: str
     at: Point
     far: bool
-    """Whether it stands so far from its mark that a line should join them."""
+    """Whether a line should join it to its mark."""
 
     @property
     def box(self) -> Box:
-        """What it covers."""
+        """Area it covers."""
         return text_box(self.text, self.at)
 
     def draw(self, mark: Point, role: str) -> Markup:
-        """Write it so that it begins, ends or is centred towards its mark."""
+        """Write it starting, ending or centred towards its mark."""
         left, top, right, bottom = self.box
         drawn = []
         if self.far:
@@ -64,9 +63,9 @@ class Label:
 
 
 def short_name(text: str, limit: int) -> str:
-    """Return a name on one line; one that is too long loses its middle.
+    """Return a name on one line, cutting the middle if too long.
 
-    Both ends stay, since variants of a method often differ in their last word.
+    Both ends stay, as variants of a method often differ in their last word.
 
     Example:
         >>> short_name("neuron-opsd-word-nearest", 13)
@@ -81,13 +80,13 @@ def short_name(text: str, limit: int) -> str:
 
 
 def text_box(text: str, at: Point) -> Box:
-    """Return what a text covers."""
+    """Return the area a text covers."""
     left, base = at
     return left, base - ASCENT, left + LETTER * len(text), base + LINE - ASCENT
 
 
 def names_at_ends(ends: Sequence[tuple[str, str, Point]], frame: Box) -> list[Markup]:
-    """Write the names of lines at the right of a frame, apart from each other."""
+    """Write line names right of a frame without overlap."""
     _, top, right, bottom = frame
     heights = spread([end[1] for _, _, end in ends], LINE, top + 4, bottom - 2)
     drawn = []
@@ -103,10 +102,9 @@ def names_at_ends(ends: Sequence[tuple[str, str, Point]], frame: Box) -> list[Ma
 def spread(
     heights: Sequence[float], gap: float, low: float, high: float
 ) -> list[float]:
-    """Move heights apart until they differ by a gap, as little as that takes.
+    """Move heights apart by at least a gap, as little as possible.
 
-    Heights keep their order. Where the room from `low` to `high` is too small for all,
-    they end below `high`.
+    Order is kept. If `low` to `high` cannot hold all, they extend below `high`.
 
     Example:
         >>> spread([10, 12, 40], gap=14, low=0, high=100)
@@ -128,9 +126,9 @@ def spread(
 def place_labels(
     names: Sequence[str], marks: Sequence[Point], room: Box
 ) -> list[Label]:
-    """Set each name near its mark, clear of all marks and of names set before it.
+    """Place names near their marks, clear of all marks and earlier names.
 
-    Where no place in the room is clear, it goes where it overlaps least.
+    If nowhere is clear, the place with the least overlap is taken.
     """
     dots = [(x - 6, y - 6, x + 6, y + 6) for x, y in marks]
     boxes: list[Box] = []
@@ -145,29 +143,29 @@ def place_labels(
 
 
 def candidates(name: str, mark: Point) -> Iterator[Label]:
-    """Yield places for a name around its mark, the nearest first."""
+    """Yield places for a name around its mark, nearest first."""
     width = LETTER * len(name)
     for ring in RINGS:
         for turn in range(DIRECTIONS):
             angle = 2 * math.pi * turn / DIRECTIONS
             x = mark[0] + ring * math.cos(angle)
             y = mark[1] + ring * math.sin(angle)
-            # To the left of the mark a name ends where to its right it begins.
+            # Left of the mark, the name ends where on the right it would begin.
             left = x - width * (1 - math.cos(angle)) / 2
             yield Label(name, (left, y + ASCENT / 2 - 1), far=ring > RINGS[0])
 
 
 def cost(box: Box, room: Box, dots: Sequence[Box], names: Sequence[Box]) -> float:
-    """Return how badly a name is placed: outside the room, over names or marks."""
+    """Return a place's penalty: outside the room, over names or marks."""
     outside = shared(box, box) - shared(box, room)
     over_names = sum(shared(box, other) for other in names)
     over_dots = sum(shared(box, other) for other in dots)
-    # Rounded, so that noise of the arithmetic does not choose a farther place.
+    # Rounded against floating-point noise.
     return round(4 * (outside + over_names) + over_dots, 6)
 
 
 def shared(one: Box, other: Box) -> float:
-    """Return the area that two boxes share."""
+    """Return the overlap area of two boxes."""
     width = min(one[2], other[2]) - max(one[0], other[0])
     height = min(one[3], other[3]) - max(one[1], other[1])
     return max(0.0, width) * max(0.0, height)

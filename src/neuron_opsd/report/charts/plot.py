@@ -1,4 +1,4 @@
-"""Lines, dots and bars over two axes, in units of the data; reliability diagrams."""
+"""Lines, dots and bars over two axes in data units; reliability diagrams."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from neuron_opsd.report.wording import number, percent
 Box: TypeAlias = tuple[float, float, float, float]
 """Left, top, right, bottom."""
 FRAME: Box = (46.0, 36.0, 382.0, 262.0)
-"""Between the axes of a drawing of the usual width."""
+"""Plot area at the usual width."""
 BELOW = 40.0
-"""Room for the marks and the name of the axis below a frame."""
+"""Room for ticks and axis label."""
 VOTES: Final = "rollouts that agree"
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """A straight map from data to units of the drawing."""
+    """A linear map from data to drawing units."""
 
     low: float
     high: float
@@ -32,7 +32,7 @@ class Scale:
     end: float
 
     def __call__(self, value: float) -> float:
-        """Return the place of a value in the drawing."""
+        """Map a value to its position."""
         span = self.high - self.low
         share = (value - self.low) / span if span > 0 else 0.5
         return self.start + share * (self.end - self.start)
@@ -40,7 +40,7 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Ticks:
-    """Where an axis is marked, and how the marks read."""
+    """Tick positions and labels of an axis."""
 
     values: tuple[float, ...]
     labels: tuple[str, ...]
@@ -48,7 +48,7 @@ class Ticks:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A range of the data, where it is marked, and what it is called."""
+    """Data range, ticks and label."""
 
     low: float
     high: float
@@ -57,7 +57,7 @@ class Axis:
 
 
 def round_ticks(low: float, high: float, wanted: int = 4) -> Ticks:
-    """Return marks at round values within a range, about as many as wanted."""
+    """Return about `wanted` round ticks in a range."""
     span = high - low
     if not span > 0:
         return Ticks((low,), (number(low, 2),))
@@ -67,7 +67,7 @@ def round_ticks(low: float, high: float, wanted: int = 4) -> Ticks:
     step = nice * power
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     values = tuple(index * step for index in range(first, last + 1))
-    # A step of 2.5 units needs one digit more than its power of ten.
+    # A step of 2.5 needs one more digit than its power of ten.
     digits = max(0, -math.floor(math.log10(step) + 1e-9) + (nice == 2.5))
     return Ticks(values, tuple(number(value, digits) for value in values))
 
@@ -75,7 +75,7 @@ def round_ticks(low: float, high: float, wanted: int = 4) -> Ticks:
 def axis_over(
     values: Iterable[float], label: str, *, pad: float = 0.0, wanted: int = 4
 ) -> Axis:
-    """Return an axis over some values, with a share of their span free at both ends."""
+    """Return an axis over values, padded at both ends by a share of the span."""
     known = list(values)
     low, high = min(known), max(known)
     room = pad and (pad * (high - low) or 0.01 * abs(high) or 0.01)
@@ -84,7 +84,7 @@ def axis_over(
 
 
 def share_axis(label: str, high: float = 1.0) -> Axis:
-    """Return an axis for a share from 0 upwards, marked in percent."""
+    """Return an axis from 0 with ticks in percent."""
     ticks = round_ticks(0.0, 100.0 * high)
     values = tuple(value / 100.0 for value in ticks.values)
     return Axis(0, high, label, Ticks(values, tuple(f"{t} %" for t in ticks.labels)))
@@ -96,10 +96,9 @@ class Dot:
 
     at: Point
     hint: str
-    """Shows on hovering."""
     radius: float = 4.0
     span: tuple[float, float] | None = None
-    """Ends of the interval of its height."""
+    """Interval of its height."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,19 +110,19 @@ class Plot:
     frame: Box = FRAME
 
     def place(self, point: Point) -> Point:
-        """Return the place of a point of the data in the drawing."""
+        """Map a data point to the drawing."""
         left, top, right, bottom = self.frame
         across = Scale(self.x.low, self.x.high, left, right)
         upwards = Scale(self.y.low, self.y.high, bottom, top)
         return across(point[0]), upwards(point[1])
 
     def line(self, points: Iterable[Point], kind: str) -> Markup:
-        """Draw a line through points; nothing where there are none."""
+        """Draw a line through points; empty for none."""
         places = [self.place(point) for point in points]
         return svg.path(places, kind) if places else Markup("")
 
     def dot(self, dot: Dot, role: str) -> Markup:
-        """Draw a mark, over the interval of its height if it has one."""
+        """Draw a mark over the interval of its height, if any."""
         marked = svg.mark(self.place(dot.at), dot.radius, role, dot.hint)
         if dot.span is None:
             return marked
@@ -131,7 +130,7 @@ class Plot:
         return self.line(ends, f"span {role}") + marked
 
     def curve(self, dots: Sequence[Dot], role: str) -> Markup:
-        """Draw a line through dots, and these over it."""
+        """Draw dots over a line through them."""
         drawn = [self.dot(dot, role) for dot in dots]
         return svg.joined([self.line([d.at for d in dots], f"line {role}"), *drawn])
 
@@ -141,7 +140,7 @@ class Plot:
         return svg.bar(x, top, end - x, base - top, kind)
 
     def ground(self) -> Markup:
-        """Draw the name of the vertical axis, and fine lines across at its marks."""
+        """Draw the vertical axis's label and grid."""
         left, top, right, _ = self.frame
         drawn = [svg.words(self.y.label, (4, top - 20))]
         for value, text in zip(self.y.ticks.values, self.y.ticks.labels, strict=True):
@@ -159,9 +158,9 @@ class Plot:
         key: svg.Key = (),
         width: float = svg.WIDTH,
     ) -> Markup:
-        """Return the whole drawing: what was `drawn` stands over the lines of the axes.
+        """Return the whole drawing, with `drawn` above the axes.
 
-        Title and description are for screen readers; the name is written above.
+        Title and description are for screen readers; the name is visible.
         """
         left, top, right, bottom = self.frame
         across = Scale(self.x.low, self.x.high, left, right)
@@ -178,7 +177,7 @@ class Plot:
 
 
 def axis_below(axis: Axis, scale: Scale, base: float) -> Markup:
-    """Draw a horizontal axis at a height, its name below its end."""
+    """Draw a horizontal axis at height `base`, labelled below its end."""
     drawn = [svg.line((scale.start, base), (scale.end, base), "axis")]
     for value, text in zip(axis.ticks.values, axis.ticks.labels, strict=True):
         x = scale(value)
@@ -190,14 +189,13 @@ def axis_below(axis: Axis, scale: Scale, base: float) -> Markup:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """The bins of one model, or of one kind of confidence."""
+    """Bins of one model, or of one kind of confidence."""
 
     role: str
-    """How it is drawn."""
     name: str
     bins: Sequence[Bin]
     verb: str = "agree"
-    """What stands after a bin's confidence."""
+    """Text after a bin's confidence."""
     of: str = "questions"
     """What the bins hold."""
 
@@ -209,7 +207,7 @@ def draw_reliability(
     axis: str = VOTES,
     key: svg.Key = (),
 ) -> Markup:
-    """Draw accuracy against confidence, the size of a mark growing with its bin."""
+    """Draw accuracy against confidence, with marks sized by bin."""
     plot = Plot(share_axis(axis), share_axis("answered right"))
     return plot.figure(
         title,
@@ -221,7 +219,7 @@ def draw_reliability(
 
 
 def drawable(bins: Sequence[Bin]) -> list[Bin]:
-    """Return the bins that hold questions."""
+    """Return the non-empty bins."""
     return [
         one
         for one in bins
@@ -230,7 +228,7 @@ def drawable(bins: Sequence[Bin]) -> list[Bin]:
 
 
 def bins_in_words(bins: Sequence[Bin], verb: str = "agree") -> str:
-    """Say what a calibration curve shows."""
+    """Describe a calibration curve."""
     said = [
         f"{percent(one.accuracy, 0)} right where {percent(one.confidence, 0)} {verb}"
         for one in drawable(bins)
@@ -239,7 +237,7 @@ def bins_in_words(bins: Sequence[Bin], verb: str = "agree") -> str:
 
 
 def bin_dots(curve: Curve) -> list[Dot]:
-    """Return one mark for each bin, its area growing with what it holds."""
+    """Return one mark per bin, its area growing with the bin."""
     bins = drawable(curve.bins)
     most = max((one.num_questions for one in bins), default=1)
     return [

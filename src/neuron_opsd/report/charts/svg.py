@@ -1,8 +1,8 @@
-"""SVG elements as text: one palette, escaped words, stable bytes.
+"""SVG elements as text: one palette, escaped words, deterministic bytes.
 
-Colours are CSS variables, so a drawing follows the page's light or dark scheme. It is
-`WIDTH` or `NARROW` units wide, near its real width in pixels on a desk and on a phone,
-so that its words keep the size of the page's small print.
+Colours are CSS variables and follow the page's light or dark scheme. Drawings are
+`WIDTH` or `NARROW` units wide, near their real pixels on desktops and phones, so that
+text matches the page's small print.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ SERIES: tuple[tuple[str, str], ...] = (
     ("#0b6f8c", "#5fc4e0"),
     ("#5c4a3d", "#c2aa98"),
 )
-"""Light and dark colour of each of several lines; every line is also named where it
-ends, so nothing rests on telling these apart."""
+"""Light and dark line colours; names at line ends make colour redundant."""
 
 PALETTE: Mapping[str, tuple[str, str]] = {
     "paper": ("#fdfcf9", "#14161a"),
@@ -43,22 +42,22 @@ PALETTE: Mapping[str, tuple[str, str]] = {
     "net": ("#00695c", "#58c7b2"),
     **{f"series{place}": pair for place, pair in enumerate(SERIES)},
 }
-"""Light and dark colour of each role; orange, blue and bluish green stay apart for
-every common kind of colour blindness, and shape says the same as colour."""
+"""Light and dark colours by role; orange, blue and bluish green stay distinct under all
+common colour blindness, and shape repeats colour."""
 
 LETTER = 7.6
-"""Mean width of a letter of the drawings in the widest of the page's typefaces."""
+"""Mean letter width in the page's widest typeface."""
 
 Key: TypeAlias = Sequence[tuple[str, str]]
-"""Roles of marks and what they mean; a role that is empty has no mark."""
+"""Mark roles and meanings; an empty role has no mark."""
 BEFORE_AND_AFTER: Key = (("before", "before"), ("after", "after"))
 
 
 def tag(name: str, *children: str, **attributes: str | float) -> Markup:
     """Return one element; plain strings are made visible and escaped.
 
-    Underscores in attribute names become hyphens and a final one is dropped, so that
-    ``class_`` and ``stroke_width`` can be written.
+    Attribute underscores become hyphens and a final one is dropped, to allow ``class_``
+    and ``stroke_width``.
     """
     written = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(attribute(value))}"'
@@ -68,14 +67,14 @@ def tag(name: str, *children: str, **attributes: str | float) -> Markup:
 
 
 def joined(children: Iterable[str]) -> Markup:
-    """Return what may stand inside an element: our markup as it is, text escaped."""
+    """Join children: our own markup as it is, text escaped."""
     return Markup("").join(
         child if isinstance(child, Markup) else visible(child) for child in children
     )
 
 
 def attribute(value: str | float) -> str:
-    """Write an attribute; numbers with one digit, which is a tenth of a pixel."""
+    """Format an attribute; numbers to a tenth of a pixel."""
     if isinstance(value, str):
         return visible(value)
     return f"{value:.1f}".removesuffix(".0")
@@ -84,7 +83,7 @@ def attribute(value: str | float) -> str:
 def figure(
     title: str, description: str, size: tuple[float, float], *children: str
 ) -> Markup:
-    """Return a whole drawing that a screen reader can announce."""
+    """Return a whole drawing for screen readers to announce."""
     width, height = map(attribute, size)
     return tag(
         "svg",
@@ -100,7 +99,7 @@ def figure(
 def words(
     text: str, at: Point, *, anchor: str = "start", kind: str = "label"
 ) -> Markup:
-    """Return text at a point; `kind` is a class of the style sheet."""
+    """Return text at a point; `kind` is a CSS class."""
     x, y = at
     return tag("text", text, x=x, y=y, text_anchor=anchor, class_=kind)
 
@@ -118,7 +117,7 @@ def path(points: Iterable[Point], kind: str, *, closed: bool = False) -> Markup:
 
 
 def mark(at: Point, radius: float, role: str, hint: str = "") -> Markup:
-    """Return a circle, or for the role ``net`` a diamond; a hint shows on hovering."""
+    """Return a circle (role ``net``: diamond); a hint shows on hover."""
     x, y = at
     children = [tag("title", hint)] if hint else []
     if role != "net":
@@ -129,14 +128,14 @@ def mark(at: Point, radius: float, role: str, hint: str = "") -> Markup:
 
 
 def bar(left: float, top: float, width: float, height: float, kind: str) -> Markup:
-    """Return an upright rectangle; one that has no height is left out."""
+    """Return an upright rectangle, empty if it has no height."""
     if height <= 0:
         return Markup("")
     return tag("rect", x=left, y=top, width=width, height=height, class_=kind)
 
 
 def share_bar(share: float, kind: str) -> Markup:
-    """Draw a share in [0, 1] as a small bar beside the number that says the same."""
+    """Draw a share in [0, 1] as a small bar next to its number."""
     return tag(
         "svg",
         bar(0, 0, 60, 8, "track"),
@@ -148,12 +147,12 @@ def share_bar(share: float, kind: str) -> Markup:
 
 
 def key_width(key: Key) -> float:
-    """Return how much room a key takes."""
+    """Return the width of a key."""
     return sum(LETTER * len(text) + (24 if role else 10) for role, text in key) - 10
 
 
 def draw_key(key: Key, at: Point) -> Markup:
-    """Draw marks and what they mean side by side, from a point at their left."""
+    """Draw marks and meanings side by side, starting at a point."""
     x, y = at
     drawn = []
     for role, text in key:
