@@ -1,4 +1,4 @@
-"""A pool and a test set from one labelled file, in a folder of their own.
+"""Split one labelled file into a pool and a test set, in a new folder.
 
     OUT/pool.jsonl      without answers
     OUT/test.jsonl
@@ -42,18 +42,18 @@ PASSAGE_WORDS: Final = 32
 
 
 Rows: TypeAlias = Mapping[str, tuple[Sequence[int], Sequence[int]]]
-"""By the name of a part, the rows of its pool and of its test."""
+"""Part name to the rows of its pool and of its test."""
 
 
 class Choices(TypedDict, total=False):
-    """How a file is divided, where it is not by default."""
+    """How to divide a file, if not by default."""
 
     test_share: float
-    """Share of the groups that fall into the test, in (0, 1); else `TEST_SHARE`."""
+    """Share of the groups that goes to the test, in (0, 1); else `TEST_SHARE`."""
     group: str
     """Column whose equal values stay on one side."""
     by: str
-    """Column for each of whose values there is a pool and a test."""
+    """Column that gets a pool and a test for each of its values."""
     where: Sequence[str]
     """Each ``column=value,value``: only such rows are taken."""
     passage_words: int
@@ -62,7 +62,7 @@ class Choices(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is divided, and how; `Choices` says what each field is."""
+    """What is divided, and how; see `Choices` for the fields."""
 
     source: str
     out: Path
@@ -78,7 +78,7 @@ class Part:
     """One pool and its test."""
 
     name: str
-    """Its folder's, made of its value of the column `by`; empty if there is none."""
+    """Folder name, from its value of the column `by`; empty if there is none."""
     pool: str
     """Its file."""
     test: str
@@ -88,13 +88,13 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class SplitData:
-    """What came out."""
+    """The result of a split."""
 
     parts: tuple[Part, ...]
     num_groups: int
     largest_group: int
     num_near: int
-    """Questions that went into the pool because they nearly equal one there."""
+    """Questions moved to the pool because they nearly equal one there."""
     notes: tuple[str, ...]
 
 
@@ -111,8 +111,8 @@ def split(
         source: Labelled questions, or the id of a dataset.
         out: New or empty folder for `pool.jsonl`, `test.jsonl` and `split.json`.
         settings: How the file is read, and the seed.
-        progress: Told of warnings.
-        choices: How it is divided.
+        progress: Receives warnings.
+        choices: How to divide it.
 
     Raises:
         ConfigError: If the choices cannot be followed.
@@ -142,7 +142,7 @@ def split(
 
 
 def check_request(request: Request) -> None:
-    """Refuse what cannot be done, before anything is read."""
+    """Refuse impossible requests before anything is read."""
     if not 0 < request.test_share < 1:
         raise ConfigError(
             f"--test-share is {request.test_share}, but it must be between 0 and 1; "
@@ -181,7 +181,7 @@ def read_labelled(
 def columns_of(
     request: Request, file: QuestionFile, columns: RowColumns
 ) -> tuple[list[str], list[str]]:
-    """Return for each question its group and the part that it belongs to."""
+    """Return each question's group and part."""
     values = [columns.values_at[file.place_of[q.id]] for q in file.questions]
     groups = [row[0] if request.group else "" for row in values]
     names = [row[-1] if request.by else "" for row in values]
@@ -205,7 +205,7 @@ def columns_of(
 
 
 def folder_of(name: str) -> str:
-    """Return what a part's folder is called: dashes stand for blanks."""
+    """Return a part's folder name, with dashes for blanks."""
     return "-".join(name.split())
 
 
@@ -219,7 +219,7 @@ def rows_by_name(names: Sequence[str], sides: Sides) -> Rows:
 
 
 def refuse_empty(request: Request, rows: Rows) -> None:
-    """Refuse a part one of whose sides holds nothing."""
+    """Refuse a part with an empty side."""
     for name, (pool, test) in rows.items():
         if pool and test:
             continue
@@ -249,7 +249,7 @@ def fill(folder: Path, file: QuestionFile, rows: Rows, made: dict[str, Any]) -> 
 def record(
     request: Request, file: QuestionFile, rule: Rule, rows: Rows
 ) -> dict[str, Any]:
-    """Return what a reader needs to make the same split again."""
+    """Return what is needed to repeat the split."""
     return {
         "source": request.source,
         "source_sha256": file.sha256,
@@ -265,7 +265,7 @@ def record(
 
 
 def remarks(file: QuestionFile, sides: Sides, columns: RowColumns) -> list[str]:
-    """Say what a user should know of how a file was divided."""
+    """Return notes for the user on how a file was divided."""
     said = []
     if file.reader:
         said.append(
@@ -308,7 +308,7 @@ def remarks(file: QuestionFile, sides: Sides, columns: RowColumns) -> list[str]:
 def summary(
     request: Request, sides: Sides, rows: Rows, notes: Sequence[str]
 ) -> SplitData:
-    """Return what came out."""
+    """Return the result."""
     sizes = Counter(sides.group_of.tolist())
     parts = []
     for name, (pool, test) in rows.items():

@@ -1,8 +1,7 @@
-"""Which choices the gold answers of a file are, read all together.
+"""Which choices the gold answers of a file are, decided over the whole file.
 
-One row alone often cannot tell: `1` may be the first choice or the second, and `A` a
-blood group or a letter. What the other rows of its file say decides where they can;
-else the row is refused.
+One row is often ambiguous: `1` may be the first choice or the second, and `A` a blood
+group or a letter. The file's other rows decide if they can; else the row is refused.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ KEYED: Final = re.compile(
     r"[(\[]?([A-Z]|\d{1,2})[)\].:]{0,2}",
     re.IGNORECASE,
 )
-"""A letter or number alone, in brackets, or as a column of choices is called."""
+"""A letter or number, bare, in brackets, or named like a column of choices."""
 WITH_TEXT: Final = re.compile(
     r"[(\[\uff08]?([A-Za-z]|\d{1,2})[)\].:\uff09\uff0e\uff1a\u3001]{1,2}\s*(\S.*)",
     re.DOTALL,
@@ -35,7 +34,7 @@ QUOTES: Final = {
 }
 """Curly quotes and accents, by code point, to plain ones."""
 UNLABELLED: Final = -1
-"""What the hub writes for the answers of a set that keeps them to itself."""
+"""The hub's value for withheld answers."""
 WORDS: Final = {"true": 1, "yes": 1, "1": 1, "false": 0, "no": 0, "0": 0}
 
 
@@ -44,7 +43,7 @@ class Evidence:
     """What the answers of one file can and cannot be."""
 
     base: int | None = None
-    """From what indices count; `None` where no row shows it."""
+    """First index; `None` if no row shows it."""
     letters: bool = False
     """Whether an answer can only be a letter."""
     indices: bool = False
@@ -56,7 +55,7 @@ class Evidence:
 
 
 def evidence_of(items: Iterable[Item]) -> Evidence:
-    """Return what the answers of a file tell of one another."""
+    """Return what a file's answers reveal about one another."""
     letters = texts = numbers = zero = last = indices = False
     for item in items:
         for answer in item.answers:
@@ -79,7 +78,7 @@ def evidence_of(items: Iterable[Item]) -> Evidence:
 
 
 def value_of(answer: RawAnswer) -> Any:
-    """Return what an answer holds; a list of one, as AGIEval has it, holds that."""
+    """Return an answer's value, or the only item of a list, as in AGIEval."""
     value = answer.value
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
@@ -87,13 +86,13 @@ def value_of(answer: RawAnswer) -> Any:
 
 
 def fold(text: str) -> str:
-    """Return what spellings of one text have in common."""
+    """Normalise spellings of one text."""
     plain = unicodedata.normalize("NFC", html.unescape(text)).translate(QUOTES)
     return " ".join(plain.split()).casefold()
 
 
 def equal_choice(value: Any, choices: Sequence[str]) -> int | None:
-    """Return the choice that a value is by its text, case apart if only one is."""
+    """Return the choice with a value as its text, case ignored if unambiguous."""
     text = str(value)
     if text in choices:
         return choices.index(text)
@@ -116,7 +115,7 @@ def lettered(value: Any, item: Item) -> int | None:
 
 
 def place_of_key(key: str, item: Item) -> int | None:
-    """Return the place of a key, or of a letter where choices are numbered or bare."""
+    """Return the index of a key, or of a letter if choices are numbered or bare."""
     letters = tuple(string.ascii_uppercase[: len(item.choices)])
     folded = [one.casefold() for one in item.keys or letters]
     if key.isalpha() and all(one.isdigit() for one in folded):
@@ -125,11 +124,11 @@ def place_of_key(key: str, item: Item) -> int | None:
 
 
 PlaceOf: TypeAlias = Callable[[Any, RawAnswer, Item, Evidence], int | None]
-"""Returns the place among a row's choices that a tidied value of an answer gives."""
+"""Returns the index of a row's choice that a tidied answer means."""
 
 
 def choice_of(answer: RawAnswer, item: Item, evidence: Evidence) -> int | None:
-    """Return which choice an answer is, `None` where the row has none."""
+    """Return which choice an answer is, `None` if the row has none."""
     value = value_of(answer)
     counts = answer.how == "truth" or answer.how.startswith("index")
     if counts and whole(value) == UNLABELLED:
@@ -143,7 +142,7 @@ def choice_of(answer: RawAnswer, item: Item, evidence: Evidence) -> int | None:
 
 
 def refuse_unordered(answer: RawAnswer, item: Item) -> None:
-    """Refuse a number where the choices' own letters stand in another order."""
+    """Refuse a number if the choices' own letters are in another order."""
     letters = [key for key in item.keys if key.isalpha()]
     if letters != sorted(letters):
         raise BadRowError(
@@ -153,7 +152,7 @@ def refuse_unordered(answer: RawAnswer, item: Item) -> None:
 
 
 def place_by_key(value: Any, _: RawAnswer, item: Item, __: Evidence) -> int | None:
-    """Return the place of a key, or of a text that is nobody's key."""
+    """Return the index of a key, or of a text that is no key."""
     is_number = isinstance(value, int) and not isinstance(value, bool)
     key = str(value) if is_number else value
     place = lettered(key, item)
@@ -163,7 +162,7 @@ def place_by_key(value: Any, _: RawAnswer, item: Item, __: Evidence) -> int | No
 def place_by_index(
     value: Any, answer: RawAnswer, item: Item, evidence: Evidence
 ) -> int | None:
-    """Return the place that a number gives, counted as the set or the file does."""
+    """Return the index that a number means, counted as the set or file does."""
     number = whole(value)
     if number is None:
         return place_by_key(value, answer, item, evidence)
@@ -172,7 +171,7 @@ def place_by_index(
 
 
 def place_by_row(value: Any, _: RawAnswer, item: Item, __: Evidence) -> int | None:
-    """Return the place that a row alone gives: a number counts from 0."""
+    """Return the index that a row alone gives: numbers count from 0."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     text = equal_choice(value, item.choices)
@@ -183,7 +182,7 @@ def place_by_row(value: Any, _: RawAnswer, item: Item, __: Evidence) -> int | No
 def place_by_file(
     value: Any, answer: RawAnswer, item: Item, evidence: Evidence
 ) -> int | None:
-    """Return the place that an answer gives, the other rows of its file considered."""
+    """Return the index that an answer means, given the file's other rows."""
     if isinstance(value, bool):  # the only choice that says yes, or no
         said = [WORDS.get(fold(choice)) == value for choice in item.choices]
         return said.index(True) if said.count(True) == 1 else None
@@ -209,7 +208,7 @@ def place_by_file(
 def numbered_key(
     number: int, text: int | None, answer: RawAnswer, item: Item, evidence: Evidence
 ) -> int | None:
-    """Return the place that a number gives where the choices' columns are numbered."""
+    """Return the index that a number means among numbered columns of choices."""
     key = place_of_key(str(number), item)
     if evidence.base == 0 and item.keys[0] != "0":
         key = number
@@ -226,7 +225,7 @@ def numbered_key(
 def numbered(
     number: int, text: int | None, answer: RawAnswer, evidence: Evidence
 ) -> int | None:
-    """Return the place that a number gives, as a choice's text or as an index."""
+    """Return the index that a number means, as a choice's text or index."""
     is_text = isinstance(answer.value, str)
     if text is not None and not evidence.indices and (is_text or evidence.numbers):
         return text
@@ -251,15 +250,15 @@ PLACES: Final[Mapping[str, PlaceOf]] = {
     "index": place_by_index,
     "index-from-0": place_by_index,
     "index-from-1": place_by_index,
-    # The second choice for what is true, the first for what is not.
+    # The second choice for true, the first for false.
     "truth": lambda value, *_: WORDS.get(str(value).casefold()),
     "exact": place_by_row,
 }
-"""By what an answer is; `auto` is found out from the file."""
+"""By kind of answer; `auto` is found out from the file."""
 
 
 def no_choice(answer: RawAnswer, item: Item, evidence: Evidence) -> str:
-    """Say that an answer is not a choice, and what would be one."""
+    """Say that an answer is not a choice, and what would be."""
     if isinstance(answer.value, list) and len(answer.value) > 1:
         return (
             f"{answer.column} {shorten(answer.value)} names several choices, but only "
