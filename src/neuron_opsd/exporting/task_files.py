@@ -1,7 +1,7 @@
-"""What the tasks for lm-eval and inspect share: questions as the run asked them.
+"""What the lm-eval and inspect tasks share: questions as the run asked them.
 
-A run keeps of its test sets no more than a hash, so the files are given again, and must
-be the same.
+A run keeps only hashes of its test sets, so the files are given again and must be the
+same.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class Tested:
 
     @property
     def tasks(self) -> list[str]:
-        """What the tasks are called."""
+        """The names of the tasks."""
         return [self.task_name(test) for test in self.sets]
 
     def task_name(self, test: TestSet) -> str:
-        """Return what a task is called: the run and the test set."""
+        """Name a task after the run and the test set."""
         return NOT_IN_NAMES.sub("_", f"{self.run.name}_{test.name}").strip("_")
 
 
@@ -62,7 +62,8 @@ def read_sets(
     `list_choices` is how their choices are listed, if not as in the run.
 
     Raises:
-        ConfigError: If no file is given, or one the run had no test set for.
+        ConfigError: If no file is given, or one for a test set that the run did not
+            have.
         DataError: If a file is not the one that the run was tested on.
     """
     known = {test.name for test in run.report.tests}
@@ -96,7 +97,7 @@ def write_files(
 ) -> None:
     """Write the questions of every test set, and how their answers are read.
 
-    Each has `more` columns than those of a question file.
+    `more` adds columns to those of a question file.
     """
     for test in found.sets:
         tables = (question_table(q, test.gold) | more(q, test) for q in test.questions)

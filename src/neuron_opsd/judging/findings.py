@@ -1,4 +1,4 @@
-"""What was not as it should be in a file: each kind counted, the first of it named."""
+"""Irregularities of a file: each kind counted, its first one named."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ KINDS: Final = {
     "calibration",
     "disagree": "samples were scored otherwise by the file itself",
 }
-"""What each kind is, after its number."""
+"""Text after the count, by kind."""
 MINOR: Final = frozenset({"by text", "other filters"})
 """Kinds that change no number."""
 
 
 class Findings:
-    """Counts of a file, by the names of `KINDS`."""
+    """Counts for one file, by the names of `KINDS`."""
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
