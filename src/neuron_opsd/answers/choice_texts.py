@@ -39,10 +39,10 @@ CONCLUDES: Final = re.compile(
     r"actually|however|yes|instead)\b",
     re.IGNORECASE,
 )
-"""How a sentence begins that adds to the one about another choice before it."""
+"""Starts a sentence that adds to one about another choice."""
 VERDICT: Final = re.compile(r"(yes|no|true|false|maybe)(?=,\s)", re.IGNORECASE)
 NO: Final = re.compile(r"\b(?:no|without)\s$")
-"""Rejects the text of a choice after it, but not a letter: `No, B`."""
+"""Rejects a choice's text after it, but not a letter: `No, B`."""
 FIRST_UNSPACED: Final = "\u0e00"
 """From Thai on, most scripts put no spaces between words."""
 NOT_CLEAR: Final = "two choices are given"
@@ -56,7 +56,6 @@ class Mention:
     start: int
     end: int
     rejected: bool
-    """Whether the text says it is not the answer."""
 
 
 def read_choice_text(
@@ -64,11 +63,10 @@ def read_choice_text(
 ) -> Reading:
     r"""Read the choice that a completion gives by its text.
 
-    In order: the completion is the choice; the choice in the last ``\boxed{...}``; the
-    one that the last announcement gives; a first line or sentence that is a choice; the
-    only one mentioned; the only one in the last sentence. If choices contain one
-    another, the longest counts. Rejected ones never count, and mere mentions do not
-    count in a truncated completion.
+    In order: all of it is the choice; the choice in the last ``\boxed{...}``; the one
+    in the last announcement; a first line or sentence that is a choice; the only one
+    mentioned; the only one in the last sentence. The longest of nested choices counts.
+    Rejected ones never count, nor do mere mentions in a truncated completion.
     """
     text = own_part(text, lambda line: equal_choice(line, choices) is not None)
     if not cut and (choice := equal_choice(text, choices)) is not None:
@@ -120,7 +118,7 @@ def unwrapped(text: str) -> str:
 
 
 def mentioned_text(text: str, choices: Sequence[str]) -> Reading:
-    """Return the only choice that a text, or its last sentence, mentions."""
+    """Return the only choice in a text, or else in its last sentence."""
     if (choice := only_choice(text, choices)) is not None:
         return Reading(choice, "only mention")
     *others, last = SENTENCE_END.split(text.strip())
@@ -135,7 +133,7 @@ def mentioned_text(text: str, choices: Sequence[str]) -> Reading:
 
 
 def leading_text(text: str, choices: Sequence[str]) -> str | None:
-    """Return the choice that is the whole first line or sentence, up to its reason."""
+    """Return the choice that is the first line or sentence, up to its reason."""
     head, *rest = SENTENCE_END.split(text.strip()[:1000])
     if verdict := VERDICT.match(head):
         return equal_choice(verdict[1], choices)
@@ -147,7 +145,7 @@ def leading_text(text: str, choices: Sequence[str]) -> str | None:
 
 
 def given_text(span: str, choices: Sequence[str]) -> Reading | None:
-    """Return the first choice that a span mentions, or `None`."""
+    """Return the first choice in a span, or `None`."""
     whole = equal_choice(span, choices)
     if whole is not None:
         return Reading(whole, "given")
@@ -166,7 +164,7 @@ def given_text(span: str, choices: Sequence[str]) -> Reading | None:
 
 
 def equal_choice(text: str, choices: Sequence[str]) -> str | None:
-    """Return the choice equal to a text, ignoring case and outer punctuation."""
+    """Return the choice equal to a text, ignoring case and punctuation around."""
     text = text.strip()
     if text in choices:
         return text
@@ -185,13 +183,13 @@ def key(text: str) -> str:
 
 
 def only_choice(text: str, choices: Sequence[str]) -> str | None:
-    """Return the one choice that a span mentions, however often."""
+    """Return the one choice in a span, however often."""
     found = {one.choice for one in mentions(text, choices) if not one.rejected}
     return found.pop() if len(found) == 1 else None
 
 
 def mentions(text: str, choices: Sequence[str]) -> list[Mention]:
-    """Return the choices that occur in a text as whole words, in order."""
+    """Return the choices that occur as whole words, in order."""
     pattern, choice_of = mention_pattern(tuple(choices))
     text = plain(text)
     return [
@@ -208,9 +206,9 @@ def mentions(text: str, choices: Sequence[str]) -> list[Mention]:
 
 @functools.lru_cache(maxsize=1024)
 def mention_pattern(choices: tuple[str, ...]) -> tuple[re.Pattern[str], dict[str, str]]:
-    """Return a pattern for the choices in plain text, and the choice of each match.
+    """Return a pattern for the choices, and the choice of each match.
 
-    Choices that differ only in case are ambiguous and left out.
+    Choices that differ only in case are left out.
     """
     whole = [key(choice) for choice in choices]
     bare = [ARTICLE.sub("", one) for one in whole]
@@ -224,7 +222,7 @@ def mention_pattern(choices: tuple[str, ...]) -> tuple[re.Pattern[str], dict[str
 
 
 def bounded(word: str) -> str:
-    """Return a pattern for a word that is not part of a longer word or number."""
+    """Return a pattern for a word that is not part of another or of a number."""
     before = after = ""
     if word[0].isdigit():
         before = (
@@ -244,5 +242,5 @@ def bounded(word: str) -> str:
 
 
 def has_boundary(char: str) -> bool:
-    """Say whether spaces set off a word that begins or ends with this character."""
+    """Say whether spaces set off a word that ends in this character."""
     return char.isalnum() and char < FIRST_UNSPACED

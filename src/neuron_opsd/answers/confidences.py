@@ -1,8 +1,8 @@
 """Read stated confidences: shares, percentages, fractions, words.
 
-`scale_of` decides once per file what bare numbers mean: 0.8 is a share and 80 is a
-percentage; a file with both is refused. The numbers of `WORDS` are a convention, so
-reports show each word with the accuracy observed for it.
+`scale_of` decides once per file what bare numbers mean: 0.8 is a share, 80 a
+percentage, and both in one file are refused. The numbers of `WORDS` are a convention,
+so reports show the observed accuracy of each word.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ CHANCES: Final = {
 """Words of estimative probability, near survey medians (Kent 1964; Tian et al. 2023
 give a model's words such numbers)."""
 WORDS: Final = LEVELS | CHANCES
-"""Value of each word; the longest match at the start of a text is taken."""
+"""Value of each word; the longest match counts."""
 
 LEAD: Final = re.compile(
     r"^\W*(?:(?:my|the|stated|overall)\s+)?(?:confidence|probability|certainty)"
@@ -81,10 +81,10 @@ class Stated:
     """A confidence as read, before the scale of bare numbers is known."""
 
     value: float
-    """A share, or if `bare` a number on either scale."""
+    """A share; if `bare`, on either scale."""
     bare: bool = False
     word: str = ""
-    """The word that stated the value, in lower case."""
+    """The stated word, in lower case."""
 
 
 def read_confidence(value: Any) -> Stated | None:

@@ -1,8 +1,8 @@
 """Read LaTeX answers, and compare those that do not need math-verify.
 
-Equal spellings, plain digits and plain contradictions are settled here. Expressions
-that would take unreasonably long, such as ``9^{9^{9^{9}}}``, are recognised by their
-form; the rest is left to math-verify, see `verifier`.
+That is equal spellings, plain digits and plain contradictions. Expressions too slow to
+compute, such as ``9^{9^{9^{9}}}``, are recognised by form; the rest is for math-verify,
+see `verifier`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from neuron_opsd.answers.spans import (
 )
 
 MAX_LENGTH: Final = 1000
-"""Longest expression passed to math-verify, in characters."""
+"""Longest expression for math-verify, in characters."""
 MAX_NESTING: Final = 60
-"""Deepest nesting of brackets passed to it."""
+"""Deepest nesting of brackets for it."""
 MAX_DIGITS: Final = 20_000
-"""Most digits of a power of numbers or factorial passed to it."""
+"""Most digits of a power or factorial for it."""
 
 THOUSANDS: Final = re.compile(
     r"(?<![0-9.,])([0-9]{1,3})((?:(?:\{,\}|,\\!|\\[,! ;:]|[\s~\u2009\u202f])[0-9]{3})+)"
@@ -56,10 +56,10 @@ WORDS: Final = re.compile(r"\\(?:text|mathrm|textbf|mbox)\s?\{[^{}]*\}|\\[A-Za-z
 
 
 def tidy(text: str) -> str:
-    r"""Strip an expression's dollar signs and its thousands separators.
+    r"""Strip dollar signs and thousands separators.
 
-    ``1\ 000``, ``1\,000`` and ``1{,}000`` lose their separators, because math-verify
-    reads the first two as products.
+    ``1\ 000``, ``1\,000`` and ``1{,}000`` lose theirs, because math-verify reads the
+    first two as products.
     """
     text = " ".join(text.split()).translate(MINUSES)
     text = text.rstrip(".,;").strip()
@@ -82,10 +82,9 @@ def equal_by_sight(one: str, other: str) -> bool | None:
 
 
 def refusal(text: str) -> str:
-    """Say why an expression's form rules out computing it; empty if it does not.
+    """Say why an expression's form rules out computing it; else empty.
 
-    Such expressions would take minutes, or hit a time limit whose outcome depends on
-    the machine.
+    It would take minutes, or hit a time limit whose outcome depends on the machine.
     """
     if len(text) > MAX_LENGTH:
         return f"longer than {MAX_LENGTH:,} characters"
@@ -116,7 +115,7 @@ def is_huge(power: str) -> bool:
 
 
 def is_many_factors(text: str) -> bool:
-    """Say whether a factorial or binomial coefficient has about that many digits."""
+    """Say whether a factorial or binomial has about that many digits."""
     products = [(int(n), int(n)) for n in FACTORIALS.findall(text)]
     pairs = ((int(n), int(k)) for n, k in BINOMIALS.findall(text))
     products += [(n, min(k, abs(n - k))) for n, k in pairs]
@@ -124,10 +123,10 @@ def is_many_factors(text: str) -> bool:
 
 
 def contradict(one: str, other: str) -> bool:
-    """Say whether two expressions differ in something that math-verify ignores.
+    """Say whether two expressions differ in what math-verify ignores.
 
-    That is: short units and bases, if both have one; words such as `million`; and the
-    braces of a set against the brackets of a tuple.
+    That is short units and bases, if both have one; words such as `million`; braces of
+    a set against brackets of a tuple.
     """
     for pattern in (UNIT, BASE):
         said, also = set(pattern.findall(one)), set(pattern.findall(other))
@@ -140,7 +139,7 @@ def contradict(one: str, other: str) -> bool:
 
 
 def plain_number(text: str) -> str | None:
-    """Return the canonical text of plain digits, `None` for anything else."""
+    """Return plain digits in canonical form, `None` for anything else."""
     if not PLAIN.fullmatch(text) or not re.search("[0-9]", text):
         return None
     digits = text.lstrip("+- ")
@@ -153,8 +152,8 @@ def read_latex(text: str, *, cut: bool = False) -> Reading:
     r"""Read the expression that a completion gives as its answer.
 
     In order: the last ``\boxed{...}``, the last announcement, a text that is only an
-    expression, what follows `####`, the last math. Math joined by `or`, `and` or a
-    comma is one answer. In a truncated completion the last math does not count.
+    expression, what follows `####`, the last math unless truncated. Math joined by
+    `or`, `and` or a comma is one answer.
     """
     text = own_part(text, lambda line: expression(line) is not None)
     if boxed := last_boxed(text):
@@ -182,7 +181,7 @@ def announced_expression(span: str) -> str | None:
 
 
 def joined_math(text: str) -> list[str]:
-    """Return the math of a text; math given together is one list."""
+    """Return the last math, joined if it is a list."""
     groups: list[str] = []
     last_end = -1
     for start, end, content in all_math(text):

@@ -1,14 +1,13 @@
 """The process that `verifier.Verifier` starts to run math-verify.
 
 It runs as a file that imports nothing from this package, to start fast and stay small.
-Protocol, one JSON value a line: it writes `true` when ready; then it reads pairs of
-expressions with `Limits` and answers each with a `Reply`.
+It writes `true` when ready, then answers each pair of expressions with `Limits` by a
+`Reply`, as one line of JSON each.
 
-Each pair is judged in a fork, so every comparison starts from the same memory, caches
-and random state, whatever was asked before. Most finish within `quick_seconds` of
-processor time. The others start over with their calls counted: whether they finish
-within `steps` depends only on the pair. The clock decides only for work with few calls,
-such as a number of a billion digits.
+Each pair is judged in a fork, so all start from the same memory, caches and random
+state. Most finish within `quick_seconds` of processor time. The others start over with
+calls counted: whether they finish within `steps` depends only on the pair. The clock
+decides only for work with few calls, such as a number of a billion digits.
 """
 
 from __future__ import annotations
@@ -24,11 +23,10 @@ from typing import Any, TypedDict
 
 STACK_BYTES = 256 << 20
 RECURSION_LIMIT = 20_000
-"""Far above what expressions of the allowed length and nesting need, so that none fails
-for its depth."""
+"""Far above what expressions within the limits need."""
 SUSPECT = 0.25
 """Share of the memory limit above which `not equal` is not trusted: math-verify
-swallows most errors, including out of memory, and then finds nothing equal."""
+swallows errors such as out of memory, and then finds nothing equal."""
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 """Bytes per unit of `ru_maxrss`."""
 OUT_OF_STEPS = 3
@@ -50,7 +48,7 @@ WARM_UP = (
     ("3!", "10^{-3}"),
     ("x=5", "5"),
 )
-"""Compared once before the first fork, so that no fork builds the parser's tables."""
+"""Compared before the first fork, so that no fork builds the parser's tables."""
 
 
 class Limits(TypedDict):
@@ -67,10 +65,10 @@ class Reply(TypedDict):
 
     same: bool
     cut: str
-    """`steps`, `seconds`, `memory` or `crash` if it did not finish; `killed` if
-    something outside ended it, so the outcome is unknown."""
+    """`steps`, `seconds`, `memory` or `crash` if it did not finish; `killed` from
+    outside if the outcome is unknown."""
     seconds: float
-    """Processor time used."""
+    """Of processor time."""
 
 
 class Trouble(logging.Handler):
@@ -179,7 +177,7 @@ def count_calls(steps: int) -> None:
 
 
 def why(status: int) -> str:
-    """Say how a fork ended that sent no reply."""
+    """Say how a fork without a reply ended."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         if number in STOPPED_BY_CLOCK:

@@ -1,4 +1,4 @@
-"""Find the letters of choices in a text and what the text says about them."""
+"""Find letters of choices in a text, and what it says about them."""
 
 from __future__ import annotations
 
@@ -147,7 +147,6 @@ class Letter:
     """A choice's letter in a text."""
 
     name: str
-    """In upper case."""
     start: int
     end: int
 

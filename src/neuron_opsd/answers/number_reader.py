@@ -1,8 +1,8 @@
 r"""Read the one number that a completion gives as its answer.
 
 A number is read whole or not at all: part of an expression (``3 + 4``, ``2\sqrt{3}``),
-a list, a range, a date, a time or a name is no answer. The text is rewritten to one
-notation, all its numbers are found, and their surroundings decide.
+list, range, date, time or name is no answer. The text is rewritten to one notation, and
+each number is judged by its surroundings.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from neuron_opsd.answers.spans import (
 BESIDE: Final = 48
 """Characters examined before and after a number."""
 LONGEST_NAME: Final = 4
-"""Characters before a number that tell whether it is part of a name."""
+"""Characters before a number that may make it part of a name."""
 MAX_HEAD: Final = 80
-"""Longest first line that may give the answer, in characters."""
+"""Longest first line that may give the answer."""
 MAX_TRIED: Final = 16
-"""Numbers tried from the end of a text until one can be read."""
+"""Numbers tried, from the end of a text."""
 CURRENCY = r"[$€£¥₹]"
 ITEM: Final = re.compile(r"\s*(?:[0-9]{1,3}[.)]|[-*•])\s+\S")
 WORKING: Final = re.compile(r"[^=\n]*[0-9][^=\n]*[-+*/×÷xX][^=\n]*[0-9][^=\n]*=")
-"""A line of working, which the next lines build on."""
+"""A line of working."""
 DERIVES: Final = re.compile(r"[0-9][^=\n]*=[^=\n]*[0-9]")
 """A derivation; a sentence before it opens the reasoning."""
 LAST_LINES: Final = 300
@@ -43,7 +43,7 @@ ASIDE: Final = re.compile(
     r"(?<=\S)(?:\s\((?!or\b)[^()]*\)\W*|"
     r",?\s(?:which|because|since|i\.e\.|that is)\s.*)$"
 )
-"""What a line that begins with its number may add to it."""
+"""What a line may add after its number."""
 BULLET: Final = re.compile(r"(?:^|\n)[ \t]*[-*•][ \t]+$")
 COPULAS = (
     r"(?:\b(?:is|are|be|was|equals|gives|ist|est|es|to|of|by|answer|result)|[=:(]|^)"
@@ -140,19 +140,17 @@ class Found:
     number: str | None
     """`None` if it is part of something else, or too long."""
     rejected: bool = False
-    """Whether the text says it is not the answer."""
     joined: bool = False
-    """Whether several are given together."""
 
 
 def read_number(text: str, decimal_mark: str, *, cut: bool = False) -> Reading:
     r"""Read the number that a completion gives as its answer.
 
     In order: the number in the last ``\boxed{...}``; the one after the last `####`; the
-    first one after the last announcement (past the equals signs of a calculation); the
-    one in a first line with nothing else, unless more is worked out from it; and the
-    last one, if the completion is not truncated. A single mark before three digits is a
-    `decimal_mark`, `point` or `comma`.
+    first one after the last announcement, past a calculation's equals signs; the only
+    one in the first line, unless more is worked out from it; and the last one, unless
+    truncated. A single mark before three digits is a `decimal_mark`, `point` or
+    `comma`.
     """
     text = own_part(text, lambda line: only_number(line, decimal_mark) is not None)
     boxed = last_boxed(text)
@@ -178,7 +176,7 @@ def read_number(text: str, decimal_mark: str, *, cut: bool = False) -> Reading:
 
 
 def leading_number(text: str, decimal_mark: str, *, cut: bool) -> Reading | None:
-    """Read the number of a first line with nothing else, if that answers."""
+    """Read the only number of the first line, if that answers."""
     head, _, rest = text.strip().partition("\n")
     rest = rest.strip()
     if len(head) < MAX_HEAD and not (rest and reasoning_begins(head, rest)):
@@ -202,7 +200,7 @@ def reading_of(number: str | None, found: str, missing: str) -> Reading:
 
 
 def only_number(text: str, decimal_mark: str) -> str | None:
-    """Return the one number in a box or line, past its last equals sign."""
+    """Return the only number in a box or line, past its last equals sign."""
     rewritten = rewrite(text)
     if SEVERAL.search(rewritten):
         return None
@@ -233,7 +231,7 @@ def beside(text: str, found: Iterable[Found]) -> str:
 
 
 def announced_number(span: str, decimal_mark: str) -> str | None:
-    """Return the first number of an announced answer, past a calculation."""
+    """Return an announced answer's first number, past a calculation."""
     text = rewrite(span)
     first = re.split(r"(?<=[0-9a-z%$)}])[.!?;]\s+(?=[A-Z\\])", text)[0]
     own = list(scan(first, decimal_mark))

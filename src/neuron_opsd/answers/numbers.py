@@ -17,7 +17,7 @@ from neuron_opsd.answers.spans import TAGS
 MAX_DIGITS: Final = 300
 """Longest number read, in digits, and largest power of ten."""
 RELATIVE_TOLERANCE: Final = Fraction(1, 10**9)
-"""Tolerance between two numbers that are not both whole."""
+"""Between two numbers that are not both whole."""
 PLAIN = r"[0-9]+(?:[.,'_][0-9]+)*|\.[0-9]+"
 SPACED = r"[0-9]{1,3}(?: [0-9]{3})+(?![0-9])(?:[.,][0-9]+)?"
 EXPONENT = r"(?:\{ ?[-+]?[0-9]+ ?\}|[-+]?[0-9]+)"
@@ -104,7 +104,7 @@ def rewrite(text: str) -> str:
 
 
 def plain_digit(char: str) -> str:
-    """Return a digit of another script or of full width as a plain one."""
+    """Return a digit of another script or full width as a plain one."""
     if char < "\u0660":
         return char
     if char in "．％＄＝＋":
@@ -146,7 +146,7 @@ def value_of(match: re.Match[str], top: Fraction, decimal_mark: str) -> Fraction
 
 
 def raised(base: Fraction, exponent: str) -> Fraction | None:
-    """Return a power, `None` if it is undefined or too long to be an answer."""
+    """Return a power, `None` if undefined or too long."""
     digits = exponent.strip("{} ")
     if len(digits) > len(str(MAX_DIGITS)) + 1 or abs(int(digits)) > MAX_DIGITS:
         return None
@@ -160,7 +160,7 @@ def raised(base: Fraction, exponent: str) -> Fraction | None:
 def read_decimal(digits: str, decimal_mark: str = "point") -> Fraction | None:
     """Return the exact value of digits with separators, `None` if ambiguous.
 
-    If three digits follow a single point or comma, `decimal_mark` decides.
+    `decimal_mark` decides about three digits after a single point or comma.
     """
     if len(digits) > MAX_DIGITS:
         return None
@@ -189,7 +189,7 @@ def plain_decimal(digits: str, decimal_mark: str) -> str | None:
 
 
 def grouped(digits: str, mark: str) -> str | None:
-    """Strip thousands separators from digits, `None` if these are none."""
+    """Strip thousands separators, `None` if these are none."""
     first, *groups = digits.split(mark)
     if not 1 <= len(first) <= 3 or first.startswith("0"):
         return None
@@ -218,8 +218,8 @@ def write_fraction(value: Fraction) -> str:
 def same_number(one: str, other: str) -> bool:
     """Say whether two canonical numbers are equal.
 
-    Whole numbers are compared exactly, others with a relative tolerance of 1e-9. A
-    percent sign may be a unit or a factor: ``20%`` equals both ``20`` and ``0.2``.
+    Exact for whole numbers, else with a relative tolerance of 1e-9. A percent sign may
+    be a unit or a factor: ``20%`` equals both ``20`` and ``0.2``.
     """
     if one.endswith("%") and other.endswith("%"):
         return near(readings(one)[0], readings(other)[0])

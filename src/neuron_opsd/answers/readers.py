@@ -1,8 +1,8 @@
-"""Read final answers from completions, and tell when two answers are the same.
+"""Read final answers from completions, and tell whether two are the same.
 
-Each reader is a function and an entry of `READERS`. It gets the final part of a
-completion, after any reasoning, and returns the answer and where it stood. Answers are
-normalised when read, so most pairs compare by spelling alone.
+Each reader is a function and an entry of `READERS`. It gets the completion's part after
+any reasoning, and returns the answer and where it stood. Answers are normalised when
+read, so most compare by spelling.
 """
 
 from __future__ import annotations
@@ -64,8 +64,7 @@ class Reader:
     same: Same = operator.eq
     """Whether two normalised answers mean the same."""
     bare: Bare | None = None
-    """Reads an answer without a completion, such as a gold one, if `find` might mistake
-    it for another."""
+    """Reads a bare answer, such as a gold one, if `find` might misread it."""
 
     def read(
         self, final: str | None, question: Question, *, finished: bool = True
@@ -75,9 +74,9 @@ class Reader:
         Args:
             final: What follows its reasoning; `None` if that is still open.
             question: The question answered.
-            finished: Whether the completion ended by itself. In a truncated one,
-                choices, numbers and expressions count only if boxed, announced or
-                leading, and the last word is ignored.
+            finished: Whether the completion ended by itself. If truncated, choices,
+                numbers and expressions count only if boxed, announced or leading, and
+                the last word is ignored.
         """
         if final is None:
             return Reading(None, "reasoning is not closed")
@@ -89,7 +88,7 @@ class Reader:
     def normalise(self, answer: str, question: Question) -> str | None:
         """Normalise an answer given without a completion.
 
-        In a worked solution in GSM8K's format, what follows the last `####` counts.
+        In GSM8K's worked solutions, what follows the last `####` counts.
         """
         marked = hashed(answer) if "\n" in answer.strip() else []
         answer = marked[0] if marked else answer
@@ -103,12 +102,11 @@ def reader_for(
 ) -> Reader:
     """Return the reader of a question's answers, with `auto` resolved.
 
-    `auto` depends on whether the question has choices and on `prompts.list_choices`:
-    with `letters` they are read by letter.
+    `auto` depends on the question's choices and `prompts.list_choices`: `letters` are
+    read by letter.
 
     Raises:
-        ConfigError: If the reader needs choices that the question lacks, or a pattern
-            that is missing or no regular expression.
+        ConfigError: If the reader lacks choices or a valid pattern.
     """
     name = config.reader
     if name == "auto" and not question.choices:
@@ -187,7 +185,7 @@ def read_text(text: str, _: Question, *, cut: bool) -> Reading:
     r"""Read a short text in lower case, without lead-in, article and punctuation.
 
     In order: the last ``\boxed{...}``, the last announcement, the first line. A line
-    without a letter or digit, or longer than `MAX_TEXT_LENGTH`, is no answer. A
+    without letters and digits, or longer than `MAX_TEXT_LENGTH`, is no answer; a
     truncated line is read as it stands.
     """
     del cut
@@ -218,8 +216,8 @@ def short(line: str, why: str) -> Reading:
 def bare_text(text: str, question: Question) -> str | None:
     """Return a gold answer as the text reader spells it.
 
-    Several lines without a boxed or announced answer give none, because no completion
-    could match them.
+    Several lines without a boxed or announced answer give none: no completion could
+    match.
     """
     if "\n" not in text.strip():
         return short(text, "gold").answer
@@ -237,10 +235,10 @@ def same_text(one: str, other: str) -> bool:
 
 
 def regex_reader(config: AnswersConfig) -> Reader:
-    """Return a reader of the first group of the last match of the user's pattern.
+    """Return a reader of the first group of the pattern's last match.
 
-    Without a group the whole match is the answer. Case and the spelling of quotes and
-    accents do not matter. The user's pattern runs without a time limit.
+    Without a group the whole match counts. Case and the spelling of quotes and accents
+    are ignored. The user's pattern runs without a time limit.
     """
     if not config.pattern:
         raise ConfigError(
@@ -277,7 +275,7 @@ class ReaderEntry:
     make: Callable[[AnswersConfig], Reader]
     help: str
     may_leave_open: bool = False
-    """Whether its limits may leave undecided if two answers are the same."""
+    """Whether some comparisons may stay undecided within its limits."""
 
 
 READERS: Final[dict[str, ReaderEntry]] = {
@@ -298,7 +296,7 @@ READERS: Final[dict[str, ReaderEntry]] = {
     ),
     "regex": ReaderEntry(regex_reader, "what `pattern` matches last"),
 }
-"""By name, as in `answers.reader`; `auto` becomes one of these."""
+"""`auto` becomes one of these."""
 
 
 class AnswersConfig(Section):

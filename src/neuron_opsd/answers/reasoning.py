@@ -1,8 +1,8 @@
 """Where a model's reasoning ends and its final answer begins.
 
-Reasoning models write their thoughts between two marks. Many chat templates end the
-prompt with the first mark, so a completion may contain only the second, or neither if
-truncated. A completion with unclosed reasoning has no answer.
+Reasoning stands between two marks. Many chat templates end the prompt with the first,
+so a completion may contain only the second, or neither if truncated. A completion with
+open reasoning has no answer.
 """
 
 from __future__ import annotations
@@ -46,12 +46,11 @@ def final_start(
 ) -> int | None:
     """Return where the final answer begins in a completion, marks included.
 
-    A block that the completion opens is closed by the end mark of the same pair; one
-    that the prompt `opened`, by any end mark.
+    A block opened in the completion needs the end mark of its pair; one `opened` by the
+    prompt takes any.
 
     Returns:
-        The index in `text`: 0 without reasoning, `None` if a block is still open at the
-        end.
+        The index in `text`: 0 without reasoning, `None` if a block is still open.
     """
     ends = {pair.end for pair in marks}
     ends_of: dict[str, set[str]] = {}
@@ -71,7 +70,7 @@ def final_start(
 def final_part(
     text: str, *, opened: bool = False, marks: Sequence[Marks] = KNOWN
 ) -> str | None:
-    """Return the text after the last block of reasoning, `None` if one is open."""
+    """Return the text after the last reasoning, `None` if one is open."""
     start = final_start(text, opened=opened, marks=marks)
     return None if start is None else text[start:].strip()
 
@@ -83,7 +82,7 @@ def ends_inside(text: str, marks: Sequence[Marks] = KNOWN) -> bool:
 
 
 def without_marks(text: str, marks: Sequence[Marks] = KNOWN) -> str:
-    """Keep reasoning as plain text on separate lines, without its marks.
+    """Put reasoning on separate lines without marks.
 
     Chat templates cut marked reasoning from earlier turns, but keep plain text.
     """

@@ -1,7 +1,7 @@
 """Find the final answer in a completion, and make texts comparable.
 
-Input is the final part of a completion, after any reasoning; see
-`reasoning.final_part`. All patterns take time linear in the text's length.
+Input is what follows any reasoning, see `reasoning.final_part`. All patterns take
+linear time.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 MAX_ANNOUNCEMENTS: Final = 64
-"""Announcements examined, counted from the end of a text."""
+"""Announcements examined, from the end of a text."""
 MAX_SPAN: Final = 400
 """Characters of an announced answer that are examined."""
 QUOTES: Final = "\N{LEFT SINGLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}“”«»"
@@ -52,7 +52,7 @@ ANSWER: Final = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 HASHES: Final = re.compile(r"^[ \t]*####[ \t]*(?=\S)", re.MULTILINE)
-"""The mark before the answer in GSM8K; elsewhere it begins a heading."""
+"""The mark before GSM8K's answers; elsewhere a heading."""
 
 HYPOTHESIS: Final = re.compile(
     r"\b(?:if|whether|suppose|supposing|assume|assuming|unless|say|"
@@ -67,7 +67,7 @@ EMPTY: Final = re.compile(
     r"based|below|above|consistent|supported|verified|confirmed)\b[^\n:]{0,80}$",
     re.IGNORECASE,
 )
-"""What is said about an answer without giving it."""
+"""Says something about an answer without giving it."""
 
 WRONG_BEFORE: Final = re.compile(r"\b(?:wrong|incorrect|false)\s$", re.IGNORECASE)
 CONDITION: Final = re.compile(
@@ -104,7 +104,7 @@ ONE_SPELLING: Final = (
     | dict.fromkeys((0x00AD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF), "")
     | {0xFB00: "ff", 0xFB01: "fi", 0xFB02: "fl", 0xFB03: "ffi", 0xFB04: "ffl"}
 )
-"""Maps quotes, dashes, wide letters and ligatures to plain ones."""
+"""Maps variants of quotes, dashes, letters and ligatures to plain ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class Reading:
     answer: str | None
     """Normalised; `None` if there is none."""
     why: str
-    """In a few words: what the answer was read from, or why there is none."""
+    """Briefly, what the answer was read from, or why there is none."""
 
 
 def own_part(text: str, is_answer: Callable[[str], bool]) -> str:
@@ -141,8 +141,8 @@ class Announcement:
 def announcements(text: str) -> list[Announcement]:
     """Return the announced answers of a text, last first.
 
-    A span is the rest of its line, or the next line if that is empty. Suppositions (`if
-    the answer is`) and empty remarks (`the answer is clear`) are left out.
+    A span is the rest of its line, or else the next line. Suppositions (`if the answer
+    is`) and empty remarks (`the answer is clear`) are left out.
     """
     matches = collections.deque(ANSWER.finditer(text), maxlen=MAX_ANNOUNCEMENTS)
     found: list[Announcement] = []
@@ -169,8 +169,8 @@ def is_supposed(text: str, announced: re.Match[str]) -> bool:
 def last_boxed(text: str) -> str | None:
     r"""Return the content of the last closed ``\boxed{...}``, or `None`.
 
-    The innermost of nested boxes counts; empty ones do not. Two joined by `and`, `or`
-    or a comma are one list.
+    Innermost boxes count, empty ones do not. Two joined by `and`, `or` or a comma are
+    one list.
     """
     found = boxes(text)[-2:]
     if not found:
@@ -205,8 +205,8 @@ def boxes(text: str) -> list[tuple[int, int]]:
 def all_math(text: str) -> list[tuple[int, int, str]]:
     r"""Return every ``$...$``, ``\(...\)`` and ``\[...\]`` with its start and end.
 
-    A single dollar sign opens before a non-blank, and closes after a non-blank if no
-    digit follows, so amounts of money are not math.
+    A single dollar sign opens before a non-blank, and closes after a non-blank without
+    a digit following, so amounts of money are not math.
     """
     closing = {"$": "$", "$$": "$$", "\\(": "\\)", "\\[": "\\]"}
     wanted, start = "", 0
@@ -251,8 +251,8 @@ def collapse(text: str) -> str:
 def plain(text: str) -> str:
     """Normalise a text for comparison: one spelling, one case, single spaces.
 
-    Composed and decomposed accents, straight and curly quotes, hyphens, full-width
-    letters and ligatures become alike. Superscripts and fractions stay as they are.
+    Variants of accents, quotes, hyphens, full-width letters and ligatures become alike.
+    Superscripts and fractions stay.
     """
     text = unicodedata.normalize("NFC", collapse(text)).translate(ONE_SPELLING)
     return unicodedata.normalize("NFC", collapse(text).casefold())

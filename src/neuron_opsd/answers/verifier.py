@@ -1,9 +1,8 @@
 """Compare two LaTeX expressions, and say why that failed if it did.
 
-math-verify can hang or use up all memory, so it runs in a separate process within
-limits: see `latex_worker`. A verdict depends only on the pair, not on earlier pairs,
-the machine's load or its speed. An unsettled comparison counts as different and is
-always noted with its reason.
+math-verify can hang or use up all memory, so it runs in a process with limits: see
+`latex_worker`. A verdict depends only on the pair, not on earlier pairs or the machine.
+An unsettled comparison counts as different and is noted with its reason.
 """
 
 from __future__ import annotations
@@ -27,12 +26,11 @@ from neuron_opsd.errors import ConfigError, TryAgainError
 from neuron_opsd.processes import workers
 
 MAX_SHOWN: Final = 40
-"""Characters of an expression shown in a message."""
 STARTS: Final = 2
-"""Attempts at a pair before its process is given up."""
+"""Attempts at a pair."""
 COMPARES: Final = "compares expressions"
 VARIABLES: Final = "SYMPY_", "MPMATH_"
-"""Prefixes of variables that silently change how sympy computes."""
+"""Prefixes of variables that change how sympy computes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ class Verdict:
     other: str
     same: bool
     unsettled: str = ""
-    """Why it could not be settled, in which case they count as different."""
+    """Why it could not be settled, and so counts as different."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +49,12 @@ class Limits:
     """Limits of one comparison."""
 
     quick_seconds: float = 0.25
-    """Processor time, after which it starts over with its calls counted."""
+    """Processor time before it starts over with calls counted."""
     steps: int = 30_000_000
     """Calls and returns, about five seconds' worth. No machine makes that many within
-    `quick_seconds`, so a quick verdict is the one that counting would give."""
+    `quick_seconds`, so quick verdicts agree with counted ones."""
     seconds: int = 30
-    """Processor time while calls are counted, for work with few calls."""
+    """Processor time while calls are counted."""
     memory_bytes: int = 1 << 30
 
 
@@ -68,10 +66,9 @@ class Verifier:
     """
 
     start_seconds = 300.0
-    """Wall-clock limit of the process's start, which imports sympy."""
+    """Wall-clock limit of the start, which imports sympy."""
     wait_seconds = 1800.0
-    """Wall-clock limit of one reply, exceeded only if the machine stalls; that is an
-    error, not a verdict."""
+    """Wall-clock limit of one reply; missing it is an error, not a verdict."""
 
     def __init__(self, limits: Limits = Limits()) -> None:
         self.limits = limits
@@ -92,9 +89,9 @@ class Verifier:
     def equal(self, one: str, other: str, max_minutes: float = float("inf")) -> bool:
         """Say whether two expressions have the same value.
 
-        Symmetric. What cannot be parsed or settled is not equal; see `noting`.
-        `max_minutes` limits the processor time of all comparisons together; beyond it a
-        `TryAgainError` is raised.
+        Symmetric. What cannot be parsed or settled is not equal; see `noting`. If all
+        comparisons together exceed `max_minutes` of processor time, a `TryAgainError`
+        is raised.
         """
         same = equal_by_sight(one, other)
         if same is not None:
@@ -103,7 +100,7 @@ class Verifier:
             return self._settle(one, other, max_minutes).same
 
     def learn(self, verdicts: Iterable[Verdict]) -> None:
-        """Add verdicts from an earlier run, so that they are not computed again."""
+        """Add verdicts from an earlier run."""
         with self._lock:
             self._known.update({(v.one, v.other): v for v in verdicts})
 
@@ -115,10 +112,9 @@ class Verifier:
 
     @contextlib.contextmanager
     def noting(self) -> Iterator[dict[tuple[str, str], Verdict]]:
-        """Collect, by pair, the verdicts used inside the context.
+        """Collect, by pair, the verdicts used in the context.
 
-        Verdicts by sight are left out. They are in order of first use, whether or not
-        already known.
+        Those by sight are left out. They are in order of first use, known or not.
         """
         notes: dict[tuple[str, str], Verdict] = {}
         self._notes.append(notes)
@@ -169,7 +165,7 @@ class Verifier:
         return Verdict(one, other, same=bool(reply["same"]), unsettled=why)
 
     def _reasons(self) -> dict[str, str]:
-        """Return why a comparison did not finish, by the limit that it hit."""
+        """Return the reasons for not finishing, by limit."""
         limits = self.limits
         return {
             "steps": f"more than {limits.steps:,} steps of math-verify",
@@ -234,7 +230,7 @@ class Verifier:
 def forward(
     process: subprocess.Popen[bytes], replies: queue.SimpleQueue[bytes]
 ) -> None:
-    """Forward a process's output line by line, then an empty line at its end."""
+    """Forward a process's output by line, then an empty line at its end."""
     if process.stdout is None:
         return
     with process.stdout as lines:
@@ -265,7 +261,7 @@ def shown(text: str) -> str:
 
 @functools.cache
 def shared_verifier() -> Verifier:
-    """Return the `latex` reader's verifier, closed when Python exits."""
+    """Return the `latex` reader's verifier, closed at exit."""
     verifier = Verifier()
     atexit.register(verifier.close)
     return verifier

@@ -21,9 +21,9 @@ def tally(
     """Count the answers and name the most frequent one.
 
     An answer joins the earliest one that it is the `same` as; each distinct answer is
-    compared once. Unreadable answers (`None`) get no vote but stay in the denominator,
-    so a model that seldom finishes cannot look confident. Ties go to the answer given
-    first.
+    compared once. Unreadable answers (`None`) do not vote but stay in the denominator,
+    so a model that seldom finishes cannot look confident. Ties go to the earliest
+    answer.
 
     Source: confidence as max count over rollouts, arXiv:2607.02460, appendix C.1.
     """
@@ -47,9 +47,8 @@ def tally_votes(
 ) -> dict[str, Vote]:
     """Vote on every question by its sampled rollouts; greedy ones do not vote.
 
-    Rollouts may come in any order and vote by `index`. Without readers by question id,
-    answers are the same if spelled alike. Votes are by question id, in order of first
-    appearance.
+    Rollouts come in any order and vote by `index`. Without readers by question id,
+    equal spelling decides. Votes are by question id, in order of first appearance.
     """
     given: dict[str, list[tuple[int, str | None]]] = {}
     for rollout in rollouts:

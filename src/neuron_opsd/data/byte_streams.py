@@ -18,7 +18,6 @@ from neuron_opsd.data.rows import BoundError, refuse_expansion
 from neuron_opsd.errors import DataError
 
 PIECE: Final = 1 << 18
-"""Bytes per read."""
 BLANK: Final = b" \t\r\n"
 Pieces: TypeAlias = Iterator[bytes]
 
@@ -107,7 +106,7 @@ class Line:
     number: int
     """From 1."""
     data: bytes
-    """Includes the line ending; only the beginning if the line is too long."""
+    """With the line ending; only the start if too long."""
     num_bytes: int
     """Of the whole line."""
 
@@ -120,7 +119,7 @@ class Line:
 def lines_of(pieces: Pieces, max_bytes: int, *, blank: bool = False) -> Iterator[Line]:
     r"""Yield the lines of a text, which end in ``\n``, ``\r\n`` or ``\r``.
 
-    At most `max_bytes` of a line are kept. Unless `blank`, blank lines may be left out.
+    At most `max_bytes` of each are kept. Unless `blank`, blank lines may be left out.
     """
     number, held, length = 1, b"", 0
     try:

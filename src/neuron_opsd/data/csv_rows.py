@@ -15,7 +15,7 @@ from neuron_opsd.data import rows
 from neuron_opsd.data.byte_streams import Line, Pieces, lines_of
 
 SEPARATORS = ",;\t|"
-"""Possible separators, in order of preference if the header allows several."""
+"""In order of preference if the header allows several."""
 DECLARED = re.compile(r"sep=(.)\r?\n?", re.IGNORECASE)
 """A first line in which spreadsheets name the separator."""
 
@@ -31,7 +31,6 @@ FORMULA_STARTS = (
     *("=", "+", "-", "@", "\t", "\r", "\n"),
     *("\uff1d", "\uff0b", "\uff0d", "\uff20"),  # the first four in full width
 )
-"""What a spreadsheet would take for the start of a formula."""
 
 
 def cell(text: str) -> str:
@@ -64,7 +63,6 @@ class TextLines:
         self.start = self.number = 1
         """First and last line read of the current row."""
         self.text = ""
-        """The last line read."""
         self.row_bytes = 0
 
     @property
@@ -102,7 +100,7 @@ def read_separated(lines: TextLines, separator: str) -> Iterator[rows.FileRow]:
     """Yield the rows of a file.
 
     Empty rows at its end, as spreadsheets export them, are skipped. An unreadable row
-    ends the reading, since the start of the next one is unknown.
+    is the last, since the next one's start is unknown.
     """
     wide = f"{separator} " in lines.first
     reader = csv.reader(lines, strict=True, delimiter=separator, skipinitialspace=wide)

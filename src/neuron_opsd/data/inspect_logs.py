@@ -23,9 +23,9 @@ from neuron_opsd.data.rows import (
 from neuron_opsd.errors import DataError
 
 ZSTANDARD: Final = 93
-"""A zip method that Python's own library supports from 3.14 on."""
+"""In Python's own library from 3.14 on."""
 HEADER: Final = struct.Struct("<26xHH")
-"""An entry's local header; lengths of its name and its extra field."""
+"""A local header; lengths of its name and extra field."""
 
 
 def read_eval(file: BinaryIO, config: QuestionsConfig) -> Iterator[FileRow]:

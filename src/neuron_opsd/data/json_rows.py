@@ -1,7 +1,4 @@
-"""Stream the rows of JSON lines and arrays, holding only what is being read.
-
-Duplicate names and endless values are refused.
-"""
+"""Stream the rows of JSON lines and arrays, holding only what is being read."""
 
 from __future__ import annotations
 
@@ -80,7 +77,7 @@ def parse_json_line(line: Line, config: QuestionsConfig) -> Values | BadRowError
 INSPECT_LOG: Final = re.compile(
     rb'\s*\{\s*"version"\s*:\s*\d{1,3}\s*,\s*"status"\s*:\s*"'
 )
-"""How inspect's logs begin: one object, whose `samples` may be of any size."""
+"""How inspect's logs begin: one object with `samples` of any size."""
 
 
 def read_json(pieces: Pieces, config: QuestionsConfig) -> Iterator[FileRow]:
@@ -152,7 +149,7 @@ def read_items(text: TextAhead) -> Iterator[FileRow]:
 def items_of(text: TextAhead, what: str) -> Iterator[FileRow]:
     """Yield the items of an array.
 
-    Text that is not JSON ends the reading, since the start of the next item is unknown.
+    What is not JSON ends it, since the next item's start is unknown.
     """
     text.skip("[")
     number = 1

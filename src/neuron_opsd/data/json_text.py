@@ -60,8 +60,8 @@ STRICT: Final = json.JSONDecoder(
 LENIENT: Final = json.JSONDecoder(parse_int=str, parse_float=str)
 """Finds the end of an unusable value."""
 NEAR: Final = 16
-"""Characters from the end of the text read so far within which an error may only mean
-that more is to come."""
+"""Characters from the end so far within which an error may mean that more is to come.
+"""
 BLANK: Final = re.compile(r"[ \t\r\n]*")
 
 
@@ -92,7 +92,7 @@ class TextAhead:
         self.decoder = codecs.getincrementaldecoder("utf-8")()
         self.text = ""
         self.place = 0
-        """Index in the text of the next character."""
+        """Of the next character."""
         self.line, self.column = 1, 0
         """Where the text begins in the file."""
         self.stopped = False

@@ -1,9 +1,9 @@
-"""Find which of some texts another text contains, up to a share of their word runs.
+"""Find which of some texts another contains, up to a share of their word runs.
 
-If N of a text's G distinct runs must match, the text is cut into G - N + 1 parts.
-Whoever has N runs lacks at most G - N, so has at least one part whole: comparing only
-texts with a whole part misses none. Parts start with their rarest runs and form a tree,
-in which texts from one template share their path.
+If N of a text's G distinct runs must match, it is cut into G - N + 1 parts. Whoever has
+N runs lacks at most G - N, so has a whole part: comparing only texts with a whole part
+misses none. Parts start with their rarest runs and form a tree, in which texts from one
+template share their path.
 
 Source: the pigeonhole of part-based set joins, Arasu et al. 2006, Li et al. 2011; runs
 ordered by rarity as in Bayardo et al. 2007.
@@ -18,20 +18,20 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 Words: TypeAlias = tuple[int, ...]
-"""A text as the numbers of its words."""
+"""A text as numbers of words."""
 Choices: TypeAlias = frozenset[tuple[str, ...]]
 Part: TypeAlias = "array[int]"
-"""Hashes of some runs of a text, rarest first."""
+"""Hashes of runs, rarest first."""
 GRAM_WORDS: Final = 5
 MIN_WORDS: Final = 8
-"""Shorter texts count as the same only if equal."""
+"""Shorter texts count only if equal."""
 FEW: Final = 16
-"""Most texts at one node before it is split."""
+"""Most parts at a node before it splits."""
 MOST_TABLE_BITS: Final = 22
-"""Size of the table that counts runs."""
+"""Of the table that counts runs."""
 STEPS_PER_RUN: Final = 64
 LEAST_STEPS: Final = 1024
-"""Base allowance of comparisons per text; more than any known template needs."""
+"""Comparisons that any text may take; more than any known template needs."""
 
 
 @dataclass(slots=True, eq=False)
@@ -41,7 +41,7 @@ class Sought:
     words: Words
     choices: Choices
     equal: int | None = None
-    """Index of the first text equal to it."""
+    """Index of the first equal text."""
     near: int | None = None
     """Index of the first compared text that holds enough of it."""
 
@@ -58,11 +58,11 @@ class Node:
     """Parts with the same beginning."""
 
     waiting: list[Entry] = field(default_factory=list)
-    """At most `FEW` parts that are not split further."""
+    """At most `FEW`, not yet split."""
     children: dict[int, Node] | None = None
     """By the hash of the next run."""
     ended: dict[Choices, list[Entry]] = field(default_factory=dict)
-    """Parts that end here, by the choices of their texts."""
+    """Parts that end here, by their texts' choices."""
 
 
 class NearTexts:
@@ -72,7 +72,7 @@ class NearTexts:
         """Index the texts of eight words or more, each given once.
 
         `max_overlap` is the share of a text's distinct runs, in (0, 1], that another
-        must hold to count as the same.
+        must hold.
         """
         self.max_overlap = max_overlap
         self.root = Node(children={})
@@ -99,8 +99,8 @@ class NearTexts:
     def look(self, place: int, words: Words, choices: Callable[[], Choices]) -> bool:
         """Record a text as the place of the sought texts that it holds.
 
-        Words of no sought text are -1; `choices` is called only if a text may be near.
-        Returns whether all candidates were compared: false if there were too many.
+        Words of no sought text are -1; `choices` is called only for candidates. Returns
+        whether all were compared: false if there were too many.
         """
         if not self.root.children or len(words) < MIN_WORDS:
             return True
@@ -184,8 +184,7 @@ def grams_of(words: Words) -> set[Words]:
 def count_runs(texts: Sequence[Sought]) -> Sequence[int]:
     """Count the texts with each run, by the last bits of its hash.
 
-    Runs that share these bits are counted together, which costs time but misses
-    nothing.
+    Runs sharing these bits count together, which costs time but misses nothing.
     """
     num_runs = sum(len(text.words) for text in texts)
     counts = array("I", bytes(4 << min(num_runs.bit_length(), MOST_TABLE_BITS)))

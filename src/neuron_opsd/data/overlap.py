@@ -26,15 +26,15 @@ def check_overlap(
 ) -> list[str]:
     """Refuse a pool that contains questions of its test sets.
 
-    Texts are compared ignoring case, white space and punctuation. Like texts with
-    different sets of choices are different questions. Texts of eight words or more
-    count as the same if a pool question holds the share `max_overlap`, in (0, 1], of a
-    test question's distinct five-word runs.
+    Texts are compared ignoring case, white space and punctuation; different sets of
+    choices make questions different. Texts of eight words or more are the same if a
+    pool question holds the share `max_overlap`, in (0, 1], of a test question's
+    distinct five-word runs.
 
     Returns:
-        Notes for the user: which pool questions were not compared with all test
-        questions,
-        which keeps time and memory proportional to the input.
+        Notes on the pool questions not compared with all test questions, a limit that
+        keeps
+        time and memory proportional to the input.
     """
     index = TestTexts(tests, max_overlap)
     unsure = [q.id for place, q in enumerate(pool) if not index.look(place, q)]
@@ -69,12 +69,12 @@ class TestTexts:
         """Index the texts of test questions by the name of their set."""
         self.tests = tests
         self.numbers: dict[str, int] = {}
-        """Numbers of the words of test questions."""
+        """Word to number."""
         self.known: dict[tuple[Words, Choices], Sought] = {}
         self.unfound: dict[Words, list[Sought]] = {}
         """By words, texts not yet equal to a question without choices."""
         self.sought = [self.enter(q) for asked in tests.values() for q in asked]
-        """One per test question, in order."""
+        """One per test question."""
         self.near = NearTexts(self.known.values(), max_overlap)
 
     def enter(self, question: Question) -> Sought:
@@ -118,8 +118,8 @@ class TestTexts:
 def duplicates_of(pool: Sequence[Question]) -> Mapping[str, frozenset[str]]:
     """Return, for each question whose text repeats, the ids with that text.
 
-    Texts are compared as in `check_overlap`, ignoring choices. All questions of one
-    text share one set, which includes their own ids.
+    Compared as in `check_overlap`, ignoring choices. Questions of one text share one
+    set, which includes their own ids.
     """
     ids_of: dict[bytes, list[str]] = {}
     for question in pool:

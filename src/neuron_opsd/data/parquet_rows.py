@@ -1,8 +1,7 @@
 """Read Parquet rows in batches, even if a tiny file expands enormously.
 
-A dictionary value can occur in a million rows, and a list can repeat it without end, in
-a few bytes. So the longest value of every dictionary limits how many rows are read
-together.
+A few bytes can repeat a dictionary value in a million rows, or endlessly in a list. So
+the longest value of every dictionary limits how many rows are read together.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from neuron_opsd.storage.disk import PASSING
 BATCH_BYTES: Final = 16_000_000
 BATCH_ROWS: Final = 2048
 NESTED_BYTES: Final = 64_000_000
-"""Bytes that a row group's lists may expand to before equal texts are shared."""
+"""Size of a row group's lists above which equal texts are shared."""
 BUFFER: Final = 1 << 20
 TEXTS: Final = ("STRING", "JSON", "ENUM", "NONE")
 """Logical types of byte columns that may be shared."""

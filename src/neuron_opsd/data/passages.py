@@ -1,7 +1,7 @@
 """Find questions that share a passage: a long run of common words.
 
-Each text leaves a few hashes of its word runs, so that two texts with `passage_words`
-words in a row in common share a hash. Nothing else of a text is kept.
+Each text leaves a few hashes of its word runs, so that texts with `passage_words` words
+in a row in common share a hash. Nothing else of a text is kept.
 
 Source: winnowing, Schleimer et al. 2003.
 """
@@ -22,8 +22,7 @@ from neuron_opsd.data.rows import digest_of
 
 FEW_ROWS: Final = 20
 LARGE_SHARE: Final = 0.1
-"""Share of all rows. Text in more rows, and in more than `FEW_ROWS`, is an instruction
-that they begin or end with."""
+"""Share of all rows; text in more, and in more than `FEW_ROWS`, is an instruction."""
 MULTIPLIER: Final = 0x9E3779B97F4A7C15
 
 
@@ -32,11 +31,11 @@ class Passages:
     """Passages shared by some texts."""
 
     pairs: NDArray[np.int64]
-    """``(P, 2)`` rows that share a passage, chained if several share one."""
+    """``(P, 2)`` rows that share a passage, in chains."""
     in_most: int = 0
-    """Rows that share the text found in too many rows to be a passage."""
+    """Rows with the text found in too many to be a passage."""
     example: int = 0
-    """One of those rows."""
+    """One of them."""
 
 
 def shared_passages(texts: Iterable[str], passage_words: int) -> Passages:

@@ -1,7 +1,6 @@
 """Read the rows of a question file or dataset, whatever its format.
 
-Reading continues past a bad row, which carries what is wrong with it, so that all bad
-rows are reported at once.
+A bad row carries its error and reading continues, so that all are reported at once.
 """
 
 from __future__ import annotations
@@ -32,17 +31,17 @@ from neuron_opsd.storage.output_paths import FILE, kind_of
 DATASET_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+){0,2}")
 DEFAULT_SPLIT = "train"
 MEDIA = ("Image", "Audio", "Video")
-"""Columns that `datasets` would decode; they stay as in a Parquet file."""
+"""Columns that `datasets` would decode; they stay as in Parquet."""
 
 Reader: TypeAlias = Callable[[BinaryIO, Hash, QuestionsConfig], Iterator[FileRow]]
-"""Yields the rows of an open file and feeds the file's bytes to a hash."""
+"""Yields the rows of an open file, and hashes its bytes."""
 
 
 def open_table(path: Path, config: QuestionsConfig, *, otherwise: str = "") -> Table:
     """Return the rows of a question file, read lazily.
 
-    Iterating raises a `DataError` if the file as a whole is unreadable or exceeds a
-    limit of the settings. Files of unknown ending are read as `otherwise` says.
+    Iterating raises a `DataError` if the file is unreadable or exceeds a limit.
+    `otherwise` says how to read unknown endings.
 
     Raises:
         DataError: If the file is missing, no file, or of unknown format.
@@ -145,14 +144,14 @@ READERS: Final[dict[str, Reader]] = {
     ".tsv": of_text(read_tsv),
     ".eval": of_binary(read_eval),
 }
-"""By the ending of the file's name."""
+"""By file ending."""
 
 
 def open_dataset(name: str, config: QuestionsConfig, *, allow_download: bool) -> Table:
     """Return the rows of ``owner/name``, ``…:split`` or ``…:configuration:split``.
 
-    The default split is ``train``. Without `allow_download` the network is not used,
-    and the dataset must be in the local cache.
+    The default split is ``train``. Without `allow_download` only the local cache is
+    used.
     """
     path, configuration, split = split_name(name)
     try:

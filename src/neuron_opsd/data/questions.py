@@ -1,8 +1,8 @@
 """Read and write questions, keeping gold answers apart.
 
-A file has one question per row; `formats` defines what its columns mean. Gold answers
-enter only here and come as a separate `GoldAnswers`, so no stage sees them by accident;
-in a pool they are not looked at.
+A file has one question per row; `formats` defines the columns. Gold answers enter only
+here and come as a separate `GoldAnswers`, so no stage sees them by accident; in a pool
+they are not looked at.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from neuron_opsd.records import GoldAnswers, Question
 from neuron_opsd.storage.files import write_atomic
 
 MAX_KNOWN = 10_000
-"""Most distinct choices that are deduplicated; files of labels have few."""
+"""Most distinct choices shared between rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +46,11 @@ class QuestionFile:
     sha256: str
     """Of the file's bytes, or of a dataset's rows."""
     notes: tuple[str, ...] = ()
-    """How the file was read, if not obvious; one line each."""
+    """On how the file was read, if not obvious."""
     place_of: Mapping[str, str] = field(default_factory=dict)
-    """Question id to its place in the file, for example ``line 214``."""
+    """Question id to its place in the file, such as ``line 214``."""
     reader: str = ""
-    """The `answers.reader` that its set's free answers need; empty for any."""
+    """The `answers.reader` for its set's free answers; empty for any."""
 
     @property
     def gold_ids(self) -> Set[str]:
@@ -150,17 +150,16 @@ class Found:
         self.num_rows = 0
         self.questions: list[Question] = []
         self.answered: list[Parsed] = []
-        """The rows with an answer."""
         self.place_of: dict[str, str] = {}
         self.first_of: dict[str, str] = {}
-        """Name of each set to the place of its first row."""
+        """Name of each set to its first row's place."""
         self.public: PublicSet | None = None
-        """The set of the first good row."""
+        """Of the first good row."""
         self.notes = FileNotes()
         self.problems = Problems(name)
         self.dropped: list[str] = []
         self.known: dict[tuple[str, ...], tuple[str, ...]] = {}
-        """Choices that several rows share, held once."""
+        """Choices of several rows, held once."""
 
     def take(self, row: FileRow, number: int, stem: str) -> None:
         """Take one more row, or record what is wrong with it."""
@@ -239,7 +238,7 @@ def conflicting(file: QuestionFile) -> list[str]:
 def write_questions(
     path: Path, questions: Sequence[Question], gold: GoldAnswers = NO_ANSWERS
 ) -> None:
-    """Write questions and their gold answers as JSON lines that read back the same.
+    """Write questions as JSON lines that read back the same.
 
     Without gold answers they are a pool.
     """

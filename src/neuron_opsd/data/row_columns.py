@@ -1,6 +1,6 @@
 """Columns by which rows are filtered, grouped or told apart.
 
-A nested column is named with a dot: ``details.level``.
+``details.level`` names a nested column.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from neuron_opsd.data.rows import BadRowError, FileRow, Table, Values, shorten
 from neuron_opsd.errors import ConfigError, DataError, listing
 
 MOST_VALUES: Final = 1000
-"""Distinct values of a column counted for the message that names some."""
+"""Distinct values counted, to name some in a message."""
 ABSENT: Final = object()
 
 
@@ -30,11 +30,11 @@ class RowColumns:
     named: Sequence[str]
     """Columns whose values are recorded."""
     values_at: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """A row's place to its values of `named`, empty where missing."""
+    """Row's place to its values of `named`, empty where missing."""
     num_passed: int = 0
     """Rows skipped."""
     found: dict[str, Counter[str]] = field(default_factory=dict)
-    """Column of `kept` to the values found in rows."""
+    """Column of `kept` to the values found."""
 
     def rows(self, table: Table) -> Iterator[FileRow]:
         """Yield the rows that are kept.

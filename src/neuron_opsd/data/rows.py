@@ -1,7 +1,6 @@
 """Rows of a question file before their columns are interpreted.
 
-Settings of the section `questions` limit how much of a file is read; messages about an
-excess name the setting.
+Limits are settings of the section `questions`, which messages name.
 """
 
 from __future__ import annotations
@@ -20,11 +19,10 @@ from neuron_opsd.errors import DataError
 MAX_SHOWN = 60
 MAX_PROBLEMS = 20
 FREE_EXPANSION: Final = 100_000_000
-"""Bytes that any file may expand to, however small it is."""
+"""Bytes that any file may expand to."""
 VALUE_BYTES: Final = 8
-"""Bytes counted per value in the length of a table's row, besides its text."""
+"""Bytes counted per value of a row, besides its text."""
 MARKS: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{]|[\]}]', re.DOTALL)
-"""A JSON string, or a bracket of a list or an object."""
 
 KINDS: dict[type, str] = {
     type(None): "nothing",
@@ -48,7 +46,7 @@ class FileRow:
     """One row of a file."""
 
     place: str
-    """For example ``line 214``."""
+    """Such as ``line 214``."""
     values: Values | BadRowError
     """By column, or why the row cannot be read."""
 
@@ -68,9 +66,9 @@ class Table:
     """As the user gave it."""
     stem: str
     rows: Iterable[FileRow]
-    """Can be iterated once."""
+    """Iterate once."""
     hash: Callable[[], str]
-    """Returns the SHA-256 of what was read; call it after all rows were."""
+    """Returns the SHA-256 of the rows; call it after reading all."""
 
 
 class Problems:
@@ -178,9 +176,9 @@ def refuse_deep_json(text: str, config: QuestionsConfig) -> None:
 def measured(
     values: Values | BadRowError, config: QuestionsConfig
 ) -> tuple[Values | BadRowError, int]:
-    """Return a table's row, or why it cannot be used, and about how many bytes it has.
+    """Return a table's row, or why it cannot be used, and its approximate bytes.
 
-    A row that is too long, too wide or nested too deep cannot be used.
+    It must not be too long, too wide or nested too deep.
     """
     if isinstance(values, BadRowError):
         return values, 0
@@ -196,7 +194,7 @@ def measured(
 
 
 def size_of(value: Any, depth: int, config: QuestionsConfig) -> int:
-    """Return a value's approximate bytes; `depth` more levels may be nested."""
+    """Return a value's approximate bytes; `depth` more levels are allowed."""
     if isinstance(value, str | bytes):
         return VALUE_BYTES + len(value)
     if not isinstance(value, list | tuple | Mapping):

@@ -1,8 +1,7 @@
 """Decide which side of a split a question falls on: pool or test.
 
-The side depends on a hash of the first row of its group, so rows appended to a file
-move no others, unless one joins two groups or nearly equals one of the test, which then
-moves to the pool.
+A hash of the first row of its group decides, so appended rows move no others, unless
+one joins two groups or nearly equals one of the test, which then moves to the pool.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ class Rule:
 
     seed: int
     test_share: float
-    """Share of the groups, in (0, 1); the share of questions comes close."""
+    """Share of the groups, in (0, 1), and about that of the questions."""
     passage_words: int
-    """Words in a row that make a passage; 0 looks for none."""
+    """Words in a row that make a passage; 0 for none."""
     max_overlap: float
     """Share of a question's word runs above which another is nearly equal."""
 
@@ -43,12 +42,12 @@ class Sides:
     in_test: NDArray[np.bool_]
     """``(Q,)``."""
     group_of: NDArray[np.int64]
-    """``(Q,)`` the first row of each one's group."""
+    """``(Q,)`` first row of each group."""
     passages: Passages
     near: int = 0
-    """Questions moved to the pool because they nearly equal one there."""
+    """Questions moved to the pool as nearly equal to one there."""
     unlabelled: int = 0
-    """Questions put in the pool because their group has one without an answer."""
+    """Questions put in the pool as their group has one without an answer."""
     unsure: int = 0
     """Pool questions not compared with all similar ones."""
 
@@ -61,8 +60,8 @@ def divide(
 ) -> Sides:
     """Divide questions into pool and test.
 
-    `groups` has each question's group name, empty for none; `labelled` has the ids of
-    questions with an answer.
+    `groups` has each question's group, empty for none; `labelled` the ids with an
+    answer.
     """
     passages = Passages(np.empty((0, 2), np.int64))
     if rule.passage_words:
@@ -120,11 +119,10 @@ def settle_near(
 ) -> tuple[int, int]:
     """Move groups out of the test until nothing in it nearly equals a pool question.
 
-    Similarity is measured as at the start of a run, so that no run refuses the split.
+    A run measures similarity the same way, so none refuses the split.
 
     Returns:
-        How many questions moved, and how many pool questions were not compared with
-        all.
+        How many questions moved, and how many pool questions were not fully compared.
     """
     row_of = {question.id: row for row, question in enumerate(questions)}
     tests = {"": [questions[row] for row in np.flatnonzero(in_test).tolist()]}

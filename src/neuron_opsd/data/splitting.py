@@ -38,11 +38,11 @@ POOL, TEST, RECORD = "pool.jsonl", "test.jsonl", "split.json"
 TEST_SHARE: Final = 0.2
 """The paper's split is 80 to 20."""
 PASSAGE_WORDS: Final = 32
-"""About where a passage begins and a template ends."""
+"""About where templates end and passages begin."""
 
 
 Rows: TypeAlias = Mapping[str, tuple[Sequence[int], Sequence[int]]]
-"""Part name to the rows of its pool and of its test."""
+"""Part name to pool rows and test rows."""
 
 
 class Choices(TypedDict, total=False):
@@ -62,7 +62,7 @@ class Choices(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is divided, and how; see `Choices` for the fields."""
+    """What is divided, and how; see `Choices`."""
 
     source: str
     out: Path
@@ -78,9 +78,8 @@ class Part:
     """One pool and its test."""
 
     name: str
-    """Folder name, from its value of the column `by`; empty if there is none."""
+    """Folder name, from the value of the column `by`; empty if there is none."""
     pool: str
-    """Its file."""
     test: str
     num_pool: int
     num_test: int
@@ -94,7 +93,7 @@ class SplitData:
     num_groups: int
     largest_group: int
     num_near: int
-    """Questions moved to the pool because they nearly equal one there."""
+    """As in `Sides.near`."""
     notes: tuple[str, ...]
 
 

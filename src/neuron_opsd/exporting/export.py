@@ -1,4 +1,4 @@
-"""What every export shares: check, fill a folder, and move it into place whole."""
+"""What every export shares: check, fill a folder, move it into place whole."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class Request:
     pool: str = ""
     """File or dataset with the run's pool."""
     tests: Mapping[str, str] = field(default_factory=dict)
-    """Files or datasets of its test sets, by the run's names for them."""
+    """Files or datasets of its test sets, by the run's names."""
     name: str = ""
-    """The model's name on a server; empty means the run's folder."""
+    """The model's name on a server; by default the run's folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +54,11 @@ class Made:
     facts: Mapping[str, Any]
     """JSON values by name."""
     next_steps: tuple[str, ...] = ()
-    """What to do with the files, if only the target knows; commands run in the folder.
-    """
+    """What to do with the files, if target-specific; commands run in the folder."""
 
 
 Write: TypeAlias = Callable[[FinishedRun, Request, Path, Progress], Made]
-"""Fills an empty folder with a target's files for a finished run."""
+"""Fills an empty folder with a target's files."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ class FinishedRun:
     manifest: Manifest
     report: ReportData
     base: ModelConfig
-    """Settings that load the base from its current place."""
+    """Loads the base from its current place."""
 
     @property
     def config(self) -> Config:
@@ -43,12 +43,12 @@ class FinishedRun:
 
     @property
     def adapter(self) -> Path:
-        """Folder of what was trained: a PEFT adapter, or a whole model."""
+        """Folder of the trained PEFT adapter or whole model."""
         return self.folder / ADAPTER
 
     @property
     def is_whole_model(self) -> bool:
-        """Whether all weights were trained, so that there is no adapter."""
+        """Whether all weights were trained, without an adapter."""
         return not (self.adapter / ADAPTER_SETTINGS).exists()
 
     @property
@@ -61,13 +61,13 @@ class FinishedRun:
 
     @property
     def stops(self) -> list[str]:
-        """Texts that end an answer, in the plain form also a line break."""
+        """Texts that end an answer; in the plain form also a line break."""
         own = list(self.config.rollouts.stop)
         return own if self.config.prompts.form == "chat" else ["\n", *own]
 
     @property
     def sampling(self) -> dict[str, Any]:
-        """Sampling settings of the tests, in the terms of vLLM and others."""
+        """The tests' sampling settings, in the terms of vLLM and others."""
         rollouts = self.config.rollouts
         return {
             "temperature": self.config.evaluation.temperature,

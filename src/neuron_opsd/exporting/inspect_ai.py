@@ -115,7 +115,7 @@ def write(run: FinishedRun, request: Request, folder: Path, progress: Progress) 
 
 
 def columns(question: Question, test: TestSet, found: Tested) -> dict[str, Any]:
-    """Return a task's columns for a question besides the question itself."""
+    """Return a task's columns besides the question."""
     prompt, gold = found.asked(question), test.gold.answer_of[question.id]
     asked: Any = prompt.text
     if prompt.messages:

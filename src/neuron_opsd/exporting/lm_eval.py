@@ -46,7 +46,7 @@ def mark(doc, results):
 CALLS: Final = ("custom_dataset", "process_results")
 """Fields of a task that name a function."""
 MEASURES: Final = (("acc", True), ("maj", True), ("unread", False))
-"""Measures of free answers, and whether more is better."""
+"""Measures of free answers; whether more is better."""
 
 
 def write(run: FinishedRun, request: Request, folder: Path, progress: Progress) -> Made:
@@ -82,7 +82,7 @@ def system_text(found: Tested) -> str:
 
 
 def columns(question: Question, test: TestSet, found: Tested) -> dict[str, Any]:
-    """Return a task's columns for a question besides the question itself.
+    """Return a task's columns besides the question.
 
     The answer is a single text and no column is empty, so that all rows are alike.
     """

@@ -22,12 +22,12 @@ from neuron_opsd.progress import Progress
 
 SETTINGS: Final = "config.json"
 COPIED: Final = (".jinja", ".json", ".model", ".txt")
-"""Endings of a model's files besides its weights."""
+"""Endings of a model's other files."""
 LICENCES: Final = ("LICENSE", "LICENCE", "NOTICE", "USE_POLICY")
 """Prefixes of files that must accompany a model."""
 TEMPLATES: Final = "additional_chat_templates"
 LEAST_SHARE: Final = 0.9
-"""Share of the adapter's change that rounding must keep, or a warning is given."""
+"""Share of the adapter's change below which rounding causes a warning."""
 
 
 def write(run: FinishedRun, request: Request, folder: Path, progress: Progress) -> Made:

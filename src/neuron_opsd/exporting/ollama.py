@@ -1,13 +1,12 @@
 """An Ollama model: a `Modelfile` with template, stops and parameters, and its GGUF.
 
-If the base was a GGUF file, the adapter goes with that file; else the merged model is
-written. The `Modelfile` overrides what Ollama would do unlike the tests, such as
-penalising repetition or truncating at 4,096 tokens.
+If the base was a GGUF file, the adapter goes with it; else the merged model is written.
+The `Modelfile` overrides what Ollama does unlike the tests, such as penalising
+repetition or truncating at 4,096 tokens.
 
-Ollama uses Go templates, and Jinja cannot be translated to them in general. But most
-chat templates put fixed texts around turns, which can be found by rendering known
-texts. The result is tried on other conversations; if it renders them differently, no
-template is written.
+Ollama uses Go templates, to which Jinja cannot be translated in general. But most chat
+templates put fixed texts around turns, found here by rendering known texts. If the
+result renders other conversations differently, no template is written.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from neuron_opsd.records import Message, Prompt, Question
 MODELFILE: Final = "Modelfile"
 PLACEHOLDER: Final = "Qzquestion"
 PROMPT_ROOM: Final = 4096
-"""Tokens reserved for a prompt, besides the longest answer."""
+"""Tokens for a prompt, besides the longest answer."""
 SYSTEM, FIRST, ANSWER, SECOND = "Qzsystem", "Qzfirst", "Qzanswer", "Qzsecond"
 
 
@@ -87,10 +86,9 @@ def template_of(run: FinishedRun, tokenizer: Any) -> str | None:
 
 
 def parameters(run: FinishedRun, ends: Iterable[str], most: int) -> list[str]:
-    """Return the lines that make Ollama sample answers as the tests did.
+    """Return the lines that make Ollama sample as the tests did.
 
-    `ends` are the texts of tokens that end a completion; `most` is the model's maximum
-    number of positions.
+    `ends` are texts of end tokens; `most` is the model's maximum number of positions.
     """
     length = run.config.test_tokens
     values = run.sampling | {
@@ -115,11 +113,9 @@ class Frame:
     with_system: tuple[str, str]
     """Before a system turn, and between it and the first question."""
     without_system: str
-    """Before the first question without a system turn."""
     to_answer: str
     """Between a question and a given answer."""
     to_question: str
-    """Between an answer and the next question."""
     to_end: str
     """Between the last question and the new answer."""
 

@@ -1,7 +1,7 @@
 """Find what must not be published by accident: paths, users, hosts, keys.
 
-Every file to publish is searched, including the headers of weights. A vocabulary is the
-base's own and contains pieces of anything, paths included, so it is not searched.
+Every file to publish is searched, including headers of weights, except the base's
+vocabulary, which contains pieces of anything.
 """
 
 from __future__ import annotations
@@ -41,10 +41,9 @@ PATTERNS: Final[Mapping[str, re.Pattern[str]]] = {
 USUAL: Final = frozenset(
     {"admin", "debian", "ec2-user", "localhost", "nobody", "root", "ubuntu", "user"}
 )
-"""Names of users and machines that reveal nothing."""
+"""Names that reveal nothing."""
 
 SHOWN: Final = 60
-"""Characters of a finding that are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +98,7 @@ def findings(
 def text_of(file: str, content: Content) -> str:
     """Return a file's text; for weights, what accompanies the numbers.
 
-    Escaped characters of JSON are decoded.
+    Escaped slashes of JSON are decoded.
     """
     if file.endswith(WEIGHTS) and isinstance(content, Path):
         with safe_open(content, "pt") as stored:

@@ -31,13 +31,13 @@ REPOSITORY: Final = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 """A hub id with its owner."""
 
 RESULTS: Final = ".eval_results"
-"""Folder of results that the hub lists with a benchmark."""
+"""The hub lists it with a benchmark."""
 
 MESSAGE: Final = "Add what neuron-opsd trained and measured"
 
 CLIENTS: Final = ("httpx", "httpx2")
-"""Packages through which versions of the hub's library reach it; their connection
-errors are not `OSError`s."""
+"""Packages through which the hub's library connects; their errors are not `OSError`s.
+"""
 
 BASE: Final = "base_model_name_or_path"
 """Field of an adapter's settings."""

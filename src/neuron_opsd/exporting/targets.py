@@ -16,10 +16,9 @@ class ExportTarget:
     name: str
     """As in `--to`."""
     summary: str
-    """What it writes, in a line."""
     module: str
     """Module of this room whose `function` fills the folder; imported on use, so that
-    help pages need none of the libraries."""
+    help needs none of the libraries."""
     next_step: str
     """What to do with the files, in a sentence; ``{out}`` is their folder."""
     function: str = "write"
@@ -85,7 +84,7 @@ _ALL: Final = (
 )
 
 TARGETS: Final[Mapping[str, ExportTarget]] = {target.name: target for target in _ALL}
-"""By name, in the order in which they are listed."""
+"""In the order in which they are listed."""
 
 
 def target_of(name: str) -> ExportTarget:

@@ -1,7 +1,6 @@
 """What the lm-eval and inspect tasks share: questions as the run asked them.
 
-A run keeps only hashes of its test sets, so the files are given again and must be the
-same.
+A run keeps only hashes of its test sets, so the same files must be given again.
 """
 
 from __future__ import annotations

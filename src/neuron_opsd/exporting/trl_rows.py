@@ -1,8 +1,8 @@
 """What the teacher was shown, as rows for TRL's self-distillation trainer.
 
 TRL builds the teacher's prompt from `prompt` and `privileged_context` by a template. If
-the teacher's text is the student's with a prefix, a template with that prefix gives the
-same prompt; so does TRL's own if the run showed given text in a conversation. Otherwise
+the teacher's text is the student's with a prefix, a template with it gives the same
+prompt; so does TRL's own if the run showed given text in a conversation. Otherwise
 demonstrations go into the last user turn.
 """
 
@@ -33,13 +33,13 @@ SETTINGS: Final = "sdft.json"
 SCRIPT: Final = "train.py"
 
 BEFORE: Final = "{privileged_context}{prompt}"
-"""Template of the teacher's prompt if rows are texts."""
+"""Teacher's template if rows are texts."""
 
 IN_TURN: Final = "{privileged_context}\n\n{prompt}"
-"""The same if rows are conversations; it makes their last turn."""
+"""The same for conversations; it makes their last turn."""
 
 AFTER: Final = "{prompt}\n\n{privileged_context}"
-"""TRL's own template, as used by runs that show given text with each question."""
+"""TRL's own, used by runs that show given text."""
 
 ALPHAS: Final = {"forward-kl": 0.0, "reverse-kl": 1.0}
 """TRL's numbers for divergences; Jensen-Shannon's are in between."""
@@ -209,10 +209,10 @@ def row_of(
 
 
 def trainer_settings(run: FinishedRun, template: str) -> dict[str, Any]:
-    """Return the run's settings in TRL's terms, as far as it has any.
+    """Return the run's settings in TRL's terms, where it has any.
 
-    Prompts are not cut: by default TRL keeps the last 512 tokens, and what a teacher is
-    shown comes before them.
+    Prompts are not cut: by default TRL keeps the last 512 tokens, which come after what
+    the teacher is shown.
     """
     config = run.config
     tuning = config.distill

@@ -34,7 +34,7 @@ class Judged:
 
 
 Row = tuple[float, bool, int]
-"""A confidence, whether its answer is right, and the index of its question."""
+"""A confidence, whether its answer is right, and its question's index."""
 
 
 def confidences_of(
@@ -114,8 +114,8 @@ def calibrated(
 ) -> results.Confidence:
     """Measure one confidence, raw and scaled.
 
-    Questions without it keep their index, so that all confidences of a file share
-    resamples and halves.
+    Questions without it keep their index, so that all confidences share resamples and
+    halves.
     """
     first = halves(num_questions, config.seed, name)
     why = scaling.why_not_scaled(found, first)

@@ -27,7 +27,7 @@ from neuron_opsd.judging.samples import (
 )
 
 SCORES: Final = ("acc", "exact_match", "accuracy", "correct")
-"""lm-eval's measures of one sample, most trusted first."""
+"""Most trusted first."""
 
 
 def is_lm_eval(values: Values) -> bool:
@@ -92,8 +92,7 @@ def alternatives(
 ) -> tuple[Alternative, ...]:
     """Return the texts whose likelihood was asked for.
 
-    With mutual information each is also asked for without a context; those requests are
-    left out.
+    With mutual information each is asked again without a context, which is left out.
     """
     if len(requests) != len(replies):
         raise BadRowError(f"has {len(requests)} arguments, but {len(replies)} resps")
@@ -117,7 +116,7 @@ def alternatives(
 def texts_of(found: Sequence[Alternative]) -> list[str]:
     """Return the texts that tell a row's alternatives apart.
 
-    These are the continuations, or if those are equal (WinoGrande) the contexts.
+    These are the continuations, or if equal (WinoGrande) the contexts.
     """
     texts = [one.continuation.strip() for one in found]
     if len(set(texts)) == 1 and len(texts) > 1:
@@ -242,7 +241,7 @@ INSPECT: Final = Shape(
     "inspect", is_inspect, read_inspect, inspect_question, exact=True
 )
 SHAPES: Final = (INSPECT, LIKELIHOODS, LM_EVAL, SERVER, PLAIN)
-"""In order of trial; the first that fits a row reads it."""
+"""The first that fits a row reads it."""
 
 
 def shape_of(values: Values) -> Shape:

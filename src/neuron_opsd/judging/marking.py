@@ -1,7 +1,7 @@
 """Mark completions inside other programs with the readers of a run.
 
 The tasks that `neuron-opsd export` writes for lm-eval and inspect call this, so they
-and `evaluate` call the same answers right.
+and `evaluate` agree on what is right.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from neuron_opsd.stages.scoring import (
 )
 
 SETTINGS: Final = "settings.json"
-"""How answers are read; next to a task's question files."""
+"""How answers are read; next to a task's questions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Marker:
     questions: Mapping[str, Question]
     readers: Mapping[str, Reader]
     right: Mapping[str, tuple[str, ...]]
-    """Question id to the right answers, as the readers spell them."""
+    """Question id to right answers, as the readers spell them."""
     config: Config
 
     def mark(self, question_id: str, text: str, *, finished: bool = True) -> Mark:

@@ -29,7 +29,6 @@ class Matcher:
 
     questions: Mapping[str, Question]
     prompts: PromptsConfig
-    """Prompts to recognise; resolved."""
     by_text: dict[str, str | None] = field(init=False)
     """Every form of a question's text to its id; `None` if ambiguous."""
 
@@ -104,8 +103,8 @@ def most_likely(found: Sequence[Alternative], question: Question) -> tuple[str, 
 def chosen(texts: Sequence[str], context: str, question: Question) -> list[str]:
     """Return the choice that each text names.
 
-    A letter counts only if the prompt lists its choice after it, since the test set may
-    order the choices differently.
+    A letter counts only if the prompt lists its choice after it: the test set may order
+    choices differently.
     """
     named = [equal_choice(text, question.choices) for text in texts]
     found = [one for one in named if one is not None]

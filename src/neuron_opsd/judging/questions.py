@@ -31,7 +31,7 @@ from neuron_opsd.records import GoldAnswers, Question
 from neuron_opsd.runs.gold_checks import check_gold
 
 OWN: Final = "samples"
-"""Name of the test set if the file carries its own questions."""
+"""Test set name for the files' own questions."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,6 @@
 """Turn a file of samples into answers, each read by its question's reader.
 
-Rows are streamed and no completion is kept, so the file's size does not matter: each
-sample leaves its answer and a few numbers.
+Rows are streamed and completions dropped, so the file's size does not matter.
 """
 
 from __future__ import annotations
@@ -33,10 +32,9 @@ from neuron_opsd.judging.samples import Sample, Shape
 from neuron_opsd.records import Question
 
 ENOUGH_ALIKE: Final = 10
-"""If samples of this many questions never differ, they were hardly drawn independently.
-"""
+"""Questions whose samples never differ before independence is doubted."""
 LONG: Final = 200
-"""Characters from which two equal completions were hardly drawn independently."""
+"""Characters above which two equal completions are suspicious."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +42,14 @@ class Answered:
     """What is kept of one `Sample`."""
 
     place: str
-    """Its place in the file."""
     number: int | None
     answer: str | None
     finished: bool | None
     num_tokens: int | None
     stated: Stated | None
-    """Its confidence; `None` if missing or unreadable."""
+    """`None` if missing or unreadable."""
     likelihood: float | None
-    """Its choice's share of the total likelihood."""
+    """Its choice's share of the total."""
     verdict: float | None
 
 
@@ -65,7 +62,7 @@ class Answers:
     """By question id."""
     findings: Findings = field(default_factory=Findings)
     shapes: dict[str, None] = field(default_factory=dict)
-    """Names of the shapes of its rows."""
+    """Shapes of its rows."""
     sha256: str = ""
 
 
@@ -88,9 +85,8 @@ def read_answers(
 ) -> Answers:
     """Read the answers of a file of samples to some questions.
 
-    Numbered samples are put in order, wherever they are in the file. `confidence` names
-    the column with stated confidences, ``doc.sure`` if nested; empty means a usual
-    name.
+    Numbered samples are sorted. `confidence` names the column with stated confidences,
+    ``doc.sure`` if nested; empty means a usual name.
 
     Raises:
         DataError: For all bad rows at once, with file and line; or if the file is
@@ -126,19 +122,19 @@ class Collector:
     config: Config
     confidence: str = ""
     filter: str | None = None
-    """The one lm-eval filter whose rows count."""
+    """The one lm-eval filter that counts."""
     seen: dict[tuple[str, int], tuple[bytes, str]] = field(default_factory=dict)
-    """Question and sample number to a hash of the text, and its place."""
+    """Question and sample number to text hash and place."""
     texts: set[tuple[str, bytes]] = field(default_factory=set)
-    """Question and hash of every long completion."""
+    """Question and hash of long completions."""
     first: dict[str, bytes] = field(default_factory=dict)
     """Question to hash of its first completion."""
     again: dict[str, str] = field(default_factory=dict)
-    """Question to place of a later sample that equals the first."""
+    """Question to place of a sample that equals the first."""
     differ: bool = False
-    """Whether any two samples of a question differ."""
+    """Whether samples of a question differ."""
     strangers: list[str] = field(default_factory=list)
-    """Ids or questions of the first unmatched samples."""
+    """First unmatched ids or questions."""
 
     def samples(self, row: FileRow) -> list[Sample]:
         """Return the samples of a row."""

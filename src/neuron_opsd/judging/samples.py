@@ -1,7 +1,7 @@
-"""Parse one row of samples, whatever wrote it: plain columns, OpenAI's, vLLM's.
+"""Parse one row of samples: plain columns, OpenAI's or vLLM's.
 
-A row holds one or more samples of one question. A table of shapes defines its columns;
-those of lm-eval and inspect are in `logs`.
+A row holds samples of one question. A table of shapes defines its columns; lm-eval's
+and inspect's are in `logs`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ COMPLETIONS: Final = (
     *("predictions", "modeloutput", "modelresponse", "samples", "text"),
 )
 NUMBERS: Final = ("index", "sampleindex", "sampleid", "sample", "rollout", "epoch")
-"""Names of a sample's number within its question."""
+"""Names of a sample's number."""
 CONFIDENCES: Final = (
     *("confidence", "confidences", "statedconfidence", "verbalizedconfidence"),
     *("verbalisedconfidence", "certainty"),
@@ -30,9 +30,9 @@ ENDS: Final = ("finishreason", "stopreason", "finished")
 TOKENS: Final = ("numtokens", "completiontokens", "outputtokens", "tokenids")
 VERDICTS: Final = ("iscorrect", "exactmatch", "acc")
 OF_SAMPLES: Final = frozenset((*NUMBERS, *CONFIDENCES, *ENDS, *TOKENS, *VERDICTS))
-"""Columns about the sample rather than the question, besides the completion."""
+"""Columns about the sample, besides the completion."""
 CUT: Final = frozenset({"length", "maxtokens", "modellength", "maxlength", "false"})
-"""Squashed reasons for a truncated completion."""
+"""Squashed reasons for truncation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +49,19 @@ class Sample:
     """One completion of one question."""
 
     key: str = ""
-    """The question's id in the file; empty if none."""
+    """The question's id; empty if none."""
     asks: str = ""
-    """The question's text in the file; empty if none."""
+    """The question's text; empty if none."""
     number: int | None = None
-    """Its number among its question's samples."""
+    """Among its question's samples."""
     text: str | None = None
-    """The completion; `None` if the request failed or gave likelihoods."""
+    """`None` if the request failed or gave likelihoods."""
     finished: bool | None = None
-    """Whether it came to its end; `None` if the file does not say."""
+    """Whether it ended by itself; `None` if unknown."""
     num_tokens: int | None = None
     confidence: Any = None
-    """As in the file."""
     alternatives: tuple[Alternative, ...] = ()
-    """Texts whose likelihood was asked for; empty if the model wrote."""
+    """Texts scored by likelihood; empty if the model wrote."""
     verdict: float | None = None
     """The file's own score, in [0, 1]."""
     failed: str = ""
@@ -91,11 +90,11 @@ class Shape:
     fits: Callable[[Values], bool]
     read: Read
     asked: Callable[[Values], Values]
-    """A row's question and right answer, in the columns of a question file."""
+    """A row's question and right answer, as columns of a question file."""
     exact: bool = False
     """Whether these are the product's own columns, with a choice's text as answer."""
     asked_otherwise: Callable[[Values], Values] | None = None
-    """A fallback in the product's own columns, if `asked` finds no question."""
+    """Fallback in the product's own columns, if `asked` finds no question."""
 
 
 def read_plain(values: Values) -> list[Sample]:

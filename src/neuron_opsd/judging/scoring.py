@@ -37,10 +37,10 @@ class Scored:
 
     scores: tuple[QuestionScore, ...]
     judged: Mapping[str, Sequence[Judged]]
-    """Question id to its samples."""
+    """By question id."""
     num_unsettled: int
     unknown: frozenset[str]
-    """Measures that the file gives no data for."""
+    """Measures without data in the file."""
 
 
 def score(answers: Answers, asked: Asked, config: Config, progress: Progress) -> Scored:

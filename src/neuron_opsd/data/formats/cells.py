@@ -1,7 +1,4 @@
-"""One row: its values, however its columns are spelled, and their meaning.
-
-That is the question, its choices and its answer.
-"""
+"""One row: its values, however its columns are spelled, and their meaning."""
 
 from __future__ import annotations
 
@@ -33,7 +30,7 @@ ANSWERS: Final = (
     *("shortanswer", "exactanswer"),
 )
 INDICES: Final = ("answerindex", "answeridx", "correctindex", "correctidx", "goldindex")
-"""Answers as indices into the choices."""
+"""Answers as indices of choices."""
 LABELS: Final = ("questionlabel", "answerlabel")
 GIVEN: Final = "privilegedcontext"
 """TRL's name for what only the teacher sees with a question."""
@@ -47,7 +44,7 @@ GROUP: Final = re.compile(
 NOT_ANSWERS: Final = (
     *("distractor", "candidate", "wrong", "incorrect", "alternative", "possible"),
 )
-"""Words that mark a column of choices even if its name suggests an answer."""
+"""Words that mark a column of choices despite an answer's name."""
 LIKE_CHOICES: Final = (*NOT_ANSWERS, "choice", "option", "ending")
 LIKE_ANSWERS: Final = (
     *("answer", "correct", "gold", "label", "target", "solution", "truth", "output"),
@@ -67,26 +64,25 @@ NEEDED: Final = frozenset(
         *MEDIA,
     }
 )
-"""Words in names of columns that a question may be meaningless without."""
+"""Words in names of columns that a question may depend on."""
 NEEDED_ALONE: Final = frozenset(
     {
         *("text", "texts", "body", "code", "case", "content", "facts", "report"),
         *("system", "systemprompt", "systemmessage", "pretext", "posttext"),
     }
 )
-"""Squashed names of such columns; as one word among several they mean nothing."""
+"""Squashed names of such columns, but not as one word of several."""
 ABOUT: Final = frozenset(
     {
         *("id", "ids", "type", "source", "title", "length", "count", "number", "index"),
         *("language", "date", "level", "topic", "category", "name", "tokens"),
     }
 )
-"""Last words of columns that are not part of a question, such as `passage_id`."""
+"""Last words of names of columns that are no part of a question."""
 
 INDEX_NAMES = re.compile(r"Unnamed: \d+|__index_level_\d+__|level_\d+")
-"""Columns in which pandas writes row numbers."""
+"""pandas' columns of row numbers."""
 MAX_NAME = 1000
-"""Characters of a column's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +90,9 @@ class Cells:
     """The filled cells of one row."""
 
     values: Mapping[str, Any]
-    """By squashed column name; missing values are left out."""
+    """By squashed column name, without missing values."""
     written: Mapping[str, str]
-    """Squashed name to the name in the file, for all columns."""
+    """Squashed name to the name in the file, of all columns."""
     asked: set[str] = field(default_factory=set)
     """Squashed names of the columns read so far."""
 
@@ -187,15 +183,15 @@ How: TypeAlias = (
     | Literal["truth", "aliases", "final-line", "box"]
 )
 r"""What an answer is. With choices: `auto` finds out from the whole file, `exact` uses
-only the row and counts from 0, `letter` is a choice's key if the set has keys, `index`
-counts from 0 unless the file shows that it counts from 1, `truth` is true or false for
-the second or the first of two choices. Without: `aliases` are several right texts,
-`final-line` follows ``####`` and `box` is in the last ``\boxed{}``."""
+only the row and counts from 0, `letter` is a choice's key if there are keys, `index`
+counts from 0 unless the file shows 1, `truth` is true for the second choice and false
+for the first. Without: `aliases` are several right texts, `final-line` follows ``####``
+and `box` is in the last ``\boxed{}``."""
 
 
 @dataclass(frozen=True, slots=True)
 class RawAnswer:
-    """A gold answer as in its column; not examined in a pool."""
+    """A gold answer as in its column; unread in a pool."""
 
     column: str
     value: Any
@@ -209,23 +205,23 @@ class Item:
     messages: tuple[Message, ...]
     choices: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
-    """The set's own keys for the choices, such as ``A`` or ``1``, if any."""
+    """The set's keys for the choices, such as ``A`` or ``1``, if any."""
     answers: tuple[RawAnswer, ...] = ()
-    """All columns with the answer; they must agree."""
+    """All columns with an answer; they must agree."""
     renamed: tuple[tuple[str, str], ...] = ()
-    """Columns under other names, each with what it was read as."""
+    """Column names, each with what it was read as."""
     notes: tuple[str, ...] = ()
-    """What a user should know about how the row is read."""
+    """What a user should know about reading the row."""
     id: Any = None
     question_label: str = ""
     answer_label: str = ""
 
 
 def in_drawn_order(question: str, choices: Sequence[str]) -> tuple[str, ...]:
-    """Return choices in an order set by their texts, not by the gold answer.
+    """Order choices by their texts alone, not by the gold answer.
 
     For sets that list the right choice apart or first: sorted by a hash of question and
-    choice, so the order is the same for every row and reader.
+    choice, the same for every row and reader.
     """
 
     def drawn(choice: str) -> bytes:

@@ -1,7 +1,7 @@
 """Which choices the gold answers of a file are, decided over the whole file.
 
-One row is often ambiguous: `1` may be the first choice or the second, and `A` a blood
-group or a letter. The file's other rows decide if they can; else the row is refused.
+`1` may be the first choice or the second, and `A` a blood group or a letter. The file's
+other rows decide if they can; else the row is refused.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ KEYED: Final = re.compile(
     r"[(\[]?([A-Z]|\d{1,2})[)\].:]{0,2}",
     re.IGNORECASE,
 )
-"""A letter or number, bare, in brackets, or named like a column of choices."""
+"""A letter or number, bare, bracketed, or like a column of choices."""
 WITH_TEXT: Final = re.compile(
     r"[(\[\uff08]?([A-Za-z]|\d{1,2})[)\].:\uff09\uff0e\uff1a\u3001]{1,2}\s*(\S.*)",
     re.DOTALL,
 )
-"""A letter with its choice's text, as in ``B. Salt melts``."""
+"""As in ``B. Salt melts``."""
 QUOTES: Final = {
     **dict.fromkeys((0x2018, 0x2019, 0x201B, 0xB4), "'"),
     **dict.fromkeys((0x201C, 0x201D, 0x201E), '"'),
 }
-"""Curly quotes and accents, by code point, to plain ones."""
+"""To plain quotes, by code point."""
 UNLABELLED: Final = -1
 """The hub's value for withheld answers."""
 WORDS: Final = {"true": 1, "yes": 1, "1": 1, "false": 0, "no": 0, "0": 0}
@@ -40,18 +40,15 @@ WORDS: Final = {"true": 1, "yes": 1, "1": 1, "false": 0, "no": 0, "0": 0}
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the answers of one file can and cannot be."""
+    """What a file's answers show; a flag means that one can only be of that kind."""
 
     base: int | None = None
-    """First index; `None` if no row shows it."""
+    """First index; `None` if unknown."""
     letters: bool = False
-    """Whether an answer can only be a letter."""
     indices: bool = False
-    """Whether an answer can only be an index."""
     texts: bool = False
-    """Whether an answer can only be a choice's text."""
     numbers: bool = False
-    """Whether an answer in digits can only be a choice's text."""
+    """Whether an answer in digits can only be a text."""
 
 
 def evidence_of(items: Iterable[Item]) -> Evidence:
@@ -86,13 +83,13 @@ def value_of(answer: RawAnswer) -> Any:
 
 
 def fold(text: str) -> str:
-    """Normalise spellings of one text."""
+    """Normalise spellings of a text."""
     plain = unicodedata.normalize("NFC", html.unescape(text)).translate(QUOTES)
     return " ".join(plain.split()).casefold()
 
 
 def equal_choice(value: Any, choices: Sequence[str]) -> int | None:
-    """Return the choice with a value as its text, case ignored if unambiguous."""
+    """Return the choice with this text, ignoring case if unambiguous."""
     text = str(value)
     if text in choices:
         return choices.index(text)
@@ -101,7 +98,7 @@ def equal_choice(value: Any, choices: Sequence[str]) -> int | None:
 
 
 def lettered(value: Any, item: Item) -> int | None:
-    """Return the choice whose key or letter a value is, alone or with its text."""
+    """Return the choice with this key or letter, alone or with its text."""
     if not isinstance(value, str):
         return None
     if match := KEYED.fullmatch(value):
@@ -124,7 +121,7 @@ def place_of_key(key: str, item: Item) -> int | None:
 
 
 PlaceOf: TypeAlias = Callable[[Any, RawAnswer, Item, Evidence], int | None]
-"""Returns the index of a row's choice that a tidied answer means."""
+"""Returns the index of the choice that a tidied answer means."""
 
 
 def choice_of(answer: RawAnswer, item: Item, evidence: Evidence) -> int | None:
@@ -208,7 +205,7 @@ def place_by_file(
 def numbered_key(
     number: int, text: int | None, answer: RawAnswer, item: Item, evidence: Evidence
 ) -> int | None:
-    """Return the index that a number means among numbered columns of choices."""
+    """Return the index that a number means among numbered columns."""
     key = place_of_key(str(number), item)
     if evidence.base == 0 and item.keys[0] != "0":
         key = number
@@ -254,7 +251,7 @@ PLACES: Final[Mapping[str, PlaceOf]] = {
     "truth": lambda value, *_: WORDS.get(str(value).casefold()),
     "exact": place_by_row,
 }
-"""By kind of answer; `auto` is found out from the file."""
+"""By kind of answer."""
 
 
 def no_choice(answer: RawAnswer, item: Item, evidence: Evidence) -> str:

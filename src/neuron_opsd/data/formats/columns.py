@@ -24,11 +24,11 @@ from neuron_opsd.data.rows import BadRowError, repeated
 Texts: TypeAlias = tuple[str, ...]
 
 PAIRS = (("label", "text"), ("key", "value"), ("key", "text"), ("id", "text"))
-"""Names of key and text in an object of one choice."""
+"""Key and text in an object of one choice."""
 
 
 def read_choices(cells: Cells) -> tuple[Texts, Texts, Texts]:
-    """Return the choices, their keys in the file, and the columns they are in."""
+    """Return the choices, their keys and their columns."""
     listed = only_of(cells, CHOICES, "choices")
     group = grouped(cells)
     if listed is not None and group:
@@ -49,7 +49,7 @@ def read_choices(cells: Cells) -> tuple[Texts, Texts, Texts]:
 
 
 def listed_choices(cells: Cells, key: str) -> tuple[Texts, Texts]:
-    """Return the choices of one column, and their keys if it has them."""
+    """Return the choices of one column, and any keys."""
     name, value = cells.name(key), structure(cells.get(key))
     if isinstance(value, dict):
         return keyed_choices(value, name)
@@ -75,7 +75,7 @@ def merged(choices: Sequence[dict[Any, Any]], name: str) -> dict[Any, Any]:
 
 
 def keyed_choices(value: dict[Any, Any], name: str) -> tuple[Texts, Texts]:
-    """Return choices given with their keys: ``{"A": "yes"}``, ``{text, label}``."""
+    """Return choices given with keys: ``{"A": "yes"}``, ``{text, label}``."""
     if set(value) == {"text", "label"}:
         texts, keys = value["text"], value["label"]
         if not isinstance(keys, list) or not isinstance(texts, list):
@@ -146,7 +146,7 @@ def group_place(key: str) -> int:
 
 
 PARTS: Final = (*ANSWERS, *INDICES, "letter", "key", "text", "index", "idx")
-"""Possible keys of an answer that is an object, such as ``{"answerKey": "B"}``."""
+"""Possible keys of an answer such as ``{"answerKey": "B"}``."""
 PLACES: Final = (*INDICES, "index", "idx")
 
 

@@ -20,11 +20,11 @@ ROLES: tuple[Role, ...] = get_args(Role)
 PREFIX = re.compile(
     r"\s*[(\[\uff08]?([A-Za-z])\s?[)\].:\uff09\uff0e\uff1a\u3001]\s*(?=\S)"
 )
-"""A choice's own letter before its text, as in ``B. Paris``, also full-width."""
+"""A choice's letter before its text, as in ``B. Paris``, also full-width."""
 NUMBER = re.compile(r"\s*(?=\(?\d+[).:])\(?(\d{1,2})(?:\)\.?|[.:](?=\s))\s*(?=\S)")
-"""The same with a number, as in ``2. Paris``; 2.5 does not match."""
+"""The same with a number, as in ``2. Paris``, but not 2.5."""
 NOTHING = ("nan", "NaN", "<NA>")
-"""What pandas and NumPy print for a missing value."""
+"""Printed by pandas and NumPy."""
 LITERAL = re.compile(
     r"""'(?!'')(?:[^'\\\n]|\\.)*+'|"(?!"")(?:[^"\\\n]|\\.)*+\"""", re.DOTALL
 )
@@ -36,7 +36,7 @@ EATEN = re.compile(
     r"(?:\x08(?=eta|egin|oxed|inom)|\x0c(?=rac|orall|loor)|\x07(?=lpha)"
     r"|\t(?=heta|imes|ext\{)|\r(?=ho\b|ight)|\n(?=eq\b|abla\b))(\w{1,9})"
 )
-r"""Remains of ``\frac``, ``\beta`` or ``\times`` whose start was read as an escape."""
+r"""Remains of ``\frac``, ``\beta`` or ``\times`` read as an escape."""
 
 
 def checked_text(value: Any, what: str) -> str:
@@ -126,7 +126,7 @@ def joined_parts(parts: Sequence[Any], what: str) -> str:
 
 
 def parse_choices(value: Any, what: str) -> tuple[str, ...]:
-    """Return the texts to choose from, without missing ones at the end."""
+    """Return the choices, without missing ones at the end."""
     listed = structure(value)
     if not isinstance(listed, list | tuple):
         raise BadRowError(
@@ -215,8 +215,8 @@ def is_json(text: str) -> bool:
 def python_list(text: str) -> Any:
     """Return the texts of a list printed by Python or NumPy, else the text itself.
 
-    ``['a' 'b']`` is two texts to NumPy and one to Python, so either all literals are
-    separated by commas or none.
+    ``['a' 'b']`` is two texts to NumPy and one to Python, so all literals or none must
+    be separated by commas.
     """
     if not PYTHON_LIST.fullmatch(text.strip()):
         return text
@@ -272,7 +272,7 @@ def identity(cells: Cells) -> Any:
 
 
 def parse_given(value: Any, what: str) -> str:
-    """Return the text given to a teacher; messages yield their text, as in TRL.
+    """Return a teacher's given text; messages yield their text, as in TRL.
 
     Empty if there is none.
     """

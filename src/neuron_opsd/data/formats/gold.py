@@ -20,7 +20,7 @@ def gold_texts(item: Item, evidence: Evidence) -> tuple[str, ...]:
     """Return the texts that answer a row, the main one first.
 
     With choices that is one choice's text; without an answer, nothing. Several columns
-    with an answer must agree.
+    must agree.
     """
     found: list[tuple[RawAnswer, tuple[str, ...]]] = []
     for answer in item.answers:
@@ -102,7 +102,7 @@ def after_mark(text: str) -> str | None:
 
 
 UNKNOWN: Final = ("notfound",)
-"""NuminaMath's value if its authors found no answer."""
+"""NuminaMath's mark for no answer."""
 CLASSES: Final = ("label", "target")
 FORMS: Final = {
     "final-line": (after_mark, "line with ####"),

@@ -27,11 +27,11 @@ class FileNotes:
         self.num_rows = 0
         self.num_free_answers = 0
         self.all_letters = True
-        """Whether every free answer is a single letter."""
+        """Whether every free answer is a letter."""
         self.all_points = True
-        """Whether every free answer is a whole number that ends in .0."""
+        """Whether every free answer is a whole number in .0."""
         self.any_index = False
-        """Whether an answer to a question with choices is a number."""
+        """Whether any choice's answer is a number."""
 
     def add(self, item: Item) -> None:
         """Take one more row."""

@@ -1,8 +1,7 @@
 """Files of no public set: columns with the names that people give them.
 
-Columns with one of the names below are read. A column that looks meant but would not be
-read is refused by name: silently ignored choices or answers would change what the file
-trains or scores.
+A column that looks meant but would go unread is refused by name: silently ignored
+choices or answers would change what the file trains or scores.
 """
 
 from __future__ import annotations

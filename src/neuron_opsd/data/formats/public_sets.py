@@ -63,20 +63,20 @@ class PublicSet:
     """As in `--format`."""
     title: str
     needs: tuple[str, ...]
-    """Squashed names of the columns that identify it."""
+    """Squashed names of its identifying columns."""
     read: Callable[[Cells], Item]
     licence: str
-    """The set's licence; the docs say which were looked up."""
+    """The docs say which were looked up."""
     fits: Callable[[Cells], bool] = lambda _: True
-    """A further condition for recognising it; mostly the columns suffice."""
+    """A further condition for recognising it."""
     by_answer: bool = False
-    """Whether only the answer identifies it, so that a pool needs its name."""
+    """Whether only the answer identifies it, so that pools need its name."""
     note: str = ""
-    """What a user should know about how it is read."""
+    """What a user should know about reading it."""
     reader: str = ""
-    """The `answers.reader` that its free answers need."""
+    """The `answers.reader` for its free answers."""
     left_out: tuple[str, ...] = ()
-    """Squashed names of columns that its questions do not need."""
+    """Squashed names of columns not part of its questions."""
 
 
 SETS: Final = (
@@ -223,7 +223,7 @@ SETS: Final = (
         note="; the assistant's last turn, or the completion, is the answer",
     ),
 )
-"""In order of trial; the first that fits a row reads it."""
+"""The first that fits a row reads it."""
 
 BY_NAME: Final[Mapping[str, PublicSet]] = {one.name: one for one in SETS}
 

@@ -1,6 +1,6 @@
-"""Read the questions from sample logs: lm-eval's `--log_samples` and inspect's.
+"""Read the questions from lm-eval's `--log_samples` and inspect's samples.
 
-A question is logged once per sample or filter, and read once. What a model answered is
+A question is logged once per sample or filter, and read once. Models' answers are
 ignored.
 """
 
@@ -28,9 +28,9 @@ class SampleLogs:
     """Turns logged samples into their questions; other rows stay as they are."""
 
     found: dict[str, None] = field(default_factory=dict)
-    """Names of the tools that wrote the rows."""
+    """Tools that wrote the rows."""
     num_repeated: int = 0
-    """Rows skipped because their question was already read."""
+    """Rows whose question was already read."""
     seen: dict[str, bytes] = field(default_factory=dict)
     """Question's number in its log to a hash of it."""
 
@@ -56,10 +56,9 @@ class SampleLogs:
     def fresh(
         self, row: FileRow, tool: str, number: Any, question: Values
     ) -> Iterator[FileRow]:
-        """Yield a row's question, unless it was already read.
+        """Yield a row's question, unless already read.
 
-        A different question with the same number is yielded, and refused later for its
-        id.
+        Another question with the same number is yielded, and refused later for its id.
         """
         self.found[tool] = None
         name = json.dumps(number, default=str)

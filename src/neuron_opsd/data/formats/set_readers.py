@@ -1,7 +1,7 @@
 """Read the public sets as their authors or the Hugging Face hub publish them.
 
-A reader turns a row's cells into what the row says. None examines a gold answer: it
-passes the cell on, which is read only in test sets.
+No reader examines a gold answer: it passes the cell on, which is read only in test
+sets.
 """
 
 from __future__ import annotations
@@ -42,14 +42,13 @@ COPA_ASKS: Final = {
 }
 EXPLAINS_ASKS: Final = "Does this comment on an essay explain its judgement?"
 EXPLAINS: Final = ("Without Explanation", "With Explanation")
-"""The labels of Edu-Feedback."""
 PADDING: Final = "N/A"
-"""Fills missing options in early versions of MMLU-Pro."""
+"""Early MMLU-Pro's missing option."""
 FULL: Final = 10
 """Options of a filled MMLU-Pro row."""
 UNTITLED: Final = re.compile(r"\s*\[title\]", re.IGNORECASE)
 BRACKETED: Final = re.compile(r"\[[^\]]{0,80}\]")
-"""Marks of WikiHow headings in HellaSwag, such as ``[step]``."""
+"""HellaSwag's marks of WikiHow headings, such as ``[step]``."""
 
 
 def read_arc(cells: Cells) -> Item:
@@ -159,7 +158,7 @@ def read_race(cells: Cells) -> Item:
 
 
 def apart(cells: Cells, choices: tuple[str, ...]) -> Item:
-    """Read a set that keeps the right choice apart, here first; hash the order."""
+    """Read a set with the right choice apart, here first; hash the order."""
     question = text_of(cells, "question")
     return Item(
         asked(question),
@@ -170,7 +169,7 @@ def apart(cells: Cells, choices: tuple[str, ...]) -> Item:
 
 
 def read_apart(wrong: str) -> Callable[[Cells], Item]:
-    """Return a reader of a right answer and three wrong ones, a column each."""
+    """Return a reader of one right and three wrong answers, a column each."""
     columns = ("correctanswer", *(f"{wrong}{n}" for n in (1, 2, 3)))
     return lambda cells: apart(cells, texts_of(cells, *columns))
 
@@ -272,7 +271,7 @@ def read_math(cells: Cells) -> Item:
 
 
 def plain_but(cells: Cells, key: str, how: How) -> Item:
-    """Read a row as any other, so that pools, without answers, are read alike."""
+    """Read a row as any other, so that pools without answers are read alike."""
     item = read_plain(cells, labelled=False)
     return replace(item, renamed=(), answers=answer_in(cells, key, how))
 

@@ -32,14 +32,14 @@ from neuron_opsd.data.rows import BadRowError, kind_of, shorten
 from neuron_opsd.records import Message
 
 WORD: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
-"""One word of a column's name such as `case_description` or `ReadingPassage`."""
+"""One word of a name such as `case_description` or `ReadingPassage`."""
 PICTURE: Final = re.compile(
     r"<\|?image(?:[_ ]?(?:\d{1,9}|pad))?\|?>"
     r"|!\[[^\]]{0,500}\]\((?:[^)\s]{1,500}\)|data:)",
     re.IGNORECASE,
 )
-"""Placeholder of a picture in data sets and Markdown. Lengths are bounded so that a
-text full of prefixes is searched quickly."""
+"""A picture's placeholder in data sets and Markdown. Bounded lengths keep the search
+fast."""
 LONG: Final = 7
 """Shortest word recognised at the end of another, as in `readingpassage`."""
 
@@ -111,14 +111,13 @@ def refuse_choices(cells: Cells, unread: Sequence[str], *, labelled: bool) -> No
 
 
 KEYS_OF_ANSWERS: Final = {*ANSWERS, *INDICES} - {"answer"}
-"""Columns next to which `answers` are choices rather than several gold answers."""
+"""Columns next to which `answers` are choices, not gold answers."""
 
 
 def in_a_row(keys: Sequence[str]) -> set[str]:
     """Return columns named like choices that differ in their last character.
 
-    Numbers need a word for choices before them, as in `answer1`; A, B and C together do
-    not.
+    Numbers need a word before them, as in `answer1`; A, B and C together do not.
     """
     groups: dict[str, set[str]] = {}
     for key in keys:
@@ -150,7 +149,7 @@ def refuse_answers(cells: Cells, unread: Sequence[str]) -> None:
 
 
 def is_like(key: str, parts: tuple[str, ...], names: tuple[str, ...]) -> bool:
-    """Say whether a column's name contains a word, or nearly is a known name."""
+    """Say whether a name contains a word, or nearly is a known name."""
     near = get_close_matches(key, names, n=1, cutoff=0.8)
     return bool(near) or any(part in key for part in parts)
 
@@ -185,7 +184,7 @@ def refuse_asked(cells: Cells, unread: Sequence[str], title: str) -> None:
 
 
 def stem_of(key: str) -> str:
-    """Return the common part of names of choices: `option` of `option3`."""
+    """Return the common part of choices' names: `option` of `option3`."""
     match = GROUP.fullmatch(key)
     if match is not None:
         return match[1] or match[3] or ""
