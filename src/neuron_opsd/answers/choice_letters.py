@@ -58,9 +58,9 @@ def read_choice_letter(
 
     In order: all of it is a letter or a choice's text; the letter in the last
     ``\boxed{...}``; the last one announced; the last one chosen or called correct; one
-    that leads, as in ``B) Paris``, or ends the text alone; the only letter mentioned;
-    the only choice mentioned by text. Rejected letters never count, nor do mere
-    mentions in a truncated completion.
+    that leads, as in ``B) Paris``, or ends the text; the only letter mentioned; the
+    only choice mentioned by text. Rejected letters never count, nor do mere mentions if
+    truncated.
     """
     text = text.translate(ONE_SPELLING)
     text = own_part(text, lambda line: bool(whole_letter(line)))
@@ -156,7 +156,7 @@ def whole_letter(text: str) -> str | None:
 
 
 def stated(text: str, choices: Sequence[str]) -> Reading | None:
-    """Return the choice that a text chooses, or that leads or ends it alone."""
+    """Return the choice that a text chooses, or that leads or ends it."""
     affirmed = letters.affirmed(text)
     chosen = [one for one in affirmed if index_of(one.name) < len(choices)]
     if chosen:
@@ -214,8 +214,7 @@ def leading_letter(text: str, choices: Sequence[str]) -> tuple[str, str] | None:
 def lists_others(text: str, first: str) -> bool:
     """Say whether a text that begins with a letter goes through several.
 
-    After a blank line other letters are explanation, unless they run from A through
-    all.
+    After a blank line others are explanation, unless they run from A through all.
     """
     line, paragraph = text.partition("\n")[0], text.partition("\n\n")[0]
     if first == "A" and re.search(r"\s\(?B[).:]\s", line):

@@ -66,7 +66,7 @@ def read_choice_text(
     In order: all of it is the choice; the choice in the last ``\boxed{...}``; the one
     in the last announcement; a first line or sentence that is a choice; the only one
     mentioned; the only one in the last sentence. The longest of nested choices counts.
-    Rejected ones never count, nor do mere mentions in a truncated completion.
+    Rejected ones never count, nor do mere mentions if truncated.
     """
     text = own_part(text, lambda line: equal_choice(line, choices) is not None)
     if not cut and (choice := equal_choice(text, choices)) is not None:

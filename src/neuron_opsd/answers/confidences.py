@@ -78,7 +78,7 @@ WORD: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """A confidence as read, before the scale of bare numbers is known."""
+    """A confidence as read, before scaling."""
 
     value: float
     """A share; if `bare`, on either scale."""
@@ -99,7 +99,7 @@ def read_confidence(value: Any) -> Stated | None:
 def read_text(text: str) -> Stated | None:
     """Read a text such as ``Confidence: 80%``, ``8/10`` or ``high``.
 
-    A percentage is found anywhere, if there is only one.
+    A single percentage is found anywhere.
     """
     text = LEAD.sub("", text).strip()
     if len(percents := PERCENT.findall(text)) == 1:
@@ -129,8 +129,8 @@ def scale_of(found: Iterable[tuple[Stated, str]]) -> Scale:
         found: Confidences, each with its place in the file.
 
     Raises:
-        DataError: If some can only be shares and others only percentages, or all are
-            whole numbers up to 10, which may be on a scale of ten.
+        DataError: If some can only be shares and others percentages, or all are whole
+            numbers up to 10, possibly out of ten.
     """
     between, above, most, all_whole = "", "", 0.0, True
     for stated, place in found:

@@ -26,7 +26,7 @@ RECURSION_LIMIT = 20_000
 """Far above what expressions within the limits need."""
 SUSPECT = 0.25
 """Share of the memory limit above which `not equal` is not trusted: math-verify
-swallows errors such as out of memory, and then finds nothing equal."""
+swallows running out of memory, and then finds nothing equal."""
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 """Bytes per unit of `ru_maxrss`."""
 OUT_OF_STEPS = 3
@@ -117,7 +117,7 @@ def equal(one: str, other: str) -> bool:
 
 
 def judge(one: str, other: str, limits: Limits) -> Reply:
-    """Compare two expressions quickly, or if that fails with counted calls."""
+    """Compare two expressions quickly, or else with counted calls."""
     quick = attempt(one, other, limits, counted=False)
     if quick["cut"] != "seconds":
         return quick

@@ -132,7 +132,7 @@ CHOSEN: Final = re.compile(
     re.IGNORECASE,
 )
 PICKED: Final = re.compile(r"choose|pick|select|option|choice|letter", re.IGNORECASE)
-"""Verbs and nouns after which a lower-case letter counts too."""
+"""Words after which a lower-case letter counts too."""
 
 JOINED: Final = re.compile(
     rf"[)\]*_\"'`$}}.]{{0,5}}\s{{0,2}}(?:,?\s?(?:or|and|and/or|oder|und|sowie)\s|[/&,+]|"
@@ -152,7 +152,7 @@ class Letter:
 
 
 def is_word(text: str, start: int, end: int) -> bool:
-    """Say whether an apparent letter is the article A or the pronoun I."""
+    """Say whether a letter is the article A or the pronoun I."""
     after = text[end : end + BESIDE]
     if text[start] in "AI" and WORD_AFTER.match(after):
         return True
@@ -216,7 +216,7 @@ def affirmed(text: str) -> Iterator[Letter]:
 
 
 def called_correct(text: str) -> Iterator[Letter]:
-    """Yield the letters that a text calls correct, also at the end of their item."""
+    """Yield the letters that a text calls correct, also at their item's end."""
     for match in STANDING.finditer(text):
         affirmed = AFFIRMED_AFTER.match(text, match.end())
         if affirmed and not is_asked(text, affirmed.end()):

@@ -105,7 +105,7 @@ LISTED_BEFORE: Final = re.compile(
 SOLVED: Final = re.compile(
     r"[0-9][A-Za-z]\s?=\s?-?[0-9.]{1,20}\s?,?\s?(?:and|so)\s[A-Za-z]\s?=\s?$"
 )
-"""`2x = 6 and x =` solves an equation; it gives no second number."""
+"""`2x = 6 and x =` solves an equation; it adds no number."""
 SEVERAL: Final = re.compile(
     r"[0-9]\s{0,3}(?:,|;|\b(?:or|and|und|oder)\b)\s{0,3}[A-Za-z]\s?=", re.IGNORECASE
 )
@@ -195,7 +195,7 @@ def reasoning_begins(head: str, rest: str) -> bool:
 
 
 def reading_of(number: str | None, found: str, missing: str) -> Reading:
-    """Return a reading of a number that may be missing."""
+    """Return a reading of a number, if there is one."""
     return Reading(number, missing if number is None else found)
 
 

@@ -1,7 +1,7 @@
 """Numbers as people and models write them, read exactly and whole, or not at all.
 
-The canonical text is ``1234``, ``-0.5``, ``1/3`` if no finite decimal exists, and
-``20%`` if a percent sign was written.
+Canonical texts are ``1234``, ``-0.5``, ``1/3`` if no finite decimal exists, and ``20%``
+if a percent sign was written.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def read_match(match: re.Match[str], sign: int, decimal_mark: str) -> str | None
 
 
 def value_of(match: re.Match[str], top: Fraction, decimal_mark: str) -> Fraction | None:
-    """Return the value of a match with its power, mixed part or denominator."""
+    """Return a match's value with power, mixed part or denominator."""
     if match["mixed"]:
         over, under = (int(part) for part in match["mixed"].split("/"))
         whole = top.denominator == 1 and 0 < over < under
@@ -205,7 +205,7 @@ def grouped(digits: str, mark: str) -> str | None:
 
 
 def write_fraction(value: Fraction) -> str:
-    """Write a value as a decimal if that is exact, else as a fraction."""
+    """Write a value as a decimal if exact, else as a fraction."""
     if value.denominator == 1:
         return str(value.numerator)
     context = Context(prec=4 * MAX_DIGITS, Emin=-9999, Emax=9999, traps=[])
@@ -233,7 +233,7 @@ def readings(number: str) -> tuple[Fraction, ...]:
 
 
 def near(one: Fraction, other: Fraction) -> bool:
-    """Say whether two values are equal, up to rounding if one is not whole."""
+    """Say whether two values are equal, up to rounding unless both are whole."""
     if one.denominator == other.denominator == 1:
         return one == other
     return abs(one - other) <= RELATIVE_TOLERANCE * max(abs(one), abs(other))

@@ -1,8 +1,8 @@
 """Read final answers from completions, and tell whether two are the same.
 
-Each reader is a function and an entry of `READERS`. It gets the completion's part after
-any reasoning, and returns the answer and where it stood. Answers are normalised when
-read, so most compare by spelling.
+Each reader is a function and an entry of `READERS`. It gets what follows any reasoning,
+and returns the answer and where it stood. Answers are normalised when read, so most
+compare by spelling.
 """
 
 from __future__ import annotations
@@ -184,9 +184,9 @@ def bare_latex(text: str, _: Question) -> str | None:
 def read_text(text: str, _: Question, *, cut: bool) -> Reading:
     r"""Read a short text in lower case, without lead-in, article and punctuation.
 
-    In order: the last ``\boxed{...}``, the last announcement, the first line. A line
-    without letters and digits, or longer than `MAX_TEXT_LENGTH`, is no answer; a
-    truncated line is read as it stands.
+    In order: the last ``\boxed{...}``, the last announcement, the first line. Lines
+    without letters and digits, or above `MAX_TEXT_LENGTH`, are no answer; truncated
+    ones are read as they stand.
     """
     del cut
     text = own_part(text, bool)
@@ -270,7 +270,7 @@ def regex_reader(config: AnswersConfig) -> Reader:
 
 @dataclass(frozen=True, slots=True)
 class ReaderEntry:
-    """A named reader. A new one is a function and an entry below."""
+    """A named reader: a function and an entry below."""
 
     make: Callable[[AnswersConfig], Reader]
     help: str

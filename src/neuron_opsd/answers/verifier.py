@@ -51,7 +51,7 @@ class Limits:
     quick_seconds: float = 0.25
     """Processor time before it starts over with calls counted."""
     steps: int = 30_000_000
-    """Calls and returns, about five seconds' worth. No machine makes that many within
+    """Calls and returns, about five seconds' worth; no machine makes as many within
     `quick_seconds`, so quick verdicts agree with counted ones."""
     seconds: int = 30
     """Processor time while calls are counted."""
@@ -61,8 +61,8 @@ class Limits:
 class Verifier:
     """Says whether two LaTeX expressions are equal.
 
-    The process starts with the first pair that needs it. Use it as a context manager,
-    or call `close`. Threads may share it; they take turns.
+    The process starts when first needed. Use as a context manager, or call `close`.
+    Threads may share it; they take turns.
     """
 
     start_seconds = 300.0

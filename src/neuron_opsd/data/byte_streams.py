@@ -1,6 +1,6 @@
-"""Stream a text file's bytes in pieces, however it is stored.
+"""Stream a text file's bytes, however it is stored.
 
-The file is read once; only a piece and the current line are in memory.
+It is read once; only a piece and the current line are in memory.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Hash(Protocol):
 
 
 class HashedFile(io.RawIOBase):
-    """A file whose bytes are counted and hashed as they are read."""
+    """Counts and hashes a file's bytes as they are read."""
 
     def __init__(self, file: BinaryIO, digest: Hash) -> None:
         self.file = file
@@ -58,7 +58,7 @@ def pieces_of(file: BinaryIO, digest: Hash, config: QuestionsConfig) -> Pieces:
 
 
 def unzipped(file: BinaryIO, digest: Hash, config: QuestionsConfig) -> Pieces:
-    """Yield the same of a text file compressed by gzip, in one or more members."""
+    """Yield the same from gzip, in one or more members."""
     source = HashedFile(file, digest)
     with gzip.GzipFile(fileobj=io.BufferedReader(source, PIECE)) as source_text:
         yield from as_utf8(bounded(source_text.read, source, config))
@@ -81,7 +81,7 @@ def bounded(
 
 
 def as_utf8(pieces: Pieces) -> Pieces:
-    """Yield a text as UTF-8 without a byte order mark; a mark also tells UTF-16."""
+    """Yield UTF-8 without a byte order mark, from that or UTF-16."""
     first = next(pieces, b"")
     if b"\0" in first[:2]:
         raise DataError("seems to be UTF-16 without a mark; save it as UTF-8")
@@ -151,11 +151,11 @@ def unparted(pieces: Pieces) -> Pieces:
 
 
 def is_blank(piece: bytes, held: bytes) -> bool:
-    """Say whether a piece and the start of its line are blank, if that is quick."""
+    """Say whether a piece and its line's start are blank, if that is quick."""
     return len(held) <= PIECE and not piece.strip(BLANK) and not held.strip(BLANK)
 
 
 def passed_over(blank: bytes) -> tuple[int, bytes]:
-    """Count the lines that end in a blank text, and return what follows them."""
+    """Return the number of lines that end in a blank text, and the rest."""
     ends = blank.count(b"\n") + blank.count(b"\r") - blank.count(b"\r\n")
     return ends, blank[max(blank.rfind(b"\n"), blank.rfind(b"\r")) + 1 :]

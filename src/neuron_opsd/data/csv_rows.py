@@ -1,4 +1,4 @@
-"""Read CSV rows as spreadsheets, pandas and people write them."""
+"""Read CSV as spreadsheets, pandas and people write it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from neuron_opsd.data.byte_streams import Line, Pieces, lines_of
 SEPARATORS = ",;\t|"
 """In order of preference if the header allows several."""
 DECLARED = re.compile(r"sep=(.)\r?\n?", re.IGNORECASE)
-"""A first line in which spreadsheets name the separator."""
+"""A first line that names the separator."""
 
 HINTS = {
     "'": "put a field that holds the separator in double quotes, not single ones",
@@ -67,7 +67,7 @@ class TextLines:
 
     @property
     def first(self) -> str:
-        """The start of the file; what is not UTF-8 is reported when it is read."""
+        """The start of the file; bad UTF-8 is reported later."""
         return self.ahead.data.decode(errors="replace")
 
     def drop(self, text: str) -> None:
@@ -100,7 +100,7 @@ def read_separated(lines: TextLines, separator: str) -> Iterator[rows.FileRow]:
     """Yield the rows of a file.
 
     Empty rows at its end, as spreadsheets export them, are skipped. An unreadable row
-    is the last, since the next one's start is unknown.
+    ends the reading.
     """
     wide = f"{separator} " in lines.first
     reader = csv.reader(lines, strict=True, delimiter=separator, skipinitialspace=wide)
@@ -129,7 +129,7 @@ def read_separated(lines: TextLines, separator: str) -> Iterator[rows.FileRow]:
 
 @contextmanager
 def wide_fields(config: QuestionsConfig) -> Iterator[None]:
-    """Let a field be as long as a row may be."""
+    """Let a field be as long as a row."""
     before = csv.field_size_limit(config.max_row_bytes)
     try:
         yield

@@ -89,7 +89,7 @@ def read_json(pieces: Pieces, config: QuestionsConfig) -> Iterator[FileRow]:
     if head.lstrip().startswith(b"{"):
         ahead, whole = tee(chain([head], pieces))
         refuse_object(TextAhead(ahead, config))
-        del ahead  # whose whole rest would be held
+        del ahead  # else the whole rest would stay in memory
         yield from read_json_lines(whole, config)
         return
     text = TextAhead(chain([head], pieces), config)
@@ -147,10 +147,7 @@ def read_items(text: TextAhead) -> Iterator[FileRow]:
 
 
 def items_of(text: TextAhead, what: str) -> Iterator[FileRow]:
-    """Yield the items of an array.
-
-    What is not JSON ends it, since the next item's start is unknown.
-    """
+    """Yield the items of an array up to the first that is not JSON."""
     text.skip("[")
     number = 1
     try:

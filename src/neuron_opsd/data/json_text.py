@@ -1,4 +1,4 @@
-"""Parse a JSON file one value at a time, refusing duplicate names."""
+"""Parse JSON one value at a time, refusing duplicate names."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from neuron_opsd.errors import DataError
 
 
 def unusable(error: Exception) -> BadRowError:
-    """Say what is wrong with JSON that Python cannot represent."""
+    """Say why Python cannot hold some JSON."""
     if isinstance(error, BadRowError):
         return error
     deep = isinstance(error, RecursionError)
@@ -84,7 +84,7 @@ def parse_object(text: str, config: QuestionsConfig) -> Values:
 
 
 class TextAhead:
-    """The text of a JSON file, of which only the part being read is held."""
+    """A JSON file, of which only the part being read is held."""
 
     def __init__(self, pieces: Pieces, config: QuestionsConfig) -> None:
         self.pieces = pieces
@@ -102,7 +102,7 @@ class TextAhead:
         self.pieces, self.text, self.place, self.stopped = iter(()), "", 0, True
 
     def more(self) -> bool:
-        """Drop what was read, and hold twice as much of the rest, if any."""
+        """Drop what was read, and hold twice as much of the rest."""
         self.line, self.column = self.position(self.place)
         rest = self.text[self.place :]
         fresh: list[str] = []

@@ -1,9 +1,9 @@
 """Find which of some texts another contains, up to a share of their word runs.
 
 If N of a text's G distinct runs must match, it is cut into G - N + 1 parts. Whoever has
-N runs lacks at most G - N, so has a whole part: comparing only texts with a whole part
-misses none. Parts start with their rarest runs and form a tree, in which texts from one
-template share their path.
+N runs lacks at most G - N, so has a whole part, and only texts with one are compared.
+Parts start with their rarest runs and form a tree, in which texts from one template
+share their path.
 
 Source: the pigeonhole of part-based set joins, Arasu et al. 2006, Li et al. 2011; runs
 ordered by rarity as in Bayardo et al. 2007.
@@ -83,7 +83,7 @@ class NearTexts:
                 insert(self.root, text, part)
 
     def parts(self, text: Sought, counts: Sequence[int]) -> Iterator[Part]:
-        """Yield a text's parts; every near text holds at least one whole."""
+        """Yield a text's parts; near texts hold at least one whole."""
         mask = len(counts) - 1
         hashes = [hash(gram) for gram in grams_of(text.words)]
         hashes.sort(key=lambda h: (counts[h & mask], h))
@@ -97,7 +97,7 @@ class NearTexts:
         return max(1, math.ceil(self.max_overlap * num_grams - 1e-9))
 
     def look(self, place: int, words: Words, choices: Callable[[], Choices]) -> bool:
-        """Record a text as the place of the sought texts that it holds.
+        """Record `place` in the sought texts that a text holds.
 
         Words of no sought text are -1; `choices` is called only for candidates. Returns
         whether all were compared: false if there were too many.
@@ -150,7 +150,7 @@ class Walk:
                 stack += [(node.children[h], depth + 1) for h in known]
 
     def ended_at(self, node: Node) -> Iterator[Sought]:
-        """Yield the texts of the parts that end at a node, if their choices fit."""
+        """Yield the texts whose parts end at a node, if their choices fit."""
         own, none = self.choices(), frozenset[tuple[str, ...]]()
         done = []
         for key in dict.fromkeys((own, none)) if own else node.ended:

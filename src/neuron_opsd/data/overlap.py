@@ -1,4 +1,4 @@
-"""Find equal questions, within a pool and between a pool and its tests."""
+"""Find equal questions, in a pool and between it and its tests."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class TestTexts:
         return [self.known[key] for key in keys if key in self.known]
 
     def found(self) -> Iterator[tuple[str, str, int]]:
-        """Yield the test questions found in the pool, each with its index there."""
+        """Yield the test questions found, with their index in the pool."""
         ids = ((name, q.id) for name, asked in self.tests.items() for q in asked)
         for (name, question_id), text in zip(ids, self.sought, strict=True):
             place = text.near if text.equal is None else text.equal
@@ -118,8 +118,8 @@ class TestTexts:
 def duplicates_of(pool: Sequence[Question]) -> Mapping[str, frozenset[str]]:
     """Return, for each question whose text repeats, the ids with that text.
 
-    Compared as in `check_overlap`, ignoring choices. Questions of one text share one
-    set, which includes their own ids.
+    Choices are ignored. Questions of one text share a set, which includes their own
+    ids.
     """
     ids_of: dict[bytes, list[str]] = {}
     for question in pool:

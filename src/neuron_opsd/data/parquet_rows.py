@@ -59,7 +59,7 @@ def read_parquet(file: BinaryIO, config: QuestionsConfig) -> Iterator[FileRow]:
     except BoundError as error:
         raise BoundError(f"row {number}: {error}" if number else str(error)) from None
     except MemoryError:
-        raise  # Arrow's own is of both kinds
+        raise  # Arrow's own is also an ArrowException
     except (pa.ArrowException, OSError, OverflowError) as error:
         if isinstance(error, OSError) and error.errno in PASSING:
             raise  # a fault of the disk, not of the file
@@ -148,7 +148,7 @@ def longest_text(source: Source, group: int, place: int) -> int:
 
 
 def longest_in(array: pa.Array) -> int:
-    """Return the bytes of the longest text in an array's dictionaries."""
+    """Return the bytes of an array's longest dictionary text."""
     if pa.types.is_dictionary(array.type):
         return pc.max(pc.binary_length(array.dictionary)).as_py() or 0
     return max(map(longest_in, parts_of(array)), default=0)
@@ -204,7 +204,7 @@ def num_values(array: pa.Array) -> int:
 
 
 def values_of(array: pa.Array) -> list[Any]:
-    """Return an array's values; equal texts of a dictionary are one object.
+    """Return an array's values; equal dictionary texts are one object.
 
     32-bit floats keep their digits: 0.1 stays 0.1.
     """

@@ -39,9 +39,9 @@ class Passages:
 
 
 def shared_passages(texts: Iterable[str], passage_words: int) -> Passages:
-    """Find texts with `passage_words` (2 or more) words in a row in common.
+    """Find texts that share `passage_words` (2 or more) words in a row.
 
-    Shared runs of three quarters of that length may be found too.
+    Three quarters of that length may be found too.
     """
     hashes, rows, count = array("Q"), array("q"), 0
     numbers: dict[str, int] = {}
@@ -58,7 +58,7 @@ def shared_passages(texts: Iterable[str], passage_words: int) -> Passages:
 def fingerprints(
     text: str, passage_words: int, numbers: dict[str, int]
 ) -> NDArray[np.uint64]:
-    """Return distinct hashes of a text's word runs; none if it is too short.
+    """Return hashes of a text's word runs; none if it is too short.
 
     `numbers` caches the hashes of words.
     """
@@ -97,7 +97,7 @@ def paired(hashes: NDArray[np.uint64], rows: NDArray[np.int64], most: int) -> Pa
 
 
 def spans(hashes: NDArray[np.uint64]) -> Iterator[tuple[int, int]]:
-    """Yield start and end of each hash that repeats in the sorted hashes."""
+    """Yield start and end of each repeated hash."""
     if not hashes.size:
         return
     starts = np.flatnonzero(np.r_[True, hashes[1:] != hashes[:-1]])

@@ -1,8 +1,8 @@
 """Read and write questions, keeping gold answers apart.
 
 A file has one question per row; `formats` defines the columns. Gold answers enter only
-here and come as a separate `GoldAnswers`, so no stage sees them by accident; in a pool
-they are not looked at.
+here, as a separate `GoldAnswers`, so no stage sees them by accident; in a pool they are
+not looked at.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class QuestionFile:
     place_of: Mapping[str, str] = field(default_factory=dict)
     """Question id to its place in the file, such as ``line 214``."""
     reader: str = ""
-    """The `answers.reader` for its set's free answers; empty for any."""
+    """The `answers.reader` for its free answers; empty for any."""
 
     @property
     def gold_ids(self) -> Set[str]:
@@ -143,7 +143,7 @@ def parse_table(table: Table, reading: Reading) -> QuestionFile:
 
 
 class Found:
-    """What was read of a file so far; rows are kept only as far as needed."""
+    """What was read of a file so far."""
 
     def __init__(self, name: str, reading: Reading) -> None:
         self.reading = reading
@@ -154,7 +154,6 @@ class Found:
         self.first_of: dict[str, str] = {}
         """Name of each set to its first row's place."""
         self.public: PublicSet | None = None
-        """Of the first good row."""
         self.notes = FileNotes()
         self.problems = Problems(name)
         self.dropped: list[str] = []
@@ -222,7 +221,7 @@ NO_ANSWERS: Final = GoldAnswers({})
 
 
 def conflicting(file: QuestionFile) -> list[str]:
-    """Return ids of questions that appeared before with another answer."""
+    """Return ids that appeared before with another answer."""
     first: dict[tuple[object, ...], str] = {}
     found = []
     for question in file.questions:

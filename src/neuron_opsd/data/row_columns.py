@@ -17,7 +17,7 @@ from neuron_opsd.data.rows import BadRowError, FileRow, Table, Values, shorten
 from neuron_opsd.errors import ConfigError, DataError, listing
 
 MOST_VALUES: Final = 1000
-"""Distinct values counted, to name some in a message."""
+"""Distinct values counted for a message."""
 ABSENT: Final = object()
 
 
@@ -32,7 +32,6 @@ class RowColumns:
     values_at: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Row's place to its values of `named`, empty where missing."""
     num_passed: int = 0
-    """Rows skipped."""
     found: dict[str, Counter[str]] = field(default_factory=dict)
     """Column of `kept` to the values found."""
 
@@ -66,7 +65,7 @@ class RowColumns:
         return keeps
 
     def noted(self, row: FileRow, values: Values) -> FileRow:
-        """Return a row after recording its values, or what is wrong with it."""
+        """Return a row after recording its values, or its problem."""
         found = [value_in(values, column) for column in self.named]
         if ABSENT in found:
             column = self.named[found.index(ABSENT)]

@@ -72,7 +72,7 @@ class Table:
 
 
 class Problems:
-    """Problems with a file's rows: the first ones, and their number."""
+    """A file's first problems, and how many there are."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -86,7 +86,7 @@ class Problems:
         del self.first[MAX_PROBLEMS:]
 
     def tell(self) -> None:
-        """Raise the first of them, one per line, and how many are not shown."""
+        """Raise the first, one per line, and how many are not shown."""
         hidden = self.count - len(self.first)
         more = [f"and {hidden} more"] if hidden else []
         if self.count:
@@ -129,7 +129,7 @@ class BoundError(DataError):
 
 
 def long_row(num_bytes: int, config: QuestionsConfig, hint: str = "") -> BadRowError:
-    """Say what is wrong with a row of at least this many bytes."""
+    """Report a row of at least this many bytes."""
     return BadRowError(
         f"holds {num_bytes:,} bytes or more, but a row may hold "
         f"{config.max_row_bytes:,}{hint}; shorten it, or raise questions.max_row_bytes"
@@ -137,7 +137,7 @@ def long_row(num_bytes: int, config: QuestionsConfig, hint: str = "") -> BadRowE
 
 
 def deep_row(depth: int, config: QuestionsConfig) -> BadRowError:
-    """Say what is wrong with a row nested too deep."""
+    """Report a row nested too deep."""
     return BadRowError(
         f"is nested {depth:,} deep or more, but may be {config.max_depth}; flatten it, "
         "or raise questions.max_depth"
@@ -176,10 +176,7 @@ def refuse_deep_json(text: str, config: QuestionsConfig) -> None:
 def measured(
     values: Values | BadRowError, config: QuestionsConfig
 ) -> tuple[Values | BadRowError, int]:
-    """Return a table's row, or why it cannot be used, and its approximate bytes.
-
-    It must not be too long, too wide or nested too deep.
-    """
+    """Return a table's row, or why it cannot be used, and its approximate bytes."""
     if isinstance(values, BadRowError):
         return values, 0
     inner = config.max_depth - 1

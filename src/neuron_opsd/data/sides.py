@@ -42,7 +42,7 @@ class Sides:
     in_test: NDArray[np.bool_]
     """``(Q,)``."""
     group_of: NDArray[np.int64]
-    """``(Q,)`` first row of each group."""
+    """``(Q,)`` the first row of each one's group."""
     passages: Passages
     near: int = 0
     """Questions moved to the pool as nearly equal to one there."""
@@ -97,7 +97,7 @@ def same_key(keys: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def joined(pairs: Iterable[Sequence[int]], count: int) -> NDArray[np.int64]:
-    """Return, for each row, the first row that it is joined to, maybe itself."""
+    """Return for each row the first that it is joined to, maybe itself."""
     above = list(range(count))
 
     def top(row: int) -> int:
@@ -122,7 +122,7 @@ def settle_near(
     A run measures similarity the same way, so none refuses the split.
 
     Returns:
-        How many questions moved, and how many pool questions were not fully compared.
+        Questions moved, and pool questions not fully compared.
     """
     row_of = {question.id: row for row, question in enumerate(questions)}
     tests = {"": [questions[row] for row in np.flatnonzero(in_test).tolist()]}

@@ -4,7 +4,7 @@
     OUT/test.jsonl
     OUT/split.json      what they were made from, and how
 
-With several parts each has a folder: ``OUT/NAME/pool.jsonl``.
+Several parts have a folder each: ``OUT/NAME/pool.jsonl``.
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ POOL, TEST, RECORD = "pool.jsonl", "test.jsonl", "split.json"
 TEST_SHARE: Final = 0.2
 """The paper's split is 80 to 20."""
 PASSAGE_WORDS: Final = 32
-"""About where templates end and passages begin."""
 
 
 Rows: TypeAlias = Mapping[str, tuple[Sequence[int], Sequence[int]]]
@@ -78,7 +77,7 @@ class Part:
     """One pool and its test."""
 
     name: str
-    """Folder name, from the value of the column `by`; empty if there is none."""
+    """Folder name, from the column `by`; empty without one."""
     pool: str
     test: str
     num_pool: int
@@ -233,7 +232,7 @@ def refuse_empty(request: Request, rows: Rows) -> None:
 
 
 def fill(folder: Path, file: QuestionFile, rows: Rows, made: dict[str, Any]) -> None:
-    """Write the files of all parts, and what they were made from."""
+    """Write all parts' files, and what they were made from."""
     hashes = {}
     for name, (pool, test) in rows.items():
         place = folder / folder_of(name)
@@ -264,7 +263,7 @@ def record(
 
 
 def remarks(file: QuestionFile, sides: Sides, columns: RowColumns) -> list[str]:
-    """Return notes for the user on how a file was divided."""
+    """Return notes on how a file was divided."""
     said = []
     if file.reader:
         said.append(

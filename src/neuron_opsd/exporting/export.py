@@ -58,7 +58,6 @@ class Made:
 
 
 Write: TypeAlias = Callable[[FinishedRun, Request, Path, Progress], Made]
-"""Fills an empty folder with a target's files."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A finished run, verified complete, as exports read it."""
+"""A finished run, verified complete, for exports."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class FinishedRun:
     manifest: Manifest
     report: ReportData
     base: ModelConfig
-    """Loads the base from its current place."""
+    """Settings that load the base from its current place."""
 
     @property
     def config(self) -> Config:
@@ -80,7 +80,7 @@ class FinishedRun:
 def finished_run(folder: Path, base: str = "") -> FinishedRun:
     """Read a finished run, and verify its report and what it trained.
 
-    `base` is the place of its base, if not where the run had it.
+    `base` is the place of its base, if it moved.
 
     Raises:
         ConfigError: If it is no run directory, or another base is named.
@@ -106,7 +106,7 @@ def finished_run(folder: Path, base: str = "") -> FinishedRun:
 
 
 def base_settings(run: Path, report: ReportData, base: str) -> ModelConfig:
-    """Return settings that load the base from its current place, offline."""
+    """Return settings that load the base from its place, offline."""
     model = report.config.model
     stored = base_of(run / ADAPTER)
     gone = not Path(model.name).expanduser().exists()
@@ -116,7 +116,7 @@ def base_settings(run: Path, report: ReportData, base: str) -> ModelConfig:
 
 
 def check_base(run: FinishedRun) -> None:
-    """Refuse a base that is missing, or is not the one that the run trained."""
+    """Refuse a base that is missing or not the one trained."""
     place = Path(run.base.name).expanduser()
     if not place.exists() and (place.is_absolute() or run.base.name.startswith(".")):
         raise ConfigError(
@@ -136,13 +136,13 @@ def check_base(run: FinishedRun) -> None:
 
 
 def first_token(tokenizer: Any) -> str:
-    """Return the text of the token put before every text, if there is one."""
+    """Return the token put before every text; else empty."""
     inner = tokenizer.tokens.tokenizer
     begins = inner("a").input_ids[:1] == [inner.bos_token_id]
     return str(inner.bos_token) if begins else ""
 
 
 def shortened(fingerprint: str) -> str:
-    """Shorten a fingerprint, keeping enough to tell two apart."""
+    """Shorten a fingerprint, enough to compare."""
     name, at, rest = fingerprint.rpartition("@")
     return f"{name}{at}{rest[:12]}..."

@@ -1,4 +1,4 @@
-"""A file of inspect tasks: the run's test sets, asked and read as by the run."""
+"""A file of inspect tasks: a run's test sets, asked and read as there."""
 
 from __future__ import annotations
 

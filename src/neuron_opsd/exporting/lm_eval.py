@@ -1,4 +1,4 @@
-"""A folder of lm-eval tasks: the run's test sets, asked and read as by the run."""
+"""A folder of lm-eval tasks: a run's test sets, asked and read as there."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def write(run: FinishedRun, request: Request, folder: Path, progress: Progress) 
 
 
 def system_text(found: Tested) -> str:
-    """Return the system turn of all questions; refuse different ones."""
+    """Return the system turn of all questions; refuse several."""
     systems: set[str] = set()
     for test in found.sets:
         for question in test.questions:
@@ -84,7 +84,7 @@ def system_text(found: Tested) -> str:
 def columns(question: Question, test: TestSet, found: Tested) -> dict[str, Any]:
     """Return a task's columns besides the question.
 
-    The answer is a single text and no column is empty, so that all rows are alike.
+    Answers are single texts and no column is empty, so that rows are alike.
     """
     prompt = found.asked(question)
     asked = prompt.messages[-1].content if prompt.messages else prompt.text

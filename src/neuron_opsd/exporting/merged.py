@@ -1,4 +1,4 @@
-"""The base with the adapter merged into it: a model folder like any other."""
+"""The base with the adapter merged in: a model folder like any other."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def weights_of(run: FinishedRun, request: Request) -> MergedWeights:
 
 
 def write_model(weights: MergedWeights, folder: Path, progress: Progress) -> None:
-    """Write weights and companions, file by file as the base has them."""
+    """Write weights and companions, split into files like the base."""
     specs = {path: weights.specs(path) for path in weights.source.weight_files()}
     total = weights.num_bytes
     with progress.stage("merge", total, "bytes") as done:
@@ -67,7 +67,7 @@ def write_model(weights: MergedWeights, folder: Path, progress: Progress) -> Non
 
 
 def home_of(weights: MergedWeights) -> Path:
-    """Return the folder of a model's files, in the hub's cache if it is an id."""
+    """Return a model's folder, in the hub's cache if it is an id."""
     source = weights.source
     if Path(source.place).is_dir():
         return Path(source.place)
@@ -81,7 +81,7 @@ def home_of(weights: MergedWeights) -> Path:
 
 
 def copy_companions(home: Path, folder: Path) -> None:
-    """Copy configuration, tokenizer, chat templates and licences of a model."""
+    """Copy a model's configuration, tokenizer, templates and licences."""
     for path in sorted(home.iterdir()):
         wanted = path.suffix in COPIED or path.name.upper().startswith(LICENCES)
         if wanted and path.is_file() and path.name != INDEX:

@@ -4,9 +4,9 @@ If the base was a GGUF file, the adapter goes with it; else the merged model is 
 The `Modelfile` overrides what Ollama does unlike the tests, such as penalising
 repetition or truncating at 4,096 tokens.
 
-Ollama uses Go templates, to which Jinja cannot be translated in general. But most chat
-templates put fixed texts around turns, found here by rendering known texts. If the
-result renders other conversations differently, no template is written.
+Ollama's Go templates cannot express Jinja in general, but most chat templates put fixed
+texts around turns, found here by rendering known texts. If other conversations render
+differently, no template is written.
 """
 
 from __future__ import annotations
@@ -158,9 +158,9 @@ def quoted(text: str) -> str:
 def frame_of(
     write: Callable[[Sequence[Message]], str], start_token: str = ""
 ) -> Frame | None:
-    """Return a chat template's fixed texts, `None` if it does not consist of these.
+    """Return a chat template's fixed texts, `None` if it has others.
 
-    The start token is left out, since the server writes it itself.
+    The start token is left out, since the server writes it.
     """
     question, answer = Message("user", FIRST), Message("assistant", ANSWER)
     system, second = Message("system", SYSTEM), Message("user", SECOND)

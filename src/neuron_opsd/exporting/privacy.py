@@ -56,7 +56,7 @@ class Finding:
     text: str
 
     def __str__(self) -> str:
-        """Say briefly where it is; show only the beginning of a secret."""
+        """Say briefly where it is; of a secret, show the start."""
         shown = self.text if self.what != "an access token" else f"{self.text[:6]}..."
         return f"{self.file}, line {self.line}: {self.what} ({shown[:SHOWN]})"
 

@@ -40,7 +40,6 @@ CLIENTS: Final = ("httpx", "httpx2")
 """
 
 BASE: Final = "base_model_name_or_path"
-"""Field of an adapter's settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +106,7 @@ def prepare_push(
 def checked_datasets(
     run: FinishedRun, benchmarks: Mapping[str, str], pool: str
 ) -> dict[str, str]:
-    """Return the hub ids of test sets and pool; refuse impossible ones."""
+    """Return hub ids of test sets and pool; refuse impossible ones."""
     names = [test.name for test in run.report.tests]
     for name in benchmarks:
         if name not in names:
@@ -133,7 +132,7 @@ def check_id(name: str, what: str) -> None:
 
 
 def base_of_hub(run: FinishedRun, named: str) -> str:
-    """Return the base's hub id; refuse a run without a known one."""
+    """Return the base's hub id; refuse a run without one."""
     known = run.config.model.name
     if not named and (Path(known).expanduser().exists() or known.count("/") != 1):
         raise ConfigError(
@@ -145,7 +144,7 @@ def base_of_hub(run: FinishedRun, named: str) -> str:
 
 
 def trained_files(run: FinishedRun, base: str) -> Iterator[tuple[str, Content]]:
-    """Yield what was trained, with the base's path replaced by its id."""
+    """Yield the trained files, with the base's path replaced by its id."""
     for name in sorted(run.manifest.outputs["adapter"].files):
         path = run.adapter / name
         if path.suffix == ".json":
@@ -176,7 +175,7 @@ def result_files(
 def result_entry(
     run: FinishedRun, test: TestComparison, dataset: str, task: str
 ) -> Any:
-    """Return the accuracy on a benchmark, in percent, with how it was measured."""
+    """Return an accuracy in percent, with how it was measured."""
     config = run.config
     return EvalResultEntry(
         dataset_id=dataset,
@@ -246,7 +245,7 @@ def hub_errors(repo: str) -> Iterator[None]:
 
 
 def connection_errors() -> tuple[type[Exception], ...]:
-    """Return the types of connection errors, including those of loaded packages."""
+    """Return the connection errors, also of loaded packages."""
     loaded = (sys.modules.get(name) for name in CLIENTS)
     return (OSError, *(one.HTTPError for one in loaded if one is not None))
 

@@ -30,7 +30,7 @@ NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_]+")
 
 @dataclass(frozen=True, slots=True)
 class Tested:
-    """The test sets of a run, with how it asks and reads."""
+    """A run's test sets, with how it asks and reads."""
 
     run: FinishedRun
     sets: tuple[TestSet, ...]
@@ -58,12 +58,11 @@ def read_sets(
 ) -> Tested:
     """Read the test sets of a run again.
 
-    `list_choices` is how their choices are listed, if not as in the run.
+    `list_choices` is how to list their choices, by default as in the run.
 
     Raises:
-        ConfigError: If no file is given, or one for a test set that the run did not
-            have.
-        DataError: If a file is not the one that the run was tested on.
+        ConfigError: If no file is given, or one for no test set of the run.
+        DataError: If a file is not the one tested.
     """
     known = {test.name for test in run.report.tests}
     if not request.tests:
@@ -94,7 +93,7 @@ def read_sets(
 def write_files(
     found: Tested, folder: Path, more: Callable[[Question, TestSet], dict[str, Any]]
 ) -> None:
-    """Write the questions of every test set, and how their answers are read.
+    """Write the test sets' questions, and how their answers are read.
 
     `more` adds columns to those of a question file.
     """

@@ -139,7 +139,7 @@ def shown_contexts(run: FinishedRun) -> Sequence[TeacherContext]:
 
 
 def pool_of(run: FinishedRun, source: str) -> dict[str, Question]:
-    """Return the questions of the run's pool by id; no answer is read.
+    """Return the pool's questions by id, without answers.
 
     Another file is refused.
     """

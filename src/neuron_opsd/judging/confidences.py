@@ -26,7 +26,7 @@ MOST_WORDS: Final = 40
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A sample, whether it is right, and whether it agrees with its question's vote."""
+    """A sample, whether it is right, and whether it agrees with the vote."""
 
     sample: Answered
     correct: bool
@@ -45,7 +45,7 @@ def confidences_of(
 ) -> tuple[results.Confidence, ...]:
     """Return how well each confidence of a file is calibrated.
 
-    Resamples and halves are seeded by the name of the test set.
+    The test set's name seeds resamples and halves.
 
     Raises:
         DataError: If the confidences are on two scales.
@@ -114,8 +114,7 @@ def calibrated(
 ) -> results.Confidence:
     """Measure one confidence, raw and scaled.
 
-    Questions without it keep their index, so that all confidences share resamples and
-    halves.
+    Questions without it count too, so that all confidences share resamples and halves.
     """
     first = halves(num_questions, config.seed, name)
     why = scaling.why_not_scaled(found, first)

@@ -1,4 +1,4 @@
-"""Irregularities of a file: each kind counted, its first one named."""
+"""A file's irregularities: each kind counted, its first one named."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Findings:
         self.first: dict[str, list[str]] = {}
 
     def add(self, kind: str, where: str) -> None:
-        """Count one more, and keep where the first are."""
+        """Count one more, keeping the first places."""
         self.counts[kind] = self.counts.get(kind, 0) + 1
         first = self.first.setdefault(kind, [])
         if len(first) < MAX_PROBLEMS:

@@ -73,7 +73,7 @@ def judgement(
     progress: Progress,
     command: str,
 ) -> JudgementData:
-    """Pair the first scored file with each other one, and describe them all."""
+    """Compare the first file with each other one, and return the result."""
     (first, one), *others = found
     pairs = []
     for told, other in others:
@@ -151,7 +151,7 @@ def judged(
 def warn_of(
     told: JudgedFile, answers: Answers, config: Config, progress: Progress
 ) -> None:
-    """Warn of a file's irregularities, with the first place of each kind."""
+    """Warn of a file's irregularities, with their first places."""
     for one in told.findings:
         if one.kind not in MINOR:
             progress.warn(

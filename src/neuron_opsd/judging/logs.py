@@ -63,13 +63,13 @@ def read_lm_eval(values: Values) -> list[Sample]:
 
 
 def is_likelihood(reply: Any) -> bool:
-    """Say whether a reply is ``[[log-likelihood, greedy]]`` and not a text."""
+    """Say whether a reply is ``[[log-likelihood, greedy]]``, not text."""
     first = reply[0] if isinstance(reply, list) and reply else None
     return isinstance(first, list) and len(first) == 2
 
 
 def arguments_of(values: Values) -> list[tuple[str, str]]:
-    """Return the first two arguments of each request of a row, as texts."""
+    """Return the first two arguments of a row's requests, as texts."""
     found = values.get("arguments")
     rows = list(found.values()) if isinstance(found, Mapping) else found
     pairs = []
@@ -81,7 +81,7 @@ def arguments_of(values: Values) -> list[tuple[str, str]]:
 
 
 def asks_likelihoods(values: Values) -> bool:
-    """Say whether a row of lm-eval's log holds likelihoods and no texts."""
+    """Say whether a row of lm-eval's log has only likelihoods."""
     replies = values.get("resps")
     some = replies if isinstance(replies, list) else []
     return is_lm_eval(values) and bool(some) and is_likelihood(some[0])

@@ -1,7 +1,7 @@
 """Mark completions inside other programs with the readers of a run.
 
-The tasks that `neuron-opsd export` writes for lm-eval and inspect call this, so they
-and `evaluate` agree on what is right.
+Exported tasks for lm-eval and inspect call this, so that they and `evaluate` agree on
+what is right.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Marker:
 
 @lru_cache(maxsize=64)
 def marker(questions: str) -> Marker:
-    """Return the marker of a task's question file; `SETTINGS` must be next to it."""
+    """Return the marker of a task's question file, next to `SETTINGS`."""
     path = Path(questions)
     config = config_from_table(json.loads((path.parent / SETTINGS).read_text("utf-8")))
     file = read_questions(path, config=QuestionsConfig(format=PLAIN))

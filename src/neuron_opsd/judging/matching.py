@@ -49,11 +49,11 @@ class Matcher:
     def find(self, sample: Sample) -> tuple[Question | None, str]:
         """Return the question of a sample, and whether ``id`` or ``text`` found it.
 
-        None if neither is known.
+        `None` if neither is known.
 
         Raises:
-            BadRowError: If the id belongs to a question with another text, or several
-                questions have the sample's text.
+            BadRowError: If the id's question has another text, or several questions
+                have the sample's text.
         """
         asks = squeezed(sample.asks)
         named = self.questions.get(sample.key) if sample.key else None

@@ -1,4 +1,4 @@
-"""The questions that samples are scored against: a test set, or the file's own."""
+"""The questions to score against: a test set, or the file's own."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OWN: Final = "samples"
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The questions being judged, with their readers and matcher."""
+    """The questions judged, with readers and matcher."""
 
     name: str
     questions: tuple[Question, ...]
@@ -106,7 +106,7 @@ def own_questions(files: list[Path], config: Config) -> QuestionFile:
 
 
 def refuse_bad_rows(path: Path, config: Config) -> None:
-    """Report the bad rows of a file that has no readable row."""
+    """Report the bad rows of a file without a readable one."""
     problems = Problems(str(path))
     for number, row in enumerate(open_samples(path, config.questions).rows, 1):
         if isinstance(row.values, BadRowError):

@@ -32,7 +32,7 @@ from neuron_opsd.judging.samples import Sample, Shape
 from neuron_opsd.records import Question
 
 ENOUGH_ALIKE: Final = 10
-"""Questions whose samples never differ before independence is doubted."""
+"""Questions whose samples never differ, from which a warning is given."""
 LONG: Final = 200
 """Characters above which two equal completions are suspicious."""
 
@@ -62,7 +62,6 @@ class Answers:
     """By question id."""
     findings: Findings = field(default_factory=Findings)
     shapes: dict[str, None] = field(default_factory=dict)
-    """Shapes of its rows."""
     sha256: str = ""
 
 
@@ -229,7 +228,7 @@ class Collector:
         )
 
     def tell_of_one_draw(self) -> None:
-        """Count questions with several samples, if no two samples ever differ."""
+        """Count questions with several samples, if none ever differ."""
         if self.differ or len(self.again) < ENOUGH_ALIKE:
             return
         for question, place in self.again.items():

@@ -161,7 +161,7 @@ def plain_key(key: Any) -> str:
 
 
 def asked_text(found: Any) -> str:
-    """Return what a question, prompt or conversation asks; empty if nothing."""
+    """Return what a question, prompt or conversation asks; else empty."""
     if isinstance(found, str):
         return found
     if isinstance(found, list):
@@ -174,8 +174,7 @@ def asked_text(found: Any) -> str:
 def text_of(found: Any, what: str) -> str:
     """Return the text of a completion, message, or conversation's last message.
 
-    Of a message in parts only text parts count, which leaves out reasoning that a
-    server separated.
+    Only text parts count, which omits reasoning that a server separated.
     """
     if isinstance(found, str):
         return found
@@ -246,7 +245,7 @@ def is_server_reply(values: Values) -> bool:
 
 
 def is_reply(choice: Any) -> bool:
-    """Say whether an item is a server's completion rather than a set's choice."""
+    """Say whether an item is a server's completion, not a set's choice."""
     if not isinstance(choice, Mapping):
         return False
     return "message" in choice or {"text", "finish_reason"} <= choice.keys()

@@ -91,7 +91,7 @@ def summaries(question: Question, own: Sequence[Answered]) -> Iterator[Summary]:
 def judged_samples(
     question: Question, own: Sequence[Answered], found: QuestionScore, asked: Asked
 ) -> list[Judged]:
-    """Say of each sample of a question whether it is right and agrees with the vote."""
+    """Judge a question's samples: right or not, and with the vote or not."""
     reader, majority = asked.readers[question.id], found.majority_answer
     right = [found.gold_answer, *normalised_aliases(question, asked.gold, reader)]
     read = [one.answer for one in own if one.answer is not None]
@@ -135,9 +135,9 @@ def count_disagreements(
 
 
 def agreement(judged: Mapping[str, Sequence[Judged]]) -> tuple[int, int] | None:
-    """Return how many samples have the score in the file, and how many have one.
+    """Return how many samples the file scores as we do, and how many it scores.
 
-    `None` if the file has no scores.
+    `None` if it scores none.
     """
     given = [
         one.sample.verdict == float(one.correct)

@@ -1,4 +1,4 @@
-"""One row: its values, however its columns are spelled, and their meaning."""
+"""One row: its values and their meaning, however its columns are spelled."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ GROUP: Final = re.compile(
     r"(|options?|opt|choices?|op|answer)([a-z])|"
     r"(options?|opt|choices?|op)(\d{1,2})"
 )
-"""Columns of one choice each, as ``A``, ``opa``, ``Option 1``."""
+"""A column per choice, as ``A``, ``opa``, ``Option 1``."""
 
 NOT_ANSWERS: Final = (
     *("distractor", "candidate", "wrong", "incorrect", "alternative", "possible"),
@@ -78,7 +78,7 @@ ABOUT: Final = frozenset(
         *("language", "date", "level", "topic", "category", "name", "tokens"),
     }
 )
-"""Last words of names of columns that are no part of a question."""
+"""Last words of columns that are no part of a question."""
 
 INDEX_NAMES = re.compile(r"Unnamed: \d+|__index_level_\d+__|level_\d+")
 """pandas' columns of row numbers."""
@@ -129,7 +129,7 @@ class Cells:
 
 @lru_cache(maxsize=2000)
 def squash(name: str) -> str:
-    """Return a column's name without case, blanks and punctuation."""
+    """Drop case, blanks and punctuation from a column's name."""
     return "".join(char for char in name.casefold() if char.isalnum())
 
 
@@ -170,7 +170,7 @@ def is_blank(value: Any) -> bool:
 
 
 def only_of(cells: Cells, keys: tuple[str, ...], role: str) -> str | None:
-    """Return which one of some columns is filled, `None` if none is."""
+    """Return the filled one of some columns, or `None`."""
     filled = [key for key in keys if not is_missing(cells.get(key))]
     if len({repr(cells.get(key)) for key in filled}) > 1:
         names = " and ".join(repr(cells.name(key)) for key in filled)
@@ -205,7 +205,7 @@ class Item:
     messages: tuple[Message, ...]
     choices: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
-    """The set's keys for the choices, such as ``A`` or ``1``, if any."""
+    """The set's keys for the choices, such as ``A`` or ``1``."""
     answers: tuple[RawAnswer, ...] = ()
     """All columns with an answer; they must agree."""
     renamed: tuple[tuple[str, str], ...] = ()
@@ -232,14 +232,14 @@ def in_drawn_order(question: str, choices: Sequence[str]) -> tuple[str, ...]:
 
 
 def tidy(value: Any) -> Any:
-    """Turn whole floats into integers, and strip texts."""
+    """Make whole floats integers, and strip texts."""
     if isinstance(value, float | Decimal) and math.isfinite(value):
         return int(value) if value == int(value) else value
     return value.strip() if isinstance(value, str) else value
 
 
 def whole(value: Any) -> int | None:
-    """Return a value as an integer, also from digits; `None` for others."""
+    """Return an integer, also from digits; else `None`."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int):

@@ -1,7 +1,7 @@
-"""Which choices the gold answers of a file are, decided over the whole file.
+"""Decide over the whole file which choices its gold answers are.
 
-`1` may be the first choice or the second, and `A` a blood group or a letter. The file's
-other rows decide if they can; else the row is refused.
+`1` may be the first choice or the second, and `A` a blood group or a letter. If the
+other rows do not tell, the row is refused.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ WORDS: Final = {"true": 1, "yes": 1, "1": 1, "false": 0, "no": 0, "0": 0}
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a file's answers show; a flag means that one can only be of that kind."""
+    """What a file's answers show; a flag means that some can only be of that kind."""
 
     base: int | None = None
     """First index; `None` if unknown."""
@@ -52,7 +52,7 @@ class Evidence:
 
 
 def evidence_of(items: Iterable[Item]) -> Evidence:
-    """Return what a file's answers reveal about one another."""
+    """Return what a file's answers show."""
     letters = texts = numbers = zero = last = indices = False
     for item in items:
         for answer in item.answers:
@@ -75,7 +75,7 @@ def evidence_of(items: Iterable[Item]) -> Evidence:
 
 
 def value_of(answer: RawAnswer) -> Any:
-    """Return an answer's value, or the only item of a list, as in AGIEval."""
+    """Return an answer's value, or a list's only item, as in AGIEval."""
     value = answer.value
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
@@ -139,7 +139,7 @@ def choice_of(answer: RawAnswer, item: Item, evidence: Evidence) -> int | None:
 
 
 def refuse_unordered(answer: RawAnswer, item: Item) -> None:
-    """Refuse a number if the choices' own letters are in another order."""
+    """Refuse a number if the choices' letters are in another order."""
     letters = [key for key in item.keys if key.isalpha()]
     if letters != sorted(letters):
         raise BadRowError(
@@ -159,7 +159,7 @@ def place_by_key(value: Any, _: RawAnswer, item: Item, __: Evidence) -> int | No
 def place_by_index(
     value: Any, answer: RawAnswer, item: Item, evidence: Evidence
 ) -> int | None:
-    """Return the index that a number means, counted as the set or file does."""
+    """Return the index that a number means in the set or file."""
     number = whole(value)
     if number is None:
         return place_by_key(value, answer, item, evidence)
@@ -179,7 +179,7 @@ def place_by_row(value: Any, _: RawAnswer, item: Item, __: Evidence) -> int | No
 def place_by_file(
     value: Any, answer: RawAnswer, item: Item, evidence: Evidence
 ) -> int | None:
-    """Return the index that an answer means, given the file's other rows."""
+    """Return the index that an answer means, given the other rows."""
     if isinstance(value, bool):  # the only choice that says yes, or no
         said = [WORDS.get(fold(choice)) == value for choice in item.choices]
         return said.index(True) if said.count(True) == 1 else None

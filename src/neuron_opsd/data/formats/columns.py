@@ -59,7 +59,7 @@ def listed_choices(cells: Cells, key: str) -> tuple[Texts, Texts]:
 
 
 def merged(choices: Sequence[dict[Any, Any]], name: str) -> dict[Any, Any]:
-    """Merge ``[{"A": "yes"}, ...]`` or ``[{label, text}, ...]`` into one object."""
+    """Merge ``[{"A": "yes"}, ...]`` or ``[{label, text}, ...]``."""
     for key, text in PAIRS:
         if all({key, text} == choice.keys() for choice in choices):
             return {
@@ -100,7 +100,7 @@ def keyed_choices(value: dict[Any, Any], name: str) -> tuple[Texts, Texts]:
 
 
 def grouped(cells: Cells) -> list[str]:
-    """Return the columns with one choice each, in order."""
+    """Return the columns of one choice each, in order."""
     groups: dict[str, list[str]] = {}
     for key in cells.written:
         match = GROUP.fullmatch(key)
@@ -164,7 +164,7 @@ def read_answers(
 
 
 def spread(cells: Cells, key: str) -> tuple[RawAnswer, ...]:
-    """Return the answers of one column; each part of an object is one."""
+    """Return a column's answers; each part of an object is one."""
     name, value = cells.name(key), cells.get(key)
     parts = structure(value)
     if isinstance(parts, Mapping) and all(squash(part) in PARTS for part in parts):
@@ -177,6 +177,6 @@ def spread(cells: Cells, key: str) -> tuple[RawAnswer, ...]:
 
 
 def how_of(key: str, value: object) -> How:
-    """Return whether a column holds indices of choices, or anything."""
+    """Return whether a column holds indices, or anything."""
     is_letter = isinstance(value, str) and value.strip().isalpha()
     return "index" if key in PLACES and not is_letter else "auto"

@@ -168,7 +168,7 @@ def refuse_repeated(choices: Sequence[str]) -> None:
 
 
 def without_keys(choices: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Strip choices of their own letters or numbers; return numbers as keys."""
+    """Strip the choices' own letters or numbers; return numbers as keys."""
     letters = [match[1] for match in map(PREFIX.match, choices) if match is not None]
     upper, lower = (
         list(alphabet[: len(choices)])
@@ -213,7 +213,7 @@ def is_json(text: str) -> bool:
 
 
 def python_list(text: str) -> Any:
-    """Return the texts of a list printed by Python or NumPy, else the text itself.
+    """Return the texts of a list printed by Python or NumPy, else the text.
 
     ``['a' 'b']`` is two texts to NumPy and one to Python, so all literals or none must
     be separated by commas.
@@ -237,7 +237,7 @@ def joined(*texts: Any) -> str:
 
 
 def need(cells: Cells, key: str) -> Any:
-    """Return a value that every row of a set has."""
+    """Return a required value of a set's row."""
     value = cells.get(key)
     if value is None:
         raise BadRowError(f"{cells.name(key)} is missing")
@@ -245,7 +245,7 @@ def need(cells: Cells, key: str) -> Any:
 
 
 def text_of(cells: Cells, key: str) -> str:
-    """Return a text that every row of a set has, stripped."""
+    """Return a required text of a set's row, stripped."""
     return checked_text(need(cells, key), cells.name(key)).strip()
 
 
@@ -272,10 +272,7 @@ def identity(cells: Cells) -> Any:
 
 
 def parse_given(value: Any, what: str) -> str:
-    """Return a teacher's given text; messages yield their text, as in TRL.
-
-    Empty if there is none.
-    """
+    """Return a teacher's given text, also from messages; else empty."""
     found = structure(value)
     if is_blank(found):
         return ""

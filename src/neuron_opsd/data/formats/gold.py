@@ -19,8 +19,8 @@ FINAL_MARK: Final = "####"
 def gold_texts(item: Item, evidence: Evidence) -> tuple[str, ...]:
     """Return the texts that answer a row, the main one first.
 
-    With choices that is one choice's text; without an answer, nothing. Several columns
-    must agree.
+    With choices that is one choice's text; without an answer, nothing. Columns must
+    agree.
     """
     found: list[tuple[RawAnswer, tuple[str, ...]]] = []
     for answer in item.answers:

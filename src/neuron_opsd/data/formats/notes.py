@@ -1,4 +1,4 @@
-"""What a user should know about how a file was read, if not obvious."""
+"""What a user should know about how a file was read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ class FileNotes:
         self.num_rows = 0
         self.num_free_answers = 0
         self.all_letters = True
-        """Whether every free answer is a letter."""
         self.all_points = True
         """Whether every free answer is a whole number in .0."""
         self.any_index = False
@@ -78,7 +77,7 @@ class FileNotes:
         return tuple(f"{name}: {note}" for note in found if note)
 
     def base_note(self, evidence: Evidence) -> str:
-        """Say where the answers' numbering starts, if no 0 shows it."""
+        """Say where the numbering starts, if no 0 shows it."""
         if evidence.base == 1:
             return (
                 "its answers count from 1, as one is as high as its number of choices "
@@ -102,7 +101,7 @@ class FileNotes:
         )
 
     def point_note(self) -> str:
-        """Say that whole numbers are texts with a point, as pandas writes them."""
+        """Say that pandas wrote whole numbers with a point."""
         if not self.num_free_answers or not self.all_points:
             return ""
         return (
@@ -112,7 +111,7 @@ class FileNotes:
         )
 
     def entity_note(self) -> str:
-        """Say that texts contain HTML entities, which the model sees as they are."""
+        """Say that texts contain HTML entities, which models see."""
         if not self.entities:
             return ""
         mark, count = self.entities.most_common(1)[0]

@@ -1,7 +1,7 @@
 """Files of no public set: columns with the names that people give them.
 
-A column that looks meant but would go unread is refused by name: silently ignored
-choices or answers would change what the file trains or scores.
+A column that looks meant but would go unread is refused by name, since without it the
+file would train or score something else.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def read_prompt(cells: Cells) -> tuple[tuple[Message, ...], str]:
 
 
 def missing_prompt(cells: Cells) -> str:
-    """Say that a row asks nothing, and name the columns it has."""
+    """Say that a row asks nothing, and which columns it has."""
     names = [cells.name(key) for key in cells.values]
     near = [
         cells.name(key)
@@ -122,6 +122,6 @@ def missing_prompt(cells: Cells) -> str:
 
 
 def read_label(cells: Cells, key: str) -> str:
-    """Return the label before a question or an answer, empty if none is given."""
+    """Return the label before a question or answer; else empty."""
     value = cells.get(key)
     return "" if value is None else checked_text(value, cells.name(key)).strip()

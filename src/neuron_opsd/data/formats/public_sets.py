@@ -44,13 +44,13 @@ def has_aliases(cells: Cells) -> bool:
 
 
 def is_worked(cells: Cells) -> bool:
-    """Say whether a row's answer is a solution with its result after ``####``."""
+    """Say whether a row's answer is a solution with ``####``."""
     answer = cells.get("answer")
     return isinstance(answer, str) and "\n####" in f"\n{answer}"
 
 
 def is_boxed(cells: Cells) -> bool:
-    r"""Say whether a row's answer is a solution with its result in ``\boxed{}``."""
+    r"""Say whether a row's answer is a solution with ``\boxed{}``."""
     answer = cells.get("answer")
     return isinstance(answer, str) and bool(last_boxed(answer))
 
@@ -245,7 +245,7 @@ def format_of(setting: str, name: str) -> str:
 
 
 def formats_by_name(setting: str) -> dict[str, str]:
-    """Parse ``pool=arc,exam=gpqa``; ``""`` is for all other files."""
+    """Parse ``pool=arc,exam=gpqa``; ``""`` is for other files."""
     formats: dict[str, str] = {}
     for part in setting.split(","):
         target, _, value = part.rpartition("=")

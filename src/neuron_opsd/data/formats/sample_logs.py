@@ -1,7 +1,6 @@
 """Read the questions from lm-eval's `--log_samples` and inspect's samples.
 
-A question is logged once per sample or filter, and read once. Models' answers are
-ignored.
+A question is logged once per sample or filter, and read once.
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ class SampleLogs:
     """Turns logged samples into their questions; other rows stay as they are."""
 
     found: dict[str, None] = field(default_factory=dict)
-    """Tools that wrote the rows."""
     num_repeated: int = 0
     """Rows whose question was already read."""
     seen: dict[str, bytes] = field(default_factory=dict)

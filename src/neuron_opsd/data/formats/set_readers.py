@@ -1,7 +1,6 @@
 """Read the public sets as their authors or the Hugging Face hub publish them.
 
-No reader examines a gold answer: it passes the cell on, which is read only in test
-sets.
+Gold answers are passed on unexamined, and read only in test sets.
 """
 
 from __future__ import annotations
@@ -132,7 +131,7 @@ def read_mmlu_pro(cells: Cells) -> Item:
 def read_columns(
     question: str, choices: tuple[str, ...], answer: str, how: How
 ) -> Callable[[Cells], Item]:
-    """Return a reader of a set with a column per choice."""
+    """Return a reader of a column per choice."""
     return lambda cells: Item(
         asked(text_of(cells, question)),
         texts_of(cells, *choices),
@@ -169,7 +168,7 @@ def apart(cells: Cells, choices: tuple[str, ...]) -> Item:
 
 
 def read_apart(wrong: str) -> Callable[[Cells], Item]:
-    """Return a reader of one right and three wrong answers, a column each."""
+    """Return a reader of a right and three wrong answers, a column each."""
     columns = ("correctanswer", *(f"{wrong}{n}" for n in (1, 2, 3)))
     return lambda cells: apart(cells, texts_of(cells, *columns))
 
@@ -186,7 +185,7 @@ def read_trivia_api(cells: Cells) -> Item:
 
 
 def read_truthfulqa(cells: Cells) -> Item:
-    """Read TruthfulQA's single-answer form, reordered since the first is right."""
+    """Read TruthfulQA's single-answer form, reordered as the first is right."""
     question, targets = text_of(cells, "question"), structure(need(cells, "mc1targets"))
     if not isinstance(targets, Mapping) or "labels" not in targets:
         raise BadRowError("mc1_targets must be an object with choices and labels")
@@ -224,7 +223,7 @@ def read_hellaswag(cells: Cells) -> Item:
 
 
 def without_marks(text: str) -> str:
-    """Strip the heading marks from a text of HellaSwag."""
+    """Strip HellaSwag's heading marks."""
     plain = BRACKETED.sub("", UNTITLED.sub(". ", text))
     return " ".join(plain.split()) or text
 
@@ -271,7 +270,7 @@ def read_math(cells: Cells) -> Item:
 
 
 def plain_but(cells: Cells, key: str, how: How) -> Item:
-    """Read a row as any other, so that pools without answers are read alike."""
+    """Read a row as any other, so that pools without answers are alike."""
     item = read_plain(cells, labelled=False)
     return replace(item, renamed=(), answers=answer_in(cells, key, how))
 
@@ -308,9 +307,9 @@ def read_verl(cells: Cells) -> Item:
 
 
 def read_trl(cells: Cells) -> Item:
-    """Read TRL's rows that end in an assistant turn or a separate completion.
+    """Read TRL's rows that end in an assistant turn or separate completion.
 
-    That turn or completion is the answer, not part of what is asked.
+    That is the answer, not part of what is asked.
     """
     key = "messages" if cells.has("messages") else "completion"
     answer = structure(need(cells, key))

@@ -41,7 +41,7 @@ PICTURE: Final = re.compile(
 """A picture's placeholder in data sets and Markdown. Bounded lengths keep the search
 fast."""
 LONG: Final = 7
-"""Shortest word recognised at the end of another, as in `readingpassage`."""
+"""Shortest word found at another's end, as in `readingpassage`."""
 
 
 def refuse_needed(cells: Cells, unread: Sequence[str]) -> None:
@@ -66,7 +66,7 @@ def refuse_picture(messages: Sequence[Message]) -> None:
 
 
 def may_be_asked(name: str, value: Any) -> bool:
-    """Say whether a column's name and type suggest part of a question."""
+    """Say whether a column looks like part of a question."""
     if isinstance(value, dict) and "bytes" in value:
         return True
     words = needed_words(name)
@@ -77,7 +77,7 @@ def may_be_asked(name: str, value: Any) -> bool:
 
 @lru_cache(maxsize=1000)
 def needed_words(name: str) -> frozenset[str]:
-    """Return the words of a column's name that suggest part of a question."""
+    """Return the words of a name that suggest part of a question."""
     key = squash(name)
     words = [word.casefold() for word in WORD.findall(name)]
     singular = {word.removesuffix("s") for word in words} | set(words)
@@ -149,7 +149,7 @@ def refuse_answers(cells: Cells, unread: Sequence[str]) -> None:
 
 
 def is_like(key: str, parts: tuple[str, ...], names: tuple[str, ...]) -> bool:
-    """Say whether a name contains a word, or nearly is a known name."""
+    """Say whether a name contains a word, or nearly is a known one."""
     near = get_close_matches(key, names, n=1, cutoff=0.8)
     return bool(near) or any(part in key for part in parts)
 
