@@ -102,8 +102,8 @@ def reader_for(
 ) -> Reader:
     """Return the reader of a question's answers, with `auto` resolved.
 
-    `auto` depends on the question's choices and `prompts.list_choices`: `letters` are
-    read by letter.
+    `auto` depends on the question's choices and `prompts.list_choices`: with `letters`
+    they are read by letter.
 
     Raises:
         ConfigError: If the reader lacks choices or a valid pattern.

@@ -30,7 +30,7 @@ STARTS: Final = 2
 """Attempts at a pair."""
 COMPARES: Final = "compares expressions"
 VARIABLES: Final = "SYMPY_", "MPMATH_"
-"""Prefixes of variables that change how sympy computes."""
+"""Environment variables hidden from the process: they change how sympy computes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +240,7 @@ def forward(
 
 
 def unsettled_text(verdicts: Iterable[Verdict]) -> str:
-    """Say how many comparisons were not settled, why, and the first of them."""
+    """Say how many comparisons were not settled, why, and the first."""
     listed = list(verdicts)
     cut = [verdict for verdict in listed if verdict.unsettled]
     if not cut:

@@ -32,9 +32,8 @@ def check_overlap(
     distinct five-word runs.
 
     Returns:
-        Notes on the pool questions not compared with all test questions, a limit that
-        keeps
-        time and memory proportional to the input.
+        Notes on pool questions not compared with all test questions, which keeps time
+        and memory proportional to the input.
     """
     index = TestTexts(tests, max_overlap)
     unsure = [q.id for place, q in enumerate(pool) if not index.look(place, q)]

@@ -67,7 +67,7 @@ class FinishedRun:
 
     @property
     def sampling(self) -> dict[str, Any]:
-        """The tests' sampling settings, in the terms of vLLM and others."""
+        """The tests' sampling settings, in vLLM's terms."""
         rollouts = self.config.rollouts
         return {
             "temperature": self.config.evaluation.temperature,

@@ -97,7 +97,7 @@ def columns(question: Question, test: TestSet, found: Tested) -> dict[str, Any]:
 
 
 def task_text(test: TestSet, found: Tested, system: str) -> str:
-    """Return a task's file: JSON except for the names of functions."""
+    """Return a task's file: JSON but for names of functions."""
     task: dict[str, Any] = {
         "task": found.task_name(test),
         "custom_dataset": f"!function {MODULE}.load",

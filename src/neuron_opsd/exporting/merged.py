@@ -27,7 +27,7 @@ LICENCES: Final = ("LICENSE", "LICENCE", "NOTICE", "USE_POLICY")
 """Prefixes of files that must accompany a model."""
 TEMPLATES: Final = "additional_chat_templates"
 LEAST_SHARE: Final = 0.9
-"""Share of the adapter's change below which rounding causes a warning."""
+"""Share of the adapter's change below which rounding is warned of."""
 
 
 def write(run: FinishedRun, request: Request, folder: Path, progress: Progress) -> Made:

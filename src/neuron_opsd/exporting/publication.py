@@ -36,8 +36,7 @@ RESULTS: Final = ".eval_results"
 MESSAGE: Final = "Add what neuron-opsd trained and measured"
 
 CLIENTS: Final = ("httpx", "httpx2")
-"""Packages through which the hub's library connects; their errors are not `OSError`s.
-"""
+"""Packages by which the hub's library connects; their errors are not `OSError`s."""
 
 BASE: Final = "base_model_name_or_path"
 

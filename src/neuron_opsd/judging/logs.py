@@ -116,7 +116,7 @@ def alternatives(
 def texts_of(found: Sequence[Alternative]) -> list[str]:
     """Return the texts that tell a row's alternatives apart.
 
-    These are the continuations, or if equal (WinoGrande) the contexts.
+    That is continuations, or contexts if they are equal (WinoGrande).
     """
     texts = [one.continuation.strip() for one in found]
     if len(set(texts)) == 1 and len(texts) > 1:
@@ -133,7 +133,7 @@ def lm_eval_doc(values: Values) -> Values:
 
 
 def lm_eval_request(values: Values) -> Values:
-    """Return a request's question and target, in the product's columns."""
+    """Return a request's question and target, in our own columns."""
     sample, target = read_lm_eval(values)[0], values.get("target")
     requests = arguments_of(values)
     if not requests:
@@ -199,7 +199,7 @@ def inspect_verdict(scores: Any) -> float | None:
 
 
 def inspect_question(values: Values) -> Values:
-    """Return a sample's question and target, in the product's columns."""
+    """Return a sample's question and target, in our own columns."""
     asked: dict[str, Any] = {"id": plain_key(values.get("id"))}
     given = with_attached(values.get("input"), values)
     if isinstance(given, str):

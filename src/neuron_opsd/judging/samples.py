@@ -1,7 +1,7 @@
 """Parse one row of samples: plain columns, OpenAI's or vLLM's.
 
-A row holds samples of one question. A table of shapes defines its columns; lm-eval's
-and inspect's are in `logs`.
+A row holds samples of one question. A table of shapes defines columns; more are in
+`logs`.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def read_plain(values: Values) -> list[Sample]:
 
 
 def merged(whole: Sample, one: Any) -> Sample:
-    """Return one of a row's completions: a text, or an object of vLLM's."""
+    """Return one of a row's completions, a text or vLLM's object."""
     if not isinstance(one, Mapping):
         return replace(whole, text=text_of(one, "completion"))
     columns = columns_of(one)
@@ -227,7 +227,7 @@ def verdict_of(value: Any) -> float | None:
 
 
 def without_samples(values: Values) -> Values:
-    """Return the columns of a row that may say what is asked."""
+    """Return a row's columns that may say what is asked."""
     columns = columns_of(values)
     written = next((key for key in COMPLETIONS if key in columns), "")
     passed = {*OF_SAMPLES, written}
@@ -235,7 +235,7 @@ def without_samples(values: Values) -> Values:
 
 
 def is_server_reply(values: Values) -> bool:
-    """Say whether a row is or holds a reply of an OpenAI-compatible server."""
+    """Say whether a row is or holds an OpenAI-compatible reply."""
     found = body_of(values)
     choices = found.get("choices") if isinstance(found, Mapping) else None
     is_batch = "custom_id" in values and {"response", "error"} & values.keys()
