@@ -1,7 +1,6 @@
-"""Reading which of a question's choices a completion gives by its letter.
+"""Read which choice a completion gives by its letter.
 
-What is returned is the text of the choice as the question has it, so answers compare by
-spelling, with each other and with gold answers.
+Readers return the choice's text, so answers compare by spelling.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ CONTRAST: Final = re.compile(
     r"therefore|thus|hence|final(?:ly)?|answer|wrong|incorrect)\b",
     re.IGNORECASE,
 )
-"""Between two letters that are called correct: the last one counts."""
+"""Makes the last of two letters called correct count."""
 QUESTION: Final = re.compile(r"[^.!?。！？\n]{0,80}[?？]")
 
 
@@ -57,11 +56,11 @@ def read_choice_letter(
 ) -> Reading:
     r"""Read the choice whose letter a completion gives.
 
-    In this order: the completion is a letter, or the text of a choice; the letter in
-    the last ``\boxed{...}``; the last one that is announced; the last one that is
-    chosen or called correct; one that leads, as in ``B) Paris``, or ends the text
-    alone; the only letter mentioned; the only choice whose text is mentioned. Rejected
-    ones do not count, and a mere mention does not where the completion was cut.
+    In order: all of it is a letter or a choice's text; the letter in the last
+    ``\boxed{...}``; the last one announced; the last one chosen or called correct; one
+    that leads, as in ``B) Paris``, or ends the text; the only letter mentioned; the
+    only choice mentioned by text. Rejected letters never count, nor do mere mentions if
+    truncated.
     """
     text = text.translate(ONE_SPELLING)
     text = own_part(text, lambda line: bool(whole_letter(line)))
@@ -93,10 +92,7 @@ def with_verdicts(text: str, choices: Sequence[str]) -> str:
 
 
 def given(span: str, choices: Sequence[str]) -> Reading | None:
-    """Return the choice that a short span gives by letter or text.
-
-    `None` where it gives none, or only rejects some.
-    """
+    """Return the choice that a short span gives; `None` if it only rejects some."""
     letter = letters.designated(span)
     if letter is not None and letters.is_asked(span, letter.end):
         return None
@@ -123,7 +119,7 @@ def given(span: str, choices: Sequence[str]) -> Reading | None:
 
 
 def lettered(letter: str, choices: Sequence[str], why: str, rest: str) -> Reading:
-    """Return the choice with an upper-case letter, checked against what follows it."""
+    """Return a choice by its letter, checked against what follows it."""
     if index_of(letter) >= len(choices):
         if (choice := equal_choice(letter, choices)) is not None:
             return Reading(choice, why)
@@ -142,12 +138,12 @@ def lettered(letter: str, choices: Sequence[str], why: str, rest: str) -> Readin
 
 
 def index_of(letter: str) -> int:
-    """Return the place of a letter in the alphabet, from 0."""
+    """Return a letter's index, from 0."""
     return string.ascii_uppercase.index(letter)
 
 
 def whole_letter(text: str) -> str | None:
-    """Return the letter that a text is, brackets, points and `option` aside."""
+    """Return the only letter of a text, ignoring brackets, points and `option`."""
     text = text.strip()
     if len(text) > letters.BESIDE:
         return None
@@ -160,7 +156,7 @@ def whole_letter(text: str) -> str | None:
 
 
 def stated(text: str, choices: Sequence[str]) -> Reading | None:
-    """Return the choice that a text says it chooses, or that leads or ends it alone."""
+    """Return the choice that a text chooses, or that leads or ends it."""
     affirmed = letters.affirmed(text)
     chosen = [one for one in affirmed if index_of(one.name) < len(choices)]
     if chosen:
@@ -192,7 +188,7 @@ def called_alike(text: str, chosen: Sequence[letters.Letter]) -> bool:
 
 
 def leading_letter(text: str, choices: Sequence[str]) -> tuple[str, str] | None:
-    """Return the letter that a text begins with and what follows, if no list begins."""
+    """Return the leading letter and what follows, unless a list begins."""
     text = text.lstrip()
     match = LEADING.match(text)
     if match is None or letters.is_rejected(text, match.start(1), match.end(1)):
@@ -216,10 +212,9 @@ def leading_letter(text: str, choices: Sequence[str]) -> tuple[str, str] | None:
 
 
 def lists_others(text: str, first: str) -> bool:
-    """Say whether a text that begins with a letter goes through several of them.
+    """Say whether a text that begins with a letter goes through several.
 
-    What another letter says after a blank line is an explanation, unless the text goes
-    through all of them from A.
+    After a blank line others are explanation, unless they run from A through all.
     """
     line, paragraph = text.partition("\n")[0], text.partition("\n\n")[0]
     if first == "A" and re.search(r"\s\(?B[).:]\s", line):
@@ -229,7 +224,7 @@ def lists_others(text: str, first: str) -> bool:
 
 
 def closing_letter(text: str) -> str | None:
-    """Return the letter that is all of the last line or sentence."""
+    """Return the letter that is the whole last line or sentence."""
     tail = text.strip()[-120:]
     parts = [part for part in SENTENCE_END.split(tail) if part.strip()]
     if len(parts) < 2:
@@ -245,7 +240,7 @@ def closing_letter(text: str) -> str | None:
 
 
 def closing_item(text: str, choices: Sequence[str]) -> str | None:
-    """Return the letter that stands with its choice's text in a last paragraph."""
+    """Return the letter given with its choice's text in the last paragraph."""
     head, _, last = text.strip().rpartition("\n\n")
     match = LEADING.match(last)
     if not head or match is None or index_of(match[1].upper()) >= len(choices):
@@ -256,7 +251,7 @@ def closing_item(text: str, choices: Sequence[str]) -> str | None:
 
 
 def mentioned(text: str, choices: Sequence[str]) -> Reading:
-    """Return the only choice that a text mentions by letter, else by text."""
+    """Return the only choice mentioned, by letter or else by text."""
     names: set[str] = set()
     for letter in letters.standing(text):
         if index_of(letter.name) >= len(choices) or letter.name in names:

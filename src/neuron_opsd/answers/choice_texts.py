@@ -1,4 +1,4 @@
-"""Reading which of a question's choices a completion gives by its text."""
+"""Read which choice a completion gives by its text."""
 
 from __future__ import annotations
 
@@ -39,24 +39,23 @@ CONCLUDES: Final = re.compile(
     r"actually|however|yes|instead)\b",
     re.IGNORECASE,
 )
-"""How a sentence begins that says more than one about another choice before it."""
+"""Starts a sentence that adds to one about another choice."""
 VERDICT: Final = re.compile(r"(yes|no|true|false|maybe)(?=,\s)", re.IGNORECASE)
 NO: Final = re.compile(r"\b(?:no|without)\s$")
-"""Before a choice's text, but not before a letter: `No, B`."""
+"""Rejects a choice's text after it, but not a letter: `No, B`."""
 FIRST_UNSPACED: Final = "\u0e00"
-"""From Thai on, scripts are mostly written without spaces between words."""
+"""From Thai on, most scripts put no spaces between words."""
 NOT_CLEAR: Final = "two choices are given"
 
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """One choice in a text."""
+    """A choice mentioned in a text."""
 
     choice: str
     start: int
     end: int
     rejected: bool
-    """Whether the text says that it is not the answer."""
 
 
 def read_choice_text(
@@ -64,11 +63,10 @@ def read_choice_text(
 ) -> Reading:
     r"""Read the choice that a completion gives by its text.
 
-    In this order: the completion is the choice; the choice in the last
-    ``\boxed{...}``; the one that the last announcement gives; a first line or sentence
-    that is a choice; the only one mentioned; the only one of the last sentence. Of
-    choices that contain one another the longest counts; rejected ones do not count, and
-    a mere mention does not where the completion was cut.
+    In order: all of it is the choice; the choice in the last ``\boxed{...}``; the one
+    in the last announcement; a first line or sentence that is a choice; the only one
+    mentioned; the only one in the last sentence. The longest of nested choices counts.
+    Rejected ones never count, nor do mere mentions if truncated.
     """
     text = own_part(text, lambda line: equal_choice(line, choices) is not None)
     if not cut and (choice := equal_choice(text, choices)) is not None:
@@ -89,7 +87,7 @@ def read_choice_text(
 def announced_reading(
     text: str, given_by: Callable[[str], Reading | None]
 ) -> Reading | None:
-    """Return what the last announcement that says anything gives."""
+    """Return what the last informative announcement gives."""
     for announced in announcements(text):
         if announced.after.strip():
             later = given_by(announced.after)
@@ -110,17 +108,17 @@ def announced_reading(
 
 
 def labelled(reading: Reading, why: str) -> Reading:
-    """Return a reading with where it was found, unless it says why there is none."""
+    """Relabel a reading with where it was found, if it has an answer."""
     return reading if reading.answer is None else Reading(reading.answer, why)
 
 
 def unwrapped(text: str) -> str:
-    r"""Return a text without ``\text{...}``, math signs and braces around its words."""
+    r"""Strip ``\text{...}``, math signs and braces around words."""
     return COMMANDS.sub(" ", text).strip()
 
 
 def mentioned_text(text: str, choices: Sequence[str]) -> Reading:
-    """Return the only choice that a text, or its last sentence, mentions."""
+    """Return the only choice in a text, or else in its last sentence."""
     if (choice := only_choice(text, choices)) is not None:
         return Reading(choice, "only mention")
     *others, last = SENTENCE_END.split(text.strip())
@@ -135,7 +133,7 @@ def mentioned_text(text: str, choices: Sequence[str]) -> Reading:
 
 
 def leading_text(text: str, choices: Sequence[str]) -> str | None:
-    """Return the choice that is all of the first line or sentence, up to its reason."""
+    """Return the choice that is the first line or sentence, up to its reason."""
     head, *rest = SENTENCE_END.split(text.strip()[:1000])
     if verdict := VERDICT.match(head):
         return equal_choice(verdict[1], choices)
@@ -147,7 +145,7 @@ def leading_text(text: str, choices: Sequence[str]) -> str | None:
 
 
 def given_text(span: str, choices: Sequence[str]) -> Reading | None:
-    """Return the first choice that a span mentions, `None` where there is none."""
+    """Return the first choice in a span, or `None`."""
     whole = equal_choice(span, choices)
     if whole is not None:
         return Reading(whole, "given")
@@ -166,7 +164,7 @@ def given_text(span: str, choices: Sequence[str]) -> Reading | None:
 
 
 def equal_choice(text: str, choices: Sequence[str]) -> str | None:
-    """Return the choice that a text is, apart from case and outer punctuation."""
+    """Return the choice equal to a text, ignoring case and punctuation around."""
     text = text.strip()
     if text in choices:
         return text
@@ -179,19 +177,19 @@ def equal_choice(text: str, choices: Sequence[str]) -> str | None:
 
 
 def key(text: str) -> str:
-    """Return what two spellings of one choice have in common."""
+    """Normalise the spelling of a choice."""
     text = plain(text)
     return text.strip(OUTER) or text
 
 
 def only_choice(text: str, choices: Sequence[str]) -> str | None:
-    """Return the one choice that a span mentions, however often."""
+    """Return the one choice in a span, however often."""
     found = {one.choice for one in mentions(text, choices) if not one.rejected}
     return found.pop() if len(found) == 1 else None
 
 
 def mentions(text: str, choices: Sequence[str]) -> list[Mention]:
-    """Return the choices that stand in a text as whole words, in order."""
+    """Return the choices that occur as whole words, in order."""
     pattern, choice_of = mention_pattern(tuple(choices))
     text = plain(text)
     return [
@@ -208,23 +206,23 @@ def mentions(text: str, choices: Sequence[str]) -> list[Mention]:
 
 @functools.lru_cache(maxsize=1024)
 def mention_pattern(choices: tuple[str, ...]) -> tuple[re.Pattern[str], dict[str, str]]:
-    """Return what finds the choices in plain text, and what it found.
+    """Return a pattern for the choices, and the choice of each match.
 
-    Choices that differ in nothing but case cannot be told apart and are not found.
+    Choices that differ only in case are left out.
     """
     whole = [key(choice) for choice in choices]
     bare = [ARTICLE.sub("", one) for one in whole]
     keys = [a if bare.count(a) == 1 else b for a, b in zip(bare, whole, strict=True)]
     pairs = zip(keys, choices, strict=True)
     choice_of = {one: choice for one, choice in pairs if one and keys.count(one) == 1}
-    # Of alternatives that match at one place, a regular expression takes the first.
+    # Where alternatives match at the same place, a regular expression takes the first.
     longest_first = sorted(choice_of, key=len, reverse=True)
     words = "|".join(bounded(one) for one in longest_first)
     return re.compile(words or r"(?!)"), choice_of
 
 
 def bounded(word: str) -> str:
-    """Return a pattern for a word that is no part of a longer one, or of a number."""
+    """Return a pattern for a word that is not part of another or of a number."""
     before = after = ""
     if word[0].isdigit():
         before = (
@@ -244,5 +242,5 @@ def bounded(word: str) -> str:
 
 
 def has_boundary(char: str) -> bool:
-    """Say whether a word that begins or ends like this is set off by spaces."""
+    """Say whether spaces set off a word that ends in this character."""
     return char.isalnum() and char < FIRST_UNSPACED

@@ -1,8 +1,8 @@
-"""Reading how sure a model says it is: shares, percent, fractions, words.
+"""Read stated confidences: shares, percentages, fractions, words.
 
-What a bare number means is decided once for a file, by `scale_of`: 0.8 is a share and
-80 are percent, and a file with both is refused. Words have the numbers of `WORDS`,
-which are a convention, so a report shows each with the accuracy that was found.
+`scale_of` decides once per file what bare numbers mean: 0.8 is a share, 80 a
+percentage, and both in one file are refused. The numbers of `WORDS` are a convention,
+so reports show the observed accuracy of each word.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LEVELS: Final = {
     "very high": 0.9,
     "highest": 0.9,
 }
-"""The middle of each of five equal bands, as in Lin et al. 2022."""
+"""Midpoints of five equal bands, as in Lin et al. 2022."""
 CHANCES: Final = {
     "impossible": 0.0,
     "almost no chance": 0.02,
@@ -57,10 +57,10 @@ CHANCES: Final = {
     "almost certain": 0.95,
     "certain": 1.0,
 }
-"""Words of estimative probability, near the medians of surveys (Kent 1964; Tian et al.
-2023 give a model's words such numbers)."""
+"""Words of estimative probability, near survey medians (Kent 1964; Tian et al. 2023
+give a model's words such numbers)."""
 WORDS: Final = LEVELS | CHANCES
-"""What each word counts as; the longest that a text begins with is taken."""
+"""Value of each word; the longest match counts."""
 
 LEAD: Final = re.compile(
     r"^\W*(?:(?:my|the|stated|overall)\s+)?(?:confidence|probability|certainty)"
@@ -78,17 +78,17 @@ WORD: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """A confidence as it was read, before anybody says what a bare number means."""
+    """A confidence as read, before scaling."""
 
     value: float
-    """A share, or where it is `bare` a number of either scale."""
+    """A share; if `bare`, on either scale."""
     bare: bool = False
     word: str = ""
-    """That stands for the value, in lower case."""
+    """The stated word, in lower case."""
 
 
 def read_confidence(value: Any) -> Stated | None:
-    """Read one cell; `None` where it says nothing that can be used."""
+    """Read one cell; `None` if it states nothing usable."""
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, int | float):
@@ -99,7 +99,7 @@ def read_confidence(value: Any) -> Stated | None:
 def read_text(text: str) -> Stated | None:
     """Read a text such as ``Confidence: 80%``, ``8/10`` or ``high``.
 
-    Percent are found wherever they stand, if they stand there once.
+    A single percentage is found anywhere.
     """
     text = LEAD.sub("", text).strip()
     if len(percents := PERCENT.findall(text)) == 1:
@@ -118,19 +118,19 @@ def read_text(text: str) -> Stated | None:
 
 
 def share(part: float, whole: float) -> Stated | None:
-    """Return a part of a whole, if it is a share of it."""
+    """Return part / whole if that is at most 1."""
     return Stated(part / whole) if whole > 0.0 and part <= whole else None
 
 
 def scale_of(found: Iterable[tuple[Stated, str]]) -> Scale:
-    """Say what the bare numbers of a file are.
+    """Return the scale of a file's bare numbers.
 
     Args:
-        found: Each with where it stands.
+        found: Confidences, each with its place in the file.
 
     Raises:
-        DataError: If some can only be shares and others only percent, or all are whole
-            numbers up to 10, which may count to ten.
+        DataError: If some can only be shares and others percentages, or all are whole
+            numbers up to 10, possibly out of ten.
     """
     between, above, most, all_whole = "", "", 0.0, True
     for stated, place in found:

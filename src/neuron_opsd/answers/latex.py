@@ -1,8 +1,8 @@
-r"""LaTeX answers by sight: how they are read, and which pairs need no math-verify.
+"""Read LaTeX answers, and compare those that do not need math-verify.
 
-Equal spellings, plain digits and plain contradictions are settled here. What nothing
-could settle in sensible time, such as ``9^{9^{9^{9}}}``, is known by its form; all else
-is for math-verify, see `verifier`.
+That is equal spellings, plain digits and plain contradictions. Expressions too slow to
+compute, such as ``9^{9^{9^{9}}}``, are recognised by form; the rest is for math-verify,
+see `verifier`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from neuron_opsd.answers.spans import (
 )
 
 MAX_LENGTH: Final = 1000
-"""Longest expression, in characters, that math-verify is asked about."""
+"""Longest expression for math-verify, in characters."""
 MAX_NESTING: Final = 60
-"""Deepest nesting of brackets that it is asked about."""
+"""Deepest nesting of brackets for it."""
 MAX_DIGITS: Final = 20_000
-"""Digits of the largest power of numbers, or factorial, that it is asked about."""
+"""Most digits of a power or factorial for it."""
 
 THOUSANDS: Final = re.compile(
     r"(?<![0-9.,])([0-9]{1,3})((?:(?:\{,\}|,\\!|\\[,! ;:]|[\s~\u2009\u202f])[0-9]{3})+)"
@@ -56,10 +56,10 @@ WORDS: Final = re.compile(r"\\(?:text|mathrm|textbf|mbox)\s?\{[^{}]*\}|\\[A-Za-z
 
 
 def tidy(text: str) -> str:
-    r"""Take an expression out of its dollar signs, and mend its thousands alone.
+    r"""Strip dollar signs and thousands separators.
 
-    ``1\ 000``, ``1\,000`` and ``1{,}000`` lose their separators, because math-verify
-    takes the first two for products.
+    ``1\ 000``, ``1\,000`` and ``1{,}000`` lose theirs, because math-verify reads the
+    first two as products.
     """
     text = " ".join(text.split()).translate(MINUSES)
     text = text.rstrip(".,;").strip()
@@ -71,7 +71,7 @@ def tidy(text: str) -> str:
 
 
 def equal_by_sight(one: str, other: str) -> bool | None:
-    """Compare what is identical, or plain digits; `None` where math-verify must."""
+    """Compare identical texts and plain digits; `None` if math-verify must decide."""
     one, other = tidy(one), tidy(other)
     if one == other:
         return True
@@ -82,10 +82,9 @@ def equal_by_sight(one: str, other: str) -> bool | None:
 
 
 def refusal(text: str) -> str:
-    """Say why an expression is not computed, by its form alone; empty where it is.
+    """Say why an expression's form rules out computing it; else empty.
 
-    What is left out here would take minutes, or be stopped by a clock, which says one
-    thing on one machine and another on the next.
+    It would take minutes, or hit a time limit whose outcome depends on the machine.
     """
     if len(text) > MAX_LENGTH:
         return f"longer than {MAX_LENGTH:,} characters"
@@ -97,13 +96,13 @@ def refusal(text: str) -> str:
 
 
 def nesting(text: str) -> int:
-    """Return how many brackets are open at once, at most."""
+    """Return the maximum depth of brackets."""
     steps = (1 if char in "{([" else -1 for char in text if char in "{([})]")
     return max(accumulate(steps), default=0)
 
 
 def is_huge(power: str) -> bool:
-    """Say whether a power or tower of numbers has more than `MAX_DIGITS` digits."""
+    """Say whether a power or tower of numbers exceeds `MAX_DIGITS` digits."""
     *bases, exponent = (int(number) for number in NUMERAL.findall(power))
     for base in reversed(bases):
         if base < 2:
@@ -116,7 +115,7 @@ def is_huge(power: str) -> bool:
 
 
 def is_many_factors(text: str) -> bool:
-    """Say whether a factorial or binomial coefficient is of about as many digits."""
+    """Say whether a factorial or binomial has about that many digits."""
     products = [(int(n), int(n)) for n in FACTORIALS.findall(text)]
     pairs = ((int(n), int(k)) for n, k in BINOMIALS.findall(text))
     products += [(n, min(k, abs(n - k))) for n, k in pairs]
@@ -124,10 +123,10 @@ def is_many_factors(text: str) -> bool:
 
 
 def contradict(one: str, other: str) -> bool:
-    """Say whether two expressions name what math-verify passes over, and differently.
+    """Say whether two expressions differ in what math-verify ignores.
 
-    That are short units and bases, where both have one; words such as `million`; and
-    the braces of a set against the brackets of a tuple.
+    That is short units and bases, if both have one; words such as `million`; braces of
+    a set against brackets of a tuple.
     """
     for pattern in (UNIT, BASE):
         said, also = set(pattern.findall(one)), set(pattern.findall(other))
@@ -140,7 +139,7 @@ def contradict(one: str, other: str) -> bool:
 
 
 def plain_number(text: str) -> str | None:
-    """Return the canonical text of plain digits, `None` for anything else."""
+    """Return plain digits in canonical form, `None` for anything else."""
     if not PLAIN.fullmatch(text) or not re.search("[0-9]", text):
         return None
     digits = text.lstrip("+- ")
@@ -152,10 +151,9 @@ def plain_number(text: str) -> str | None:
 def read_latex(text: str, *, cut: bool = False) -> Reading:
     r"""Read the expression that a completion gives as its answer.
 
-    In this order: the last ``\boxed{...}``, what is announced last, a text that is
-    nothing but an expression, what follows `####`, the last math. Math that is joined
-    by `or`, `and` or a comma is one answer. Of a completion that was cut, the last math
-    is none.
+    In order: the last ``\boxed{...}``, the last announcement, a text that is only an
+    expression, what follows `####`, the last math unless truncated. Math joined by
+    `or`, `and` or a comma is one answer.
     """
     text = own_part(text, lambda line: expression(line) is not None)
     if boxed := last_boxed(text):
@@ -175,7 +173,7 @@ def read_latex(text: str, *, cut: bool = False) -> Reading:
 
 
 def announced_expression(span: str) -> str | None:
-    """Return the math of an announced answer, else its expression or its number."""
+    """Return an announced answer's math, else its expression or number."""
     groups = joined_math(span)
     if groups:
         return tidy(groups[0])
@@ -183,7 +181,7 @@ def announced_expression(span: str) -> str | None:
 
 
 def joined_math(text: str) -> list[str]:
-    """Return the math of a text, that which is given together as one list."""
+    """Return the last math, joined if it is a list."""
     groups: list[str] = []
     last_end = -1
     for start, end, content in all_math(text):
@@ -198,7 +196,7 @@ def joined_math(text: str) -> list[str]:
 
 
 def expression(text: str) -> str | None:
-    """Return a text that is nothing but an expression, `None` where it holds words."""
+    """Return a text that is only an expression, `None` if it contains words."""
     found = tidy(EMPTY_BOX.sub("", collapse(text)).strip("*"))
     if not found or len(found) > MAX_LENGTH or "\n" in text.strip():
         return None

@@ -1,14 +1,13 @@
-"""The process that `verifier.Verifier` starts: it asks math-verify.
+"""The process that `verifier.Verifier` starts to run math-verify.
 
-It is run as a file, with no import from this package, so that it starts quickly and
-stays small. Protocol, one JSON value a line: it writes `true` once it is ready; then
-for every pair of expressions that it reads, with `Limits`, it writes a `Reply`.
+It runs as a file that imports nothing from this package, to start fast and stay small.
+It writes `true` when ready, then answers each pair of expressions with `Limits` by a
+`Reply`, as one line of JSON each.
 
-Every pair is judged in a fork of this process, which itself judges nothing. So each
-starts from the same memory, caches and random state, whatever was asked before it.
-Most end within `quick_seconds` of processor time. Those that do not begin again and
-have their calls counted: whether they end within `steps` depends on the pair alone. The
-clock decides only what makes few calls, such as a number of a billion digits.
+Each pair is judged in a fork, so all start from the same memory, caches and random
+state. Most finish within `quick_seconds` of processor time. The others start over with
+calls counted: whether they finish within `steps` depends only on the pair. The clock
+decides only for work with few calls, such as a number of a billion digits.
 """
 
 from __future__ import annotations
@@ -24,13 +23,12 @@ from typing import Any, TypedDict
 
 STACK_BYTES = 256 << 20
 RECURSION_LIMIT = 20_000
-"""Far above what expressions of the allowed length and nesting need, so that none
-fails for its depth."""
+"""Far above what expressions within the limits need."""
 SUSPECT = 0.25
-"""Share of the memory from which `not equal` is not believed: math-verify passes over
-most of its errors, that memory is out among them, and then finds nothing equal."""
+"""Share of the memory limit above which `not equal` is not trusted: math-verify
+swallows running out of memory, and then finds nothing equal."""
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024
-"""Bytes in which the system counts what a process held."""
+"""Bytes per unit of `ru_maxrss`."""
 OUT_OF_STEPS = 3
 OUT_OF_MEMORY = 4
 STOPPED_BY_CLOCK = frozenset({signal.SIGPROF, signal.SIGXCPU})
@@ -50,11 +48,11 @@ WARM_UP = (
     ("3!", "10^{-3}"),
     ("x=5", "5"),
 )
-"""Compared once before the first fork, so that no fork builds the parser's tables."""
+"""Compared before the first fork, so that no fork builds the parser's tables."""
 
 
 class Limits(TypedDict):
-    """What one comparison may take; see `verifier.Limits`."""
+    """Limits of one comparison; see `verifier.Limits`."""
 
     quick_seconds: float
     steps: int
@@ -63,28 +61,28 @@ class Limits(TypedDict):
 
 
 class Reply(TypedDict):
-    """What became of one pair."""
+    """The outcome of one pair."""
 
     same: bool
     cut: str
-    """`steps`, `seconds`, `memory` or `crash` where it did not end; `killed` where
-    something outside ended it, so that nothing is known."""
+    """`steps`, `seconds`, `memory` or `crash` if it did not finish; `killed` from
+    outside if the outcome is unknown."""
     seconds: float
-    """Processor time that it took."""
+    """Of processor time."""
 
 
 class Trouble(logging.Handler):
-    """Ends a fork in which math-verify met the limit of memory and passed over it."""
+    """Ends a fork in which math-verify hit the memory limit and ignored it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """End the process if the record tells of such an error."""
+        """End the process if the record reports such an error."""
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, MemoryError):
             os._exit(OUT_OF_MEMORY)
 
 
 def prepare() -> None:
-    """Import and build all that forks share, in the same state each time."""
+    """Import and build what forks share, in the same state each time."""
     import resource
 
     import sympy.core.random
@@ -104,7 +102,7 @@ def prepare() -> None:
 
 
 def equal(one: str, other: str) -> bool:
-    """Ask math-verify both ways; what it cannot digest is not equal."""
+    """Ask math-verify in both directions; what it cannot digest is not equal."""
     from math_verify import parse, verify
 
     try:
@@ -119,7 +117,7 @@ def equal(one: str, other: str) -> bool:
 
 
 def judge(one: str, other: str, limits: Limits) -> Reply:
-    """Compare two expressions, quickly if that is enough, else with counted calls."""
+    """Compare two expressions quickly, or else with counted calls."""
     quick = attempt(one, other, limits, counted=False)
     if quick["cut"] != "seconds":
         return quick
@@ -152,20 +150,20 @@ def attempt(one: str, other: str, limits: Limits, *, counted: bool) -> Reply:
 
 
 def limit(limits: Limits, *, counted: bool) -> None:
-    """Limit this process, which is a fork, in memory, processor time and calls."""
+    """Limit this forked process in memory, processor time and calls."""
     import resource
 
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     resource.setrlimit(resource.RLIMIT_AS, (limits["memory_bytes"], hard))
     seconds = limits["seconds"] if counted else limits["quick_seconds"]
-    # Its signal ends the process; it counts processor time, and no other.
+    # Its signal ends the process; it counts only processor time.
     signal.setitimer(signal.ITIMER_PROF, seconds)
     if counted:
         count_calls(limits["steps"])
 
 
 def count_calls(steps: int) -> None:
-    """End this process at the call, or return from one, after so many."""
+    """End this process after this many calls and returns."""
     left = steps
 
     def count(frame: FrameType, event: str, argument: Any) -> None:
@@ -179,7 +177,7 @@ def count_calls(steps: int) -> None:
 
 
 def why(status: int) -> str:
-    """Say what ended a fork that said nothing."""
+    """Say how a fork without a reply ended."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         if number in STOPPED_BY_CLOCK:

@@ -1,4 +1,4 @@
-"""Finding the letters of choices in a text, and telling what is said of them."""
+"""Find letters of choices in a text, and what it says about them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 BESIDE: Final = 60
-"""Characters before and after a letter that are looked at."""
+"""Characters examined before and after a letter."""
 
 COMMAND = (
     r"\\(?:text|textbf|textit|textrm|mathbf|mathrm|mathit|mathsf|boldsymbol|bf|rm)"
@@ -78,7 +78,7 @@ REJECTED_LIST: Final = re.compile(
     rf"(?:options?\s|choices?\s)?((?:\(?[A-Z]\)?{LIST_JOIN}){{1,9}}\(?[A-Z]\b)",
     re.IGNORECASE,
 )
-"""`Not A, C or D`; `not A, B` says B."""
+"""`Not A, C or D`; but `not A, B` means B."""
 ADVERBS = (
     r"(?:(?:also|clearly|obviously|definitely|therefore|thus|simply|just|both|all|likely|"
     r"probably|the|a|an|partially|factually|still|hence|indeed|most|only|more|less)\s){0,4}"
@@ -132,7 +132,7 @@ CHOSEN: Final = re.compile(
     re.IGNORECASE,
 )
 PICKED: Final = re.compile(r"choose|pick|select|option|choice|letter", re.IGNORECASE)
-"""Verbs and nouns after which a small letter is one too."""
+"""Words after which a lower-case letter counts too."""
 
 JOINED: Final = re.compile(
     rf"[)\]*_\"'`$}}.]{{0,5}}\s{{0,2}}(?:,?\s?(?:or|and|and/or|oder|und|sowie)\s|[/&,+]|"
@@ -144,16 +144,15 @@ JOINED: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """One letter of a choice in a text."""
+    """A choice's letter in a text."""
 
     name: str
-    """In upper case."""
     start: int
     end: int
 
 
 def is_word(text: str, start: int, end: int) -> bool:
-    """Say whether what looks like a letter is the article A or the pronoun I."""
+    """Say whether a letter is the article A or the pronoun I."""
     after = text[end : end + BESIDE]
     if text[start] in "AI" and WORD_AFTER.match(after):
         return True
@@ -165,7 +164,7 @@ def is_word(text: str, start: int, end: int) -> bool:
 
 
 def designated(text: str, start: int = 0) -> Letter | None:
-    """Return the letter that stands at a place, behind brackets and fillers."""
+    """Return the letter at a position, after brackets and fillers."""
     match = DESIGNATED.match(text, start)
     if match is None or is_word(text, match.start(1), match.end(1)):
         return None
@@ -173,7 +172,7 @@ def designated(text: str, start: int = 0) -> Letter | None:
 
 
 def standing(text: str) -> Iterator[Letter]:
-    """Yield every letter that stands alone, but articles, pronouns and names."""
+    """Yield the letters that stand alone, except articles, pronouns and names."""
     for match in STANDING.finditer(text):
         before = text[max(0, match.start() - BESIDE) : match.start()]
         if is_word(text, match.start(), match.end()) or SOME_KIND.search(before):
@@ -182,7 +181,7 @@ def standing(text: str) -> Iterator[Letter]:
 
 
 def is_rejected(text: str, start: int, end: int) -> bool:
-    """Say whether a text says that what stands at a place is not the answer."""
+    """Say whether a text rejects what stands at a position."""
     before = text[max(0, start - BESIDE) : start]
     after = text[end : end + 2 * BESIDE]
     if REJECTED_BEFORE.search(before) or REJECTED_AFTER.match(after):
@@ -206,7 +205,7 @@ def joined_with(text: str, end: int) -> bool:
 
 
 def affirmed(text: str) -> Iterator[Letter]:
-    """Yield the letters that a text says it chooses, or calls correct, in order."""
+    """Yield the letters that a text chooses or calls correct, in order."""
     found = {letter.start: letter for letter in called_correct(text)}
     found |= {letter.start: letter for letter in chosen(text)}
     for start in sorted(found):
@@ -217,7 +216,7 @@ def affirmed(text: str) -> Iterator[Letter]:
 
 
 def called_correct(text: str) -> Iterator[Letter]:
-    """Yield the letters that a text calls correct, also at the end of their item."""
+    """Yield the letters that a text calls correct, also at their item's end."""
     for match in STANDING.finditer(text):
         affirmed = AFFIRMED_AFTER.match(text, match.end())
         if affirmed and not is_asked(text, affirmed.end()):

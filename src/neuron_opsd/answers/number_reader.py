@@ -1,9 +1,8 @@
-r"""Reading the one number that a completion gives as its answer.
+r"""Read the one number that a completion gives as its answer.
 
-A number is read whole or not at all: a part of an expression (``3 + 4``,
-``2\sqrt{3}``), of a list or a range, or of a date, a time or a name is no answer. So a
-text is rewritten to one notation, every number in it is found, and what stands beside
-it decides.
+A number is read whole or not at all: part of an expression (``3 + 4``, ``2\sqrt{3}``),
+list, range, date, time or name is no answer. The text is rewritten to one notation, and
+each number is judged by its surroundings.
 """
 
 from __future__ import annotations
@@ -24,27 +23,27 @@ from neuron_opsd.answers.spans import (
 )
 
 BESIDE: Final = 48
-"""Characters before and after a number that are looked at."""
+"""Characters examined before and after a number."""
 LONGEST_NAME: Final = 4
-"""Characters before a number that tell whether it is part of a name."""
+"""Characters before a number that may make it part of a name."""
 MAX_HEAD: Final = 80
-"""Characters of a first line that may give the answer."""
+"""Longest first line that may give the answer."""
 MAX_TRIED: Final = 16
-"""Numbers at the end of a text that are tried until one can be read."""
+"""Numbers tried, from the end of a text."""
 CURRENCY = r"[$€£¥₹]"
 ITEM: Final = re.compile(r"\s*(?:[0-9]{1,3}[.)]|[-*•])\s+\S")
 WORKING: Final = re.compile(r"[^=\n]*[0-9][^=\n]*[-+*/×÷xX][^=\n]*[0-9][^=\n]*=")
-"""A line that works something out, of which the next lines make use."""
+"""A line of working."""
 DERIVES: Final = re.compile(r"[0-9][^=\n]*=[^=\n]*[0-9]")
-"""What a line works out; a sentence before it is where the reasoning begins."""
+"""A derivation; a sentence before it opens the reasoning."""
 LAST_LINES: Final = 300
-"""Characters at the end of a text in which that is looked for."""
+"""Characters at the end of a text searched for it."""
 LEADS: Final = re.compile(r"\W{0,4}(?:so\s)?(?:[A-Za-z]\s?=\s?)?-?[$€£]?[0-9]")
 ASIDE: Final = re.compile(
     r"(?<=\S)(?:\s\((?!or\b)[^()]*\)\W*|"
     r",?\s(?:which|because|since|i\.e\.|that is)\s.*)$"
 )
-"""What a line that begins with its number says besides."""
+"""What a line may add after its number."""
 BULLET: Final = re.compile(r"(?:^|\n)[ \t]*[-*•][ \t]+$")
 COPULAS = (
     r"(?:\b(?:is|are|be|was|equals|gives|ist|est|es|to|of|by|answer|result)|[=:(]|^)"
@@ -106,7 +105,7 @@ LISTED_BEFORE: Final = re.compile(
 SOLVED: Final = re.compile(
     r"[0-9][A-Za-z]\s?=\s?-?[0-9.]{1,20}\s?,?\s?(?:and|so)\s[A-Za-z]\s?=\s?$"
 )
-"""`2x = 6 and x =` solves an equation; it gives no second number."""
+"""`2x = 6 and x =` solves an equation; it adds no number."""
 SEVERAL: Final = re.compile(
     r"[0-9]\s{0,3}(?:,|;|\b(?:or|and|und|oder)\b)\s{0,3}[A-Za-z]\s?=", re.IGNORECASE
 )
@@ -134,26 +133,24 @@ NO_NUMBER: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One number of a text, or what looks like one."""
+    """A number in a text, or what looks like one."""
 
     start: int
     end: int
     number: str | None
-    """`None` where it is part of something else, or too long."""
+    """`None` if it is part of something else, or too long."""
     rejected: bool = False
-    """Whether the text says that it is not the answer."""
     joined: bool = False
-    """Whether it is one of several that are given together."""
 
 
 def read_number(text: str, decimal_mark: str, *, cut: bool = False) -> Reading:
     r"""Read the number that a completion gives as its answer.
 
-    In this order: the number in the last ``\boxed{...}``, that after the last `####`,
-    the first one after the last announcement (past the equals signs of a calculation),
-    the one of a first line that holds nothing else, unless that is a sentence from
-    which more is worked out, and the last one of a text that was not cut. A single mark
-    before three digits is a `decimal_mark`, `point` or `comma`.
+    In order: the number in the last ``\boxed{...}``; the one after the last `####`; the
+    first one after the last announcement, past a calculation's equals signs; the only
+    one in the first line, unless more is worked out from it; and the last one, unless
+    truncated. A single mark before three digits is a `decimal_mark`, `point` or
+    `comma`.
     """
     text = own_part(text, lambda line: only_number(line, decimal_mark) is not None)
     boxed = last_boxed(text)
@@ -179,7 +176,7 @@ def read_number(text: str, decimal_mark: str, *, cut: bool = False) -> Reading:
 
 
 def leading_number(text: str, decimal_mark: str, *, cut: bool) -> Reading | None:
-    """Read the number of a first line that holds nothing else, if that answers."""
+    """Read the only number of the first line, if that answers."""
     head, _, rest = text.strip().partition("\n")
     rest = rest.strip()
     if len(head) < MAX_HEAD and not (rest and reasoning_begins(head, rest)):
@@ -191,19 +188,19 @@ def leading_number(text: str, decimal_mark: str, *, cut: bool) -> Reading | None
 
 
 def reasoning_begins(head: str, rest: str) -> bool:
-    """Say whether the first line of a text is where its reasoning begins."""
+    """Say whether a text's first line opens its reasoning."""
     if ITEM.match(head) or WORKING.match(head):
         return True
     return not LEADS.match(head) and bool(DERIVES.search(rest[-LAST_LINES:]))
 
 
 def reading_of(number: str | None, found: str, missing: str) -> Reading:
-    """Return a reading of a number that may be missing."""
+    """Return a reading of a number, if there is one."""
     return Reading(number, missing if number is None else found)
 
 
 def only_number(text: str, decimal_mark: str) -> str | None:
-    """Return the one number that a box or a line holds, past its last equals sign."""
+    """Return the only number in a box or line, past its last equals sign."""
     rewritten = rewrite(text)
     if SEVERAL.search(rewritten):
         return None
@@ -225,7 +222,7 @@ def only_number(text: str, decimal_mark: str) -> str | None:
 
 
 def beside(text: str, found: Iterable[Found]) -> str:
-    """Return a text without its numbers, so that what is left can be looked at."""
+    """Return a text without its numbers."""
     left, last = [], 0
     for one in found:
         left.append(text[last : one.start])
@@ -234,7 +231,7 @@ def beside(text: str, found: Iterable[Found]) -> str:
 
 
 def announced_number(span: str, decimal_mark: str) -> str | None:
-    """Return the first number of an announced answer, past a calculation."""
+    """Return an announced answer's first number, past a calculation."""
     text = rewrite(span)
     first = re.split(r"(?<=[0-9a-z%$)}])[.!?;]\s+(?=[A-Z\\])", text)[0]
     own = list(scan(first, decimal_mark))
@@ -246,7 +243,7 @@ def announced_number(span: str, decimal_mark: str) -> str | None:
             return None
         if one.number is not None:
             return one.number
-        # A calculation: what counts is the number after its last equals sign.
+        # In a calculation the number after the last equals sign counts.
         rest = found[place + 1 :]
         if not any("=" in text[one.end : other.start] for other in rest):
             return None
@@ -274,14 +271,14 @@ def last_number(text: str, decimal_mark: str) -> Reading:
 def scan(text: str, decimal_mark: str, *, boxed: bool = False) -> Iterator[Found]:
     """Yield the numbers of a rewritten text that are no dates, times or names.
 
-    In a box, a dash at the start of a line is a sign and no bullet.
+    In a box, a dash at the start of a line is a sign, not a bullet.
     """
     for match in candidates(text):
         yield judged(match, decimal_mark, boxed=boxed)
 
 
 def candidates(text: str) -> Iterator[re.Match[str]]:
-    """Yield what looks like a number, but dates, times and parts of names."""
+    """Yield apparent numbers, except dates, times and parts of names."""
     barred = ((match.start(), match.end()) for match in NO_NUMBER.finditer(text))
     bar = next(barred, None)
     for match in NUMBER.finditer(text):
@@ -295,7 +292,7 @@ def candidates(text: str) -> Iterator[re.Match[str]]:
 
 
 def judged(match: re.Match[str], decimal_mark: str, *, boxed: bool) -> Found:
-    """Return what a match is, seen with what stands before and after it."""
+    """Classify a match by what surrounds it."""
     text = match.string
     before = text[max(0, match.start() - BESIDE) : match.start()]
     after = text[match.end() : match.end() + BESIDE]
@@ -320,9 +317,9 @@ def judged(match: re.Match[str], decimal_mark: str, *, boxed: bool) -> Found:
 
 
 def sign_of(before: str, *, boxed: bool) -> tuple[int | None, str]:
-    """Return the sign of a number and what stands before that.
+    """Return a number's sign and the text before it.
 
-    The sign is `None` where a dash may as well subtract, join or point.
+    The sign is `None` if a dash could also subtract, join or mark a bullet.
     """
     match = SIGN.search(before)
     if match is None:

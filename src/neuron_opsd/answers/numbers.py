@@ -1,7 +1,7 @@
 """Numbers as people and models write them, read exactly and whole, or not at all.
 
-The canonical text of a number is ``1234``, ``-0.5``, ``1/3`` where no finite decimal
-exists, and ``20%`` where a percent sign was written.
+Canonical texts are ``1234``, ``-0.5``, ``1/3`` if no finite decimal exists, and ``20%``
+if a percent sign was written.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Final
 from neuron_opsd.answers.spans import TAGS
 
 MAX_DIGITS: Final = 300
-"""Longest number in digits, and largest power of ten, that is read."""
+"""Longest number read, in digits, and largest power of ten."""
 RELATIVE_TOLERANCE: Final = Fraction(1, 10**9)
-"""How far two numbers may differ that are not both whole."""
+"""Between two numbers that are not both whole."""
 PLAIN = r"[0-9]+(?:[.,'_][0-9]+)*|\.[0-9]+"
 SPACED = r"[0-9]{1,3}(?: [0-9]{3})+(?![0-9])(?:[.,][0-9]+)?"
 EXPONENT = r"(?:\{ ?[-+]?[0-9]+ ?\}|[-+]?[0-9]+)"
@@ -33,7 +33,7 @@ SCALES: Final = {
     "亿": 10**8,
     "億": 10**8,
 }
-"""Words after a number that are part of it."""
+"""Words after a number that multiply it."""
 
 NUMBER: Final = re.compile(
     rf"(?P<top>{SPACED}|{PLAIN})"
@@ -89,7 +89,7 @@ REWRITES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
 
 
 def rewrite(text: str) -> str:
-    """Turn the many ways to write numbers, fractions, powers and signs into one."""
+    """Rewrite numbers, fractions, powers and signs to one notation."""
     if not text.isascii():
         text = re.sub(rf"(?<=[0-9])(?=[{FRACTIONS}])", " ", text)
         text = re.sub(rf"[{SUPERSCRIPTS}]+", r"^{\g<0>}", text)
@@ -104,7 +104,7 @@ def rewrite(text: str) -> str:
 
 
 def plain_digit(char: str) -> str:
-    """Return a digit of another script, or one of full width, as a plain one."""
+    """Return a digit of another script or full width as a plain one."""
     if char < "\u0660":
         return char
     if char in "．％＄＝＋":
@@ -114,7 +114,7 @@ def plain_digit(char: str) -> str:
 
 
 def read_match(match: re.Match[str], sign: int, decimal_mark: str) -> str | None:
-    """Return the canonical text of one match, `None` where it cannot be read."""
+    """Return the canonical text of a match, `None` if it cannot be read."""
     top = read_decimal(match["top"], decimal_mark)
     if top is None:
         return None
@@ -129,7 +129,7 @@ def read_match(match: re.Match[str], sign: int, decimal_mark: str) -> str | None
 
 
 def value_of(match: re.Match[str], top: Fraction, decimal_mark: str) -> Fraction | None:
-    """Return the value of a match with its power, mixed part or denominator."""
+    """Return a match's value with power, mixed part or denominator."""
     if match["mixed"]:
         over, under = (int(part) for part in match["mixed"].split("/"))
         whole = top.denominator == 1 and 0 < over < under
@@ -146,7 +146,7 @@ def value_of(match: re.Match[str], top: Fraction, decimal_mark: str) -> Fraction
 
 
 def raised(base: Fraction, exponent: str) -> Fraction | None:
-    """Return a power, `None` where it is too long to be an answer or is none."""
+    """Return a power, `None` if undefined or too long."""
     digits = exponent.strip("{} ")
     if len(digits) > len(str(MAX_DIGITS)) + 1 or abs(int(digits)) > MAX_DIGITS:
         return None
@@ -158,9 +158,9 @@ def raised(base: Fraction, exponent: str) -> Fraction | None:
 
 
 def read_decimal(digits: str, decimal_mark: str = "point") -> Fraction | None:
-    """Return the exact value of digits with separators, `None` where it is not clear.
+    """Return the exact value of digits with separators, `None` if ambiguous.
 
-    Where three digits follow a single point or comma, `decimal_mark` decides.
+    `decimal_mark` decides about three digits after a single point or comma.
     """
     if len(digits) > MAX_DIGITS:
         return None
@@ -189,7 +189,7 @@ def plain_decimal(digits: str, decimal_mark: str) -> str | None:
 
 
 def grouped(digits: str, mark: str) -> str | None:
-    """Return digits without their thousands separators, `None` if these are none."""
+    """Strip thousands separators, `None` if these are none."""
     first, *groups = digits.split(mark)
     if not 1 <= len(first) <= 3 or first.startswith("0"):
         return None
@@ -205,7 +205,7 @@ def grouped(digits: str, mark: str) -> str | None:
 
 
 def write_fraction(value: Fraction) -> str:
-    """Write a value as a decimal where that is exact, else as a fraction."""
+    """Write a value as a decimal if exact, else as a fraction."""
     if value.denominator == 1:
         return str(value.numerator)
     context = Context(prec=4 * MAX_DIGITS, Emin=-9999, Emax=9999, traps=[])
@@ -216,10 +216,10 @@ def write_fraction(value: Fraction) -> str:
 
 
 def same_number(one: str, other: str) -> bool:
-    """Say whether two numbers in canonical text are equal.
+    """Say whether two canonical numbers are equal.
 
-    Whole numbers are compared exactly, others with a relative tolerance of 1e-9. A
-    percent sign may be a unit or a factor: ``20%`` equals both ``20`` and ``0.2``.
+    Exact for whole numbers, else with a relative tolerance of 1e-9. A percent sign may
+    be a unit or a factor: ``20%`` equals both ``20`` and ``0.2``.
     """
     if one.endswith("%") and other.endswith("%"):
         return near(readings(one)[0], readings(other)[0])
@@ -227,13 +227,13 @@ def same_number(one: str, other: str) -> bool:
 
 
 def readings(number: str) -> tuple[Fraction, ...]:
-    """Return the values that a canonical text may stand for."""
+    """Return the values that a canonical text may mean."""
     value = Fraction(number.removesuffix("%"))
     return (value, value / 100) if number.endswith("%") else (value,)
 
 
 def near(one: Fraction, other: Fraction) -> bool:
-    """Say whether two values are equal, up to rounding where one is not whole."""
+    """Say whether two values are equal, up to rounding unless both are whole."""
     if one.denominator == other.denominator == 1:
         return one == other
     return abs(one - other) <= RELATIVE_TOLERANCE * max(abs(one), abs(other))

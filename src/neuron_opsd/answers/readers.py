@@ -1,8 +1,8 @@
-"""Reading the final answer from a completion, and telling when two answers are one.
+"""Read final answers from completions, and tell whether two are the same.
 
-Each reader is one function and one entry of `READERS`. It is given the final part of a
-completion, after any reasoning, and says with every answer where it stood. An answer is
-normalised when it is read, so that most pairs can be compared by spelling alone.
+Each reader is a function and an entry of `READERS`. It gets what follows any reasoning,
+and returns the answer and where it stood. Answers are normalised when read, so most
+compare by spelling.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from neuron_opsd.records import Question
 from neuron_opsd.section import OneOf, Positive, Section
 
 MAX_TEXT_LENGTH: Final = 1000
-"""Longest line that still counts as a short answer."""
+"""Longest line that counts as a short answer."""
 LEAD_IN: Final = re.compile(
     r"^(?:so,? |therefore,? |thus,? )?(?:the )?(?:final |correct )?answer(?: is\b|:)"
 )
@@ -50,10 +50,10 @@ Bare: TypeAlias = Callable[[str, Question], str | None]
 
 
 class Find(Protocol):
-    """Reads the final part of a completion, which may have been cut."""
+    """Reads the final part of a completion, which may be truncated."""
 
     def __call__(self, text: str, question: Question, /, *, cut: bool) -> Reading:
-        """Return the answer, normalised, and where it stood."""
+        """Return the normalised answer and where it stood."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +62,9 @@ class Reader:
 
     find: Find
     same: Same = operator.eq
-    """Says whether two normalised answers mean the same."""
+    """Whether two normalised answers mean the same."""
     bare: Bare | None = None
-    """Reads an answer that stands without a completion, such as a gold one, where
-    `find` might take it for another."""
+    """Reads a bare answer, such as a gold one, if `find` might misread it."""
 
     def read(
         self, final: str | None, question: Question, *, finished: bool = True
@@ -73,11 +72,11 @@ class Reader:
         """Read the answer of a completion.
 
         Args:
-            final: What follows its reasoning; `None` where that is still open.
-            question: That is answered.
-            finished: Whether the completion ended of itself. Of what was cut, choices,
-                numbers and expressions are read only where they are boxed, announced or
-                lead, and the last word is not.
+            final: What follows its reasoning; `None` if that is still open.
+            question: The question answered.
+            finished: Whether the completion ended by itself. If truncated, choices,
+                numbers and expressions count only if boxed, announced or leading, and
+                the last word is ignored.
         """
         if final is None:
             return Reading(None, "reasoning is not closed")
@@ -87,9 +86,9 @@ class Reader:
         return self.find(text, question, cut=not finished)
 
     def normalise(self, answer: str, question: Question) -> str | None:
-        """Return the normalised form of an answer that stands without a completion.
+        """Normalise an answer given without a completion.
 
-        Of a worked solution in the form of GSM8K, what follows its last `####` counts.
+        In GSM8K's worked solutions, what follows the last `####` counts.
         """
         marked = hashed(answer) if "\n" in answer.strip() else []
         answer = marked[0] if marked else answer
@@ -101,14 +100,13 @@ class Reader:
 def reader_for(
     question: Question, config: AnswersConfig, list_choices: str = "no"
 ) -> Reader:
-    """Return the reader of a question's answers, `auto` resolved.
+    """Return the reader of a question's answers, with `auto` resolved.
 
-    Its choices decide what `auto` means, and `prompts.list_choices`: with `letters`
-    they are read by these.
+    `auto` depends on the question's choices and `prompts.list_choices`: with `letters`
+    they are read by letter.
 
     Raises:
-        ConfigError: If the reader needs choices that the question lacks, or needs a
-            pattern and that is missing or no regular expression.
+        ConfigError: If the reader lacks choices or a valid pattern.
     """
     name = config.reader
     if name == "auto" and not question.choices:
@@ -126,22 +124,22 @@ def reader_for(
 def readers_for(
     questions: Sequence[Question], config: AnswersConfig, list_choices: str = "no"
 ) -> dict[str, Reader]:
-    """Return question id to reader, for the votes and for scoring."""
+    """Return question id to reader, for votes and scoring."""
     return {one.id: reader_for(one, config, list_choices) for one in questions}
 
 
 class ReadChoice(Protocol):
-    """Reads which of the choices a text gives, by letter or by text."""
+    """Reads the choice that a text gives, by letter or by text."""
 
     def __call__(self, text: str, choices: Sequence[str], *, cut: bool) -> Reading:
-        """Return the choice, and where it stood."""
+        """Return the choice and where it stood."""
 
 
 def reader_of_choices(read: ReadChoice) -> Reader:
     """Return a reader of questions with choices.
 
-    A gold choice is read by its text first, so that it stays what it is, then by its
-    letter, then as a completion is read.
+    A gold choice is read by text first, so that it stays itself, then by letter, then
+    as a completion.
     """
 
     def find(text: str, question: Question, *, cut: bool) -> Reading:
@@ -160,7 +158,7 @@ def reader_of_choices(read: ReadChoice) -> Reader:
 
 
 def number_reader(config: AnswersConfig) -> Reader:
-    """Return a reader of numbers; gold answers are read by the same rule."""
+    """Return a reader of numbers; gold answers follow the same rule."""
 
     def find(text: str, _: Question, *, cut: bool) -> Reading:
         text = whole_words(text) if cut else text
@@ -179,16 +177,16 @@ def latex_reader(config: AnswersConfig) -> Reader:
 
 
 def bare_latex(text: str, _: Question) -> str | None:
-    """Return what a text announces, or holds as math, else the whole of it."""
+    """Return what a text announces or holds as math, else all of it."""
     return read_latex(text).answer or tidy(collapse(text)) or None
 
 
 def read_text(text: str, _: Question, *, cut: bool) -> Reading:
-    r"""Read a short text, without lead-in, article and punctuation, in lower case.
+    r"""Read a short text in lower case, without lead-in, article and punctuation.
 
-    In this order: the last ``\boxed{...}``, the last announcement, the first line. A
-    line without a letter or digit, or longer than `MAX_TEXT_LENGTH`, is no answer; one
-    that was cut is read as it stands.
+    In order: the last ``\boxed{...}``, the last announcement, the first line. Lines
+    without letters and digits, or above `MAX_TEXT_LENGTH`, are no answer; truncated
+    ones are read as they stand.
     """
     del cut
     text = own_part(text, bool)
@@ -218,8 +216,8 @@ def short(line: str, why: str) -> Reading:
 def bare_text(text: str, question: Question) -> str | None:
     """Return a gold answer as the text reader spells it.
 
-    One of several lines that neither boxes nor announces its answer has none, because
-    no completion could match it.
+    Several lines without a boxed or announced answer give none: no completion could
+    match.
     """
     if "\n" not in text.strip():
         return short(text, "gold").answer
@@ -229,7 +227,7 @@ def bare_text(text: str, question: Question) -> str | None:
 
 
 def same_text(one: str, other: str) -> bool:
-    """Say whether two normalised texts are one: alike, or the same plain number."""
+    """Say whether two normalised texts are alike or the same plain number."""
     if one == other:
         return True
     number, another = plain_number(one), plain_number(other)
@@ -237,11 +235,10 @@ def same_text(one: str, other: str) -> bool:
 
 
 def regex_reader(config: AnswersConfig) -> Reader:
-    """Return a reader of the last match of the user's pattern, its first group.
+    """Return a reader of the first group of the pattern's last match.
 
-    Without a group the whole match is the answer. Case and the spelling of quotes and
-    accents make no difference between answers. The pattern is the user's own and runs
-    without a limit of time.
+    Without a group the whole match counts. Case and the spelling of quotes and accents
+    are ignored. The user's pattern runs without a time limit.
     """
     if not config.pattern:
         raise ConfigError(
@@ -273,12 +270,12 @@ def regex_reader(config: AnswersConfig) -> Reader:
 
 @dataclass(frozen=True, slots=True)
 class ReaderEntry:
-    """A reader by its name. A new one is a function and an entry below."""
+    """A named reader: a function and an entry below."""
 
     make: Callable[[AnswersConfig], Reader]
     help: str
     may_leave_open: bool = False
-    """Whether it may not come to know, within its limits, if two answers are one."""
+    """Whether some comparisons may stay undecided within its limits."""
 
 
 READERS: Final[dict[str, ReaderEntry]] = {
@@ -299,7 +296,7 @@ READERS: Final[dict[str, ReaderEntry]] = {
     ),
     "regex": ReaderEntry(regex_reader, "what `pattern` matches last"),
 }
-"""By the names that `answers.reader` takes; `auto` becomes one of these."""
+"""`auto` becomes one of these."""
 
 
 class AnswersConfig(Section):
@@ -320,5 +317,5 @@ class AnswersConfig(Section):
 
     @property
     def may_leave_open(self) -> bool:
-        """Whether some answers may be neither the same nor different in the end."""
+        """Whether some comparisons of answers may end undecided."""
         return self.reader != "auto" and READERS[self.reader].may_leave_open

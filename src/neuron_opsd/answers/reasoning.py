@@ -1,8 +1,8 @@
 """Where a model's reasoning ends and its final answer begins.
 
-Reasoning models write their thoughts between two marks. Many chat templates put the
-first one at the end of the prompt, so a completion may hold the second one alone, or
-neither when it was cut. A completion whose reasoning is not closed has no answer.
+Reasoning stands between two marks. Many chat templates end the prompt with the first,
+so a completion may contain only the second, or neither if truncated. A completion with
+open reasoning has no answer.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 
 class Marks(NamedTuple):
-    """What stands before and after a block of reasoning."""
+    """The marks before and after a block of reasoning."""
 
     start: str
     end: str
@@ -36,22 +36,21 @@ KNOWN: Final = (
     Marks("<|channel>thought", "<channel|>"),
     Marks("<unused94>thought", "<unused95>"),
 )
-"""Of the model families whose marks are known: Qwen, DeepSeek and most others, Claude
-distillations, EXAONE Deep, SciKnowEval's prompts, Seed-OSS, Magistral, Kimi-VL,
-OpenThinker, Command A, Apertus, gpt-oss (two channels), Gemma 4, MedGemma."""
+"""Known families: Qwen, DeepSeek and most others, Claude distillations, EXAONE Deep,
+SciKnowEval's prompts, Seed-OSS, Magistral, Kimi-VL, OpenThinker, Command A, Apertus,
+gpt-oss (two channels), Gemma 4, MedGemma."""
 
 
 def final_start(
     text: str, *, opened: bool = False, marks: Sequence[Marks] = KNOWN
 ) -> int | None:
-    """Return where the final answer begins in a completion, its marks included.
+    """Return where the final answer begins in a completion, marks included.
 
-    A block that the completion opens is closed by the end of the same pair; one that
-    the prompt `opened`, by any.
+    A block opened in the completion needs the end mark of its pair; one `opened` by the
+    prompt takes any.
 
     Returns:
-        The index in `text`, 0 where nothing was reasoned, `None` where a block is
-        still open at the end.
+        The index in `text`: 0 without reasoning, `None` if a block is still open.
     """
     ends = {pair.end for pair in marks}
     ends_of: dict[str, set[str]] = {}
@@ -71,21 +70,21 @@ def final_start(
 def final_part(
     text: str, *, opened: bool = False, marks: Sequence[Marks] = KNOWN
 ) -> str | None:
-    """Return the text after the last block of reasoning, `None` where one is open."""
+    """Return the text after the last reasoning, `None` if one is open."""
     start = final_start(text, opened=opened, marks=marks)
     return None if start is None else text[start:].strip()
 
 
 def ends_inside(text: str, marks: Sequence[Marks] = KNOWN) -> bool:
-    """Whether a prompt's text ends right after the mark that opens reasoning."""
+    """Whether a prompt ends with the mark that opens reasoning."""
     text = text.rstrip()
     return any(text.endswith(pair.start) for pair in marks)
 
 
 def without_marks(text: str, marks: Sequence[Marks] = KNOWN) -> str:
-    """Return a text whose reasoning stands there as plain text, on lines of its own.
+    """Put reasoning on separate lines without marks.
 
-    Chat templates cut marked reasoning out of earlier turns, but leave plain text.
+    Chat templates cut marked reasoning from earlier turns, but keep plain text.
     """
     starts = {pair.start for pair in marks}
     plain = pattern_of(tuple(marks)).sub(
@@ -95,17 +94,17 @@ def without_marks(text: str, marks: Sequence[Marks] = KNOWN) -> str:
 
 
 def all_marks(start: str, end: str) -> tuple[Marks, ...]:
-    """Return the known pairs, and one more where a start and an end are given."""
+    """Return the known pairs, plus one if a start and an end are given."""
     return (*KNOWN, Marks(start, end)) if start and end else KNOWN
 
 
 def marks_in(text: str) -> tuple[Marks, ...]:
-    """Return the known pairs of which a chat template names both marks."""
+    """Return the known pairs whose marks a chat template both names."""
     return tuple(pair for pair in KNOWN if pair.start in text and pair.end in text)
 
 
 @lru_cache(maxsize=64)
 def pattern_of(marks: tuple[Marks, ...]) -> re.Pattern[str]:
-    """Return what finds every mark, of two at one place the longer one."""
+    """Return a pattern for all marks; the longer of two at one place wins."""
     names = sorted({mark for pair in marks for mark in pair}, key=len, reverse=True)
     return re.compile("|".join(map(re.escape, names)))

@@ -1,7 +1,7 @@
-"""Where in a completion the final answer stands, and how texts are made comparable.
+"""Find the final answer in a completion, and make texts comparable.
 
-What is read here is the final part of a completion, after any reasoning; see
-`reasoning.final_part`. All patterns take time linear in the length of a text.
+Input is what follows any reasoning, see `reasoning.final_part`. All patterns take
+linear time.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from typing import Final
 
 MAX_ANNOUNCEMENTS: Final = 64
-"""How many announcements at the end of a text are looked at."""
+"""Announcements examined, from the end of a text."""
 MAX_SPAN: Final = 400
-"""Characters of an announced answer that are looked at."""
+"""Characters of an announced answer that are examined."""
 QUOTES: Final = "\N{LEFT SINGLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}“”«»"
 OUTER: Final = f" .,;:!?\"'`*_()[]{{}}{QUOTES}…。，；：！？（）「」『』"
-"""What may stand around an answer without being part of it."""
+"""May surround an answer without being part of it."""
 
-# Control characters and lone surrogates have no place in an answer, nor in a file.
+# Control characters and lone surrogates belong in no answer or file.
 GAPS: Final = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 LOOSE = r"(?:[*_\s\"'`:=]|(?<=[-=>\n])>){0,9}"
 COPULA = (
@@ -52,7 +52,7 @@ ANSWER: Final = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 HASHES: Final = re.compile(r"^[ \t]*####[ \t]*(?=\S)", re.MULTILINE)
-"""The mark before the answer in GSM8K; elsewhere it begins a heading."""
+"""The mark before GSM8K's answers; elsewhere a heading."""
 
 HYPOTHESIS: Final = re.compile(
     r"\b(?:if|whether|suppose|supposing|assume|assuming|unless|say|"
@@ -67,13 +67,13 @@ EMPTY: Final = re.compile(
     r"based|below|above|consistent|supported|verified|confirmed)\b[^\n:]{0,80}$",
     re.IGNORECASE,
 )
-"""What is said about an answer without giving it."""
+"""Says something about an answer without giving it."""
 
 WRONG_BEFORE: Final = re.compile(r"\b(?:wrong|incorrect|false)\s$", re.IGNORECASE)
 CONDITION: Final = re.compile(
     r"\b(?:if|had)\b[^.!?\n]{1,100},?\s(?:then\s)?(?:the\s)?\w{0,9}\s?$"
 )
-"""Before `answer would be` it makes a hypothesis of it."""
+"""Makes a following `answer would be` a hypothesis."""
 
 TAKEN_BACK: Final = re.compile(
     r"\b(?:wait|hold on|scratch that|correction:?|on second thoughts?|"
@@ -104,7 +104,7 @@ ONE_SPELLING: Final = (
     | dict.fromkeys((0x00AD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF), "")
     | {0xFB00: "ff", 0xFB01: "fi", 0xFB02: "fl", 0xFB03: "ffi", 0xFB04: "ffl"}
 )
-"""Quotes, dashes, wide letters and ligatures that say the same as plain ones."""
+"""Maps variants of quotes, dashes, letters and ligatures to plain ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +112,13 @@ class Reading:
     """What a reader found in a completion, and where."""
 
     answer: str | None
-    """Normalised; `None` where there is none."""
+    """Normalised; `None` if there is none."""
     why: str
-    """In a few words: what the answer was read from, or why there is none."""
+    """Briefly, what the answer was read from, or why there is none."""
 
 
 def own_part(text: str, is_answer: Callable[[str], bool]) -> str:
-    """Cut off what a model writes after its answer as if it were asked once more."""
+    """Cut off what a model writes after its answer as if asked again."""
     for match in NEXT_TURN.finditer(text):
         head = text[: match.start()].strip()
         if not head:
@@ -135,15 +135,14 @@ class Announcement:
 
     span: str
     after: str
-    """What is said later, where it takes the announcement back; else nothing."""
+    """Later text that retracts the announcement; else empty."""
 
 
 def announcements(text: str) -> list[Announcement]:
-    """Return the announced answers of a text, the last first.
+    """Return the announced answers of a text, last first.
 
-    A span is the rest of its line, or the next line where nothing is left of it.
-    What is only supposed (`if the answer is`) or says nothing (`the answer is clear`)
-    is left out.
+    A span is the rest of its line, or else the next line. Suppositions (`if the answer
+    is`) and empty remarks (`the answer is clear`) are left out.
     """
     matches = collections.deque(ANSWER.finditer(text), maxlen=MAX_ANNOUNCEMENTS)
     found: list[Announcement] = []
@@ -160,7 +159,7 @@ def announcements(text: str) -> list[Announcement]:
 
 
 def is_supposed(text: str, announced: re.Match[str]) -> bool:
-    """Say whether an announcement is only what would hold, or what others think."""
+    """Say whether an announcement is hypothetical, or what others think."""
     before = text[max(0, announced.start() - 2 * 60) : announced.start()]
     if HYPOTHESIS.search(before) or WRONG_BEFORE.search(before):
         return True
@@ -168,10 +167,10 @@ def is_supposed(text: str, announced: re.Match[str]) -> bool:
 
 
 def last_boxed(text: str) -> str | None:
-    r"""Return what the last closed ``\boxed{...}`` holds, `None` where there is none.
+    r"""Return the content of the last closed ``\boxed{...}``, or `None`.
 
-    Of boxes in boxes the innermost counts; empty ones do not. Two that `and`, `or` or a
-    comma joins are one list.
+    Innermost boxes count, empty ones do not. Two joined by `and`, `or` or a comma are
+    one list.
     """
     found = boxes(text)[-2:]
     if not found:
@@ -184,7 +183,7 @@ def last_boxed(text: str) -> str | None:
 
 
 def boxes(text: str) -> list[tuple[int, int]]:
-    """Return where the contents of closed boxes start and end, in one pass."""
+    """Return start and end of the contents of closed boxes, in one pass."""
     found: list[tuple[int, int]] = []
     opened: list[int | None] = []
     last_start = -1
@@ -206,8 +205,8 @@ def boxes(text: str) -> list[tuple[int, int]]:
 def all_math(text: str) -> list[tuple[int, int, str]]:
     r"""Return every ``$...$``, ``\(...\)`` and ``\[...\]`` with its start and end.
 
-    A single dollar sign opens before anything but a blank, and closes after anything
-    but a blank where no digit follows, so amounts of money are no math.
+    A single dollar sign opens before a non-blank, and closes after a non-blank without
+    a digit following, so amounts of money are not math.
     """
     closing = {"$": "$", "$$": "$$", "\\(": "\\)", "\\[": "\\]"}
     wanted, start = "", 0
@@ -227,33 +226,33 @@ def all_math(text: str) -> list[tuple[int, int, str]]:
 
 
 def first_line(text: str) -> str:
-    """Return the first line that holds anything."""
+    """Return the first non-blank line."""
     return next((line for line in text.splitlines() if line.strip(OUTER + "#$")), "")
 
 
 def hashed(text: str) -> list[str]:
-    """Return the rest of every line that begins with `####`, the last first."""
+    """Return the rest of every line that begins with `####`, last first."""
     matches = collections.deque(HASHES.finditer(text), maxlen=MAX_ANNOUNCEMENTS)
     rests = (text[one.end() : one.end() + MAX_SPAN] for one in reversed(matches))
     return [rest.partition("\n")[0].strip() for rest in rests]
 
 
 def whole_words(text: str) -> str:
-    """Leave out the last word of a completion that was cut: it may be half of one."""
+    """Drop the last word of a truncated completion: it may be half a word."""
     half = HALF_WORD.search(text[-MAX_SPAN:])
     return text if half is None else text[: len(text) - len(half.group())]
 
 
 def collapse(text: str) -> str:
-    """Turn every run of white space and control characters into one space."""
+    """Turn runs of white space and control characters into single spaces."""
     return GAPS.sub(" ", text).strip()
 
 
 def plain(text: str) -> str:
-    """Return a text as it is compared: one spelling, one case, single spaces.
+    """Normalise a text for comparison: one spelling, one case, single spaces.
 
-    Composed and decomposed accents, straight and curly quotes, hyphens, letters of full
-    width and ligatures are one. Superscripts and fractions stay what they are.
+    Variants of accents, quotes, hyphens, full-width letters and ligatures become alike.
+    Superscripts and fractions stay.
     """
     text = unicodedata.normalize("NFC", collapse(text)).translate(ONE_SPELLING)
     return unicodedata.normalize("NFC", collapse(text).casefold())

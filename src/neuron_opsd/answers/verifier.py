@@ -1,9 +1,8 @@
-"""Whether two LaTeX expressions are equal, and why that could not be found out.
+"""Compare two LaTeX expressions, and say why that failed if it did.
 
-math-verify can hang or eat all memory, so it works in a process of its own, within
-limits: see `latex_worker`. A verdict depends on the pair alone: not on what was asked
-before, on what else the machine is doing, or on how fast it is. What cannot be settled
-counts as different, and is never passed over: it is noted with its reason.
+math-verify can hang or use up all memory, so it runs in a process with limits: see
+`latex_worker`. A verdict depends only on the pair, not on earlier pairs or the machine.
+An unsettled comparison counts as different and is noted with its reason.
 """
 
 from __future__ import annotations
@@ -27,12 +26,11 @@ from neuron_opsd.errors import ConfigError, TryAgainError
 from neuron_opsd.processes import workers
 
 MAX_SHOWN: Final = 40
-"""Characters of an expression that a message shows."""
 STARTS: Final = 2
-"""How often a pair is asked about before its process is given up."""
+"""Attempts at a pair."""
 COMPARES: Final = "compares expressions"
 VARIABLES: Final = "SYMPY_", "MPMATH_"
-"""Beginnings of the variables that change how sympy computes, which it does not see."""
+"""Environment variables hidden from the process: they change how sympy computes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,41 +41,39 @@ class Verdict:
     other: str
     same: bool
     unsettled: str = ""
-    """Why it could not be found out, in which case they count as different."""
+    """Why it could not be settled, and so counts as different."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one comparison may take."""
+    """Limits of one comparison."""
 
     quick_seconds: float = 0.25
-    """Of processor time, after which it begins again, with its calls counted."""
+    """Processor time before it starts over with calls counted."""
     steps: int = 30_000_000
-    """Calls and returns, some five seconds' worth. Within `quick_seconds` no machine
-    makes so many, so that a quick verdict is one that counting would have given."""
+    """Calls and returns, about five seconds' worth; no machine makes as many within
+    `quick_seconds`, so quick verdicts agree with counted ones."""
     seconds: int = 30
-    """Of processor time while calls are counted, for what makes few of them."""
+    """Processor time while calls are counted."""
     memory_bytes: int = 1 << 30
 
 
 class Verifier:
     """Says whether two LaTeX expressions are equal.
 
-    The process starts with the first pair that needs it. Use it as a context manager,
-    or call `close`. Safe to share between threads, one of which waits for the other.
-
+    The process starts when first needed. Use as a context manager, or call `close`.
+    Threads may share it; they take turns.
     """
 
     start_seconds = 300.0
-    """Wall-clock limit of the process's start, which imports sympy."""
+    """Wall-clock limit of the start, which imports sympy."""
     wait_seconds = 1800.0
-    """Wall-clock limit of one reply, which only a machine that stands still can miss;
-    that is an error and no verdict."""
+    """Wall-clock limit of one reply; missing it is an error, not a verdict."""
 
     def __init__(self, limits: Limits = Limits()) -> None:
         self.limits = limits
         self.seconds = 0.0
-        """Processor time that comparing took."""
+        """Processor time spent on comparisons."""
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._replies: queue.SimpleQueue[bytes] = queue.SimpleQueue()
@@ -93,9 +89,9 @@ class Verifier:
     def equal(self, one: str, other: str, max_minutes: float = float("inf")) -> bool:
         """Say whether two expressions have the same value.
 
-        Symmetric. What cannot be parsed is not equal, and neither is what cannot be
-        settled; see `noting`. `max_minutes` is the processor time that all comparisons
-        together may take, after which a `TryAgainError` is raised.
+        Symmetric. What cannot be parsed or settled is not equal; see `noting`. If all
+        comparisons together exceed `max_minutes` of processor time, a `TryAgainError`
+        is raised.
         """
         same = equal_by_sight(one, other)
         if same is not None:
@@ -104,22 +100,21 @@ class Verifier:
             return self._settle(one, other, max_minutes).same
 
     def learn(self, verdicts: Iterable[Verdict]) -> None:
-        """Take verdicts that were kept, so that they are not asked for again."""
+        """Add verdicts from an earlier run."""
         with self._lock:
             self._known.update({(v.one, v.other): v for v in verdicts})
 
     def forget(self) -> None:
-        """Forget all verdicts and the time they took, when another command begins."""
+        """Forget all verdicts and the time spent, for another command."""
         with self._lock:
             self._known.clear()
             self.seconds = 0.0
 
     @contextlib.contextmanager
     def noting(self) -> Iterator[dict[tuple[str, str], Verdict]]:
-        """Give what fills, by pair, with the verdicts that are used meanwhile.
+        """Collect, by pair, the verdicts used in the context.
 
-        Verdicts by sight are left out. The order is that of first use, whether a
-        verdict was known by then or not.
+        Those by sight are left out. They are in order of first use, known or not.
         """
         notes: dict[tuple[str, str], Verdict] = {}
         self._notes.append(notes)
@@ -129,11 +124,11 @@ class Verifier:
             self._notes = [other for other in self._notes if other is not notes]
 
     def close(self) -> None:
-        """End the process; a later comparison would start another."""
+        """End the process; a later comparison starts another."""
         process, self._process = self._process, None
         if process is None:
             return
-        # Its fork, if one is running, belongs to its group.
+        # A running fork belongs to its group.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -142,7 +137,7 @@ class Verifier:
                 process.stdin.close()
 
     def _settle(self, one: str, other: str, max_minutes: float) -> Verdict:
-        """Return the verdict on a pair that sight does not settle, and note it."""
+        """Settle a pair that sight does not, and note the verdict."""
         first, second = sorted((tidy(one), tidy(other)))
         verdict = self._known.get((first, second))
         if verdict is None:
@@ -156,7 +151,7 @@ class Verifier:
         return verdict
 
     def _asked(self, one: str, other: str, max_minutes: float) -> Verdict:
-        """Ask the process about a pair, unless the time for that is over."""
+        """Ask the process about a pair, unless time is used up."""
         if self.seconds > 60 * max_minutes:
             raise TryAgainError(
                 f"comparing expressions took {max_minutes:g} minutes of processor time "
@@ -170,7 +165,7 @@ class Verifier:
         return Verdict(one, other, same=bool(reply["same"]), unsettled=why)
 
     def _reasons(self) -> dict[str, str]:
-        """Return what is said of a comparison that did not end, by how it was cut."""
+        """Return the reasons for not finishing, by limit."""
         limits = self.limits
         return {
             "steps": f"more than {limits.steps:,} steps of math-verify",
@@ -180,7 +175,7 @@ class Verifier:
         }
 
     def _ask(self, one: str, other: str) -> dict[str, Any]:
-        """Hand one pair to the process, once more if something killed it."""
+        """Send one pair to the process, again if something killed it."""
         question = json.dumps([one, other, asdict(self.limits)]).encode() + b"\n"
         for _ in range(STARTS):
             process = self._process or self._start()
@@ -235,7 +230,7 @@ class Verifier:
 def forward(
     process: subprocess.Popen[bytes], replies: queue.SimpleQueue[bytes]
 ) -> None:
-    """Pass on every line a process writes, and an empty one when it has ended."""
+    """Forward a process's output by line, then an empty line at its end."""
     if process.stdout is None:
         return
     with process.stdout as lines:
@@ -245,7 +240,7 @@ def forward(
 
 
 def unsettled_text(verdicts: Iterable[Verdict]) -> str:
-    """Say how many comparisons were not settled, why, and which was the first."""
+    """Say how many comparisons were not settled, why, and the first."""
     listed = list(verdicts)
     cut = [verdict for verdict in listed if verdict.unsettled]
     if not cut:
@@ -260,13 +255,13 @@ def unsettled_text(verdicts: Iterable[Verdict]) -> str:
 
 
 def shown(text: str) -> str:
-    """Return an expression as a message shows it."""
+    """Shorten an expression for a message."""
     return repr(text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…")
 
 
 @functools.cache
 def shared_verifier() -> Verifier:
-    """Return the verifier that the `latex` reader uses, closed when Python ends."""
+    """Return the `latex` reader's verifier, closed at exit."""
     verifier = Verifier()
     atexit.register(verifier.close)
     return verifier
@@ -274,5 +269,5 @@ def shared_verifier() -> Verifier:
 
 @functools.cache
 def same_within(max_minutes: int) -> Callable[[str, str], bool]:
-    """Return what compares two expressions by the shared verifier."""
+    """Return a comparison by the shared verifier."""
     return functools.partial(shared_verifier().equal, max_minutes=max_minutes)

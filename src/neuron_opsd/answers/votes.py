@@ -20,11 +20,10 @@ def tally(
 ) -> Vote:
     """Count the answers and name the most frequent one.
 
-    An answer counts for the earliest one that it is the `same` as, and is asked about
-    once however often it was given. A rollout without a readable answer, which is
-    `None`, supports nothing but stays in the denominator, so a model that seldom
-    finishes cannot look sure of itself. Of answers tied for first place, the one given
-    earliest wins.
+    An answer joins the earliest one that it is the `same` as; each distinct answer is
+    compared once. Unreadable answers (`None`) do not vote but stay in the denominator,
+    so a model that seldom finishes cannot look confident. Ties go to the earliest
+    answer.
 
     Source: confidence as max count over rollouts, arXiv:2607.02460, appendix C.1.
     """
@@ -38,7 +37,7 @@ def tally(
         if answer not in joined:
             joined[answer] = next((old for old in counts if same(old, answer)), answer)
         counts[joined[answer]] = counts.get(joined[answer], 0) + 1
-    # A dict keeps first-seen order and max() keeps the first maximum it meets.
+    # A dict keeps first-seen order and max() keeps the first maximum.
     pseudo_label = max(counts, key=counts.__getitem__, default=None)
     return Vote(question_id, pseudo_label, counts, len(answers), joined)
 
@@ -46,11 +45,10 @@ def tally(
 def tally_votes(
     rollouts: Iterable[RolloutSummary], readers: Mapping[str, Reader] | None = None
 ) -> dict[str, Vote]:
-    """Vote on every question by its sampled rollouts; greedy ones have no vote.
+    """Vote on every question by its sampled rollouts; greedy ones do not vote.
 
-    Rollouts may come in any order; they vote in that of their `index`. Without readers
-    by question id, answers are the same when they are spelled alike. Votes are by
-    question id, in the order in which the questions first appear.
+    Rollouts come in any order and vote by `index`. Without readers by question id,
+    equal spelling decides. Votes are by question id, in order of first appearance.
     """
     given: dict[str, list[tuple[int, str | None]]] = {}
     for rollout in rollouts:
@@ -62,12 +60,12 @@ def tally_votes(
         group.sort(key=operator.itemgetter(0))
         same = operator.eq if readers is None else readers[question_id].same
         votes[question_id] = tally(question_id, [answer for _, answer in group], same)
-        group.clear()  # a vote takes the place of what it was held on
+        group.clear()  # each vote replaces the rollouts it came from
     return votes
 
 
 def sampled_rollouts(rollouts: Iterable[R]) -> dict[str, list[R]]:
-    """Return the sampled rollouts by question id, each question's in order of index."""
+    """Return sampled rollouts by question id, each question's by index."""
     groups: dict[str, list[R]] = {}
     for rollout in rollouts:
         if rollout.temperature > 0.0:

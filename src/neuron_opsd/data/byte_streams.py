@@ -1,6 +1,6 @@
-"""The bytes of a text file a piece at a time, whatever it is stored as.
+"""Stream a text file's bytes, however it is stored.
 
-A file is read once, and no more of it is held than a piece and the line being read.
+It is read once; only a piece and the current line are in memory.
 """
 
 from __future__ import annotations
@@ -18,21 +18,20 @@ from neuron_opsd.data.rows import BoundError, refuse_expansion
 from neuron_opsd.errors import DataError
 
 PIECE: Final = 1 << 18
-"""Bytes that are read at a time."""
 BLANK: Final = b" \t\r\n"
 Pieces: TypeAlias = Iterator[bytes]
 
 
 class Hash(Protocol):
-    """What `hashlib` makes."""
+    """A `hashlib` object."""
 
     def update(self, data: bytes | memoryview, /) -> None:
-        """Take some bytes more."""
+        """Hash more bytes."""
         ...
 
 
 class HashedFile(io.RawIOBase):
-    """A file whose bytes are counted and hashed as they are read."""
+    """Counts and hashes a file's bytes as they are read."""
 
     def __init__(self, file: BinaryIO, digest: Hash) -> None:
         self.file = file
@@ -44,7 +43,7 @@ class HashedFile(io.RawIOBase):
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        """Fill a buffer; return how many bytes there were."""
+        """Fill a buffer and return the number of bytes."""
         data = self.file.read(len(buffer))
         buffer[: len(data)] = data
         self.digest.update(data)
@@ -53,13 +52,13 @@ class HashedFile(io.RawIOBase):
 
 
 def pieces_of(file: BinaryIO, digest: Hash, config: QuestionsConfig) -> Pieces:
-    """Yield a text file as UTF-8 without a mark."""
+    """Yield a text file as UTF-8 without a byte order mark."""
     source = HashedFile(file, digest)
     return as_utf8(bounded(source.read, source, config))
 
 
 def unzipped(file: BinaryIO, digest: Hash, config: QuestionsConfig) -> Pieces:
-    """Yield the same of a text file that is compressed by gzip, in one part or more."""
+    """Yield the same from gzip, in one or more members."""
     source = HashedFile(file, digest)
     with gzip.GzipFile(fileobj=io.BufferedReader(source, PIECE)) as source_text:
         yield from as_utf8(bounded(source_text.read, source, config))
@@ -68,7 +67,7 @@ def unzipped(file: BinaryIO, digest: Hash, config: QuestionsConfig) -> Pieces:
 def bounded(
     read: Callable[[int], bytes | None], source: HashedFile, config: QuestionsConfig
 ) -> Pieces:
-    """Yield pieces as long as they do not become too many."""
+    """Yield pieces until they exceed the bound."""
     expanded = 0
     try:
         while piece := read(PIECE):
@@ -82,7 +81,7 @@ def bounded(
 
 
 def as_utf8(pieces: Pieces) -> Pieces:
-    """Yield a text as UTF-8 without a byte order mark, by which UTF-16 is known."""
+    """Yield UTF-8 without a byte order mark, from that or UTF-16."""
     first = next(pieces, b"")
     if b"\0" in first[:2]:
         raise DataError("seems to be UTF-16 without a mark; save it as UTF-8")
@@ -107,9 +106,9 @@ class Line:
     number: int
     """From 1."""
     data: bytes
-    """With what ends it; of one that is too long only the beginning."""
+    """With the line ending; only the start if too long."""
     num_bytes: int
-    """Of the whole."""
+    """Of the whole line."""
 
     @property
     def is_whole(self) -> bool:
@@ -120,8 +119,7 @@ class Line:
 def lines_of(pieces: Pieces, max_bytes: int, *, blank: bool = False) -> Iterator[Line]:
     r"""Yield the lines of a text, which end in ``\n``, ``\r\n`` or ``\r``.
 
-    No more than `max_bytes` of a line are kept. Unless all `blank` lines are wanted,
-    they may be left out.
+    At most `max_bytes` of each are kept. Unless `blank`, blank lines may be left out.
     """
     number, held, length = 1, b"", 0
     try:
@@ -143,7 +141,7 @@ def lines_of(pieces: Pieces, max_bytes: int, *, blank: bool = False) -> Iterator
 
 
 def unparted(pieces: Pieces) -> Pieces:
-    r"""Yield pieces none of which ends between ``\r`` and ``\n``."""
+    r"""Yield pieces that never end between ``\r`` and ``\n``."""
     kept = b""
     for piece in pieces:
         whole = kept + piece
@@ -153,11 +151,11 @@ def unparted(pieces: Pieces) -> Pieces:
 
 
 def is_blank(piece: bytes, held: bytes) -> bool:
-    """Say whether a piece and the beginning of its line are blank, if that is quick."""
+    """Say whether a piece and its line's start are blank, if that is quick."""
     return len(held) <= PIECE and not piece.strip(BLANK) and not held.strip(BLANK)
 
 
 def passed_over(blank: bytes) -> tuple[int, bytes]:
-    """Return how many lines end in a blank text, and what follows the last of them."""
+    """Return the number of lines that end in a blank text, and the rest."""
     ends = blank.count(b"\n") + blank.count(b"\r") - blank.count(b"\r\n")
     return ends, blank[max(blank.rfind(b"\n"), blank.rfind(b"\r")) + 1 :]

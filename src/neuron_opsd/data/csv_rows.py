@@ -1,4 +1,4 @@
-"""The rows of CSV files as spreadsheets, pandas and people write them."""
+"""Read CSV as spreadsheets, pandas and people write it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from neuron_opsd.data import rows
 from neuron_opsd.data.byte_streams import Line, Pieces, lines_of
 
 SEPARATORS = ",;\t|"
-"""What may separate the columns, in this order where the header allows several."""
+"""In order of preference if the header allows several."""
 DECLARED = re.compile(r"sep=(.)\r?\n?", re.IGNORECASE)
-"""The first line with which spreadsheets name the separator."""
+"""A first line that names the separator."""
 
 HINTS = {
     "'": "put a field that holds the separator in double quotes, not single ones",
     '\\"': "a double quote within a field is doubled, not written with a backslash",
 }
-"""By what stands in a line that cannot be read."""
+"""By what occurs in an unreadable line."""
 
 NO_LINE = Line(1, b"", 0)
 
@@ -31,16 +31,15 @@ FORMULA_STARTS = (
     *("=", "+", "-", "@", "\t", "\r", "\n"),
     *("\uff1d", "\uff0b", "\uff0d", "\uff20"),  # the first four in full width
 )
-"""What a spreadsheet would take for the start of a formula."""
 
 
 def cell(text: str) -> str:
-    """Return a text that no spreadsheet takes for a formula."""
+    """Escape a text that a spreadsheet would take for a formula."""
     return f"'{text}" if text.startswith(FORMULA_STARTS) else text
 
 
 def read_csv(pieces: Pieces, config: QuestionsConfig) -> Iterator[rows.FileRow]:
-    """Yield the rows of a file whose header shows the separator: comma, or another."""
+    """Yield the rows of a file; its header shows the separator."""
     lines = TextLines(pieces, config)
     if declared := DECLARED.match(lines.first):
         lines.drop(declared[0])
@@ -50,30 +49,29 @@ def read_csv(pieces: Pieces, config: QuestionsConfig) -> Iterator[rows.FileRow]:
 
 
 def read_tsv(pieces: Pieces, config: QuestionsConfig) -> Iterator[rows.FileRow]:
-    """Yield the rows of a file with tabs between its columns."""
+    """Yield the rows of a tab-separated file."""
     return read_separated(TextLines(pieces, config), "\t")
 
 
 class TextLines:
-    """The lines of a CSV file, several of which may be one row."""
+    """The lines of a CSV file; a row may span several."""
 
     def __init__(self, pieces: Pieces, config: QuestionsConfig) -> None:
         self.config = config
         self.lines = lines_of(pieces, config.max_row_bytes, blank=True)
         self.ahead = next(self.lines, NO_LINE)
         self.start = self.number = 1
-        """Of the first and the last line that were read of the row."""
+        """First and last line read of the current row."""
         self.text = ""
-        """The last of them."""
         self.row_bytes = 0
 
     @property
     def first(self) -> str:
-        """What the file begins with; what is not UTF-8 is reported when it is read."""
+        """The start of the file; bad UTF-8 is reported later."""
         return self.ahead.data.decode(errors="replace")
 
     def drop(self, text: str) -> None:
-        """Pass over what the file begins with."""
+        """Skip what the file begins with."""
         rest = self.ahead.data[len(text.encode()) :]
         if rest:
             self.ahead = Line(self.ahead.number, rest, len(rest))
@@ -101,8 +99,8 @@ class TextLines:
 def read_separated(lines: TextLines, separator: str) -> Iterator[rows.FileRow]:
     """Yield the rows of a file.
 
-    Rows of empty fields at its end, as spreadsheets export them, are passed over. What
-    cannot be read ends it, since nobody can tell where the next row begins.
+    Empty rows at its end, as spreadsheets export them, are skipped. An unreadable row
+    ends the reading.
     """
     wide = f"{separator} " in lines.first
     reader = csv.reader(lines, strict=True, delimiter=separator, skipinitialspace=wide)
@@ -131,7 +129,7 @@ def read_separated(lines: TextLines, separator: str) -> Iterator[rows.FileRow]:
 
 @contextmanager
 def wide_fields(config: QuestionsConfig) -> Iterator[None]:
-    """Let a field be as long as a row may be."""
+    """Let a field be as long as a row."""
     before = csv.field_size_limit(config.max_row_bytes)
     try:
         yield
@@ -140,7 +138,7 @@ def wide_fields(config: QuestionsConfig) -> Iterator[None]:
 
 
 def csv_row(header: Sequence[str], fields: Sequence[str], start: int) -> rows.FileRow:
-    """Return the row that begins on a line; an empty field is missing."""
+    """Return the row that starts at a line; empty fields are missing."""
     where = f"line {start}"
     if not any(field.strip() for field in fields[len(header) :]):
         fields = fields[: len(header)]
@@ -161,6 +159,6 @@ def csv_row(header: Sequence[str], fields: Sequence[str], start: int) -> rows.Fi
 
 
 def hint_of(line: str) -> str:
-    """Say which quoting a line that cannot be read seems to use."""
+    """Name the quoting that an unreadable line seems to use."""
     found = [hint for mark, hint in HINTS.items() if mark in line]
     return f"; {found[-1]}" if found else ""

@@ -1,4 +1,4 @@
-"""The samples of an inspect log that is a zip file, one after the other."""
+"""Stream the samples of an inspect log that is a zip file."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from neuron_opsd.data.rows import (
 from neuron_opsd.errors import DataError
 
 ZSTANDARD: Final = 93
-"""The method of zip files that Python's own library reads from 3.14 on."""
+"""In Python's own library from 3.14 on."""
 HEADER: Final = struct.Struct("<26xHH")
-"""What stands before an entry's data; the lengths of its name and of more."""
+"""A local header; lengths of its name and extra field."""
 
 
 def read_eval(file: BinaryIO, config: QuestionsConfig) -> Iterator[FileRow]:
@@ -70,7 +70,7 @@ def sample_of(
 def opened(
     log: zipfile.ZipFile, entry: zipfile.ZipInfo, file: BinaryIO
 ) -> IO[bytes] | pa.CompressedInputStream:
-    """Open an entry, also one that is compressed by Zstandard, as inspect's are."""
+    """Open an entry, also if compressed by Zstandard as inspect's are."""
     if entry.compress_type != ZSTANDARD:
         return log.open(entry)
     file.seek(entry.header_offset)

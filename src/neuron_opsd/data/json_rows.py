@@ -1,7 +1,4 @@
-"""The rows of JSON lines and arrays, of which no more is held than what is being read.
-
-Nothing is named twice, and nothing is endless.
-"""
+"""Stream the rows of JSON lines and arrays, holding only what is being read."""
 
 from __future__ import annotations
 
@@ -26,11 +23,11 @@ from neuron_opsd.data.rows import (
 from neuron_opsd.errors import DataError
 
 MARK: Final = "\ufeff"
-"""What stands at the beginning of a file, and at a line of files that were joined."""
+"""Byte order mark at the start of a file, or of a line of joined files."""
 
 
 def read_json_lines(pieces: Pieces, config: QuestionsConfig) -> Iterator[FileRow]:
-    """Yield the rows of a JSON-lines file; blank lines are passed over."""
+    """Yield the rows of a JSON-lines file, skipping blank lines."""
     found = lines_of(pieces, config.max_row_bytes)
     lines = (line for line in found if line.data.strip() or not line.is_whole)
     first, second = next(lines, None), next(lines, None)
@@ -41,7 +38,7 @@ def read_json_lines(pieces: Pieces, config: QuestionsConfig) -> Iterator[FileRow
 
 
 def refuse_document(first: Line, second: Line | None) -> None:
-    """Refuse one JSON document where an object a line was promised."""
+    """Refuse one JSON document if an object per line was expected."""
     start = b"".join(first.data[:99].split())
     then = b"" if second is None else second.data.lstrip()[:1]
     whole = second is None or not is_json(first)
@@ -56,7 +53,7 @@ def refuse_document(first: Line, second: Line | None) -> None:
 
 
 def is_json(line: Line) -> bool:
-    """Say whether a line holds a JSON value and nothing else."""
+    """Say whether a line is exactly one JSON value."""
     try:
         json.loads(line.data)
     except (ValueError, RecursionError):
@@ -80,11 +77,11 @@ def parse_json_line(line: Line, config: QuestionsConfig) -> Values | BadRowError
 INSPECT_LOG: Final = re.compile(
     rb'\s*\{\s*"version"\s*:\s*\d{1,3}\s*,\s*"status"\s*:\s*"'
 )
-"""How inspect's logs begin. They are one object, whose `samples` may be of any size."""
+"""How inspect's logs begin: one object with `samples` of any size."""
 
 
 def read_json(pieces: Pieces, config: QuestionsConfig) -> Iterator[FileRow]:
-    """Yield the objects of a JSON array; a file of JSON lines is read as such."""
+    """Yield the objects of a JSON array; JSON lines are recognised too."""
     head = next((piece for piece in pieces if piece.strip()), b"")
     if INSPECT_LOG.match(head.removeprefix(codecs.BOM_UTF8)):
         yield from read_samples(TextAhead(chain([head], pieces), config))
@@ -92,7 +89,7 @@ def read_json(pieces: Pieces, config: QuestionsConfig) -> Iterator[FileRow]:
     if head.lstrip().startswith(b"{"):
         ahead, whole = tee(chain([head], pieces))
         refuse_object(TextAhead(ahead, config))
-        del ahead  # for which all that follows would be held
+        del ahead  # else the whole rest would stay in memory
         yield from read_json_lines(whole, config)
         return
     text = TextAhead(chain([head], pieces), config)
@@ -109,7 +106,7 @@ def read_json(pieces: Pieces, config: QuestionsConfig) -> Iterator[FileRow]:
 
 
 def refuse_object(text: TextAhead) -> None:
-    """Refuse a file that holds one object and nothing else."""
+    """Refuse a file that is a single object."""
     try:
         found, _ = text.value()
     except BadRowError:
@@ -123,7 +120,7 @@ def refuse_object(text: TextAhead) -> None:
 
 
 def read_samples(text: TextAhead) -> Iterator[FileRow]:
-    """Yield the samples of a log of inspect, whose other parts are passed over."""
+    """Yield the samples of an inspect log, skipping its other parts."""
     try:
         text.skip("{")
         while True:
@@ -141,7 +138,7 @@ def read_samples(text: TextAhead) -> Iterator[FileRow]:
 
 
 def read_items(text: TextAhead) -> Iterator[FileRow]:
-    """Yield the items of an array, which is all that a file holds."""
+    """Yield the items of an array that is the whole file."""
     number = 1
     for number, row in enumerate(items_of(text, "item"), 2):  # noqa: B007 - used after
         yield row
@@ -150,10 +147,7 @@ def read_items(text: TextAhead) -> Iterator[FileRow]:
 
 
 def items_of(text: TextAhead, what: str) -> Iterator[FileRow]:
-    """Yield the items of an array.
-
-    What is no JSON ends it, since nobody can tell where the next item begins.
-    """
+    """Yield the items of an array up to the first that is not JSON."""
     text.skip("[")
     number = 1
     try:

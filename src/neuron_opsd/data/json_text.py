@@ -1,4 +1,4 @@
-"""The text of a JSON file a value at a time; nothing in it is named twice."""
+"""Parse JSON one value at a time, refusing duplicate names."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from neuron_opsd.errors import DataError
 
 
 def unusable(error: Exception) -> BadRowError:
-    """Return what is wrong with JSON that Python cannot hold."""
+    """Say why Python cannot hold some JSON."""
     if isinstance(error, BadRowError):
         return error
     deep = isinstance(error, RecursionError)
@@ -41,7 +41,7 @@ def checked_object(values: Any, config: QuestionsConfig) -> Values:
 
 
 def unique_keys(pairs: Sequence[tuple[str, Any]]) -> Values:
-    """Make an object of its pairs, refusing a name that appears twice."""
+    """Build an object from its pairs, refusing a duplicate name."""
     values = dict(pairs)
     if len(values) < len(pairs):
         twice = repeated(name for name, _ in pairs)
@@ -50,7 +50,7 @@ def unique_keys(pairs: Sequence[tuple[str, Any]]) -> Values:
 
 
 def refuse_constant(name: str) -> NoReturn:
-    """Refuse what Python's JSON reader allows and JSON does not."""
+    """Refuse constants that Python's JSON reader allows and JSON does not."""
     raise BadRowError(f"not JSON ({name} is not a JSON number)")
 
 
@@ -58,10 +58,10 @@ STRICT: Final = json.JSONDecoder(
     object_pairs_hook=unique_keys, parse_constant=refuse_constant
 )
 LENIENT: Final = json.JSONDecoder(parse_int=str, parse_float=str)
-"""Finds where a value ends that cannot be used."""
+"""Finds the end of an unusable value."""
 NEAR: Final = 16
-"""Characters from the end of what was read so far in which an error may only mean that
-there is more to come."""
+"""Characters from the end so far within which an error may mean that more is to come.
+"""
 BLANK: Final = re.compile(r"[ \t\r\n]*")
 
 
@@ -73,7 +73,7 @@ def not_json(error: json.JSONDecodeError, where: str = "") -> str:
 
 
 def parse_object(text: str, config: QuestionsConfig) -> Values:
-    """Return the object that a JSON text holds."""
+    """Return the object in a JSON text."""
     refuse_deep_json(text, config)
     try:
         return checked_object(STRICT.decode(text), config)
@@ -84,7 +84,7 @@ def parse_object(text: str, config: QuestionsConfig) -> Values:
 
 
 class TextAhead:
-    """The text of a JSON file, of which only what is being read is held."""
+    """A JSON file, of which only the part being read is held."""
 
     def __init__(self, pieces: Pieces, config: QuestionsConfig) -> None:
         self.pieces = pieces
@@ -92,17 +92,17 @@ class TextAhead:
         self.decoder = codecs.getincrementaldecoder("utf-8")()
         self.text = ""
         self.place = 0
-        """In the text, of what comes next."""
+        """Of the next character."""
         self.line, self.column = 1, 0
         """Where the text begins in the file."""
         self.stopped = False
 
     def stop(self) -> None:
-        """Read no further, as nobody can tell what the rest is."""
+        """Stop reading, as the rest is unknown."""
         self.pieces, self.text, self.place, self.stopped = iter(()), "", 0, True
 
     def more(self) -> bool:
-        """Drop what was read, and hold twice as much of the rest, if there is any."""
+        """Drop what was read, and hold twice as much of the rest."""
         self.line, self.column = self.position(self.place)
         rest = self.text[self.place :]
         fresh: list[str] = []
@@ -114,7 +114,7 @@ class TextAhead:
         return len(self.text) > len(rest)
 
     def decoded(self, piece: bytes, *, final: bool = False) -> str:
-        """Return the text of some bytes."""
+        """Decode some bytes."""
         try:
             return self.decoder.decode(piece, final)
         except UnicodeDecodeError as error:
@@ -123,7 +123,7 @@ class TextAhead:
             raise DataError(f"line {line}: {not_utf8(error)}") from None
 
     def next(self) -> str:
-        """Return the next character that is not blank, nothing at the end."""
+        """Return the next non-blank character, empty at the end."""
         while True:
             blank = BLANK.match(self.text, self.place)
             self.place = blank.end() if blank is not None else self.place
@@ -133,13 +133,13 @@ class TextAhead:
                 return ""
 
     def skip(self, mark: str) -> None:
-        """Go behind a mark that must come next."""
+        """Skip a mark that must come next."""
         if self.next() != mark:
             raise self.lacks(repr(mark))
         self.place += 1
 
     def item(self) -> Values | BadRowError:
-        """Return the object that comes next, or why it cannot be used."""
+        """Return the next object, or why it cannot be used."""
         found, raw = self.value()
         if isinstance(found, BadRowError):
             return found
@@ -152,7 +152,7 @@ class TextAhead:
             return error
 
     def value(self) -> tuple[Any, str]:
-        """Return the value that comes next, or what is wrong with it, and its text."""
+        """Return the next value, or what is wrong with it, and its text."""
         self.next()
         found, end = self.whole()
         raw = self.text[self.place : end]
@@ -160,7 +160,7 @@ class TextAhead:
         return found, raw
 
     def whole(self) -> tuple[Any, int]:
-        """Return the value that comes next, and where it ends in the text."""
+        """Return the next value and its end in the text."""
         while True:
             try:
                 found, end = self.scan()
@@ -179,7 +179,7 @@ class TextAhead:
                     raise BadRowError(not_json(error, self.where(error.pos))) from None
 
     def scan(self) -> tuple[Any, int]:
-        """Return the value that comes next, and where it ends."""
+        """Return the next value and its end."""
         try:
             return STRICT.raw_decode(self.text, self.place)
         except json.JSONDecodeError:
@@ -193,7 +193,7 @@ class TextAhead:
                 raise unusable(deep) from None
 
     def lacks(self, what: str) -> BadRowError:
-        """Return what is wrong where something else must come next."""
+        """Say what is wrong if something else must come next."""
         return BadRowError(
             f"not JSON (expecting {what} after {self.where(self.place)})"
         )
@@ -204,7 +204,7 @@ class TextAhead:
         return f"column {column} of line {line}"
 
     def position(self, place: int) -> tuple[int, int]:
-        """Return the line and column in the file of a place in the text."""
+        """Return line and column in the file of an index in the text."""
         breaks = self.text.count("\n", 0, place)
         if not breaks:
             return self.line, self.column + place

@@ -1,9 +1,9 @@
-"""Which of some texts stand in another text, all but a share of their runs of words.
+"""Find which of some texts another contains, up to a share of their word runs.
 
-A text of G different runs, N of which must be held, is cut into G - N + 1 parts. Who
-holds N runs lacks at most G - N, so one part is held whole: only texts with such a part
-are compared, and none that is near is passed over. Parts begin with their rarest runs
-and form a tree, so that texts from one template share their way down.
+If N of a text's G distinct runs must match, it is cut into G - N + 1 parts. Whoever has
+N runs lacks at most G - N, so has a whole part, and only texts with one are compared.
+Parts start with their rarest runs and form a tree, in which texts from one template
+share their path.
 
 Source: the pigeonhole of part-based set joins, Arasu et al. 2006, Li et al. 2011; runs
 ordered by rarity as in Bayardo et al. 2007.
@@ -18,35 +18,35 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 Words: TypeAlias = tuple[int, ...]
-"""A text as the numbers of its words."""
+"""A text as numbers of words."""
 Choices: TypeAlias = frozenset[tuple[str, ...]]
 Part: TypeAlias = "array[int]"
-"""Hashes of some runs of a text, rarest first."""
+"""Hashes of runs, rarest first."""
 GRAM_WORDS: Final = 5
 MIN_WORDS: Final = 8
-"""Texts with fewer words count as the same only when they are equal."""
+"""Shorter texts count only if equal."""
 FEW: Final = 16
-"""Texts that wait at one place of the tree before they are told apart further."""
+"""Most parts at a node before it splits."""
 MOST_TABLE_BITS: Final = 22
 """Of the table that counts runs."""
 STEPS_PER_RUN: Final = 64
 LEAST_STEPS: Final = 1024
-"""Comparisons that a text may take besides; more than any template was seen to need."""
+"""Comparisons that any text may take; more than any known template needs."""
 
 
 @dataclass(slots=True, eq=False)
 class Sought:
-    """A text with its choices that is looked for, and where it was found."""
+    """A text to look for, with its choices and where it was found."""
 
     words: Words
     choices: Choices
     equal: int | None = None
-    """Place of the first text that is equal to it."""
+    """Index of the first equal text."""
     near: int | None = None
-    """Place of the first text that was compared with it and holds enough of it."""
+    """Index of the first compared text that holds enough of it."""
 
     def may_equal(self, choices: Choices) -> bool:
-        """Say whether choices allow that two like texts are the same question."""
+        """Say whether choices allow two like texts to be the same question."""
         return not (self.choices and choices) or self.choices == choices
 
 
@@ -55,24 +55,24 @@ Entry: TypeAlias = tuple[Sought, Part]
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """Parts that begin alike."""
+    """Parts with the same beginning."""
 
     waiting: list[Entry] = field(default_factory=list)
-    """At most `FEW`, not told apart further."""
+    """At most `FEW`, not yet split."""
     children: dict[int, Node] | None = None
     """By the hash of the next run."""
     ended: dict[Choices, list[Entry]] = field(default_factory=dict)
-    """Parts that end here, by the choices of their texts."""
+    """Parts that end here, by their texts' choices."""
 
 
 class NearTexts:
-    """Texts to be found in others, which come one by one."""
+    """Texts to find in others that come one by one."""
 
     def __init__(self, texts: Iterable[Sought], max_overlap: float) -> None:
-        """Lay out the texts of eight words or more, each given once.
+        """Index the texts of eight words or more, each given once.
 
-        `max_overlap` is the share of a text's different runs, in (0, 1], that another
-        must hold for the two to count as one.
+        `max_overlap` is the share of a text's distinct runs, in (0, 1], that another
+        must hold.
         """
         self.max_overlap = max_overlap
         self.root = Node(children={})
@@ -83,7 +83,7 @@ class NearTexts:
                 insert(self.root, text, part)
 
     def parts(self, text: Sought, counts: Sequence[int]) -> Iterator[Part]:
-        """Yield the parts of a text, one of which all near texts hold whole."""
+        """Yield a text's parts; near texts hold at least one whole."""
         mask = len(counts) - 1
         hashes = [hash(gram) for gram in grams_of(text.words)]
         hashes.sort(key=lambda h: (counts[h & mask], h))
@@ -97,11 +97,10 @@ class NearTexts:
         return max(1, math.ceil(self.max_overlap * num_grams - 1e-9))
 
     def look(self, place: int, words: Words, choices: Callable[[], Choices]) -> bool:
-        """Enter a text as the one in which those texts were found that it holds.
+        """Record `place` in the sought texts that a text holds.
 
-        Words of none of the texts sought are -1; `choices` are only asked for where a
-        text may be near. Returns whether all that may be near were compared: false
-        where there were too many.
+        Words of no sought text are -1; `choices` is called only for candidates. Returns
+        whether all were compared: false if there were too many.
         """
         if not self.root.children or len(words) < MIN_WORDS:
             return True
@@ -121,21 +120,21 @@ class NearTexts:
 
 
 class Walk:
-    """The way of one text through the tree, to all parts that it holds."""
+    """One text's search of the tree for all parts that it holds."""
 
     def __init__(self, held: set[int], choices: Callable[[], Choices]) -> None:
         self.held = held
         self.choices = choices
         self.steps = LEAST_STEPS + STEPS_PER_RUN * len(held)
-        """What is left of the comparisons that the text may take."""
+        """Comparisons left for the text."""
 
     def take(self, count: int) -> bool:
-        """Take some comparisons; say whether there were as many left."""
+        """Spend some comparisons; say whether enough were left."""
         self.steps -= count
         return self.steps >= 0
 
     def below(self, root: Node) -> Iterator[Sought]:
-        """Yield texts not yet found, one of whose parts is held whole."""
+        """Yield texts not yet found that have a part held whole."""
         stack = [(root, 0)]
         while stack and self.steps >= 0:
             node, depth = stack.pop()
@@ -151,7 +150,7 @@ class Walk:
                 stack += [(node.children[h], depth + 1) for h in known]
 
     def ended_at(self, node: Node) -> Iterator[Sought]:
-        """Yield the texts of the parts that end at a node, if their choices fit."""
+        """Yield the texts whose parts end at a node, if their choices fit."""
         own, none = self.choices(), frozenset[tuple[str, ...]]()
         done = []
         for key in dict.fromkeys((own, none)) if own else node.ended:
@@ -165,7 +164,7 @@ class Walk:
             node.ended.pop(key, None)
 
     def unfound(self, entries: list[Entry]) -> Iterator[Entry]:
-        """Yield parts of texts that were not found before; drop the others."""
+        """Yield parts of texts not yet found; drop the others."""
         i = 0
         while i < len(entries) and self.steps >= 0:
             if entries[i][0].near is not None:
@@ -178,14 +177,14 @@ class Walk:
 
 
 def grams_of(words: Words) -> set[Words]:
-    """Return the different runs of five words."""
+    """Return the distinct runs of five words."""
     return set(zip(*(words[start:] for start in range(GRAM_WORDS)), strict=False))
 
 
 def count_runs(texts: Sequence[Sought]) -> Sequence[int]:
-    """Return how many of some texts hold each run, by the last bits of its hash.
+    """Count the texts with each run, by the last bits of its hash.
 
-    Runs that share these bits count together, which costs time and misses nothing.
+    Runs sharing these bits count together, which costs time but misses nothing.
     """
     num_runs = sum(len(text.words) for text in texts)
     counts = array("I", bytes(4 << min(num_runs.bit_length(), MOST_TABLE_BITS)))
@@ -197,7 +196,7 @@ def count_runs(texts: Sequence[Sought]) -> Sequence[int]:
 
 
 def insert(root: Node, text: Sought, part: Part) -> None:
-    """Put a part of a text into the tree."""
+    """Insert a part of a text into the tree."""
     node, depth = root, 0
     while node.children is not None and depth < len(part):
         node = node.children.setdefault(part[depth], Node())

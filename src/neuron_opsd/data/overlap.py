@@ -1,4 +1,4 @@
-"""Which questions are the same, within a pool and between a pool and its tests."""
+"""Find equal questions, in a pool and between it and its tests."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from neuron_opsd.errors import DataError, clauses
 from neuron_opsd.records import Question
 
 WORD = re.compile(
-    r"[\u3040-\u30ff\u3400-\u9fff]"  # scripts that put no space between words
+    r"[\u3040-\u30ff\u3400-\u9fff]"  # scripts without spaces between words
     r"|[^\W_]+"
-    r"|[+=<>^\u00d7\u00f7\u00b1]|[-*/%](?=\s*[\d(])"  # what else is 3 - 2 but 3 + 2?
+    r"|[+=<>^\u00d7\u00f7\u00b1]|[-*/%](?=\s*[\d(])"  # these tell 3 - 2 from 3 + 2
 )
 
 
@@ -24,16 +24,16 @@ def check_overlap(
     tests: Mapping[str, Sequence[Question]],
     max_overlap: float,
 ) -> list[str]:
-    """Make sure that no test question, by the name of its set, stands in the pool.
+    """Refuse a pool that contains questions of its test sets.
 
-    Texts are compared without regard to case, white space and punctuation. Like texts
-    with different sets of choices are different questions. Of texts of eight words or
-    more, two count as one where a pool question holds the share `max_overlap`, in
-    (0, 1], of a test question's different five-word runs.
+    Texts are compared ignoring case, white space and punctuation; different sets of
+    choices make questions different. Texts of eight words or more are the same if a
+    pool question holds the share `max_overlap`, in (0, 1], of a test question's
+    distinct five-word runs.
 
     Returns:
-        What the user should know: which questions of the pool were not compared with
-        all test questions. Time and memory then are in proportion to what is given.
+        Notes on pool questions not compared with all test questions, which keeps time
+        and memory proportional to the input.
     """
     index = TestTexts(tests, max_overlap)
     unsure = [q.id for place, q in enumerate(pool) if not index.look(place, q)]
@@ -58,26 +58,26 @@ def check_overlap(
 
 
 class TestTexts:
-    """The texts of test questions, each once, to be looked for in a pool."""
+    """The distinct texts of test questions, to look for in a pool."""
 
-    __test__ = False  # pytest would take the name for a test class
+    __test__ = False  # pytest would take it for a test class
 
     def __init__(
         self, tests: Mapping[str, Sequence[Question]], max_overlap: float
     ) -> None:
-        """Lay out the texts of test questions, by the name of their set."""
+        """Index the texts of test questions by the name of their set."""
         self.tests = tests
         self.numbers: dict[str, int] = {}
-        """Of the words that test questions have."""
+        """Word to number."""
         self.known: dict[tuple[Words, Choices], Sought] = {}
         self.unfound: dict[Words, list[Sought]] = {}
-        """By their words, those that no question without choices was equal to."""
+        """By words, texts not yet equal to a question without choices."""
         self.sought = [self.enter(q) for asked in tests.values() for q in asked]
-        """For every test question in order."""
+        """One per test question."""
         self.near = NearTexts(self.known.values(), max_overlap)
 
     def enter(self, question: Question) -> Sought:
-        """Return what is looked for on behalf of a test question."""
+        """Return what to look for on behalf of a test question."""
         known, texts = self.numbers, words_of(question.text)
         words = tuple(known.setdefault(word, len(known)) for word in texts)
         key = (words, choices_of(question))
@@ -87,7 +87,7 @@ class TestTexts:
         return self.known[key]
 
     def look(self, place: int, question: Question) -> bool:
-        """Look for test questions in one of the pool; say whether all were compared."""
+        """Look for test questions in a pool question; say if all were compared."""
         number = self.numbers.get
         words = tuple([number(word, -1) for word in words_of(question.text)])
         if words in self.unfound:
@@ -96,9 +96,9 @@ class TestTexts:
         return self.near.look(place, words, cache(lambda: choices_of(question)))
 
     def equal_to(self, words: Words, choices: Choices) -> list[Sought]:
-        """Return the texts that are equal to one of the pool and may be its question.
+        """Return the texts equal to a pool question that may be the same question.
 
-        Those that equal one without choices need not be looked for again.
+        Those equal to one without choices are then done.
         """
         if not choices:
             return self.unfound.pop(words)
@@ -106,7 +106,7 @@ class TestTexts:
         return [self.known[key] for key in keys if key in self.known]
 
     def found(self) -> Iterator[tuple[str, str, int]]:
-        """Yield the test questions that the pool has, each with its place there."""
+        """Yield the test questions found, with their index in the pool."""
         ids = ((name, q.id) for name, asked in self.tests.items() for q in asked)
         for (name, question_id), text in zip(ids, self.sought, strict=True):
             place = text.near if text.equal is None else text.equal
@@ -115,14 +115,14 @@ class TestTexts:
 
 
 def duplicates_of(pool: Sequence[Question]) -> Mapping[str, frozenset[str]]:
-    """Return the ids of the same text for every question whose text another has.
+    """Return, for each question whose text repeats, the ids with that text.
 
-    Texts are compared as in `check_overlap`, whatever their choices. All questions of
-    one text share one set, which holds their own ids too.
+    Choices are ignored. Questions of one text share a set, which includes their own
+    ids.
     """
     ids_of: dict[bytes, list[str]] = {}
     for question in pool:
-        # A hash in the place of the text: of a million passages these would be heavy.
+        # Hashes, since a million passages would take much memory.
         key = digest_of("\x1f".join(words_of(question.text)))
         ids_of.setdefault(key, []).append(question.id)
     shared = (frozenset(ids) for ids in ids_of.values() if len(ids) > 1)
@@ -130,14 +130,14 @@ def duplicates_of(pool: Sequence[Question]) -> Mapping[str, frozenset[str]]:
 
 
 def choices_of(question: Question) -> Choices:
-    """Return what of a question's choices is compared."""
+    """Return a question's choices as compared."""
     return frozenset(words_of(choice) for choice in question.choices)
 
 
 def words_of(text: str) -> tuple[str, ...]:
-    """Return a text's words and arithmetic signs, case and punctuation set aside.
+    """Return a text's words and arithmetic signs, without case and punctuation.
 
-    A text without any is taken as it stands.
+    A text without any is returned unchanged.
     """
     plain = unicodedata.normalize("NFKC", text).casefold()
     return tuple(WORD.findall(plain)) or (" ".join(plain.split()),)

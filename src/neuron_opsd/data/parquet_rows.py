@@ -1,8 +1,7 @@
-"""The rows of Parquet files, some at a time, however small the file makes itself.
+"""Read Parquet rows in batches, even if a tiny file expands enormously.
 
-One value of a dictionary can stand in a million rows, and a list can repeat it without
-end, in a few bytes. So the longest value of every dictionary is looked up first, and
-says how many rows are read together.
+A few bytes can repeat a dictionary value in a million rows, or endlessly in a list. So
+the longest value of every dictionary limits how many rows are read together.
 """
 
 from __future__ import annotations
@@ -36,10 +35,10 @@ from neuron_opsd.storage.disk import PASSING
 BATCH_BYTES: Final = 16_000_000
 BATCH_ROWS: Final = 2048
 NESTED_BYTES: Final = 64_000_000
-"""What the lists of a group of rows may hold before equal texts are held once."""
+"""Size of a row group's lists above which equal texts are shared."""
 BUFFER: Final = 1 << 20
 TEXTS: Final = ("STRING", "JSON", "ENUM", "NONE")
-"""The logical types of columns of bytes that may be held once."""
+"""Logical types of byte columns that may be shared."""
 
 
 def read_parquet(file: BinaryIO, config: QuestionsConfig) -> Iterator[FileRow]:
@@ -60,10 +59,10 @@ def read_parquet(file: BinaryIO, config: QuestionsConfig) -> Iterator[FileRow]:
     except BoundError as error:
         raise BoundError(f"row {number}: {error}" if number else str(error)) from None
     except MemoryError:
-        raise  # Arrow's own is of both kinds
+        raise  # Arrow's own is also an ArrowException
     except (pa.ArrowException, OSError, OverflowError) as error:
         if isinstance(error, OSError) and error.errno in PASSING:
-            raise  # of the disk, and no fault of the file
+            raise  # a fault of the disk, not of the file
         reason = first_line(error)
         after = f" after row {number:,}" if number else ""
         raise DataError(f"not a readable Parquet file{after} ({reason})") from None
@@ -78,7 +77,7 @@ class Source:
         self.metadata = pq.read_metadata(file)
 
     def open(self, shared: Sequence[str]) -> pq.ParquetFile:
-        """Return a reader that holds equal texts of some columns once."""
+        """Return a reader that shares equal texts of some columns."""
         self.file.seek(0)
         return pq.ParquetFile(
             self.file,
@@ -90,7 +89,7 @@ class Source:
 
 
 def check_columns(schema: pa.Schema, config: QuestionsConfig) -> None:
-    """Refuse columns that are too many, or of which two have one name."""
+    """Refuse too many columns or duplicate names."""
     try:
         refuse_columns(len(schema.names), config)
     except BadRowError as error:
@@ -99,7 +98,7 @@ def check_columns(schema: pa.Schema, config: QuestionsConfig) -> None:
 
 
 def check_size(source: Source, config: QuestionsConfig) -> None:
-    """Refuse a file that becomes far larger than it is."""
+    """Refuse a file that expands too far."""
     meta = source.metadata
     groups = [meta.row_group(n) for n in range(meta.num_row_groups)]
     columns = [group.column(n) for group in groups for n in range(group.num_columns)]
@@ -110,7 +109,7 @@ def check_size(source: Source, config: QuestionsConfig) -> None:
 
 
 def batches_of(source: Source, group: int) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a group, as many at a time as are held without harm."""
+    """Yield the rows of a group in batches that fit in memory."""
     metadata = source.metadata.row_group(group)
     num_rows = max(1, metadata.num_rows)
     row_bytes = 1.0
@@ -132,7 +131,7 @@ def batches_of(source: Source, group: int) -> Iterator[pa.RecordBatch]:
 
 
 def longest_text(source: Source, group: int, place: int) -> int:
-    """Return the bytes of the longest text in a column's dictionary, 0 without one."""
+    """Return the bytes of the longest text in a column's dictionary, or 0."""
     column = source.metadata.row_group(group).column(place)
     is_text = source.metadata.schema.column(place).logical_type.type in TEXTS
     coded = any("DICTIONARY" in name for name in column.encodings)
@@ -149,14 +148,14 @@ def longest_text(source: Source, group: int, place: int) -> int:
 
 
 def longest_in(array: pa.Array) -> int:
-    """Return the bytes of the longest text in the dictionaries of an array."""
+    """Return the bytes of an array's longest dictionary text."""
     if pa.types.is_dictionary(array.type):
         return pc.max(pc.binary_length(array.dictionary)).as_py() or 0
     return max(map(longest_in, parts_of(array)), default=0)
 
 
 def parts_of(array: pa.Array) -> Sequence[pa.Array]:
-    """Return the arrays of which an array of lists or objects is made."""
+    """Return the child arrays of an array of lists or objects."""
     kind = array.type
     if pa.types.is_struct(kind):
         return list(array.flatten())
@@ -166,7 +165,7 @@ def parts_of(array: pa.Array) -> Sequence[pa.Array]:
 
 
 def is_list(kind: pa.DataType) -> bool:
-    """Say whether values are lists of any lengths."""
+    """Say whether values are lists of any length."""
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
@@ -195,7 +194,7 @@ def values_of_rows(
 
 
 def num_values(array: pa.Array) -> int:
-    """Return how many values an array has, those within lists and objects counted."""
+    """Count an array's values, including those in lists and objects."""
     kind = array.type
     if pa.types.is_struct(kind):
         return sum(map(num_values, array.flatten()))
@@ -205,9 +204,9 @@ def num_values(array: pa.Array) -> int:
 
 
 def values_of(array: pa.Array) -> list[Any]:
-    """Return the values of an array; equal texts of a dictionary are one object.
+    """Return an array's values; equal dictionary texts are one object.
 
-    Floats of 32 bits keep their digits: 0.1 stays 0.1.
+    32-bit floats keep their digits: 0.1 stays 0.1.
     """
     kind = array.type
     if pa.types.is_dictionary(kind):
@@ -228,7 +227,7 @@ def values_of(array: pa.Array) -> list[Any]:
         lengths = array.value_lengths().to_pylist()
         return [None if n is None else list(islice(items, n)) for n in lengths]
     if pa.types.is_float32(kind):
-        # Through text, whose digits are as few as tell the number apart.
+        # Through text, which has the fewest digits that identify the number.
         array = array.cast(pa.string()).cast(pa.float64())
     elif pa.types.is_timestamp(kind) and kind.tz is not None:
         array = array.cast(pa.timestamp(kind.unit))  # whose zone may be unknown here

@@ -1,7 +1,7 @@
-"""Which questions share a passage: a long run of words that some of them have alike.
+"""Find questions that share a passage: a long run of common words.
 
-Every text leaves a few hashes of its runs of words, so that two texts with a run of
-`passage_words` words in common leave one in common. Nothing else is held of a text.
+Each text leaves a few hashes of its word runs, so that texts with `passage_words` words
+in a row in common share a hash. Nothing else of a text is kept.
 
 Source: winnowing, Schleimer et al. 2003.
 """
@@ -22,27 +22,26 @@ from neuron_opsd.data.rows import digest_of
 
 FEW_ROWS: Final = 20
 LARGE_SHARE: Final = 0.1
-"""Of all rows. A text in more of them, and in more than `FEW_ROWS`, is an instruction
-that they begin or end with."""
+"""Share of all rows; text in more, and in more than `FEW_ROWS`, is an instruction."""
 MULTIPLIER: Final = 0x9E3779B97F4A7C15
 
 
 @dataclass(frozen=True, slots=True)
 class Passages:
-    """What some texts share."""
+    """Passages shared by some texts."""
 
     pairs: NDArray[np.int64]
-    """``(P, 2)`` rows that share a passage; whoever shares one is joined by a chain."""
+    """``(P, 2)`` rows that share a passage, in chains."""
     in_most: int = 0
-    """Rows that share a text which is in too many of them to be a passage."""
+    """Rows with the text found in too many to be a passage."""
     example: int = 0
-    """One of those rows."""
+    """One of them."""
 
 
 def shared_passages(texts: Iterable[str], passage_words: int) -> Passages:
-    """Find the texts that have a run of so many words in common, at least 2.
+    """Find texts that share `passage_words` (2 or more) words in a row.
 
-    Of shorter runs those of three quarters of the length may be found too.
+    Three quarters of that length may be found too.
     """
     hashes, rows, count = array("Q"), array("q"), 0
     numbers: dict[str, int] = {}
@@ -59,9 +58,9 @@ def shared_passages(texts: Iterable[str], passage_words: int) -> Passages:
 def fingerprints(
     text: str, passage_words: int, numbers: dict[str, int]
 ) -> NDArray[np.uint64]:
-    """Return different hashes of runs of a text's words, none of a shorter text.
+    """Return hashes of a text's word runs; none if it is too short.
 
-    `numbers` are the words' own hashes, which are added to.
+    `numbers` caches the hashes of words.
     """
     words = words_of(text)
     if len(words) < passage_words:
@@ -83,7 +82,7 @@ def number_of(word: str, numbers: dict[str, int]) -> int:
 
 
 def paired(hashes: NDArray[np.uint64], rows: NDArray[np.int64], most: int) -> Passages:
-    """Join the rows of every hash, unless these are more than `most`."""
+    """Pair the rows of every hash that has at most `most` rows."""
     order = np.argsort(hashes, kind="stable")
     hashes, rows = hashes[order], rows[order]
     pairs: list[NDArray[np.int64]] = [np.empty((0, 2), np.int64)]
@@ -98,7 +97,7 @@ def paired(hashes: NDArray[np.uint64], rows: NDArray[np.int64], most: int) -> Pa
 
 
 def spans(hashes: NDArray[np.uint64]) -> Iterator[tuple[int, int]]:
-    """Yield where equal hashes begin and end that stand there more than once."""
+    """Yield start and end of each repeated hash."""
     if not hashes.size:
         return
     starts = np.flatnonzero(np.r_[True, hashes[1:] != hashes[:-1]])

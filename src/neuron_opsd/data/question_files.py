@@ -1,7 +1,6 @@
-"""Reading the rows of a file or dataset of questions, whatever its format.
+"""Read the rows of a question file or dataset, whatever its format.
 
-A row that cannot be read does not end the reading: it comes with what is wrong with
-it, so that all bad rows of a file can be reported at once.
+A bad row carries its error and reading continues, so that all are reported at once.
 """
 
 from __future__ import annotations
@@ -32,21 +31,20 @@ from neuron_opsd.storage.output_paths import FILE, kind_of
 DATASET_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+){0,2}")
 DEFAULT_SPLIT = "train"
 MEDIA = ("Image", "Audio", "Video")
-"""Columns of `datasets` that would be decoded; they stand as in a Parquet file."""
+"""Columns that `datasets` would decode; they stay as in Parquet."""
 
 Reader: TypeAlias = Callable[[BinaryIO, Hash, QuestionsConfig], Iterator[FileRow]]
-"""Yields the rows of an open file, and gives a hash the file's bytes on the way."""
+"""Yields the rows of an open file, and hashes its bytes."""
 
 
 def open_table(path: Path, config: QuestionsConfig, *, otherwise: str = "") -> Table:
-    """Return the rows of a file of questions, which is read as they are asked for.
+    """Return the rows of a question file, read lazily.
 
-    Going through them raises a `DataError` where the file is unreadable as a whole, or
-    goes beyond a bound of the settings. One whose ending is not known is read as
-    `otherwise` says.
+    Iterating raises a `DataError` if the file is unreadable or exceeds a limit.
+    `otherwise` says how to read unknown endings.
 
     Raises:
-        DataError: If the file is missing, no file, or of no known format.
+        DataError: If the file is missing, no file, or of unknown format.
     """
     refuse_no_file(path)
     suffix, read = reader_of(path, otherwise)
@@ -68,7 +66,7 @@ def rows_of(
 
 
 def refuse_no_file(path: Path) -> None:
-    """Refuse what is missing, a folder, or can be read only once."""
+    """Refuse a missing file, a folder, or what can be read only once."""
     try:
         found = kind_of(path, follow=True)
     except (OSError, ValueError) as error:  # such as a loop of links, or NUL
@@ -87,7 +85,7 @@ def refuse_no_file(path: Path) -> None:
 
 
 def reader_of(path: Path, otherwise: str = "") -> tuple[str, Reader]:
-    """Return the ending of a file's name and what reads such files."""
+    """Return the ending of a file's name and the reader for it."""
     for suffix, read in READERS.items():
         if path.name.lower().endswith(suffix):
             return suffix, read
@@ -103,7 +101,7 @@ def reader_of(path: Path, otherwise: str = "") -> tuple[str, Reader]:
 
 
 def nearest_file(path: Path) -> str:
-    """Say which file of the same folder has the nearest name."""
+    """Name the most similar file of the same folder."""
     if not path.parent.is_dir():
         return f"; nor does the folder {path.parent}"
     try:
@@ -118,14 +116,14 @@ def of_text(
     read: Callable[[Pieces, QuestionsConfig], Iterator[FileRow]],
     open_pieces: Callable[[BinaryIO, Hash, QuestionsConfig], Pieces] = pieces_of,
 ) -> Reader:
-    """Return the reader of a file of text."""
+    """Return the reader of a text file."""
     return lambda file, digest, config: read(open_pieces(file, digest, config), config)
 
 
 def of_binary(
     read: Callable[[BinaryIO, QuestionsConfig], Iterator[FileRow]],
 ) -> Reader:
-    """Return the reader of another file, which is hashed before it is read."""
+    """Return the reader of a binary file, which is hashed before it is read."""
 
     def rows(
         file: BinaryIO, digest: Hash, config: QuestionsConfig
@@ -146,14 +144,14 @@ READERS: Final[dict[str, Reader]] = {
     ".tsv": of_text(read_tsv),
     ".eval": of_binary(read_eval),
 }
-"""By the ending of the file's name."""
+"""By file ending."""
 
 
 def open_dataset(name: str, config: QuestionsConfig, *, allow_download: bool) -> Table:
     """Return the rows of ``owner/name``, ``…:split`` or ``…:configuration:split``.
 
-    The split is ``train`` where none is named. Without `allow_download` the network is
-    not used, and the local cache must hold the dataset.
+    The default split is ``train``. Without `allow_download` only the local cache is
+    used.
     """
     path, configuration, split = split_name(name)
     try:
@@ -185,7 +183,7 @@ def open_dataset(name: str, config: QuestionsConfig, *, allow_download: bool) ->
 
 
 def why_not(error: Exception, path: str, split: str) -> str:
-    """Say in a line why a dataset cannot be read."""
+    """Say in one line why a dataset cannot be read."""
     said = first_line(error)
     if "Config name is missing" not in said:
         return said
@@ -210,7 +208,7 @@ def not_cached(name: str) -> str:
 
 @contextmanager
 def network(*, allowed: bool) -> Iterator[None]:
-    """Keep the Hugging Face packages off the network where it is not allowed."""
+    """Keep the Hugging Face packages offline unless allowed."""
     import datasets
     from huggingface_hub import constants
 

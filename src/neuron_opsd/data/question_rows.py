@@ -1,4 +1,4 @@
-"""What one row of a file of questions says, by whatever its columns are called."""
+"""Read what one row of a question file says, whatever its columns are called."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def parse_row(row: FileRow, number: int, stem: str, reading: Reading) -> Parsed:
 def item_of(
     cells: Cells, reading: Reading
 ) -> tuple[Item, public_sets.PublicSet | None]:
-    """Return what a row says, and of which set it is."""
+    """Return what a row says, and its set."""
     public = public_sets.BY_NAME.get(reading.format)
     if reading.format == public_sets.AUTO:
         public = public_sets.recognise(cells, labelled=reading.labelled)
@@ -78,7 +78,7 @@ def item_of(
 def read_set(public: public_sets.PublicSet, cells: Cells, *, labelled: bool) -> Item:
     """Return what a row of a public set says.
 
-    Gold answers beside the set's own must agree with it.
+    Gold answers besides the set's own must agree with it.
     """
     cells = cells.fresh()
     item = public.read(cells)
@@ -97,4 +97,4 @@ def read_set(public: public_sets.PublicSet, cells: Cells, *, labelled: bool) -> 
 
 
 OPTIONAL = ("answer", "solution", "rewardmodel")
-"""Columns that identify a set, but that a pool without answers lacks."""
+"""Columns that identify a set, but may be missing in a pool."""

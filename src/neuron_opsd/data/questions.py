@@ -1,8 +1,8 @@
-"""Reading and writing questions: the one place where gold answers enter, apart.
+"""Read and write questions, keeping gold answers apart.
 
-A file has one question a row; what its columns mean is said in `formats`. Gold answers
-leave as a `GoldAnswers` of their own, so no stage can see them by accident; in a pool
-they are not looked at.
+A file has one question per row; `formats` defines the columns. Gold answers enter only
+here, as a separate `GoldAnswers`, so no stage sees them by accident; in a pool they are
+not looked at.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from neuron_opsd.records import GoldAnswers, Question
 from neuron_opsd.storage.files import write_atomic
 
 MAX_KNOWN = 10_000
-"""Different choices of which equal ones are looked for; files of labels have few."""
+"""Most distinct choices shared between rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +42,19 @@ class QuestionFile:
 
     questions: tuple[Question, ...]
     gold: GoldAnswers
-    """Of the questions that came with an answer."""
+    """Of the questions with an answer."""
     sha256: str
-    """Of the file's bytes, or of the rows of a dataset."""
+    """Of the file's bytes, or of a dataset's rows."""
     notes: tuple[str, ...] = ()
-    """How the file was read where that is not plain, a line each."""
+    """On how the file was read, if not obvious."""
     place_of: Mapping[str, str] = field(default_factory=dict)
-    """Question id to where it stands, for example ``line 214``."""
+    """Question id to its place in the file, such as ``line 214``."""
     reader: str = ""
-    """The `answers.reader` that the free answers of its set need; empty for any."""
+    """The `answers.reader` for its free answers; empty for any."""
 
     @property
     def gold_ids(self) -> Set[str]:
-        """Ids of the questions that came with an answer."""
+        """Ids of the questions with an answer."""
         return self.gold.answer_of.keys()
 
 
@@ -68,18 +68,17 @@ def read_questions(
 ) -> QuestionFile:
     """Read questions from JSON lines, JSON, Parquet, CSV or a Hugging Face dataset.
 
-    An `id` that is missing is the file's stem and the row's number, from 1. The
-    `answer` to a question with choices is a choice's text, its letter, or its index;
-    where a row alone does not tell which, the other rows do, or the row is bad.
+    A missing `id` becomes the file's stem and the row's number, from 1. The `answer` to
+    a question with choices is a choice's text, letter or index; if a row alone is
+    ambiguous, the other rows decide, or the row is bad.
 
     Args:
         source: A file ending in .jsonl, .jsonl.gz, .json, .parquet, .csv or .tsv; or
-            the id of a dataset, with ``:split`` or ``:configuration:split`` where
-            needed.
+            the id of a dataset, with ``:split`` or ``:configuration:split`` if needed.
         allow_download: Whether a dataset may be downloaded into the local cache.
-        config: How the columns are read; the defaults if none is given.
-        name: ``pool``, or that of the test set, for settings of one file.
-        labelled: Whether gold answers are wanted; else they are not looked at.
+        config: How the columns are read; defaults if omitted.
+        name: ``pool``, or the test set's name, for settings of one file.
+        labelled: Whether to read gold answers; otherwise they are not looked at.
 
     Raises:
         ConfigError: If the settings name no format.
@@ -96,7 +95,7 @@ def read_questions(
 def open_source(
     source: str | Path, config: QuestionsConfig, *, allow_download: bool
 ) -> Table:
-    """Return the rows of a file or a dataset, to be read as they are asked for."""
+    """Return the rows of a file or dataset, read lazily."""
     if is_dataset(source):
         return open_dataset(str(source), config, allow_download=allow_download)
     return open_table(Path(source), config)
@@ -144,27 +143,25 @@ def parse_table(table: Table, reading: Reading) -> QuestionFile:
 
 
 class Found:
-    """What was read of a file so far; of its rows no more is held than is needed."""
+    """What was read of a file so far."""
 
     def __init__(self, name: str, reading: Reading) -> None:
         self.reading = reading
         self.num_rows = 0
         self.questions: list[Question] = []
         self.answered: list[Parsed] = []
-        """The rows with an answer."""
         self.place_of: dict[str, str] = {}
         self.first_of: dict[str, str] = {}
-        """By the name of each set, where its first row stands."""
+        """Name of each set to its first row's place."""
         self.public: PublicSet | None = None
-        """The set of the first good row."""
         self.notes = FileNotes()
         self.problems = Problems(name)
         self.dropped: list[str] = []
         self.known: dict[tuple[str, ...], tuple[str, ...]] = {}
-        """Choices that several rows share, to be held once."""
+        """Choices of several rows, held once."""
 
     def take(self, row: FileRow, number: int, stem: str) -> None:
-        """Take one more row, or what is wrong with it."""
+        """Take one more row, or record what is wrong with it."""
         self.num_rows += 1
         try:
             parsed = parse_row(row, number, stem, self.reading)
@@ -201,7 +198,7 @@ class Found:
         return self.known.setdefault(question.choices, question.choices)
 
     def refuse_mixed(self, name: str) -> None:
-        """Refuse a file whose rows are of several sets."""
+        """Refuse a file with rows of several sets."""
         if len(self.first_of) > 1:
             places = [f"{place} as {known}" for known, place in self.first_of.items()]
             raise DataError(
@@ -210,7 +207,7 @@ class Found:
             )
 
     def gold_texts(self, evidence: Evidence) -> dict[str, tuple[str, ...]]:
-        """Return the texts that answer each question; what is wrong is added."""
+        """Return the texts that answer each question; record bad rows."""
         golds: dict[str, tuple[str, ...]] = {}
         for row in self.answered if self.reading.labelled else ():
             try:
@@ -224,7 +221,7 @@ NO_ANSWERS: Final = GoldAnswers({})
 
 
 def conflicting(file: QuestionFile) -> list[str]:
-    """Return the ids of questions that stood before with another answer."""
+    """Return ids that appeared before with another answer."""
     first: dict[tuple[object, ...], str] = {}
     found = []
     for question in file.questions:
@@ -240,7 +237,7 @@ def conflicting(file: QuestionFile) -> list[str]:
 def write_questions(
     path: Path, questions: Sequence[Question], gold: GoldAnswers = NO_ANSWERS
 ) -> None:
-    """Write questions, with their gold answers, as JSON lines that read back the same.
+    """Write questions as JSON lines that read back the same.
 
     Without gold answers they are a pool.
     """
@@ -249,7 +246,7 @@ def write_questions(
 
 
 def json_lines(tables: Iterable[Mapping[str, Any]]) -> str:
-    """Return tables as JSON, one a line."""
+    """Return tables as JSON, one per line."""
     return "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in tables)
 
 

@@ -1,6 +1,6 @@
-"""Columns of a file's rows by which they are kept, grouped or told apart.
+"""Columns by which rows are filtered, grouped or told apart.
 
-A column within another is named with a dot: ``details.level``.
+``details.level`` names a nested column.
 """
 
 from __future__ import annotations
@@ -17,30 +17,29 @@ from neuron_opsd.data.rows import BadRowError, FileRow, Table, Values, shorten
 from neuron_opsd.errors import ConfigError, DataError, listing
 
 MOST_VALUES: Final = 1000
-"""Different values of a column that are counted to name some of them."""
+"""Distinct values counted for a message."""
 ABSENT: Final = object()
 
 
 @dataclass(slots=True)
 class RowColumns:
-    """Reads some columns of a table's rows while somebody else reads the questions."""
+    """Collects columns of a table's rows while the questions are read."""
 
     kept: Mapping[str, Sequence[str]]
-    """Column to the values of which a row must have one; other rows are passed over."""
+    """Column to accepted values; other rows are skipped."""
     named: Sequence[str]
-    """Columns whose values are remembered."""
+    """Columns whose values are recorded."""
     values_at: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Where a row stands to its values of `named`, empty where there is none."""
+    """Row's place to its values of `named`, empty where missing."""
     num_passed: int = 0
-    """Rows that were passed over."""
     found: dict[str, Counter[str]] = field(default_factory=dict)
-    """Column of `kept` to the values that rows have."""
+    """Column of `kept` to the values found."""
 
     def rows(self, table: Table) -> Iterator[FileRow]:
         """Yield the rows that are kept.
 
         Raises:
-            DataError: If there were rows, and none was kept.
+            DataError: If there were rows, but none was kept.
         """
         num_kept = 0
         for row in table.rows:
@@ -55,7 +54,7 @@ class RowColumns:
             raise DataError(f"{table.name} has no row with {self.wanted()}")
 
     def keeps(self, values: Values) -> bool:
-        """Say whether a row has the values that are wanted; count those that it has."""
+        """Say whether a row has the wanted values, and count its values."""
         keeps = True
         for column, wanted in self.kept.items():
             value = text_of(value_in(values, column))
@@ -66,7 +65,7 @@ class RowColumns:
         return keeps
 
     def noted(self, row: FileRow, values: Values) -> FileRow:
-        """Return a row whose values are remembered, or what is wrong with it."""
+        """Return a row after recording its values, or its problem."""
         found = [value_in(values, column) for column in self.named]
         if ABSENT in found:
             column = self.named[found.index(ABSENT)]
@@ -78,7 +77,7 @@ class RowColumns:
         return row
 
     def wanted(self) -> str:
-        """Say which values were wanted, and which there are."""
+        """Say which values were wanted and which exist."""
         parts = []
         for column, wanted in self.kept.items():
             counts = self.found[column]
@@ -91,7 +90,7 @@ class RowColumns:
 
 
 def value_in(values: Values, column: str) -> Any:
-    """Return a row's value in a column, or in one within it; `ABSENT` for none."""
+    """Return a row's value in a column or nested column, or `ABSENT`."""
     if column in values:
         return values[column]
     head, dot, rest = column.partition(".")
@@ -100,7 +99,7 @@ def value_in(values: Values, column: str) -> Any:
 
 
 def text_of(value: Any) -> str:
-    """Return a value as text, by which it is compared; empty for none."""
+    """Return a value as text for comparison; empty for none."""
     if value is ABSENT or is_blank(value):
         return ""
     value = tidy(value)
@@ -110,7 +109,7 @@ def text_of(value: Any) -> str:
 
 
 def parse_kept(specs: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Read ``column=value,value``; a column named twice may have any of its values."""
+    """Parse ``column=value,value``; repeated columns accept any of their values."""
     kept: dict[str, tuple[str, ...]] = {}
     for spec in specs:
         column, equals, values = spec.partition("=")

@@ -1,7 +1,6 @@
-"""Rows of a file of questions before anybody says what their columns mean.
+"""Rows of a question file before their columns are interpreted.
 
-How much of a file is read is bounded by settings of the section `questions`, each named
-in the message about what goes beyond it.
+Limits are settings of the section `questions`, which messages name.
 """
 
 from __future__ import annotations
@@ -20,11 +19,10 @@ from neuron_opsd.errors import DataError
 MAX_SHOWN = 60
 MAX_PROBLEMS = 20
 FREE_EXPANSION: Final = 100_000_000
-"""Bytes that any file may expand to, however small it is."""
+"""Bytes that any file may expand to."""
 VALUE_BYTES: Final = 8
-"""What each value counts for in the length of a row of a table, besides its text."""
+"""Bytes counted per value of a row, besides its text."""
 MARKS: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{]|[\]}]', re.DOTALL)
-"""A text, or what opens or closes a list or an object, in JSON."""
 
 KINDS: dict[type, str] = {
     type(None): "nothing",
@@ -40,7 +38,7 @@ Values: TypeAlias = Mapping[str, Any]
 
 
 class BadRowError(ValueError):
-    """One row cannot be used; the text says why."""
+    """A row that cannot be used; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +46,13 @@ class FileRow:
     """One row of a file."""
 
     place: str
-    """Where it stands, for example ``line 214``."""
+    """Such as ``line 214``."""
     values: Values | BadRowError
-    """By column, or why it cannot be read."""
+    """By column, or why the row cannot be read."""
 
     @property
     def good(self) -> Values:
-        """The values; raises the `BadRowError` where there are none."""
+        """The values; raises the `BadRowError` if there are none."""
         if isinstance(self.values, BadRowError):
             raise self.values
         return self.values
@@ -62,19 +60,19 @@ class FileRow:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The rows of a file, which are read as they are asked for."""
+    """The rows of a file, read lazily."""
 
     name: str
     """As the user gave it."""
     stem: str
     rows: Iterable[FileRow]
-    """Can be gone through once."""
+    """Iterate once."""
     hash: Callable[[], str]
-    """The SHA-256 of what was read, to be called once all rows were."""
+    """Returns the SHA-256 of the rows; call it after reading all."""
 
 
 class Problems:
-    """What is wrong with the rows of a file: the first of it, and how much there is."""
+    """A file's first problems, and how many there are."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -82,13 +80,13 @@ class Problems:
         self.first: list[tuple[int, str]] = []
 
     def add(self, number: int, place: str, problem: object) -> None:
-        """Take one more."""
+        """Record one more."""
         self.count += 1
         insort(self.first, (number, f"{self.name}, {place}: {problem}"))
         del self.first[MAX_PROBLEMS:]
 
     def tell(self) -> None:
-        """Raise the first of them, one a line, and how many are not shown."""
+        """Raise the first, one per line, and how many are not shown."""
         hidden = self.count - len(self.first)
         more = [f"and {hidden} more"] if hidden else []
         if self.count:
@@ -96,7 +94,7 @@ class Problems:
 
 
 def kind_of(value: Any) -> str:
-    """Name the type of a value as people who write JSON do."""
+    """Name the type of a value in JSON's terms."""
     for kind, name in KINDS.items():
         if isinstance(value, kind):
             return name
@@ -104,7 +102,7 @@ def kind_of(value: Any) -> str:
 
 
 def shorten(value: Any) -> str:
-    """Write a value so that it fits into a message of one line."""
+    """Shorten a value to fit a message of one line."""
     # A long text is not written out to be thrown away.
     text = repr(value[:MAX_SHOWN] if isinstance(value, str) else value)
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
@@ -116,7 +114,7 @@ def digest_of(text: str, size: int = 16) -> bytes:
 
 
 def repeated(names: Iterable[str]) -> str | None:
-    """Return the first of some names that appears twice."""
+    """Return the first duplicate name."""
     return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
@@ -127,11 +125,11 @@ def not_utf8(error: UnicodeDecodeError) -> str:
 
 
 class BoundError(DataError):
-    """A file as a whole goes beyond a bound."""
+    """A file as a whole exceeds a limit."""
 
 
 def long_row(num_bytes: int, config: QuestionsConfig, hint: str = "") -> BadRowError:
-    """Return what is wrong with a row of so many bytes or more."""
+    """Report a row of at least this many bytes."""
     return BadRowError(
         f"holds {num_bytes:,} bytes or more, but a row may hold "
         f"{config.max_row_bytes:,}{hint}; shorten it, or raise questions.max_row_bytes"
@@ -139,7 +137,7 @@ def long_row(num_bytes: int, config: QuestionsConfig, hint: str = "") -> BadRowE
 
 
 def deep_row(depth: int, config: QuestionsConfig) -> BadRowError:
-    """Return what is wrong with a row whose values are nested too deep."""
+    """Report a row nested too deep."""
     return BadRowError(
         f"is nested {depth:,} deep or more, but may be {config.max_depth}; flatten it, "
         "or raise questions.max_depth"
@@ -147,7 +145,7 @@ def deep_row(depth: int, config: QuestionsConfig) -> BadRowError:
 
 
 def refuse_columns(number: int, config: QuestionsConfig) -> None:
-    """Refuse a row or a header with too many columns."""
+    """Refuse a row or header with too many columns."""
     if number > config.max_columns:
         raise BadRowError(
             f"has {number:,} columns, but may have {config.max_columns:,}; leave some "
@@ -156,13 +154,13 @@ def refuse_columns(number: int, config: QuestionsConfig) -> None:
 
 
 def refuse_twins(names: Sequence[str]) -> None:
-    """Refuse a file of which two columns have one name."""
+    """Refuse a file with two columns of one name."""
     if (twice := repeated(names)) is not None:
         raise DataError(f"two columns are called {twice!r}")
 
 
 def refuse_deep_json(text: str, config: QuestionsConfig) -> None:
-    """Refuse a JSON text that is nested too deep, before it is parsed."""
+    """Refuse JSON nested too deep before it is parsed."""
     if text.count("[") + text.count("{") <= config.max_depth:
         return
     depth = 0
@@ -178,10 +176,7 @@ def refuse_deep_json(text: str, config: QuestionsConfig) -> None:
 def measured(
     values: Values | BadRowError, config: QuestionsConfig
 ) -> tuple[Values | BadRowError, int]:
-    """Return a table's row, or why it cannot be used, and about how many bytes it has.
-
-    It cannot if it is too long, too wide or nested too deep.
-    """
+    """Return a table's row, or why it cannot be used, and its approximate bytes."""
     if isinstance(values, BadRowError):
         return values, 0
     inner = config.max_depth - 1
@@ -196,7 +191,7 @@ def measured(
 
 
 def size_of(value: Any, depth: int, config: QuestionsConfig) -> int:
-    """Return about how many bytes a value has; `depth` more may be within it."""
+    """Return a value's approximate bytes; `depth` more levels are allowed."""
     if isinstance(value, str | bytes):
         return VALUE_BYTES + len(value)
     if not isinstance(value, list | tuple | Mapping):
@@ -208,7 +203,7 @@ def size_of(value: Any, depth: int, config: QuestionsConfig) -> int:
 
 
 def refuse_expansion(expanded: int, stored: int, config: QuestionsConfig) -> None:
-    """Refuse a file that becomes too large, or far larger than it is on the disk."""
+    """Refuse a file that becomes too large, or far larger than on disk."""
     if expanded > config.max_file_bytes:
         raise BoundError(
             f"holds {expanded:,} bytes or more, but a file may hold "
@@ -225,7 +220,7 @@ def refuse_expansion(expanded: int, stored: int, config: QuestionsConfig) -> Non
 def counted(
     rows: Iterator[FileRow], name: str, config: QuestionsConfig
 ) -> Iterator[FileRow]:
-    """Yield the rows of a file as long as there are not too many."""
+    """Yield the rows of a file until there are too many."""
     for number, row in enumerate(rows, 1):
         if number > config.max_rows:
             raise BoundError(

@@ -1,8 +1,7 @@
-"""On which side of a split a question falls: in the pool, or in the test.
+"""Decide which side of a split a question falls on: pool or test.
 
-The side hangs on a hash of the first row of its group, so rows that are added at the
-end move no others, except where a new one joins two groups or is nearly equal to one of
-the test, which then goes into the pool.
+A hash of the first row of its group decides, so appended rows move no others, unless
+one joins two groups or nearly equals one of the test, which then moves to the pool.
 """
 
 from __future__ import annotations
@@ -29,16 +28,16 @@ class Rule:
 
     seed: int
     test_share: float
-    """Of the groups, in (0, 1); the share of questions comes near it."""
+    """Share of the groups, in (0, 1), and about that of the questions."""
     passage_words: int
-    """Words in a row that make a passage; 0 looks for none."""
+    """Words in a row that make a passage; 0 for none."""
     max_overlap: float
-    """Share of a question's runs of words above which another is nearly equal."""
+    """Share of a question's word runs above which another is nearly equal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """The two sides, and why they are not just drawn."""
+    """The two sides, and what changed the random split."""
 
     in_test: NDArray[np.bool_]
     """``(Q,)``."""
@@ -46,12 +45,11 @@ class Sides:
     """``(Q,)`` the first row of each one's group."""
     passages: Passages
     near: int = 0
-    """Questions that went into the pool as they nearly equal one there."""
+    """Questions moved to the pool as nearly equal to one there."""
     unlabelled: int = 0
-    """Questions that went into the pool as they, or one of their group, lack an answer.
-    """
+    """Questions put in the pool as their group has one without an answer."""
     unsure: int = 0
-    """Questions of the pool that were not compared with all that resemble them."""
+    """Pool questions not compared with all similar ones."""
 
 
 def divide(
@@ -62,8 +60,8 @@ def divide(
 ) -> Sides:
     """Divide questions into pool and test.
 
-    For each `groups` has what its group is called, empty where it has none; `labelled`
-    are the ids of those that have an answer.
+    `groups` has each question's group, empty for none; `labelled` the ids with an
+    answer.
     """
     passages = Passages(np.empty((0, 2), np.int64))
     if rule.passage_words:
@@ -88,7 +86,7 @@ def divide(
 
 
 def same_key(keys: Sequence[str]) -> list[tuple[int, int]]:
-    """Return pairs of rows that have one key, each with the first that has it."""
+    """Return pairs of rows with equal keys, each with the first such row."""
     first: dict[bytes, int] = {}
     pairs = []
     for row, key in enumerate(keys):
@@ -99,7 +97,7 @@ def same_key(keys: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def joined(pairs: Iterable[Sequence[int]], count: int) -> NDArray[np.int64]:
-    """Return for each of some rows the first that it is joined to, maybe itself."""
+    """Return for each row the first that it is joined to, maybe itself."""
     above = list(range(count))
 
     def top(row: int) -> int:
@@ -119,12 +117,12 @@ def settle_near(
     in_test: NDArray[np.bool_],
     max_overlap: float,
 ) -> tuple[int, int]:
-    """Move groups out of the test until nothing in it nearly equals one of the pool.
+    """Move groups out of the test until nothing in it nearly equals a pool question.
 
-    It is measured as a run measures it before it begins, so that no run is refused.
+    A run measures similarity the same way, so none refuses the split.
 
     Returns:
-        How many questions moved, and how many of the pool were not compared with all.
+        Questions moved, and pool questions not fully compared.
     """
     row_of = {question.id: row for row, question in enumerate(questions)}
     tests = {"": [questions[row] for row in np.flatnonzero(in_test).tolist()]}

@@ -1,10 +1,10 @@
-"""A pool and a test set from one labelled file, in a folder of their own.
+"""Split one labelled file into a pool and a test set, in a new folder.
 
     OUT/pool.jsonl      without answers
     OUT/test.jsonl
     OUT/split.json      what they were made from, and how
 
-With several parts each has a folder: ``OUT/NAME/pool.jsonl``.
+Several parts have a folder each: ``OUT/NAME/pool.jsonl``.
 """
 
 from __future__ import annotations
@@ -38,22 +38,21 @@ POOL, TEST, RECORD = "pool.jsonl", "test.jsonl", "split.json"
 TEST_SHARE: Final = 0.2
 """The paper's split is 80 to 20."""
 PASSAGE_WORDS: Final = 32
-"""About where a passage begins and a template ends."""
 
 
 Rows: TypeAlias = Mapping[str, tuple[Sequence[int], Sequence[int]]]
-"""By the name of a part, the rows of its pool and of its test."""
+"""Part name to pool rows and test rows."""
 
 
 class Choices(TypedDict, total=False):
-    """How a file is divided, where it is not by default."""
+    """How to divide a file, if not by default."""
 
     test_share: float
-    """Share of the groups that fall into the test, in (0, 1); else `TEST_SHARE`."""
+    """Share of the groups that goes to the test, in (0, 1); else `TEST_SHARE`."""
     group: str
     """Column whose equal values stay on one side."""
     by: str
-    """Column for each of whose values there is a pool and a test."""
+    """Column that gets a pool and a test for each of its values."""
     where: Sequence[str]
     """Each ``column=value,value``: only such rows are taken."""
     passage_words: int
@@ -62,7 +61,7 @@ class Choices(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is divided, and how; `Choices` says what each field is."""
+    """What is divided, and how; see `Choices`."""
 
     source: str
     out: Path
@@ -78,9 +77,8 @@ class Part:
     """One pool and its test."""
 
     name: str
-    """Its folder's, made of its value of the column `by`; empty if there is none."""
+    """Folder name, from the column `by`; empty without one."""
     pool: str
-    """Its file."""
     test: str
     num_pool: int
     num_test: int
@@ -88,13 +86,13 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class SplitData:
-    """What came out."""
+    """The result of a split."""
 
     parts: tuple[Part, ...]
     num_groups: int
     largest_group: int
     num_near: int
-    """Questions that went into the pool because they nearly equal one there."""
+    """As in `Sides.near`."""
     notes: tuple[str, ...]
 
 
@@ -111,8 +109,8 @@ def split(
         source: Labelled questions, or the id of a dataset.
         out: New or empty folder for `pool.jsonl`, `test.jsonl` and `split.json`.
         settings: How the file is read, and the seed.
-        progress: Told of warnings.
-        choices: How it is divided.
+        progress: Receives warnings.
+        choices: How to divide it.
 
     Raises:
         ConfigError: If the choices cannot be followed.
@@ -142,7 +140,7 @@ def split(
 
 
 def check_request(request: Request) -> None:
-    """Refuse what cannot be done, before anything is read."""
+    """Refuse impossible requests before anything is read."""
     if not 0 < request.test_share < 1:
         raise ConfigError(
             f"--test-share is {request.test_share}, but it must be between 0 and 1; "
@@ -181,7 +179,7 @@ def read_labelled(
 def columns_of(
     request: Request, file: QuestionFile, columns: RowColumns
 ) -> tuple[list[str], list[str]]:
-    """Return for each question its group and the part that it belongs to."""
+    """Return each question's group and part."""
     values = [columns.values_at[file.place_of[q.id]] for q in file.questions]
     groups = [row[0] if request.group else "" for row in values]
     names = [row[-1] if request.by else "" for row in values]
@@ -205,7 +203,7 @@ def columns_of(
 
 
 def folder_of(name: str) -> str:
-    """Return what a part's folder is called: dashes stand for blanks."""
+    """Return a part's folder name, with dashes for blanks."""
     return "-".join(name.split())
 
 
@@ -219,7 +217,7 @@ def rows_by_name(names: Sequence[str], sides: Sides) -> Rows:
 
 
 def refuse_empty(request: Request, rows: Rows) -> None:
-    """Refuse a part one of whose sides holds nothing."""
+    """Refuse a part with an empty side."""
     for name, (pool, test) in rows.items():
         if pool and test:
             continue
@@ -234,7 +232,7 @@ def refuse_empty(request: Request, rows: Rows) -> None:
 
 
 def fill(folder: Path, file: QuestionFile, rows: Rows, made: dict[str, Any]) -> None:
-    """Write the files of all parts, and what they were made from."""
+    """Write all parts' files, and what they were made from."""
     hashes = {}
     for name, (pool, test) in rows.items():
         place = folder / folder_of(name)
@@ -249,7 +247,7 @@ def fill(folder: Path, file: QuestionFile, rows: Rows, made: dict[str, Any]) -> 
 def record(
     request: Request, file: QuestionFile, rule: Rule, rows: Rows
 ) -> dict[str, Any]:
-    """Return what a reader needs to make the same split again."""
+    """Return what is needed to repeat the split."""
     return {
         "source": request.source,
         "source_sha256": file.sha256,
@@ -265,7 +263,7 @@ def record(
 
 
 def remarks(file: QuestionFile, sides: Sides, columns: RowColumns) -> list[str]:
-    """Say what a user should know of how a file was divided."""
+    """Return notes on how a file was divided."""
     said = []
     if file.reader:
         said.append(
@@ -308,7 +306,7 @@ def remarks(file: QuestionFile, sides: Sides, columns: RowColumns) -> list[str]:
 def summary(
     request: Request, sides: Sides, rows: Rows, notes: Sequence[str]
 ) -> SplitData:
-    """Return what came out."""
+    """Return the result."""
     sizes = Counter(sides.group_of.tolist())
     parts = []
     for name, (pool, test) in rows.items():

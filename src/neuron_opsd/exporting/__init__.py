@@ -1,6 +1,6 @@
-"""What a finished run becomes for other programs: one module and one entry a target.
+"""Turn a finished run into files for other programs, one module per target.
 
-`targets.TARGETS` names them all. A target's module has a function, mostly
-`write`, which gets a finished run and fills an empty folder; `export.export` does what
-all share: the run must be whole and finished, and the folder comes whole or not at all.
+`targets.TARGETS` lists them. A target's function, mostly `write`, gets a finished run
+and fills an empty folder; `export.export` checks the run, and writes the folder whole
+or not at all.
 """

@@ -1,4 +1,4 @@
-"""What every export does: check, fill a folder, and put it in its place as a whole."""
+"""What every export shares: check, fill a folder, move it into place whole."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from neuron_opsd.storage.folders import check_outside
 from neuron_opsd.storage.output_paths import check_folder_place
 
 DType: TypeAlias = Literal["base", "float32", "bfloat16", "float16"]
-"""Types in which weights are written; `base` keeps that of the base's files."""
+"""Types of written weights; `base` keeps that of the base's files."""
 
 
 class Choices(TypedDict, total=False):
-    """What some targets need besides; the fields of `Request`."""
+    """What some targets also need; the fields of `Request`."""
 
     dtype: DType
     base: str
@@ -32,34 +32,32 @@ class Choices(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked of a target."""
+    """Input of a target."""
 
     out: Path
-    """Where its files will stand in the end."""
+    """Final place of its files."""
     dtype: DType = "base"
     base: str = ""
-    """Folder or hub id of the base where it is not where the run had it."""
+    """Folder or hub id of the base, if not where the run had it."""
     pool: str = ""
-    """File or dataset with the questions that the run had as its pool."""
+    """File or dataset with the run's pool."""
     tests: Mapping[str, str] = field(default_factory=dict)
-    """Files or datasets of its test sets, by the run's names for them."""
+    """Files or datasets of its test sets, by the run's names."""
     name: str = ""
-    """What a server calls the model; the run's folder where empty."""
+    """The model's name on a server; by default the run's folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a target has to say besides its files."""
+    """What a target reports besides its files."""
 
     facts: Mapping[str, Any]
-    """Values that JSON can hold, by name."""
+    """JSON values by name."""
     next_steps: tuple[str, ...] = ()
-    """What to do with the files, as far as only the target knows it; commands are run
-    in the folder."""
+    """What to do with the files, if target-specific; commands run in the folder."""
 
 
 Write: TypeAlias = Callable[[FinishedRun, Request, Path, Progress], Made]
-"""Fills an empty folder with what a target makes of a finished run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +67,7 @@ class Exported:
     to: str
     out: Path
     files: dict[str, int]
-    """Bytes of every file, by its path below the folder."""
+    """Path in the folder to bytes."""
     facts: dict[str, Any] = field(default_factory=dict)
     next_steps: tuple[str, ...] = ()
 
@@ -87,11 +85,11 @@ def export(
         run: Folder of the run.
         to: Name of a target in `targets.TARGETS`.
         out: A new or empty folder.
-        progress: Called with what is written.
-        choices: What some targets need besides.
+        progress: Receives what is written.
+        choices: What some targets also need.
 
     Raises:
-        NeuronOpsdError: For anything that the user can mend.
+        NeuronOpsdError: For anything that the user can fix.
     """
     request, target = Request(Path(out), **choices), target_of(to)
     check_out(request.out)
@@ -115,14 +113,14 @@ def export(
 
 
 def writer_of(target: ExportTarget) -> Write:
-    """Return what fills a target's folder."""
+    """Return the function that fills a target's folder."""
     module = import_module(f"neuron_opsd.exporting.{target.module}")
     write: Write = getattr(module, target.function)
     return write
 
 
 def check_out(out: Path) -> None:
-    """Refuse a folder that holds something, or is in a run directory."""
+    """Refuse a folder that is not empty or is in a run directory."""
     check_folder_place(out)
     check_outside(out)
     held = sorted(one.name for one in out.iterdir()) if out.is_dir() else []

@@ -1,4 +1,4 @@
-"""A finished run, proven whole, as exports read it."""
+"""A finished run, verified complete, for exports."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from neuron_opsd.storage.folders import ADAPTER, require_folder
 from neuron_opsd.storage.manifest import Manifest, read_manifest
 
 MODEL = "model"
-"""Name under which a manifest keeps the hash of the base."""
+"""The manifest's name for the hash of the base."""
 
 
 @dataclass(frozen=True, slots=True)
 class FinishedRun:
-    """A run that has ended, with what it trained."""
+    """A finished run with what it trained."""
 
     folder: Path
     manifest: Manifest
     report: ReportData
     base: ModelConfig
-    """Settings that load the base from where it is now."""
+    """Settings that load the base from its current place."""
 
     @property
     def config(self) -> Config:
@@ -38,22 +38,22 @@ class FinishedRun:
 
     @property
     def name(self) -> str:
-        """What the run is called: its folder."""
+        """The name of the run's folder."""
         return self.folder.resolve().name
 
     @property
     def adapter(self) -> Path:
-        """Folder of what was trained: a PEFT adapter, or a whole model."""
+        """Folder of the trained PEFT adapter or whole model."""
         return self.folder / ADAPTER
 
     @property
     def is_whole_model(self) -> bool:
-        """Whether all weights were trained, so that there is no adapter."""
+        """Whether all weights were trained, without an adapter."""
         return not (self.adapter / ADAPTER_SETTINGS).exists()
 
     @property
     def model(self) -> ModelConfig:
-        """Settings that load tokenizer and chat template of what was trained."""
+        """Settings that load the trained tokenizer and chat template."""
         if not self.is_whole_model:
             return self.base
         whole = {"name": str(self.adapter), "quantization": "none"}
@@ -61,13 +61,13 @@ class FinishedRun:
 
     @property
     def stops(self) -> list[str]:
-        """Texts that end an answer, in the plain form a line break too."""
+        """Texts that end an answer; in the plain form also a line break."""
         own = list(self.config.rollouts.stop)
         return own if self.config.prompts.form == "chat" else ["\n", *own]
 
     @property
     def sampling(self) -> dict[str, Any]:
-        """How tests draw tokens, in the words of vLLM and others."""
+        """The tests' sampling settings, in vLLM's terms."""
         rollouts = self.config.rollouts
         return {
             "temperature": self.config.evaluation.temperature,
@@ -78,9 +78,9 @@ class FinishedRun:
 
 
 def finished_run(folder: Path, base: str = "") -> FinishedRun:
-    """Read a run that has ended, and prove its report and what it trained.
+    """Read a finished run, and verify its report and what it trained.
 
-    `base` is where its base is, if not where the run had it.
+    `base` is the place of its base, if it moved.
 
     Raises:
         ConfigError: If it is no run directory, or another base is named.
@@ -106,17 +106,17 @@ def finished_run(folder: Path, base: str = "") -> FinishedRun:
 
 
 def base_settings(run: Path, report: ReportData, base: str) -> ModelConfig:
-    """Return settings that load the base from where it is now, and from no network."""
+    """Return settings that load the base from its place, offline."""
     model = report.config.model
     stored = base_of(run / ADAPTER)
     gone = not Path(model.name).expanduser().exists()
-    # What a run was told may count from the folder that it was started in.
+    # The run's path may be relative to the folder in which it started.
     place = base or (stored if gone and Path(stored).is_dir() else model.name)
     return model.model_copy(update={"name": place, "allow_download": False})
 
 
 def check_base(run: FinishedRun) -> None:
-    """Refuse a base that is not there, or is not the one that the run trained."""
+    """Refuse a base that is missing or not the one trained."""
     place = Path(run.base.name).expanduser()
     if not place.exists() and (place.is_absolute() or run.base.name.startswith(".")):
         raise ConfigError(
@@ -136,13 +136,13 @@ def check_base(run: FinishedRun) -> None:
 
 
 def first_token(tokenizer: Any) -> str:
-    """Return the text of the token that is put before every text, if one is."""
+    """Return the token put before every text; else empty."""
     inner = tokenizer.tokens.tokenizer
     begins = inner("a").input_ids[:1] == [inner.bos_token_id]
     return str(inner.bos_token) if begins else ""
 
 
 def shortened(fingerprint: str) -> str:
-    """Return what of a fingerprint is enough to see that two differ."""
+    """Shorten a fingerprint, enough to compare."""
     name, at, rest = fingerprint.rpartition("@")
     return f"{name}{at}{rest[:12]}..."

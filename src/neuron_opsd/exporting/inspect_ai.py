@@ -1,4 +1,4 @@
-"""A file of tasks for inspect: the run's test sets, asked and read as by the run."""
+"""A file of inspect tasks: a run's test sets, asked and read as there."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def write(run: FinishedRun, request: Request, folder: Path, progress: Progress) 
 
 
 def columns(question: Question, test: TestSet, found: Tested) -> dict[str, Any]:
-    """Return what a task reads of a question besides itself."""
+    """Return a task's columns besides the question."""
     prompt, gold = found.asked(question), test.gold.answer_of[question.id]
     asked: Any = prompt.text
     if prompt.messages:
@@ -127,7 +127,7 @@ def columns(question: Question, test: TestSet, found: Tested) -> dict[str, Any]:
 
 
 def generation(found: Tested) -> str:
-    """Return the settings of sampling, as Python."""
+    """Return the sampling settings, as Python."""
     config = found.run.config
     told: dict[str, Any] = {
         "temperature": config.evaluation.temperature,
@@ -142,7 +142,7 @@ def generation(found: Tested) -> str:
 
 
 def command(found: Tested, request: Request) -> str:
-    """Return how inspect is called on the tasks."""
+    """Return the command that runs inspect on the tasks."""
     return (
         f"inspect eval {request.out}/{MODULE}@{found.tasks[0]} --model MODEL; then "
         "`neuron-opsd evaluate --completions logs/....eval` gives the same accuracy, "

@@ -1,4 +1,4 @@
-"""A folder of tasks for lm-eval: the run's test sets, asked and read as by the run."""
+"""A folder of lm-eval tasks: a run's test sets, asked and read as there."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def mark(doc, results):
 CALLS: Final = ("custom_dataset", "process_results")
 """Fields of a task that name a function."""
 MEASURES: Final = (("acc", True), ("maj", True), ("unread", False))
-"""Names of what is measured of free answers, and whether more of it is better."""
+"""Measures of free answers; whether more is better."""
 
 
 def write(run: FinishedRun, request: Request, folder: Path, progress: Progress) -> Made:
@@ -62,7 +62,7 @@ def write(run: FinishedRun, request: Request, folder: Path, progress: Progress) 
 
 
 def system_text(found: Tested) -> str:
-    """Return the system turn that all questions share; refuse several of them."""
+    """Return the system turn of all questions; refuse several."""
     systems: set[str] = set()
     for test in found.sets:
         for question in test.questions:
@@ -82,9 +82,9 @@ def system_text(found: Tested) -> str:
 
 
 def columns(question: Question, test: TestSet, found: Tested) -> dict[str, Any]:
-    """Return what a task reads of a question besides itself.
+    """Return a task's columns besides the question.
 
-    Its answer is a text alone, and it has no empty column, so that all rows are alike.
+    Answers are single texts and no column is empty, so that rows are alike.
     """
     prompt = found.asked(question)
     asked = prompt.messages[-1].content if prompt.messages else prompt.text
@@ -97,7 +97,7 @@ def columns(question: Question, test: TestSet, found: Tested) -> dict[str, Any]:
 
 
 def task_text(test: TestSet, found: Tested, system: str) -> str:
-    """Return a task's file, which is JSON but for the names of functions."""
+    """Return a task's file: JSON but for names of functions."""
     task: dict[str, Any] = {
         "task": found.task_name(test),
         "custom_dataset": f"!function {MODULE}.load",
@@ -109,7 +109,7 @@ def task_text(test: TestSet, found: Tested, system: str) -> str:
         **(likelihoods(found) if chooses(test, found) else free(found)),
         "metadata": {"version": 1},
     }
-    # YAML, of which JSON is a part; a function has a mark of its own.
+    # YAML, which includes JSON; functions have a tag of their own.
     return "".join(
         f"{name}: {value if name in CALLS else json.dumps(value, ensure_ascii=False)}\n"
         for name, value in task.items()
@@ -134,7 +134,7 @@ def likelihoods(found: Tested) -> dict[str, Any]:
 
 
 def free(found: Tested) -> dict[str, Any]:
-    """Return how a task has answers written."""
+    """Return how a task asks for written answers."""
     config = found.run.config
     count = config.evaluation.num_samples
     sampling = {"top_k": config.rollouts.top_k, "min_p": config.rollouts.min_p}
@@ -164,7 +164,7 @@ def measure(name: str, *, more_is_better: bool) -> dict[str, Any]:
 
 
 def command(found: Tested, request: Request) -> str:
-    """Return how lm-eval is called on the tasks."""
+    """Return the command that runs lm-eval on the tasks."""
     run = found.run
     model = f"pretrained={run.base.name},peft={run.adapter.resolve()}"
     if run.is_whole_model:

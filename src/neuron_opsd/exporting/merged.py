@@ -1,4 +1,4 @@
-"""The base with the adapter merged into it: a model folder like any other."""
+"""The base with the adapter merged in: a model folder like any other."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from neuron_opsd.progress import Progress
 
 SETTINGS: Final = "config.json"
 COPIED: Final = (".jinja", ".json", ".model", ".txt")
-"""Endings of what belongs to a model besides its weights."""
+"""Endings of a model's other files."""
 LICENCES: Final = ("LICENSE", "LICENCE", "NOTICE", "USE_POLICY")
-"""What names of files begin with that must go with a model."""
+"""Prefixes of files that must accompany a model."""
 TEMPLATES: Final = "additional_chat_templates"
 LEAST_SHARE: Final = 0.9
-"""Part of the adapter's change below which rounding is warned of."""
+"""Share of the adapter's change below which rounding is warned of."""
 
 
 def write(run: FinishedRun, request: Request, folder: Path, progress: Progress) -> Made:
@@ -38,7 +38,7 @@ def write(run: FinishedRun, request: Request, folder: Path, progress: Progress) 
 
 
 def weights_of(run: FinishedRun, request: Request) -> MergedWeights:
-    """Return the weights of what a run trained, merged as they are read."""
+    """Return the weights that a run trained, merged as they are read."""
     dtype = DTYPES[request.dtype]
     if run.is_whole_model:
         return whole_weights(run.base, run.adapter, dtype)
@@ -47,7 +47,7 @@ def weights_of(run: FinishedRun, request: Request) -> MergedWeights:
 
 
 def write_model(weights: MergedWeights, folder: Path, progress: Progress) -> None:
-    """Write weights and all that belongs to them, file by file as the base has them."""
+    """Write weights and companions, split into files like the base."""
     specs = {path: weights.specs(path) for path in weights.source.weight_files()}
     total = weights.num_bytes
     with progress.stage("merge", total, "bytes") as done:
@@ -67,7 +67,7 @@ def write_model(weights: MergedWeights, folder: Path, progress: Progress) -> Non
 
 
 def home_of(weights: MergedWeights) -> Path:
-    """Return the folder of a model's files, in the hub's cache if it is an id."""
+    """Return a model's folder, in the hub's cache if it is an id."""
     source = weights.source
     if Path(source.place).is_dir():
         return Path(source.place)
@@ -81,7 +81,7 @@ def home_of(weights: MergedWeights) -> Path:
 
 
 def copy_companions(home: Path, folder: Path) -> None:
-    """Copy configuration, tokenizer, chat templates and licences of a model."""
+    """Copy a model's configuration, tokenizer, templates and licences."""
     for path in sorted(home.iterdir()):
         wanted = path.suffix in COPIED or path.name.upper().startswith(LICENCES)
         if wanted and path.is_file() and path.name != INDEX:
@@ -98,7 +98,7 @@ def save(table: Any, path: Path) -> None:
 def facts_of(
     run: FinishedRun, weights: MergedWeights, dtype: DType, progress: Progress
 ) -> dict[str, Any]:
-    """Return what was done to the weights, and warn of what got lost on the way."""
+    """Return what was done to the weights, and warn of lost precision."""
     facts: dict[str, Any] = {"dtype": dtype, "matrices_changed": len(weights.changes)}
     if weights.changes:
         share = weights.arrival.share
@@ -121,7 +121,7 @@ def facts_of(
 
 
 def warn_of_rounded(run: FinishedRun, progress: Progress) -> None:
-    """Say that an adapter was trained and tested over other weights than it meets."""
+    """Warn that the adapter was trained and tested over other weights."""
     if run.base.quantization != "none":
         progress.warn(
             f"the run trained and tested over a base rounded to "

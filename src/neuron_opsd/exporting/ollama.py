@@ -1,13 +1,12 @@
 """An Ollama model: a `Modelfile` with template, stops and parameters, and its GGUF.
 
-Where the base was a GGUF file, the adapter stands beside that file; else the merged
-model is written. What Ollama would do otherwise than the tests did, such as punishing
-repetition or cutting at 4,096 tokens, is set in the `Modelfile`.
+If the base was a GGUF file, the adapter goes with it; else the merged model is written.
+The `Modelfile` overrides what Ollama does unlike the tests, such as penalising
+repetition or truncating at 4,096 tokens.
 
-Ollama's templates are Go's, and cannot be translated from Jinja in general. Most chat
-templates put fixed texts around turns, though, and these show between turns of known
-texts. What was found is tried on other conversations; where it does not write the same,
-there is none.
+Ollama's Go templates cannot express Jinja in general, but most chat templates put fixed
+texts around turns, found here by rendering known texts. If other conversations render
+differently, no template is written.
 """
 
 from __future__ import annotations
@@ -31,12 +30,12 @@ from neuron_opsd.records import Message, Prompt, Question
 MODELFILE: Final = "Modelfile"
 PLACEHOLDER: Final = "Qzquestion"
 PROMPT_ROOM: Final = 4096
-"""Tokens of a prompt that there is room for, beside the longest answer."""
+"""Tokens for a prompt, besides the longest answer."""
 SYSTEM, FIRST, ANSWER, SECOND = "Qzsystem", "Qzfirst", "Qzanswer", "Qzsecond"
 
 
 def write(run: FinishedRun, request: Request, folder: Path, progress: Progress) -> Made:
-    """Write `Modelfile` and what it names."""
+    """Write `Modelfile` and the files that it names."""
     name = (request.name or run.name).lower()
     weights = weights_of(run, request)
     tokenizer = load_tokenizer(run.model)
@@ -69,7 +68,7 @@ def write(run: FinishedRun, request: Request, folder: Path, progress: Progress) 
 
 
 def template_of(run: FinishedRun, tokenizer: Any) -> str | None:
-    """Return the prompt form of the run as one of Ollama's templates, if it is one."""
+    """Return the run's prompt form as an Ollama template, if possible."""
     prompts = run.config.prompts
     if prompts.form != "chat":
         asked = Question("", (Message("user", PLACEHOLDER),))
@@ -87,10 +86,9 @@ def template_of(run: FinishedRun, tokenizer: Any) -> str | None:
 
 
 def parameters(run: FinishedRun, ends: Iterable[str], most: int) -> list[str]:
-    """Return the lines that make Ollama draw answers as the tests did.
+    """Return the lines that make Ollama sample as the tests did.
 
-    `ends` are the texts of tokens that end a completion, and `most` is how many
-    positions the model holds.
+    `ends` are texts of end tokens; `most` is the model's maximum number of positions.
     """
     length = run.config.test_tokens
     values = run.sampling | {
@@ -104,7 +102,7 @@ def parameters(run: FinishedRun, ends: Iterable[str], most: int) -> list[str]:
 
 
 def escaped(text: str) -> str:
-    """Return text as it stands between quotes in a `Modelfile`."""
+    """Escape a text for quotes in a `Modelfile`."""
     return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
 
 
@@ -113,15 +111,13 @@ class Frame:
     """The fixed texts of a chat template."""
 
     with_system: tuple[str, str]
-    """Before a system turn, and from it to the first question."""
+    """Before a system turn, and between it and the first question."""
     without_system: str
-    """Before the first question where there is no system turn."""
     to_answer: str
-    """From a question to an answer that was given."""
+    """Between a question and a given answer."""
     to_question: str
-    """From an answer to the next question."""
     to_end: str
-    """From the last question to where the answer begins."""
+    """Between the last question and the new answer."""
 
     def write(self, turns: Sequence[Message]) -> str:
         """Write a conversation."""
@@ -155,16 +151,16 @@ class Frame:
 
 
 def quoted(text: str) -> str:
-    """Return text as Go's templates write it, with braces that open nothing."""
+    """Escape double braces for Go's templates."""
     return text.replace("{{", '{{ "{{" }}')
 
 
 def frame_of(
     write: Callable[[Sequence[Message]], str], start_token: str = ""
 ) -> Frame | None:
-    """Return the fixed texts of a chat template, `None` where it has others.
+    """Return a chat template's fixed texts, `None` if it has others.
 
-    The start token is taken off, since the server writes it itself.
+    The start token is left out, since the server writes it.
     """
     question, answer = Message("user", FIRST), Message("assistant", ANSWER)
     system, second = Message("system", SYSTEM), Message("user", SECOND)

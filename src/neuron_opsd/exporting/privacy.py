@@ -1,8 +1,7 @@
-"""What must not leave this machine by accident: paths, names of users and hosts, keys.
+"""Find what must not be published by accident: paths, users, hosts, keys.
 
-Every file that would be published is looked through, the headers of weights included.
-A vocabulary is the base's own, and holds pieces of paths as it holds pieces of
-anything; so nothing is sought in it.
+Every file to publish is searched, including headers of weights, except the base's
+vocabulary, which contains pieces of anything.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from safetensors import safe_open
 from neuron_opsd.errors import ConfigError, clauses
 
 Content: TypeAlias = bytes | Path
-"""A file's bytes, or where they are."""
+"""A file's bytes, or their path."""
 
 VOCABULARIES: Final = frozenset({"merges.txt", "tokenizer.json", "vocab.json"})
 WEIGHTS: Final = ".safetensors"
@@ -37,15 +36,14 @@ PATTERNS: Final[Mapping[str, re.Pattern[str]]] = {
     "an access token": re.compile(r"\b(?:hf_|sk-|ghp_|AKIA)[A-Za-z0-9_-]{16,}"),
     "an address of mail": re.compile(r"\b[\w.+-]+@[\w-]+\.[\w.-]*\w"),
 }
-"""What is private whatever the machine."""
+"""Private on any machine."""
 
 USUAL: Final = frozenset(
     {"admin", "debian", "ec2-user", "localhost", "nobody", "root", "ubuntu", "user"}
 )
-"""Names of users and machines that tell nothing."""
+"""Names that reveal nothing."""
 
 SHOWN: Final = 60
-"""Characters of what was found that are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +56,13 @@ class Finding:
     text: str
 
     def __str__(self) -> str:
-        """Say where it is, in a few words; of a secret, only how it begins."""
+        """Say briefly where it is; of a secret, show the start."""
         shown = self.text if self.what != "an access token" else f"{self.text[:6]}..."
         return f"{self.file}, line {self.line}: {self.what} ({shown[:SHOWN]})"
 
 
 def names_here() -> dict[str, str]:
-    """Return names that tell who works here and where, each with what it is."""
+    """Return names that identify user and machine, each with what it is."""
     found: dict[str, str] = {}
     with suppress(KeyError, OSError):  # a container may know no name
         found[getpass.getuser()] = "the name of a user"
@@ -79,7 +77,7 @@ def names_here() -> dict[str, str]:
 def findings(
     files: Mapping[str, Content], names: Mapping[str, str], allowed: Sequence[str] = ()
 ) -> Iterator[Finding]:
-    """Yield what is private in files, and some names, but texts that are `allowed`."""
+    """Yield private patterns and `names` in files, except `allowed` texts."""
     sought = {
         what: re.compile(
             "|".join(rf"(?<!\w){re.escape(n)}(?!\w)" for n in names if names[n] == what)
@@ -98,9 +96,9 @@ def findings(
 
 
 def text_of(file: str, content: Content) -> str:
-    """Return what a file says in letters: of weights, what stands beside the numbers.
+    """Return a file's text; for weights, what accompanies the numbers.
 
-    Characters of JSON that are escaped are written out.
+    Escaped slashes of JSON are decoded.
     """
     if file.endswith(WEIGHTS) and isinstance(content, Path):
         with safe_open(content, "pt") as stored:

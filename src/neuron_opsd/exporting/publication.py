@@ -1,6 +1,6 @@
-"""What a run looks like on the hub: its files put together first, and then sent.
+"""Put together a run's files for the hub, then send them.
 
-`push` is the one place here that asks for the network.
+Only `push` uses the network.
 """
 
 from __future__ import annotations
@@ -28,19 +28,17 @@ from neuron_opsd.runs.reporting import EVALUATION
 from neuron_opsd.storage.integrity import CARD
 
 REPOSITORY: Final = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-"""An id of the hub, with its owner."""
+"""A hub id with its owner."""
 
 RESULTS: Final = ".eval_results"
-"""Folder of results that the hub lists beside a benchmark."""
+"""The hub lists it with a benchmark."""
 
 MESSAGE: Final = "Add what neuron-opsd trained and measured"
 
 CLIENTS: Final = ("httpx", "httpx2")
-"""Packages through which versions of the hub's library reach it; what they raise over
-a connection is no `OSError`."""
+"""Packages by which the hub's library connects; their errors are not `OSError`s."""
 
 BASE: Final = "base_model_name_or_path"
-"""Field of an adapter's settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ class Package:
     card: str
     """The model card, one of the files."""
     files: Mapping[str, Content]
-    """By their names in the repository."""
+    """By name in the repository."""
 
     def sizes(self) -> dict[str, int]:
         """Return the bytes of every file."""
@@ -76,15 +74,15 @@ def prepare_push(
     Args:
         run: Folder of a finished run.
         repo: Hub id, with its owner.
-        base_model: Hub id of the base, where the run had it in a folder.
+        base_model: Hub id of the base, if the run had it in a folder.
         pool_dataset: Hub id of the pool.
         benchmarks: Hub ids of test sets by name; with ``#TASK`` those of registered
             benchmarks.
-        license: Of what was trained.
+        license: Licence of what was trained.
 
     Raises:
-        ConfigError: If a name is none of the hub, the base is not named, or a file
-            tells something private.
+        ConfigError: If a name is no hub id, the base is not named, or a file reveals
+            something private.
         DataError: If the run is not finished, or was changed afterwards.
     """
     check_id(repo, "the repository")
@@ -107,7 +105,7 @@ def prepare_push(
 def checked_datasets(
     run: FinishedRun, benchmarks: Mapping[str, str], pool: str
 ) -> dict[str, str]:
-    """Return the hub ids of test sets and pool; refuse what cannot be such."""
+    """Return hub ids of test sets and pool; refuse impossible ones."""
     names = [test.name for test in run.report.tests]
     for name in benchmarks:
         if name not in names:
@@ -124,7 +122,7 @@ def checked_datasets(
 
 
 def check_id(name: str, what: str) -> None:
-    """Refuse what cannot be an id of the hub."""
+    """Refuse what cannot be a hub id."""
     if not REPOSITORY.fullmatch(name):
         raise ConfigError(
             f"{name!r} cannot name {what} on the hub; write OWNER/NAME, of letters, "
@@ -133,7 +131,7 @@ def check_id(name: str, what: str) -> None:
 
 
 def base_of_hub(run: FinishedRun, named: str) -> str:
-    """Return the hub id of the base; refuse a run of which nobody says it."""
+    """Return the base's hub id; refuse a run without one."""
     known = run.config.model.name
     if not named and (Path(known).expanduser().exists() or known.count("/") != 1):
         raise ConfigError(
@@ -145,7 +143,7 @@ def base_of_hub(run: FinishedRun, named: str) -> str:
 
 
 def trained_files(run: FinishedRun, base: str) -> Iterator[tuple[str, Content]]:
-    """Yield what was trained, the base's place replaced by its id."""
+    """Yield the trained files, with the base's path replaced by its id."""
     for name in sorted(run.manifest.outputs["adapter"].files):
         path = run.adapter / name
         if path.suffix == ".json":
@@ -176,7 +174,7 @@ def result_files(
 def result_entry(
     run: FinishedRun, test: TestComparison, dataset: str, task: str
 ) -> Any:
-    """Return the accuracy on a benchmark, in percent, with how it was measured."""
+    """Return an accuracy in percent, with how it was measured."""
     config = run.config
     return EvalResultEntry(
         dataset_id=dataset,
@@ -195,8 +193,8 @@ def push(found: Package, *, private: bool = False, update: bool = False) -> str:
 
     Args:
         found: What `prepare_push` returned.
-        private: Whether a new repository is one that only its owner sees.
-        update: Whether a repository that exists gets another commit.
+        private: Whether a new repository is visible only to its owner.
+        update: Whether to add a commit to an existing repository.
 
     Raises:
         ConfigError: If the hub refuses, or the repository exists.
@@ -246,13 +244,13 @@ def hub_errors(repo: str) -> Iterator[None]:
 
 
 def connection_errors() -> tuple[type[Exception], ...]:
-    """Return what is raised over a connection, by the packages that are loaded too."""
+    """Return the connection errors, also of loaded packages."""
     loaded = (sys.modules.get(name) for name in CLIENTS)
     return (OSError, *(one.HTTPError for one in loaded if one is not None))
 
 
 def refused(repo: str, status: int, said: str) -> Exception:
-    """Return what to raise where the hub answered with an error."""
+    """Return the error to raise for an error reply of the hub."""
     if status in (401, 403):
         return ConfigError(
             f"the hub does not let you write to {repo} (status {status}); log in with "

@@ -14,12 +14,11 @@ class ExportTarget:
     """One kind of files that a finished run is turned into."""
 
     name: str
-    """What `--to` calls it."""
+    """As in `--to`."""
     summary: str
-    """What it writes, in a line."""
     module: str
-    """Module of this room whose `function` fills the folder, imported when it is asked
-    for, so that a help page needs none of the libraries."""
+    """Module of this room whose `function` fills the folder; imported on use, so that
+    help needs none of the libraries."""
     next_step: str
     """What to do with the files, in a sentence; ``{out}`` is their folder."""
     function: str = "write"
@@ -85,11 +84,11 @@ _ALL: Final = (
 )
 
 TARGETS: Final[Mapping[str, ExportTarget]] = {target.name: target for target in _ALL}
-"""Every target by its name, in the order in which they are listed."""
+"""In the order in which they are listed."""
 
 
 def target_of(name: str) -> ExportTarget:
-    """Return the target of a name; refuse what names none."""
+    """Return the target of a name; refuse unknown names."""
     if name in TARGETS:
         return TARGETS[name]
     wrong = f"--to is {name!r}, but there is no such target" if name else "no --to"

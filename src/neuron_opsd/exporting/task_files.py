@@ -1,7 +1,6 @@
-"""What the tasks for lm-eval and inspect share: questions as the run asked them.
+"""What the lm-eval and inspect tasks share: questions as the run asked them.
 
-A run keeps of its test sets no more than a hash, so the files are given again, and must
-be the same.
+A run keeps only hashes of its test sets, so the same files must be given again.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_]+")
 
 @dataclass(frozen=True, slots=True)
 class Tested:
-    """The test sets of a run, with how it asks and reads."""
+    """A run's test sets, with how it asks and reads."""
 
     run: FinishedRun
     sets: tuple[TestSet, ...]
@@ -43,11 +42,11 @@ class Tested:
 
     @property
     def tasks(self) -> list[str]:
-        """What the tasks are called."""
+        """The names of the tasks."""
         return [self.task_name(test) for test in self.sets]
 
     def task_name(self, test: TestSet) -> str:
-        """Return what a task is called: the run and the test set."""
+        """Name a task after the run and the test set."""
         return NOT_IN_NAMES.sub("_", f"{self.run.name}_{test.name}").strip("_")
 
 
@@ -59,11 +58,11 @@ def read_sets(
 ) -> Tested:
     """Read the test sets of a run again.
 
-    `list_choices` is how their choices are listed, if not as in the run.
+    `list_choices` is how to list their choices, by default as in the run.
 
     Raises:
-        ConfigError: If no file is given, or one the run had no test set for.
-        DataError: If a file is not the one that the run was tested on.
+        ConfigError: If no file is given, or one for no test set of the run.
+        DataError: If a file is not the one tested.
     """
     known = {test.name for test in run.report.tests}
     if not request.tests:
@@ -94,9 +93,9 @@ def read_sets(
 def write_files(
     found: Tested, folder: Path, more: Callable[[Question, TestSet], dict[str, Any]]
 ) -> None:
-    """Write the questions of every test set, and how their answers are read.
+    """Write the test sets' questions, and how their answers are read.
 
-    Each has `more` columns than those of a question file.
+    `more` adds columns to those of a question file.
     """
     for test in found.sets:
         tables = (question_table(q, test.gold) | more(q, test) for q in test.questions)

@@ -1,9 +1,9 @@
-"""What the teacher was shown, as rows that TRL's trainer of self-distillation takes.
+"""What the teacher was shown, as rows for TRL's self-distillation trainer.
 
-TRL makes the teacher's prompt of `prompt` and `privileged_context` by a template with
-both. Where the teacher's text is something before the student's, a template that says
-so gives the very same prompt, and so does TRL's own where the run showed in a
-conversation what was given; else demonstrations stand in the last user turn.
+TRL builds the teacher's prompt from `prompt` and `privileged_context` by a template. If
+the teacher's text is the student's with a prefix, a template with it gives the same
+prompt; so does TRL's own if the run showed given text in a conversation. Otherwise
+demonstrations go into the last user turn.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ SETTINGS: Final = "sdft.json"
 SCRIPT: Final = "train.py"
 
 BEFORE: Final = "{privileged_context}{prompt}"
-"""Template of the teacher's prompt where rows are texts."""
+"""Teacher's template if rows are texts."""
 
 IN_TURN: Final = "{privileged_context}\n\n{prompt}"
-"""The same where rows are conversations, whose last turn it makes."""
+"""The same for conversations; it makes their last turn."""
 
 AFTER: Final = "{prompt}\n\n{privileged_context}"
-"""TRL's own template, by which a run shows what is given with each question."""
+"""TRL's own, used by runs that show given text."""
 
 ALPHAS: Final = {"forward-kl": 0.0, "reverse-kl": 1.0}
-"""What TRL calls divergences; between them lies that of Jensen and Shannon."""
+"""TRL's numbers for divergences; Jensen-Shannon's are in between."""
 
 TEACHERS: Final = {"ema": "ema", "frozen": "base", "live": "live", "periodic": "ema"}
 
@@ -123,7 +123,7 @@ def write(run: FinishedRun, request: Request, folder: Path, progress: Progress) 
 
 
 def shown_contexts(run: FinishedRun) -> Sequence[TeacherContext]:
-    """Return the demonstrations of every question that was trained on.
+    """Return the demonstrations of every question trained on.
 
     A run whose teacher was shown none is refused.
     """
@@ -139,7 +139,7 @@ def shown_contexts(run: FinishedRun) -> Sequence[TeacherContext]:
 
 
 def pool_of(run: FinishedRun, source: str) -> dict[str, Question]:
-    """Return the questions of the run's pool by id; no answer is read.
+    """Return the pool's questions by id, without answers.
 
     Another file is refused.
     """
@@ -162,7 +162,7 @@ def pool_of(run: FinishedRun, source: str) -> dict[str, Question]:
 def text_rows(
     tokenizer: Tokenizer, examples: Sequence[TrainingExample]
 ) -> Iterator[dict[str, Any]]:
-    """Yield the examples whose teacher sees something before the student's text."""
+    """Yield the examples whose teacher prompt is the student's with a prefix."""
     first = first_token(tokenizer)
     for example in examples:
         student, teacher = (
@@ -209,10 +209,10 @@ def row_of(
 
 
 def trainer_settings(run: FinishedRun, template: str) -> dict[str, Any]:
-    """Return the run's settings in TRL's words, as far as it has any for them.
+    """Return the run's settings in TRL's terms, where it has any.
 
-    Prompts are not cut: by default TRL keeps the last 512 tokens, and what a teacher is
-    shown stands before them.
+    Prompts are not cut: by default TRL keeps the last 512 tokens, which come after what
+    the teacher is shown.
     """
     config = run.config
     tuning = config.distill
@@ -251,7 +251,7 @@ def trainer_settings(run: FinishedRun, template: str) -> dict[str, Any]:
 
 
 def adapter_settings(run: FinishedRun) -> dict[str, Any] | None:
-    """Return the adapter's settings in PEFT's words, `None` where there is none."""
+    """Return the adapter's settings in PEFT's terms, `None` without an adapter."""
     if run.is_whole_model:
         return None
     return {

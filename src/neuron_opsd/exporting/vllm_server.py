@@ -1,4 +1,4 @@
-"""What `vllm serve` needs: the adapter, or the whole model, and the line to type."""
+"""What `vllm serve` needs: adapter or whole model, and the command line."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ def write(run: FinishedRun, request: Request, folder: Path, progress: Progress) 
 
 
 def ask(run: FinishedRun, name: str, folder: Path) -> tuple[str, ...]:
-    """Write a request that asks a question of the pool, and return how it is sent.
+    """Write a request with a pool question, and return how to send it.
 
-    There is none where the report shows no question.
+    If the report shows no question, there is none.
     """
     if not run.report.cases:
         return ()

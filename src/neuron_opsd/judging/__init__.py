@@ -1,1 +1,1 @@
-"""Scoring samples that were made elsewhere: `evaluate --completions`."""
+"""Score samples made elsewhere: `evaluate --completions`."""

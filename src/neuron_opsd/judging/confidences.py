@@ -1,4 +1,4 @@
-"""Calibration of each kind of confidence that a file of samples has."""
+"""Calibration of each kind of confidence in a file of samples."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MOST_WORDS: Final = 40
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A sample with whether it is right and whether it backs its question's vote."""
+    """A sample, whether it is right, and whether it agrees with the vote."""
 
     sample: Answered
     correct: bool
@@ -34,7 +34,7 @@ class Judged:
 
 
 Row = tuple[float, bool, int]
-"""A confidence, whether its answer is right, and the place of its question."""
+"""A confidence, whether its answer is right, and its question's index."""
 
 
 def confidences_of(
@@ -45,7 +45,7 @@ def confidences_of(
 ) -> tuple[results.Confidence, ...]:
     """Return how well each confidence of a file is calibrated.
 
-    Draws and halves derive from the name of the test set.
+    The test set's name seeds resamples and halves.
 
     Raises:
         DataError: If the confidences are on two scales.
@@ -68,7 +68,7 @@ def confidences_of(
 def more_rows(
     scores: Sequence[QuestionScore], judged: Mapping[str, Sequence[Judged]]
 ) -> dict[str, list[Row]]:
-    """Return the rows of every confidence that samples bring along."""
+    """Return the rows of every confidence that samples carry."""
     stated = [
         (one.sample.stated, one.sample.place)
         for own in judged.values()
@@ -112,10 +112,9 @@ def confidences(
 def calibrated(
     source: str, found: Confidences, num_questions: int, name: str, config: Config
 ) -> results.Confidence:
-    """Measure one confidence as it is and scaled.
+    """Measure one confidence, raw and scaled.
 
-    Questions without it keep their place, so that all confidences of a file are
-    measured on the same resamples and cut into the same halves.
+    Questions without it count too, so that all confidences share resamples and halves.
     """
     first = halves(num_questions, config.seed, name)
     why = scaling.why_not_scaled(found, first)
@@ -152,7 +151,7 @@ def calibrated(
 
 
 def halves(num_questions: int, seed: int, name: str) -> BoolArray:
-    """Return which questions are of the first half, ``(Q,)``."""
+    """Return which questions are in the first half, ``(Q,)``."""
     order = generator(seed, "calibration halves", name).permutation(num_questions)
     first = np.zeros(num_questions, dtype=np.bool_)
     first[order[: (num_questions + 1) // 2]] = True
@@ -160,14 +159,14 @@ def halves(num_questions: int, seed: int, name: str) -> BoolArray:
 
 
 def named(found: Resampled) -> dict[str, Interval]:
-    """Return the measures of a confidence by name, with intervals."""
+    """Return a confidence's measures by name, with intervals."""
     return dict(zip(MEASURES, found.intervals(), strict=True))
 
 
 def with_words(
     found: results.Confidence, judged: Mapping[str, Sequence[Judged]]
 ) -> results.Confidence:
-    """Add what each word counted as and how often it was right."""
+    """Add each word's value and how often it was right."""
     if found.source != results.STATED:
         return found
     right: dict[tuple[float, str], list[bool]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""What was not as it should be in a file: each kind counted, the first of it named."""
+"""A file's irregularities: each kind counted, its first one named."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ KINDS: Final = {
     "calibration",
     "disagree": "samples were scored otherwise by the file itself",
 }
-"""What each kind is, after its number."""
+"""Text after the count, by kind."""
 MINOR: Final = frozenset({"by text", "other filters"})
 """Kinds that change no number."""
 
 
 class Findings:
-    """Counts of a file, by the names of `KINDS`."""
+    """Counts for one file, by the names of `KINDS`."""
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
         self.first: dict[str, list[str]] = {}
 
     def add(self, kind: str, where: str) -> None:
-        """Count one more, and keep where the first are."""
+        """Count one more, keeping the first places."""
         self.counts[kind] = self.counts.get(kind, 0) + 1
         first = self.first.setdefault(kind, [])
         if len(first) < MAX_PROBLEMS:

@@ -1,4 +1,4 @@
-"""Judging samples that were made elsewhere; no model is loaded."""
+"""Judge samples made elsewhere, without loading a model."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def judge(  # noqa: PLR0913 - as the command has them
         completions: Name to file of samples; all are compared with the first.
         settings: How answers and files are read, bins, resamples, seed.
         tests: One test set by name; without it files carry questions and answers.
-        out: JSON file for the result, beside which a page goes.
-        progress: Told what is not as it should be in the files.
-        confidence: Column with stated confidences, where it has no usual name.
+        out: JSON file for the result; a page is written next to it.
+        progress: Receives warnings about irregularities in the files.
+        confidence: Column with stated confidences, if it has no usual name.
         command: How this was called, for the page.
 
     Raises:
-        NeuronOpsdError: For anything that the user can mend.
+        NeuronOpsdError: For anything that the user can fix.
     """
     files = {name: Path(file) for name, file in completions.items()}
     sets = {name: str(file) for name, file in (tests or {}).items()}
@@ -73,7 +73,7 @@ def judgement(
     progress: Progress,
     command: str,
 ) -> JudgementData:
-    """Pair the first of some scored files with each other one, and say all of them."""
+    """Compare the first file with each other one, and return the result."""
     (first, one), *others = found
     pairs = []
     for told, other in others:
@@ -125,7 +125,7 @@ def check_request(
 def judged(
     name: str, answers: Answers, asked: Asked, config: Config, progress: Progress
 ) -> tuple[JudgedFile, Scored]:
-    """Score one file, and say what is not as it should be in it."""
+    """Score one file, and warn of irregularities in it."""
     scored = score(answers, asked, config, progress)
     counts = [len(own) for own in answers.of.values()]
     bins = reliability_bins(scored.scores, config.evaluation.num_bins)
@@ -151,7 +151,7 @@ def judged(
 def warn_of(
     told: JudgedFile, answers: Answers, config: Config, progress: Progress
 ) -> None:
-    """Say what was found in a file, with the first place of each kind."""
+    """Warn of a file's irregularities, with their first places."""
     for one in told.findings:
         if one.kind not in MINOR:
             progress.warn(
@@ -167,5 +167,5 @@ def warn_of(
 
 
 def page_of(out: Path) -> Path:
-    """Return where the page of a result goes."""
+    """Return the path of a result's page."""
     return out.with_suffix(PAGE)

@@ -1,4 +1,4 @@
-"""The rows of sample logs: lm-eval's `--log_samples` and inspect's samples."""
+"""Read rows of sample logs: lm-eval's `--log_samples` and inspect's samples."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from neuron_opsd.judging.samples import (
 )
 
 SCORES: Final = ("acc", "exact_match", "accuracy", "correct")
-"""Names of lm-eval's own measure of one sample, in the order of trust."""
+"""Most trusted first."""
 
 
 def is_lm_eval(values: Values) -> bool:
-    """Say whether a row is one of lm-eval's sample log."""
+    """Say whether a row is from lm-eval's sample log."""
     return "resps" in values and ("doc" in values or "doc_id" in values)
 
 
@@ -63,13 +63,13 @@ def read_lm_eval(values: Values) -> list[Sample]:
 
 
 def is_likelihood(reply: Any) -> bool:
-    """Say whether a reply is ``[[log-likelihood, greedy]]`` and no text."""
+    """Say whether a reply is ``[[log-likelihood, greedy]]``, not text."""
     first = reply[0] if isinstance(reply, list) and reply else None
     return isinstance(first, list) and len(first) == 2
 
 
 def arguments_of(values: Values) -> list[tuple[str, str]]:
-    """Return the first two arguments of each request of a row, as texts."""
+    """Return the first two arguments of a row's requests, as texts."""
     found = values.get("arguments")
     rows = list(found.values()) if isinstance(found, Mapping) else found
     pairs = []
@@ -81,7 +81,7 @@ def arguments_of(values: Values) -> list[tuple[str, str]]:
 
 
 def asks_likelihoods(values: Values) -> bool:
-    """Say whether a row of lm-eval's log holds likelihoods and no texts."""
+    """Say whether a row of lm-eval's log has only likelihoods."""
     replies = values.get("resps")
     some = replies if isinstance(replies, list) else []
     return is_lm_eval(values) and bool(some) and is_likelihood(some[0])
@@ -92,8 +92,7 @@ def alternatives(
 ) -> tuple[Alternative, ...]:
     """Return the texts whose likelihood was asked for.
 
-    With mutual information each is asked for twice, once without a context; those are
-    left out.
+    With mutual information each is asked again without a context, which is left out.
     """
     if len(requests) != len(replies):
         raise BadRowError(f"has {len(requests)} arguments, but {len(replies)} resps")
@@ -115,9 +114,9 @@ def alternatives(
 
 
 def texts_of(found: Sequence[Alternative]) -> list[str]:
-    """Return what tells the alternatives of a row apart.
+    """Return the texts that tell a row's alternatives apart.
 
-    These are the continuations, or where all are one (WinoGrande) the contexts.
+    That is continuations, or contexts if they are equal (WinoGrande).
     """
     texts = [one.continuation.strip() for one in found]
     if len(set(texts)) == 1 and len(texts) > 1:
@@ -126,7 +125,7 @@ def texts_of(found: Sequence[Alternative]) -> list[str]:
 
 
 def lm_eval_doc(values: Values) -> Values:
-    """Return the document of a row, or where there is none the request."""
+    """Return a row's document, or else its request."""
     doc = values.get("doc")
     if not isinstance(doc, Mapping):
         return lm_eval_request(values)
@@ -134,7 +133,7 @@ def lm_eval_doc(values: Values) -> Values:
 
 
 def lm_eval_request(values: Values) -> Values:
-    """Return what a row's request asked and its target, in columns of our own."""
+    """Return a request's question and target, in our own columns."""
     sample, target = read_lm_eval(values)[0], values.get("target")
     requests = arguments_of(values)
     if not requests:
@@ -149,7 +148,7 @@ def lm_eval_request(values: Values) -> Values:
 
 
 def chosen(target: Any, choices: Sequence[str]) -> str:
-    """Return the choice that lm-eval's target names, by its place or its text."""
+    """Return the choice that lm-eval's target names, by index or text."""
     text = str(target).strip()
     if text in choices and not text.isdigit():
         return text
@@ -166,7 +165,7 @@ def is_inspect(values: Values) -> bool:
 
 
 def read_inspect(values: Values) -> list[Sample]:
-    """Return the sample of one epoch of inspect's."""
+    """Return the sample of one inspect epoch."""
     output = values.get("output") or {}
     choices = output.get("choices") if isinstance(output, Mapping) else None
     whole = Sample(
@@ -192,7 +191,7 @@ def read_inspect(values: Values) -> list[Sample]:
 
 
 def inspect_verdict(scores: Any) -> float | None:
-    """Return what the log's only scorer said of a sample."""
+    """Return the verdict of the log's only scorer on a sample."""
     if not isinstance(scores, Mapping) or len(scores) != 1:
         return None
     (score,) = scores.values()
@@ -200,7 +199,7 @@ def inspect_verdict(scores: Any) -> float | None:
 
 
 def inspect_question(values: Values) -> Values:
-    """Return what a sample asks and its target, in columns of our own."""
+    """Return a sample's question and target, in our own columns."""
     asked: dict[str, Any] = {"id": plain_key(values.get("id"))}
     given = with_attached(values.get("input"), values)
     if isinstance(given, str):
@@ -242,7 +241,7 @@ INSPECT: Final = Shape(
     "inspect", is_inspect, read_inspect, inspect_question, exact=True
 )
 SHAPES: Final = (INSPECT, LIKELIHOODS, LM_EVAL, SERVER, PLAIN)
-"""In the order in which they are tried; the first that fits a row reads it."""
+"""The first that fits a row reads it."""
 
 
 def shape_of(values: Values) -> Shape:

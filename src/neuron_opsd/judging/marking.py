@@ -1,7 +1,7 @@
-"""Marking completions inside other programs, by the readers of a run.
+"""Mark completions inside other programs with the readers of a run.
 
-The tasks that `neuron-opsd export` writes for lm-eval and inspect call this, so that
-what they call right is what `evaluate` calls right.
+Exported tasks for lm-eval and inspect call this, so that they and `evaluate` agree on
+what is right.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from neuron_opsd.stages.scoring import (
 )
 
 SETTINGS: Final = "settings.json"
-"""Beside the question files of a task: how answers are read."""
+"""How answers are read; next to a task's questions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +47,11 @@ class Marker:
     questions: Mapping[str, Question]
     readers: Mapping[str, Reader]
     right: Mapping[str, tuple[str, ...]]
-    """Question id to the right answers, as the readers spell them."""
+    """Question id to right answers, as the readers spell them."""
     config: Config
 
     def mark(self, question_id: str, text: str, *, finished: bool = True) -> Mark:
-        """Read a completion of a question, reasoning left out, and judge it."""
+        """Read a completion of a question after its reasoning, and judge it."""
         question = self.questions[question_id]
         reader, model = self.readers[question_id], self.config.model
         marks = all_marks(model.reasoning_start, model.reasoning_end)
@@ -79,7 +79,7 @@ class Marker:
 
 @lru_cache(maxsize=64)
 def marker(questions: str) -> Marker:
-    """Return the marker of a task's question file, beside which `SETTINGS` lies."""
+    """Return the marker of a task's question file, next to `SETTINGS`."""
     path = Path(questions)
     config = config_from_table(json.loads((path.parent / SETTINGS).read_text("utf-8")))
     file = read_questions(path, config=QuestionsConfig(format=PLAIN))
@@ -93,6 +93,6 @@ def marker(questions: str) -> Marker:
 
 
 def rows(questions: str) -> list[dict[str, Any]]:
-    """Return the rows of a question file, as they stand."""
+    """Return the raw rows of a question file."""
     text = Path(questions).read_text("utf-8")
     return [json.loads(line) for line in text.splitlines() if line.strip()]

@@ -1,4 +1,4 @@
-"""Which question of a test set a sample belongs to: by its id, or by what it asks."""
+"""Match samples to the questions of a test set by id or text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from neuron_opsd.records import Question
 
 
 def squeezed(text: str) -> str:
-    """Return a text without differences of white space."""
+    """Normalise white space."""
     return " ".join(text.split())
 
 
@@ -29,9 +29,8 @@ class Matcher:
 
     questions: Mapping[str, Question]
     prompts: PromptsConfig
-    """By which prompts are known; resolved."""
     by_text: dict[str, str | None] = field(init=False)
-    """What is asked, in every form, to the question's id; `None` for several."""
+    """Every form of a question's text to its id; `None` if ambiguous."""
 
     def __post_init__(self) -> None:
         self.by_text = {}
@@ -42,19 +41,19 @@ class Matcher:
                     self.by_text[form] = None
 
     def forms(self, question: Question) -> set[str]:
-        """Return what a file may hold where it says what is asked."""
+        """Return the texts by which a file may give a question."""
         last = question.messages[-1].content
         texts = (question.text, last, with_choices(last, question, self.prompts))
         return {*map(squeezed, texts), squeezed(asked_lines(question, self.prompts))}
 
     def find(self, sample: Sample) -> tuple[Question | None, str]:
-        """Return the question of a sample, and whether its ``id`` or ``text`` told.
+        """Return the question of a sample, and whether ``id`` or ``text`` found it.
 
-        There is none where neither is known.
+        `None` if neither is known.
 
         Raises:
-            BadRowError: If the id is that of a question which asks something else, or
-                several questions ask what the sample does.
+            BadRowError: If the id's question has another text, or several questions
+                have the sample's text.
         """
         asks = squeezed(sample.asks)
         named = self.questions.get(sample.key) if sample.key else None
@@ -76,7 +75,7 @@ class Matcher:
         return None, ""
 
     def agree(self, question: Question, asks: str) -> bool:
-        """Say whether a file's question is that of the test set, as far as it says."""
+        """Say whether a file's question, if given, is the test set's."""
         if not asks:
             return True
         forms, own = self.forms(question), squeezed(question.messages[-1].content)
@@ -84,9 +83,9 @@ class Matcher:
 
 
 def most_likely(found: Sequence[Alternative], question: Question) -> tuple[str, float]:
-    """Return the choice that is most likely, and its share of the likelihood.
+    """Return the most likely choice and its share of the likelihood.
 
-    Of equal ones the first, as lm-eval has it.
+    Ties go to the first, as in lm-eval.
     """
     if not question.choices:
         raise BadRowError(
@@ -102,10 +101,10 @@ def most_likely(found: Sequence[Alternative], question: Question) -> tuple[str, 
 
 
 def chosen(texts: Sequence[str], context: str, question: Question) -> list[str]:
-    """Return the choice that each of some texts names.
+    """Return the choice that each text names.
 
-    A letter counts only where the prompt lists its choice after it, since the test set
-    may hold the choices in another order.
+    A letter counts only if the prompt lists its choice after it: the test set may order
+    choices differently.
     """
     named = [equal_choice(text, question.choices) for text in texts]
     found = [one for one in named if one is not None]

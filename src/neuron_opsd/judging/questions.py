@@ -1,4 +1,4 @@
-"""The questions that samples are scored against: a test set, or the file's own."""
+"""The questions to score against: a test set, or the file's own."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from neuron_opsd.records import GoldAnswers, Question
 from neuron_opsd.runs.gold_checks import check_gold
 
 OWN: Final = "samples"
-"""Name of a test set that is the file's own questions."""
+"""Test set name for the files' own questions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The questions of a judgement, with what reads and finds them."""
+    """The questions judged, with readers and matcher."""
 
     name: str
     questions: tuple[Question, ...]
@@ -52,9 +52,9 @@ def read_asked(
     config: Config,
     warn: Callable[[str], None],
 ) -> Asked:
-    """Read the test set, or without one the questions that the files carry.
+    """Read the test set, or without one the questions in the files.
 
-    Those are in the order of their ids, so that resamples do not depend on the files'.
+    The latter are sorted by id, so that resamples do not depend on the files' order.
 
     Raises:
         DataError: If there are none, or their gold answers cannot be used.
@@ -88,7 +88,7 @@ def read_asked(
 
 
 def own_questions(files: list[Path], config: Config) -> QuestionFile:
-    """Return the questions that files of samples carry, each once."""
+    """Return the distinct questions in files of samples."""
     shape = next((shape for _, shape, _ in asked_rows(files[0], config)), None)
     if shape is None:
         refuse_bad_rows(files[0], config)
@@ -106,7 +106,7 @@ def own_questions(files: list[Path], config: Config) -> QuestionFile:
 
 
 def refuse_bad_rows(path: Path, config: Config) -> None:
-    """Raise what is wrong with the rows of a file none of which can be read."""
+    """Report the bad rows of a file without a readable one."""
     problems = Problems(str(path))
     for number, row in enumerate(open_samples(path, config.questions).rows, 1):
         if isinstance(row.values, BadRowError):
@@ -121,7 +121,7 @@ def parsed(
     *,
     exact: bool,
 ) -> QuestionFile:
-    """Return the questions of files as a file of questions is read."""
+    """Return the questions of files as a question file is read."""
     form = PLAIN if exact else format_of(config.questions.format, OWN)
     rows = own_rows(files, asked, config)
     table = Table(str(files[0]), files[0].stem, rows, str)
@@ -131,9 +131,9 @@ def parsed(
 def own_rows(
     files: list[Path], asked: Callable[[Values], Values], config: Config
 ) -> Iterator[FileRow]:
-    """Yield what is asked, once for each question; a later row must not differ.
+    """Yield each question once; its later rows must not differ.
 
-    A sample's own id takes the place of ids in the columns of its question.
+    A sample's own id replaces ids in the question's columns.
     """
     known: dict[str, tuple[int, str]] = {}
     for path in files:
@@ -155,14 +155,14 @@ def own_rows(
 
 
 def deciding(values: Values) -> list[tuple[str, Any]]:
-    """Return the columns that say what is asked and what is right, in one order."""
+    """Return the columns with question and right answer, sorted."""
     known = (*QUESTIONS, *PROMPTS, *CHOICES, *ANSWERS, *INDICES)
     pairs = [(squash(name), value) for name, value in values.items()]
     return sorted(p for p in pairs if p[0] in known or GROUP.fullmatch(p[0]))
 
 
 def differs(identity: str, place: str) -> BadRowError:
-    """Return what is wrong with a row that asks under an id what another does not."""
+    """Report a row that reuses an id for another question."""
     return BadRowError(
         f"is of the question {identity[:40]!r}, but asks, or calls right, something "
         f"else than {place}; give different questions different ids"

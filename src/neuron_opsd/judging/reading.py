@@ -1,7 +1,6 @@
-"""From a file of samples to answers: each read by its question's reader.
+"""Turn a file of samples into answers, each read by its question's reader.
 
-A file is gone through row by row and no completion is held, so its size does not
-matter: what stays of a sample is its answer and a few numbers.
+Rows are streamed and completions dropped, so the file's size does not matter.
 """
 
 from __future__ import annotations
@@ -33,25 +32,24 @@ from neuron_opsd.judging.samples import Sample, Shape
 from neuron_opsd.records import Question
 
 ENOUGH_ALIKE: Final = 10
-"""Questions from which samples that never differ were hardly drawn apart."""
+"""Questions whose samples never differ, from which a warning is given."""
 LONG: Final = 200
-"""Characters from which two completions that are alike are hardly drawn twice."""
+"""Characters above which two equal completions are suspicious."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What stays of one `Sample`."""
+    """What is kept of one `Sample`."""
 
     place: str
-    """Where it stands in its file."""
     number: int | None
     answer: str | None
     finished: bool | None
     num_tokens: int | None
     stated: Stated | None
-    """Its confidence; `None` where there is none that can be read."""
+    """`None` if missing or unreadable."""
     likelihood: float | None
-    """The share of its choice in the likelihood of all."""
+    """Its choice's share of the total."""
     verdict: float | None
 
 
@@ -60,17 +58,15 @@ class Answers:
     """What was read of a file."""
 
     name: str
-    """Of the file."""
     of: dict[str, list[Answered]] = field(default_factory=dict)
-    """By the question's id."""
+    """By question id."""
     findings: Findings = field(default_factory=Findings)
     shapes: dict[str, None] = field(default_factory=dict)
-    """Names of the shapes of its rows."""
     sha256: str = ""
 
 
 def open_samples(path: Path, config: QuestionsConfig) -> Table:
-    """Return the rows of a file of samples, which is read as they are asked for."""
+    """Return the rows of a file of samples, read lazily."""
     refuse_no_file(path)
     if not path.name.lower().endswith(tuple(READERS)):
         raise DataError(
@@ -88,13 +84,12 @@ def read_answers(
 ) -> Answers:
     """Read the answers of a file of samples to some questions.
 
-    Samples that have numbers are in their order, wherever they stand in the file.
-    `confidence` names the column with stated confidences, ``doc.sure`` one within
-    another; where it is empty the column has a usual name.
+    Numbered samples are sorted. `confidence` names the column with stated confidences,
+    ``doc.sure`` if nested; empty means a usual name.
 
     Raises:
         DataError: For all bad rows at once, with file and line; or if the file is
-            empty, or none of its samples is of any of the questions.
+            empty, or no sample belongs to any of the questions.
     """
     table = open_samples(path, config.questions)
     found = Collector(Answers(table.name), matcher, readers, config, confidence)
@@ -118,7 +113,7 @@ def read_answers(
 
 @dataclass
 class Collector:
-    """Takes one sample after another."""
+    """Collects samples one by one."""
 
     answers: Answers
     matcher: Matcher
@@ -126,19 +121,19 @@ class Collector:
     config: Config
     confidence: str = ""
     filter: str | None = None
-    """Of lm-eval's filters the one whose rows count."""
+    """The one lm-eval filter that counts."""
     seen: dict[tuple[str, int], tuple[bytes, str]] = field(default_factory=dict)
-    """By question and number of a sample: a hash of its text, and where it stands."""
+    """Question and sample number to text hash and place."""
     texts: set[tuple[str, bytes]] = field(default_factory=set)
-    """Question and hash of every long completion."""
+    """Question and hash of long completions."""
     first: dict[str, bytes] = field(default_factory=dict)
     """Question to hash of its first completion."""
     again: dict[str, str] = field(default_factory=dict)
-    """Question to place of a second sample that equals the first."""
+    """Question to place of a sample that equals the first."""
     differ: bool = False
-    """Whether any two samples of a question are unlike each other."""
+    """Whether samples of a question differ."""
     strangers: list[str] = field(default_factory=list)
-    """Ids or questions of the first samples that belong nowhere."""
+    """First unmatched ids or questions."""
 
     def samples(self, row: FileRow) -> list[Sample]:
         """Return the samples of a row."""
@@ -155,7 +150,7 @@ class Collector:
         return with_confidence(samples, values, self.confidence)
 
     def take(self, sample: Sample, place: str) -> None:
-        """Read the answer of a sample, or count why there is none."""
+        """Read a sample's answer, or count why there is none."""
         tell = self.answers.findings.add
         question, how = self.matcher.find(sample)
         said = shorten(sample.key or sample.asks)
@@ -173,10 +168,10 @@ class Collector:
             own.append(self.answered(sample, question, place))
 
     def is_repeated(self, sample: Sample, question: Question, place: str) -> bool:
-        """Say whether a sample was there already; count what looks like it.
+        """Say whether a sample is a repeat, and count suspected repeats.
 
         Raises:
-            BadRowError: If another sample has its number.
+            BadRowError: If a different sample has its number.
         """
         wrote = sample.text if sample.text is not None else repr(sample.alternatives)
         digest = digest_of(wrote, 12)
@@ -202,7 +197,7 @@ class Collector:
         return False
 
     def answered(self, sample: Sample, question: Question, place: str) -> Answered:
-        """Return what stays of a sample."""
+        """Return what is kept of a sample."""
         answer, likelihood = None, None
         if sample.alternatives:
             answer, likelihood = most_likely(sample.alternatives, question)
@@ -233,14 +228,14 @@ class Collector:
         )
 
     def tell_of_one_draw(self) -> None:
-        """Count the questions with several samples, if no two samples ever differ."""
+        """Count questions with several samples, if none ever differ."""
         if self.differ or len(self.again) < ENOUGH_ALIKE:
             return
         for question, place in self.again.items():
             self.answers.findings.add("one draw", f"{place}, {question}")
 
     def refuse_nothing(self, num_rows: int) -> None:
-        """Refuse a file of which nothing can be scored."""
+        """Refuse a file with nothing to score."""
         name = self.answers.name
         if not num_rows:
             raise DataError(f"{name} holds no samples")
@@ -265,7 +260,7 @@ class Collector:
 
 
 def with_confidence(samples: list[Sample], values: Values, column: str) -> list[Sample]:
-    """Return the samples of a row with what a column states: one, or one for each."""
+    """Add a column's confidence to a row's samples: one for all, or one each."""
     if not column:
         return samples
     found: Any = values
@@ -281,9 +276,9 @@ def with_confidence(samples: list[Sample], values: Values, column: str) -> list[
 
 
 def asked_rows(path: Path, config: Config) -> Iterator[tuple[FileRow, Shape, Sample]]:
-    """Yield each row that can be read with its shape and the first of its samples.
+    """Yield each readable row with its shape and first sample.
 
-    Bad rows are passed over; reading the answers names them.
+    Bad rows are skipped here and reported when answers are read.
     """
     for row in open_samples(path, config.questions).rows:
         try:

@@ -1,7 +1,7 @@
-"""One row of a file of samples, whatever wrote it: plain columns, OpenAI's, vLLM's.
+"""Parse one row of samples: plain columns, OpenAI's or vLLM's.
 
-A row holds one sample of one question, or several. What its columns mean is found by a
-table of shapes; those of lm-eval and inspect stand in `logs`.
+A row holds samples of one question. A table of shapes defines columns; more are in
+`logs`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from neuron_opsd.data.formats.cells import IDS, PROMPTS, QUESTIONS, is_missing, 
 from neuron_opsd.data.rows import BadRowError, Values, kind_of, shorten
 
 KEYS: Final = (*("questionid", "customid", "requestid", "docid"), *IDS)
-"""Names of the question's id, squashed, in the order in which they are looked for."""
+"""Squashed names of the question's id, in order of preference."""
 COMPLETIONS: Final = (
     *("completion", "completions", "response", "responses", "generation"),
     *("generations", "generatedtext", "output", "outputs", "prediction"),
     *("predictions", "modeloutput", "modelresponse", "samples", "text"),
 )
 NUMBERS: Final = ("index", "sampleindex", "sampleid", "sample", "rollout", "epoch")
-"""Names of a sample's own number among those of its question."""
+"""Names of a sample's number."""
 CONFIDENCES: Final = (
     *("confidence", "confidences", "statedconfidence", "verbalizedconfidence"),
     *("verbalisedconfidence", "certainty"),
@@ -30,14 +30,14 @@ ENDS: Final = ("finishreason", "stopreason", "finished")
 TOKENS: Final = ("numtokens", "completiontokens", "outputtokens", "tokenids")
 VERDICTS: Final = ("iscorrect", "exactmatch", "acc")
 OF_SAMPLES: Final = frozenset((*NUMBERS, *CONFIDENCES, *ENDS, *TOKENS, *VERDICTS))
-"""Columns that say nothing of what was asked, nor does the completion's."""
+"""Columns about the sample, besides the completion."""
 CUT: Final = frozenset({"length", "maxtokens", "modellength", "maxlength", "false"})
-"""Reasons, squashed, for which a completion ends before its own end."""
+"""Squashed reasons for truncation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """One of several texts of which a model gave the likelihood."""
+    """One of several texts whose likelihood a model gave."""
 
     context: str
     continuation: str
@@ -49,22 +49,21 @@ class Sample:
     """One completion of one question."""
 
     key: str = ""
-    """The id that the file gives the question; empty where it gives none."""
+    """The question's id; empty if none."""
     asks: str = ""
-    """What is asked, as the file has it; empty where it does not say."""
+    """The question's text; empty if none."""
     number: int | None = None
-    """Its own number among the samples of its question."""
+    """Among its question's samples."""
     text: str | None = None
-    """The completion; `None` where the request failed, or there are likelihoods."""
+    """`None` if the request failed or gave likelihoods."""
     finished: bool | None = None
-    """Whether it came to its end; `None` where the file does not say."""
+    """Whether it ended by itself; `None` if unknown."""
     num_tokens: int | None = None
     confidence: Any = None
-    """As the file has it."""
     alternatives: tuple[Alternative, ...] = ()
-    """What a model was asked the likelihood of; empty where it wrote."""
+    """Texts scored by likelihood; empty if the model wrote."""
     verdict: float | None = None
-    """What the file itself scored it, in [0, 1]."""
+    """The file's own score, in [0, 1]."""
     failed: str = ""
     """Why there is no completion."""
 
@@ -76,7 +75,7 @@ def columns_of(values: Values) -> Values:
 
 
 def first(columns: Values, keys: Sequence[str]) -> Any:
-    """Return the first of some columns that there is; `None` without one."""
+    """Return the first existing column, or `None`."""
     return next((columns[key] for key in keys if key in columns), None)
 
 
@@ -85,21 +84,21 @@ Read: TypeAlias = Callable[[Values], list[Sample]]
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How the rows of one kind of file are read."""
+    """How rows of one kind of file are read."""
 
     name: str
     fits: Callable[[Values], bool]
     read: Read
     asked: Callable[[Values], Values]
-    """What a row asks and what is right, in the columns of a file of questions."""
+    """A row's question and right answer, as columns of a question file."""
     exact: bool = False
     """Whether these are the product's own columns, with a choice's text as answer."""
     asked_otherwise: Callable[[Values], Values] | None = None
-    """What is tried, in the product's own columns, where the first has no question."""
+    """Fallback in the product's own columns, if `asked` finds no question."""
 
 
 def read_plain(values: Values) -> list[Sample]:
-    """Return the samples of a row with columns of its own."""
+    """Return the samples of a row with plain columns."""
     columns = columns_of(values)
     found = first(columns, COMPLETIONS)
     if found is None:
@@ -133,7 +132,7 @@ def read_plain(values: Values) -> list[Sample]:
 
 
 def merged(whole: Sample, one: Any) -> Sample:
-    """Return one of several completions of a row: a text, or an object of vLLM's."""
+    """Return one of a row's completions, a text or vLLM's object."""
     if not isinstance(one, Mapping):
         return replace(whole, text=text_of(one, "completion"))
     columns = columns_of(one)
@@ -153,7 +152,7 @@ def identity(columns: Values) -> Sample:
 
 
 def plain_key(key: Any) -> str:
-    """Return an id as text; a whole number is taken for its digits."""
+    """Return an id as text; whole numbers become their digits."""
     if isinstance(key, float) and key.is_integer():
         key = int(key)
     if isinstance(key, bool) or not isinstance(key, str | int):
@@ -162,7 +161,7 @@ def plain_key(key: Any) -> str:
 
 
 def asked_text(found: Any) -> str:
-    """Return what a question, a prompt or a conversation asks, empty where nothing."""
+    """Return what a question, prompt or conversation asks; else empty."""
     if isinstance(found, str):
         return found
     if isinstance(found, list):
@@ -173,10 +172,9 @@ def asked_text(found: Any) -> str:
 
 
 def text_of(found: Any, what: str) -> str:
-    """Return the text of a completion, a message, or a conversation's last message.
+    """Return the text of a completion, message, or conversation's last message.
 
-    Of a message in parts those of kind text count, so that reasoning which a server
-    took apart is left out.
+    Only text parts count, which omits reasoning that a server separated.
     """
     if isinstance(found, str):
         return found
@@ -194,7 +192,7 @@ def text_of(found: Any, what: str) -> str:
 
 
 def number_of(value: Any) -> int | None:
-    """Return a sample's own number, if the column holds one."""
+    """Return a sample's number, if the column holds one."""
     if isinstance(value, bool):
         return None
     if isinstance(value, float) and value.is_integer():
@@ -213,14 +211,14 @@ def count_of(value: Any) -> int | None:
 
 
 def ended(value: Any) -> bool | None:
-    """Say whether a completion came to its end; `None` where nobody says."""
+    """Say whether a completion came to its end; `None` if unknown."""
     if isinstance(value, bool):
         return value
     return squash(value) not in CUT if isinstance(value, str) else None
 
 
 def verdict_of(value: Any) -> float | None:
-    """Return what a file scored a sample, if it is a share."""
+    """Return the file's score of a sample, if it is in [0, 1]."""
     if isinstance(value, str):
         value = {"c": 1.0, "i": 0.0, "p": 0.5, "n": 0.0}.get(value.strip().lower())
     if isinstance(value, bool | int | float) and 0.0 <= float(value) <= 1.0:
@@ -229,7 +227,7 @@ def verdict_of(value: Any) -> float | None:
 
 
 def without_samples(values: Values) -> Values:
-    """Return the columns of a row that may say what is asked."""
+    """Return a row's columns that may say what is asked."""
     columns = columns_of(values)
     written = next((key for key in COMPLETIONS if key in columns), "")
     passed = {*OF_SAMPLES, written}
@@ -237,7 +235,7 @@ def without_samples(values: Values) -> Values:
 
 
 def is_server_reply(values: Values) -> bool:
-    """Say whether a row is a reply of an OpenAI-compatible server, or holds one."""
+    """Say whether a row is or holds an OpenAI-compatible reply."""
     found = body_of(values)
     choices = found.get("choices") if isinstance(found, Mapping) else None
     is_batch = "custom_id" in values and {"response", "error"} & values.keys()
@@ -247,14 +245,14 @@ def is_server_reply(values: Values) -> bool:
 
 
 def is_reply(choice: Any) -> bool:
-    """Say whether an item is one of a server's completions, and no choice of a set."""
+    """Say whether an item is a server's completion, not a set's choice."""
     if not isinstance(choice, Mapping):
         return False
     return "message" in choice or {"text", "finish_reason"} <= choice.keys()
 
 
 def body_of(values: Values) -> Any:
-    """Return the reply within a row of a batch, or the row."""
+    """Return the reply inside a batch row, or the row."""
     response = values.get("response")
     if isinstance(response, Mapping):
         return response.get("body", response)
@@ -262,7 +260,7 @@ def body_of(values: Values) -> Any:
 
 
 def read_server_reply(values: Values) -> list[Sample]:
-    """Return the samples of a server's reply; a request that failed has none."""
+    """Return the samples of a server's reply; failed requests have none."""
     whole = identity(columns_of(values))
     body = body_of(values)
     choices = body.get("choices") if isinstance(body, Mapping) else None

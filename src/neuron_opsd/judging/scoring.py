@@ -1,4 +1,4 @@
-"""Answers meet gold: scores of questions, verdicts on samples, files in pairs."""
+"""Score answers against gold: questions, samples, and pairs of files."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ class Scored:
 
     scores: tuple[QuestionScore, ...]
     judged: Mapping[str, Sequence[Judged]]
-    """Question id to its samples."""
+    """By question id."""
     num_unsettled: int
     unknown: frozenset[str]
-    """Measures that the file says nothing about."""
+    """Measures without data in the file."""
 
 
 def score(answers: Answers, asked: Asked, config: Config, progress: Progress) -> Scored:
-    """Score the answers of a file, and count what is missing in it."""
+    """Score the answers of a file, and count what it lacks."""
     questions = [one for one in asked.questions if one.id in answers.of]
     told = {one.id: list(summaries(one, answers.of[one.id])) for one in questions}
 
@@ -72,7 +72,7 @@ def score(answers: Answers, asked: Asked, config: Config, progress: Progress) ->
 
 
 def summaries(question: Question, own: Sequence[Answered]) -> Iterator[Summary]:
-    """Yield the samples of a question as rollouts without their texts."""
+    """Yield a question's samples as rollouts without texts."""
     for place, one in enumerate(own):
         yield Summary(
             question.id,
@@ -91,7 +91,7 @@ def summaries(question: Question, own: Sequence[Answered]) -> Iterator[Summary]:
 def judged_samples(
     question: Question, own: Sequence[Answered], found: QuestionScore, asked: Asked
 ) -> list[Judged]:
-    """Say of each sample of a question whether it is right and backs the vote."""
+    """Judge a question's samples: right or not, and with the vote or not."""
     reader, majority = asked.readers[question.id], found.majority_answer
     right = [found.gold_answer, *normalised_aliases(question, asked.gold, reader)]
     read = [one.answer for one in own if one.answer is not None]
@@ -106,7 +106,7 @@ def judged_samples(
 
 
 def count_missing(answers: Answers, asked: Asked) -> None:
-    """Count the questions without a sample, and those with fewer than others."""
+    """Count questions without samples, or with fewer than others."""
     most = max(map(len, answers.of.values()))
     for question in asked.questions:
         count = len(answers.of.get(question.id, ()))
@@ -124,7 +124,7 @@ def count_missing(answers: Answers, asked: Asked) -> None:
 def count_disagreements(
     judged: Mapping[str, Sequence[Judged]], findings: Findings
 ) -> None:
-    """Count the samples that the file itself scored otherwise."""
+    """Count the samples whose score in the file differs."""
     for name, own in judged.items():
         for one in own:
             given = one.sample.verdict
@@ -135,9 +135,9 @@ def count_disagreements(
 
 
 def agreement(judged: Mapping[str, Sequence[Judged]]) -> tuple[int, int] | None:
-    """Return of how many samples the file's own score is ours, and how many have one.
+    """Return how many samples the file scores as we do, and how many it scores.
 
-    There are none where the file has no scores.
+    `None` if it scores none.
     """
     given = [
         one.sample.verdict == float(one.correct)
@@ -164,7 +164,7 @@ def levels(found: Scored, name: str, config: Config) -> dict[str, Interval]:
 def known(
     measures: Mapping[str, Interval], unknown: frozenset[str]
 ) -> dict[str, Interval]:
-    """Return measures that exist and of which something is known."""
+    """Return the measures that exist and have data."""
     return {
         name: one
         for name, one in measures.items()
@@ -175,7 +175,7 @@ def known(
 def paired(
     names: tuple[str, str], first: Scored, second: Scored, test: str, config: Config
 ) -> Paired | None:
-    """Compare two files on the questions of both; `None` where there is none."""
+    """Compare two files on their common questions; `None` if there are none."""
     one, other = (
         {score.question_id: score for score in found.scores}
         for found in (first, second)

@@ -1,1 +1,1 @@
-"""What the columns of a file of questions mean, by name for the public sets."""
+"""What the columns of a question file mean, by name for the public sets."""

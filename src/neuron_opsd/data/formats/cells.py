@@ -1,7 +1,4 @@
-"""One row: its values, however its columns are spelled, and what they mean.
-
-That is: what is asked, what to choose from, what answers it.
-"""
+"""One row: its values and their meaning, however its columns are spelled."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from typing import Any, Final, Literal, TypeAlias
 from neuron_opsd.data.rows import BadRowError, Values, shorten
 from neuron_opsd.records import Message
 
-# Names under which columns are read, squashed: without case and punctuation.
+# Squashed column names: without case and punctuation.
 IDS: Final = ("id", "questionid", "uniqueid", "qid", "recordid")
 QUESTIONS: Final = ("question", "query", "problem", "questiontext", "questionstem")
 PROMPTS: Final = ("prompt", "messages")
@@ -33,21 +30,21 @@ ANSWERS: Final = (
     *("shortanswer", "exactanswer"),
 )
 INDICES: Final = ("answerindex", "answeridx", "correctindex", "correctidx", "goldindex")
-"""Answers by their place among the choices."""
+"""Answers as indices of choices."""
 LABELS: Final = ("questionlabel", "answerlabel")
 GIVEN: Final = "privilegedcontext"
-"""TRL's name of what a teacher alone is told beside a question."""
+"""TRL's name for what only the teacher sees with a question."""
 
 GROUP: Final = re.compile(
     r"(|options?|opt|choices?|op|answer)([a-z])|"
     r"(options?|opt|choices?|op)(\d{1,2})"
 )
-"""Columns that hold one choice each, as ``A``, ``opa``, ``Option 1``."""
+"""A column per choice, as ``A``, ``opa``, ``Option 1``."""
 
 NOT_ANSWERS: Final = (
     *("distractor", "candidate", "wrong", "incorrect", "alternative", "possible"),
 )
-"""Words that mark a column of choices although it may be called an answer."""
+"""Words that mark a column of choices despite an answer's name."""
 LIKE_CHOICES: Final = (*NOT_ANSWERS, "choice", "option", "ending")
 LIKE_ANSWERS: Final = (
     *("answer", "correct", "gold", "label", "target", "solution", "truth", "output"),
@@ -67,26 +64,25 @@ NEEDED: Final = frozenset(
         *MEDIA,
     }
 )
-"""Words in the names of columns without which a question may ask nothing."""
+"""Words in names of columns that a question may depend on."""
 NEEDED_ALONE: Final = frozenset(
     {
         *("text", "texts", "body", "code", "case", "content", "facts", "report"),
         *("system", "systemprompt", "systemmessage", "pretext", "posttext"),
     }
 )
-"""Squashed names of such columns; as one word of several they mean nothing."""
+"""Squashed names of such columns, but not as one word of several."""
 ABOUT: Final = frozenset(
     {
         *("id", "ids", "type", "source", "title", "length", "count", "number", "index"),
         *("language", "date", "level", "topic", "category", "name", "tokens"),
     }
 )
-"""Last words of columns that hold nothing of a question, such as `passage_id`."""
+"""Last words of columns that are no part of a question."""
 
 INDEX_NAMES = re.compile(r"Unnamed: \d+|__index_level_\d+__|level_\d+")
-"""Columns that pandas writes for its row numbers."""
+"""pandas' columns of row numbers."""
 MAX_NAME = 1000
-"""Characters of a column's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,23 +90,23 @@ class Cells:
     """The filled cells of one row."""
 
     values: Mapping[str, Any]
-    """By squashed name of the column; what is missing is left out."""
+    """By squashed column name, without missing values."""
     written: Mapping[str, str]
-    """Squashed name to the column's name as the file has it, of all columns."""
+    """Squashed name to the name in the file, of all columns."""
     asked: set[str] = field(default_factory=set)
-    """Squashed names of the columns whose values were asked for."""
+    """Squashed names of the columns read so far."""
 
     def get(self, key: str) -> Any:
-        """Return a value by its column's squashed name, `None` where it is missing."""
+        """Return a value by squashed column name, `None` if missing."""
         self.asked.add(key)
         return self.values.get(key)
 
     def fresh(self) -> Cells:
-        """Return the same cells, of which none was asked for."""
+        """Return the same cells, all unread."""
         return Cells(self.values, self.written)
 
     def unread(self) -> list[str]:
-        """Return which filled columns nobody has asked for."""
+        """Return the filled columns that were never read."""
         return [key for key in self.values if key not in self.asked]
 
     def has(self, *keys: str) -> bool:
@@ -127,13 +123,13 @@ class Cells:
         )
 
     def name(self, key: str) -> str:
-        """Return a column's name as the file has it."""
+        """Return a column's name as in the file."""
         return self.written.get(key, key)
 
 
 @lru_cache(maxsize=2000)
 def squash(name: str) -> str:
-    """Return a column's name without case, blanks and punctuation: `Answer Key`."""
+    """Drop case, blanks and punctuation from a column's name."""
     return "".join(char for char in name.casefold() if char.isalnum())
 
 
@@ -162,19 +158,19 @@ def cells_of(values: Values) -> Cells:
 
 
 def is_missing(value: Any) -> bool:
-    """Say whether a cell holds nothing: no value, or the number that is none."""
+    """Say whether a cell has no value or NaN."""
     if isinstance(value, float | Decimal):
         return math.isnan(value)
     return value is None
 
 
 def is_blank(value: Any) -> bool:
-    """Say whether a cell holds nothing, or a text of nothing but white space."""
+    """Say whether a cell is missing or only white space."""
     return is_missing(value) or (isinstance(value, str) and not value.strip())
 
 
 def only_of(cells: Cells, keys: tuple[str, ...], role: str) -> str | None:
-    """Return which one of some columns is filled, `None` where none is."""
+    """Return the filled one of some columns, or `None`."""
     filled = [key for key in keys if not is_missing(cells.get(key))]
     if len({repr(cells.get(key)) for key in filled}) > 1:
         names = " and ".join(repr(cells.name(key)) for key in filled)
@@ -186,17 +182,16 @@ How: TypeAlias = (
     Literal["auto", "exact", "text", "letter", "index", "index-from-0", "index-from-1"]
     | Literal["truth", "aliases", "final-line", "box"]
 )
-"""What an answer is. With choices: `auto` finds out from the whole file, `exact` takes
-the row alone and counts from 0, `letter` is a choice's own key where the set names its
-choices, `index` counts from 0 unless the file shows that it counts from 1, `truth` is
-true or false for the second or the first of two choices. Without: `aliases` are several
-texts that are all right, `final-line` stands after ``####`` and `box` in the last
-``\\boxed{}``."""
+r"""What an answer is. With choices: `auto` finds out from the whole file, `exact` uses
+only the row and counts from 0, `letter` is a choice's key if there are keys, `index`
+counts from 0 unless the file shows 1, `truth` is true for the second choice and false
+for the first. Without: `aliases` are several right texts, `final-line` follows ``####``
+and `box` is in the last ``\boxed{}``."""
 
 
 @dataclass(frozen=True, slots=True)
 class RawAnswer:
-    """A gold answer as it stands in its column; not looked at in a pool."""
+    """A gold answer as in its column; unread in a pool."""
 
     column: str
     value: Any
@@ -210,23 +205,23 @@ class Item:
     messages: tuple[Message, ...]
     choices: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
-    """What the set itself calls each choice, such as ``A`` or ``1``, if anything."""
+    """The set's keys for the choices, such as ``A`` or ``1``."""
     answers: tuple[RawAnswer, ...] = ()
-    """All columns that hold the answer; they must agree."""
+    """All columns with an answer; they must agree."""
     renamed: tuple[tuple[str, str], ...] = ()
-    """Columns under another name, each with what it was read as."""
+    """Column names, each with what it was read as."""
     notes: tuple[str, ...] = ()
-    """What a user should know of how the row is read."""
+    """What a user should know about reading the row."""
     id: Any = None
     question_label: str = ""
     answer_label: str = ""
 
 
 def in_drawn_order(question: str, choices: Sequence[str]) -> tuple[str, ...]:
-    """Return choices in an order that their texts decide, and no gold answer.
+    """Order choices by their texts alone, not by the gold answer.
 
-    For sets that list the right choice apart or first: sorted by a hash of question
-    and choice, so the order is the same wherever the row stands and whoever reads it.
+    For sets that list the right choice apart or first: sorted by a hash of question and
+    choice, the same for every row and reader.
     """
 
     def drawn(choice: str) -> bytes:
@@ -237,14 +232,14 @@ def in_drawn_order(question: str, choices: Sequence[str]) -> tuple[str, ...]:
 
 
 def tidy(value: Any) -> Any:
-    """Return a value with whole floats as integers and texts without blanks around."""
+    """Make whole floats integers, and strip texts."""
     if isinstance(value, float | Decimal) and math.isfinite(value):
         return int(value) if value == int(value) else value
     return value.strip() if isinstance(value, str) else value
 
 
 def whole(value: Any) -> int | None:
-    """Return the number that a value is or spells in digits, `None` for others."""
+    """Return an integer, also from digits; else `None`."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int):

@@ -1,8 +1,7 @@
-"""Which choices the gold answers of a file are, read all together.
+"""Decide over the whole file which choices its gold answers are.
 
-One row alone often cannot tell: `1` may be the first choice or the second, and `A` a
-blood group or a letter. What the other rows of its file say decides where they can;
-else the row is refused.
+`1` may be the first choice or the second, and `A` a blood group or a letter. If the
+other rows do not tell, the row is refused.
 """
 
 from __future__ import annotations
@@ -23,40 +22,37 @@ KEYED: Final = re.compile(
     r"[(\[]?([A-Z]|\d{1,2})[)\].:]{0,2}",
     re.IGNORECASE,
 )
-"""A letter or number alone, in brackets, or as a column of choices is called."""
+"""A letter or number, bare, bracketed, or like a column of choices."""
 WITH_TEXT: Final = re.compile(
     r"[(\[\uff08]?([A-Za-z]|\d{1,2})[)\].:\uff09\uff0e\uff1a\u3001]{1,2}\s*(\S.*)",
     re.DOTALL,
 )
-"""A letter with its choice's text, as in ``B. Salt melts``."""
+"""As in ``B. Salt melts``."""
 QUOTES: Final = {
     **dict.fromkeys((0x2018, 0x2019, 0x201B, 0xB4), "'"),
     **dict.fromkeys((0x201C, 0x201D, 0x201E), '"'),
 }
-"""Curly quotes and accents, by code point, to plain ones."""
+"""To plain quotes, by code point."""
 UNLABELLED: Final = -1
-"""What the hub writes for the answers of a set that keeps them to itself."""
+"""The hub's value for withheld answers."""
 WORDS: Final = {"true": 1, "yes": 1, "1": 1, "false": 0, "no": 0, "0": 0}
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the answers of one file can and cannot be."""
+    """What a file's answers show; a flag means that some can only be of that kind."""
 
     base: int | None = None
-    """From what indices count; `None` where no row shows it."""
+    """First index; `None` if unknown."""
     letters: bool = False
-    """Whether an answer can only be a letter."""
     indices: bool = False
-    """Whether an answer can only be an index."""
     texts: bool = False
-    """Whether an answer can only be a choice's text."""
     numbers: bool = False
-    """Whether an answer in digits can only be a choice's text."""
+    """Whether an answer in digits can only be a text."""
 
 
 def evidence_of(items: Iterable[Item]) -> Evidence:
-    """Return what the answers of a file tell of one another."""
+    """Return what a file's answers show."""
     letters = texts = numbers = zero = last = indices = False
     for item in items:
         for answer in item.answers:
@@ -79,7 +75,7 @@ def evidence_of(items: Iterable[Item]) -> Evidence:
 
 
 def value_of(answer: RawAnswer) -> Any:
-    """Return what an answer holds; a list of one, as AGIEval has it, holds that."""
+    """Return an answer's value, or a list's only item, as in AGIEval."""
     value = answer.value
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
@@ -87,13 +83,13 @@ def value_of(answer: RawAnswer) -> Any:
 
 
 def fold(text: str) -> str:
-    """Return what spellings of one text have in common."""
+    """Normalise spellings of a text."""
     plain = unicodedata.normalize("NFC", html.unescape(text)).translate(QUOTES)
     return " ".join(plain.split()).casefold()
 
 
 def equal_choice(value: Any, choices: Sequence[str]) -> int | None:
-    """Return the choice that a value is by its text, case apart if only one is."""
+    """Return the choice with this text, ignoring case if unambiguous."""
     text = str(value)
     if text in choices:
         return choices.index(text)
@@ -102,7 +98,7 @@ def equal_choice(value: Any, choices: Sequence[str]) -> int | None:
 
 
 def lettered(value: Any, item: Item) -> int | None:
-    """Return the choice whose key or letter a value is, alone or with its text."""
+    """Return the choice with this key or letter, alone or with its text."""
     if not isinstance(value, str):
         return None
     if match := KEYED.fullmatch(value):
@@ -116,7 +112,7 @@ def lettered(value: Any, item: Item) -> int | None:
 
 
 def place_of_key(key: str, item: Item) -> int | None:
-    """Return the place of a key, or of a letter where choices are numbered or bare."""
+    """Return the index of a key, or of a letter if choices are numbered or bare."""
     letters = tuple(string.ascii_uppercase[: len(item.choices)])
     folded = [one.casefold() for one in item.keys or letters]
     if key.isalpha() and all(one.isdigit() for one in folded):
@@ -125,11 +121,11 @@ def place_of_key(key: str, item: Item) -> int | None:
 
 
 PlaceOf: TypeAlias = Callable[[Any, RawAnswer, Item, Evidence], int | None]
-"""Returns the place among a row's choices that a tidied value of an answer gives."""
+"""Returns the index of the choice that a tidied answer means."""
 
 
 def choice_of(answer: RawAnswer, item: Item, evidence: Evidence) -> int | None:
-    """Return which choice an answer is, `None` where the row has none."""
+    """Return which choice an answer is, `None` if the row has none."""
     value = value_of(answer)
     counts = answer.how == "truth" or answer.how.startswith("index")
     if counts and whole(value) == UNLABELLED:
@@ -143,7 +139,7 @@ def choice_of(answer: RawAnswer, item: Item, evidence: Evidence) -> int | None:
 
 
 def refuse_unordered(answer: RawAnswer, item: Item) -> None:
-    """Refuse a number where the choices' own letters stand in another order."""
+    """Refuse a number if the choices' letters are in another order."""
     letters = [key for key in item.keys if key.isalpha()]
     if letters != sorted(letters):
         raise BadRowError(
@@ -153,7 +149,7 @@ def refuse_unordered(answer: RawAnswer, item: Item) -> None:
 
 
 def place_by_key(value: Any, _: RawAnswer, item: Item, __: Evidence) -> int | None:
-    """Return the place of a key, or of a text that is nobody's key."""
+    """Return the index of a key, or of a text that is no key."""
     is_number = isinstance(value, int) and not isinstance(value, bool)
     key = str(value) if is_number else value
     place = lettered(key, item)
@@ -163,7 +159,7 @@ def place_by_key(value: Any, _: RawAnswer, item: Item, __: Evidence) -> int | No
 def place_by_index(
     value: Any, answer: RawAnswer, item: Item, evidence: Evidence
 ) -> int | None:
-    """Return the place that a number gives, counted as the set or the file does."""
+    """Return the index that a number means in the set or file."""
     number = whole(value)
     if number is None:
         return place_by_key(value, answer, item, evidence)
@@ -172,7 +168,7 @@ def place_by_index(
 
 
 def place_by_row(value: Any, _: RawAnswer, item: Item, __: Evidence) -> int | None:
-    """Return the place that a row alone gives: a number counts from 0."""
+    """Return the index that a row alone gives: numbers count from 0."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     text = equal_choice(value, item.choices)
@@ -183,7 +179,7 @@ def place_by_row(value: Any, _: RawAnswer, item: Item, __: Evidence) -> int | No
 def place_by_file(
     value: Any, answer: RawAnswer, item: Item, evidence: Evidence
 ) -> int | None:
-    """Return the place that an answer gives, the other rows of its file considered."""
+    """Return the index that an answer means, given the other rows."""
     if isinstance(value, bool):  # the only choice that says yes, or no
         said = [WORDS.get(fold(choice)) == value for choice in item.choices]
         return said.index(True) if said.count(True) == 1 else None
@@ -209,7 +205,7 @@ def place_by_file(
 def numbered_key(
     number: int, text: int | None, answer: RawAnswer, item: Item, evidence: Evidence
 ) -> int | None:
-    """Return the place that a number gives where the choices' columns are numbered."""
+    """Return the index that a number means among numbered columns."""
     key = place_of_key(str(number), item)
     if evidence.base == 0 and item.keys[0] != "0":
         key = number
@@ -226,7 +222,7 @@ def numbered_key(
 def numbered(
     number: int, text: int | None, answer: RawAnswer, evidence: Evidence
 ) -> int | None:
-    """Return the place that a number gives, as a choice's text or as an index."""
+    """Return the index that a number means, as a choice's text or index."""
     is_text = isinstance(answer.value, str)
     if text is not None and not evidence.indices and (is_text or evidence.numbers):
         return text
@@ -251,15 +247,15 @@ PLACES: Final[Mapping[str, PlaceOf]] = {
     "index": place_by_index,
     "index-from-0": place_by_index,
     "index-from-1": place_by_index,
-    # The second choice for what is true, the first for what is not.
+    # The second choice for true, the first for false.
     "truth": lambda value, *_: WORDS.get(str(value).casefold()),
     "exact": place_by_row,
 }
-"""By what an answer is; `auto` is found out from the file."""
+"""By kind of answer."""
 
 
 def no_choice(answer: RawAnswer, item: Item, evidence: Evidence) -> str:
-    """Say that an answer is not a choice, and what would be one."""
+    """Say that an answer is not a choice, and what would be."""
     if isinstance(answer.value, list) and len(answer.value) > 1:
         return (
             f"{answer.column} {shorten(answer.value)} names several choices, but only "

@@ -1,4 +1,4 @@
-"""Where the choices of a row stand: in one column, or in a column each."""
+"""Find the choices of a row, in one column or in several."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from neuron_opsd.data.rows import BadRowError, repeated
 Texts: TypeAlias = tuple[str, ...]
 
 PAIRS = (("label", "text"), ("key", "value"), ("key", "text"), ("id", "text"))
-"""What an object of one choice calls its key and its text."""
+"""Key and text in an object of one choice."""
 
 
 def read_choices(cells: Cells) -> tuple[Texts, Texts, Texts]:
-    """Return the choices, what the file calls each, and the columns that hold them."""
+    """Return the choices, their keys and their columns."""
     listed = only_of(cells, CHOICES, "choices")
     group = grouped(cells)
     if listed is not None and group:
@@ -49,7 +49,7 @@ def read_choices(cells: Cells) -> tuple[Texts, Texts, Texts]:
 
 
 def listed_choices(cells: Cells, key: str) -> tuple[Texts, Texts]:
-    """Return the choices of one column, and their keys where it gives them."""
+    """Return the choices of one column, and any keys."""
     name, value = cells.name(key), structure(cells.get(key))
     if isinstance(value, dict):
         return keyed_choices(value, name)
@@ -59,7 +59,7 @@ def listed_choices(cells: Cells, key: str) -> tuple[Texts, Texts]:
 
 
 def merged(choices: Sequence[dict[Any, Any]], name: str) -> dict[Any, Any]:
-    """Return ``[{"A": "yes"}, ...]`` or ``[{label, text}, ...]`` as one object."""
+    """Merge ``[{"A": "yes"}, ...]`` or ``[{label, text}, ...]``."""
     for key, text in PAIRS:
         if all({key, text} == choice.keys() for choice in choices):
             return {
@@ -75,7 +75,7 @@ def merged(choices: Sequence[dict[Any, Any]], name: str) -> dict[Any, Any]:
 
 
 def keyed_choices(value: dict[Any, Any], name: str) -> tuple[Texts, Texts]:
-    """Return choices that come with their keys: ``{"A": "yes"}``, ``{text, label}``."""
+    """Return choices given with keys: ``{"A": "yes"}``, ``{text, label}``."""
     if set(value) == {"text", "label"}:
         texts, keys = value["text"], value["label"]
         if not isinstance(keys, list) or not isinstance(texts, list):
@@ -100,7 +100,7 @@ def keyed_choices(value: dict[Any, Any], name: str) -> tuple[Texts, Texts]:
 
 
 def grouped(cells: Cells) -> list[str]:
-    """Return the columns that hold one choice each, in order."""
+    """Return the columns of one choice each, in order."""
     groups: dict[str, list[str]] = {}
     for key in cells.written:
         match = GROUP.fullmatch(key)
@@ -129,24 +129,24 @@ def grouped(cells: Cells) -> list[str]:
 
 
 def span(cells: Cells, keys: Sequence[str]) -> str:
-    """Name the first and the last of some columns."""
+    """Name the first and last of some columns."""
     return f"{cells.name(keys[0])!r} to {cells.name(keys[-1])!r}"
 
 
 def group_key(key: str) -> str:
-    """Return the letter or number at the end of a column's name."""
+    """Return the letter or number that ends a column's name."""
     digits = re.search(r"\d+$", key)
     return digits[0] if digits else key[-1].upper()
 
 
 def group_place(key: str) -> int:
-    """Return the place of a column among its like: ``A`` and ``1`` are first."""
+    """Return a column's rank in its group: ``A`` and ``1`` are first."""
     last = group_key(key)
     return int(last) if last.isdigit() else ord(last) - ord("A") + 1
 
 
 PARTS: Final = (*ANSWERS, *INDICES, "letter", "key", "text", "index", "idx")
-"""What an answer that is an object may hold, such as ``{"answerKey": "B"}``."""
+"""Possible keys of an answer such as ``{"answerKey": "B"}``."""
 PLACES: Final = (*INDICES, "index", "idx")
 
 
@@ -164,7 +164,7 @@ def read_answers(
 
 
 def spread(cells: Cells, key: str) -> tuple[RawAnswer, ...]:
-    """Return the answers of one column, of an object each of its parts."""
+    """Return a column's answers; each part of an object is one."""
     name, value = cells.name(key), cells.get(key)
     parts = structure(value)
     if isinstance(parts, Mapping) and all(squash(part) in PARTS for part in parts):
@@ -177,6 +177,6 @@ def spread(cells: Cells, key: str) -> tuple[RawAnswer, ...]:
 
 
 def how_of(key: str, value: object) -> How:
-    """Return whether a column holds places among the choices, or anything."""
+    """Return whether a column holds indices, or anything."""
     is_letter = isinstance(value, str) and value.strip().isalpha()
     return "index" if key in PLACES and not is_letter else "auto"

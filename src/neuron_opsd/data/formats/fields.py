@@ -1,4 +1,4 @@
-"""Reading the parts of a row: texts, conversations, lists of choices."""
+"""Read the parts of a row: texts, conversations, lists of choices."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ ROLES: tuple[Role, ...] = get_args(Role)
 PREFIX = re.compile(
     r"\s*[(\[\uff08]?([A-Za-z])\s?[)\].:\uff09\uff0e\uff1a\u3001]\s*(?=\S)"
 )
-"""A choice's own letter before its text, as in ``B. Paris``, also in wide letters."""
+"""A choice's letter before its text, as in ``B. Paris``, also full-width."""
 NUMBER = re.compile(r"\s*(?=\(?\d+[).:])\(?(\d{1,2})(?:\)\.?|[.:](?=\s))\s*(?=\S)")
-"""The same with a number, as in ``2. Paris``, which 2.5 is not."""
+"""The same with a number, as in ``2. Paris``, but not 2.5."""
 NOTHING = ("nan", "NaN", "<NA>")
-"""What pandas and NumPy print where a value is missing."""
+"""Printed by pandas and NumPy."""
 LITERAL = re.compile(
     r"""'(?!'')(?:[^'\\\n]|\\.)*+'|"(?!"")(?:[^"\\\n]|\\.)*+\"""", re.DOTALL
 )
-"""A text as Python spells it on one line, without a prefix."""
+"""A one-line Python string literal without a prefix."""
 PYTHON_LIST = re.compile(rf"\[(?:[ \t\f\r\n,]|{LITERAL.pattern})*+\]", re.DOTALL)
 SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -36,7 +36,7 @@ EATEN = re.compile(
     r"(?:\x08(?=eta|egin|oxed|inom)|\x0c(?=rac|orall|loor)|\x07(?=lpha)"
     r"|\t(?=heta|imes|ext\{)|\r(?=ho\b|ight)|\n(?=eq\b|abla\b))(\w{1,9})"
 )
-r"""What is left of ``\frac``, ``\beta`` or ``\times`` after an escape of one letter."""
+r"""Remains of ``\frac``, ``\beta`` or ``\times`` read as an escape."""
 
 
 def checked_text(value: Any, what: str) -> str:
@@ -59,7 +59,7 @@ def checked_text(value: Any, what: str) -> str:
 
 
 def parse_id(value: Any, default_id: str) -> str:
-    """Return a row's id; a whole number is taken for its digits."""
+    """Return a row's id; whole numbers become their digits."""
     if value is None:
         return default_id
     if isinstance(value, float) and value.is_integer():
@@ -70,7 +70,7 @@ def parse_id(value: Any, default_id: str) -> str:
 
 
 def parse_conversation(messages: Sequence[Any], what: str) -> tuple[Message, ...]:
-    """Return the turns of a conversation, the last of which must be the user's."""
+    """Return the turns of a conversation, which must end with the user's."""
     if not messages:
         raise BadRowError(f"{what} is an empty list of messages")
     turns = tuple(parse_message(item, n, what) for n, item in enumerate(messages, 1))
@@ -111,7 +111,7 @@ def parse_message(message: Any, number: int, prompt: str) -> Message:
 
 
 def joined_parts(parts: Sequence[Any], what: str) -> str:
-    """Return the text of a message that comes in parts."""
+    """Join the text of a message given in parts."""
     texts = []
     for number, part in enumerate(parts, 1):
         kind = part.get("type") if isinstance(part, Mapping) else None
@@ -126,7 +126,7 @@ def joined_parts(parts: Sequence[Any], what: str) -> str:
 
 
 def parse_choices(value: Any, what: str) -> tuple[str, ...]:
-    """Return the texts to choose from, less those missing at the end of a row."""
+    """Return the choices, without missing ones at the end."""
     listed = structure(value)
     if not isinstance(listed, list | tuple):
         raise BadRowError(
@@ -159,7 +159,7 @@ class RepeatedChoiceError(BadRowError):
 
 
 def refuse_repeated(choices: Sequence[str]) -> None:
-    """Refuse choices of which two are the same text."""
+    """Refuse choices with two equal texts."""
     if (twice := repeated(choices)) is not None:
         raise RepeatedChoiceError(
             f"the choice {shorten(twice)} appears twice; fix the row, or leave such "
@@ -168,7 +168,7 @@ def refuse_repeated(choices: Sequence[str]) -> None:
 
 
 def without_keys(choices: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return choices less their own letters or numbers, and the numbers as keys."""
+    """Strip the choices' own letters or numbers; return numbers as keys."""
     letters = [match[1] for match in map(PREFIX.match, choices) if match is not None]
     upper, lower = (
         list(alphabet[: len(choices)])
@@ -190,7 +190,7 @@ def without_keys(choices: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ..
 
 
 def structure(value: Any) -> Any:
-    """Return the list or object that a text spells in JSON or Python; or the value."""
+    """Return a list or object spelled in JSON or Python; else the value."""
     if not isinstance(value, str) or value.strip()[:1] not in ("[", "{"):
         return value
     try:
@@ -204,7 +204,7 @@ def structure(value: Any) -> Any:
 
 
 def is_json(text: str) -> bool:
-    """Say whether a text is JSON, whatever it names twice."""
+    """Say whether a text is JSON, allowing duplicate names."""
     try:
         json.loads(text, parse_constant=refuse_constant)
     except (ValueError, RecursionError):
@@ -213,10 +213,10 @@ def is_json(text: str) -> bool:
 
 
 def python_list(text: str) -> Any:
-    """Return the texts of a list that Python or NumPy printed, else the text itself.
+    """Return the texts of a list printed by Python or NumPy, else the text.
 
-    ``['a' 'b']`` is how NumPy prints two texts, and how Python spells one; so the
-    literals are counted one by one, and all or none must be parted by commas.
+    ``['a' 'b']`` is two texts to NumPy and one to Python, so all literals or none must
+    be separated by commas.
     """
     if not PYTHON_LIST.fullmatch(text.strip()):
         return text
@@ -232,12 +232,12 @@ def python_list(text: str) -> Any:
 
 
 def joined(*texts: Any) -> str:
-    """Join those of some texts that are not blank by line breaks."""
+    """Join the non-blank texts by line breaks."""
     return "\n".join(str(text).strip() for text in texts if not is_blank(text))
 
 
 def need(cells: Cells, key: str) -> Any:
-    """Return a value that a set's every row has."""
+    """Return a required value of a set's row."""
     value = cells.get(key)
     if value is None:
         raise BadRowError(f"{cells.name(key)} is missing")
@@ -245,37 +245,34 @@ def need(cells: Cells, key: str) -> Any:
 
 
 def text_of(cells: Cells, key: str) -> str:
-    """Return a text that a set's every row has, white space around it removed."""
+    """Return a required text of a set's row, stripped."""
     return checked_text(need(cells, key), cells.name(key)).strip()
 
 
 def texts_of(cells: Cells, *keys: str) -> tuple[str, ...]:
-    """Return the choices that stand in columns of their own."""
+    """Return choices in columns of their own."""
     return tuple(text_of(cells, key) for key in keys)
 
 
 def answer_in(cells: Cells, key: str, how: How) -> tuple[RawAnswer, ...]:
-    """Return the answer of one column, nothing where it is blank."""
+    """Return the answer of one column, nothing if blank."""
     value = cells.get(key)
     return () if is_blank(value) else (RawAnswer(cells.name(key), value, how),)
 
 
 def asked(text: str) -> tuple[Message, ...]:
-    """Return the one turn that asks a text."""
+    """Return a single turn that asks a text."""
     return (Message("user", text),)
 
 
 def identity(cells: Cells) -> Any:
-    """Return a row's id under the names that public sets have for it."""
+    """Return a row's id under the names that public sets use."""
     keys = ("id", "questionid", "uniqueid", "recordid")
     return next((cells.get(k) for k in keys if not is_blank(cells.get(k))), None)
 
 
 def parse_given(value: Any, what: str) -> str:
-    """Return the text that a teacher is given; of messages, what they say, as in TRL.
-
-    Empty where there is none.
-    """
+    """Return a teacher's given text, also from messages; else empty."""
     found = structure(value)
     if is_blank(found):
         return ""

@@ -1,4 +1,4 @@
-"""What the gold answer of a row says; nothing here is called for a pool."""
+"""Read a row's gold answer; nothing here is called for a pool."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ FINAL_MARK: Final = "####"
 
 
 def gold_texts(item: Item, evidence: Evidence) -> tuple[str, ...]:
-    """Return the texts that answer a row, the first of which is its main one.
+    """Return the texts that answer a row, the main one first.
 
-    That is one choice's text where there are choices, and nothing where no answer is
-    given; several columns with an answer must agree.
+    With choices that is one choice's text; without an answer, nothing. Columns must
+    agree.
     """
     found: list[tuple[RawAnswer, tuple[str, ...]]] = []
     for answer in item.answers:
@@ -60,7 +60,7 @@ def free_texts(answer: RawAnswer) -> tuple[str, ...]:
 
 
 def one_text(value: Any, answer: RawAnswer) -> str:
-    """Return one free answer as text; whole numbers have no point."""
+    """Return one free answer as text; whole numbers lose their point."""
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
         value = tidy(value)
         if not isinstance(value, int) and not math.isfinite(value):
@@ -95,14 +95,14 @@ def one_text(value: Any, answer: RawAnswer) -> str:
 
 
 def after_mark(text: str) -> str | None:
-    """Return what stands after the last ``####``."""
+    """Return what follows the last ``####``."""
     lines = [line.strip() for line in text.split("\n")]
     finals = [line for line in lines if line.startswith(FINAL_MARK)]
     return finals[-1].removeprefix(FINAL_MARK).strip() if finals else None
 
 
 UNKNOWN: Final = ("notfound",)
-"""What NuminaMath writes where its authors found no answer."""
+"""NuminaMath's mark for no answer."""
 CLASSES: Final = ("label", "target")
 FORMS: Final = {
     "final-line": (after_mark, "line with ####"),

@@ -1,4 +1,4 @@
-"""What a user should know of how a file was read, where that is not plain."""
+"""What a user should know about how a file was read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ POINT: Final = re.compile(r"-?\d+\.0")
 
 
 class FileNotes:
-    """What the good rows of a file, one after the other, show."""
+    """What a file's good rows show, added one by one."""
 
     def __init__(self) -> None:
         self.renamed: dict[tuple[str, str], None] = {}
@@ -27,11 +27,10 @@ class FileNotes:
         self.num_rows = 0
         self.num_free_answers = 0
         self.all_letters = True
-        """Whether every free answer is a single letter."""
         self.all_points = True
-        """Whether every free answer is a whole number that ends in .0."""
+        """Whether every free answer is a whole number in .0."""
         self.any_index = False
-        """Whether an answer to a question with choices is a number."""
+        """Whether any choice's answer is a number."""
 
     def add(self, item: Item) -> None:
         """Take one more row."""
@@ -59,7 +58,7 @@ class FileNotes:
         evidence: Evidence,
         dropped: Sequence[str],
     ) -> tuple[str, ...]:
-        """Return what is worth a line about how a file was read."""
+        """Return notes about how a file was read, one per line."""
         renamed = [f"{column!r} as {role}" for column, role in self.renamed]
         found = [
             f"read as {public.title}{public.note}" if public is not None else "",
@@ -78,7 +77,7 @@ class FileNotes:
         return tuple(f"{name}: {note}" for note in found if note)
 
     def base_note(self, evidence: Evidence) -> str:
-        """Say from what the answers count, where no 0 among them shows it."""
+        """Say where the numbering starts, if no 0 shows it."""
         if evidence.base == 1:
             return (
                 "its answers count from 1, as one is as high as its number of choices "
@@ -92,7 +91,7 @@ class FileNotes:
         return ""
 
     def letters_note(self) -> str:
-        """Say that answers look like letters of choices that are missing."""
+        """Say that answers look like letters of missing choices."""
         enough = self.num_free_answers >= max(2, self.num_rows)
         if not enough or not self.all_letters:
             return ""
@@ -102,7 +101,7 @@ class FileNotes:
         )
 
     def point_note(self) -> str:
-        """Say that whole numbers come as texts with a point, as pandas writes them."""
+        """Say that pandas wrote whole numbers with a point."""
         if not self.num_free_answers or not self.all_points:
             return ""
         return (
@@ -112,7 +111,7 @@ class FileNotes:
         )
 
     def entity_note(self) -> str:
-        """Say that texts hold marks of HTML, which the model sees as they are."""
+        """Say that texts contain HTML entities, which models see."""
         if not self.entities:
             return ""
         mark, count = self.entities.most_common(1)[0]

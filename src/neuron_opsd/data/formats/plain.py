@@ -1,8 +1,7 @@
-"""Files of no public set: columns by the names that people give them.
+"""Files of no public set: columns with the names that people give them.
 
-A column under one of the names below is read as what it means. One that looks as if it
-were meant, and would not be read, is refused by name: a file whose choices or answers
-went unread in silence would be trained on, or scored, as something else.
+A column that looks meant but would go unread is refused by name, since without it the
+file would train or score something else.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ NUMBERS_LEFT_OUT: Final = "the choices' own numbers, as in '1. ...', are left ou
 
 
 def read_plain(cells: Cells, *, labelled: bool) -> Item:
-    """Return what a row of no known set says; of answers, only where `labelled`."""
+    """Return what a row of no known set says; its answer only if `labelled`."""
     messages, asking = read_prompt(cells)
     choices, keys, choosing = read_choices(cells)
     answers = read_answers(cells, choosing, chosen=bool(choosing)) if labelled else ()
@@ -70,7 +69,7 @@ def read_plain(cells: Cells, *, labelled: bool) -> Item:
 
 
 def read_exact(cells: Cells, *, labelled: bool) -> Item:
-    """Return what the columns with the product's own names say, and no others."""
+    """Read only the columns with the product's own names."""
     own = ("id", "question", "prompt", "choices", "answer", *LABELS)
     kept = {key: value for key, value in cells.values.items() if key in own}
     item = read_plain(Cells(kept, cells.written), labelled=labelled)
@@ -81,7 +80,7 @@ def read_exact(cells: Cells, *, labelled: bool) -> Item:
 
 
 def read_prompt(cells: Cells) -> tuple[tuple[Message, ...], str]:
-    """Return the conversation that asks, and the column that holds it."""
+    """Return the conversation that asks, and its column."""
     question = only_of(cells, QUESTIONS, "question")
     prompt = only_of(cells, PROMPTS, "prompt")
     if prompt is not None and question is not None:
@@ -106,7 +105,7 @@ def read_prompt(cells: Cells) -> tuple[tuple[Message, ...], str]:
 
 
 def missing_prompt(cells: Cells) -> str:
-    """Say that a row asks nothing, and which columns it has instead."""
+    """Say that a row asks nothing, and which columns it has."""
     names = [cells.name(key) for key in cells.values]
     near = [
         cells.name(key)
@@ -123,6 +122,6 @@ def missing_prompt(cells: Cells) -> str:
 
 
 def read_label(cells: Cells, key: str) -> str:
-    """Return the word before a question or an answer, empty where none is given."""
+    """Return the label before a question or answer; else empty."""
     value = cells.get(key)
     return "" if value is None else checked_text(value, cells.name(key)).strip()

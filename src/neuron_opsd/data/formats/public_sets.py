@@ -1,4 +1,4 @@
-"""The named sets: by which columns each is known, what reads it, whose it is."""
+"""The named sets: their identifying columns, readers and licences."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ def is_yes_or_no(cells: Cells) -> bool:
 
 
 def has_aliases(cells: Cells) -> bool:
-    """Say whether a row's answer comes with others that are right."""
+    """Say whether a row's answer comes with right alternatives."""
     answer = structure(cells.get("answer"))
     return isinstance(answer, Mapping) and "value" in answer
 
 
 def is_worked(cells: Cells) -> bool:
-    """Say whether a row's answer is a solution with its result after ``####``."""
+    """Say whether a row's answer is a solution with ``####``."""
     answer = cells.get("answer")
     return isinstance(answer, str) and "\n####" in f"\n{answer}"
 
 
 def is_boxed(cells: Cells) -> bool:
-    r"""Say whether a row's answer is a solution with its result in ``\boxed{}``."""
+    r"""Say whether a row's answer is a solution with ``\boxed{}``."""
     answer = cells.get("answer")
     return isinstance(answer, str) and bool(last_boxed(answer))
 
@@ -60,23 +60,23 @@ class PublicSet:
     """One public set, or a shape that several share."""
 
     name: str
-    """As `--format` takes it."""
+    """As in `--format`."""
     title: str
     needs: tuple[str, ...]
-    """Squashed names of the columns by which it is known."""
+    """Squashed names of its identifying columns."""
     read: Callable[[Cells], Item]
     licence: str
-    """Of the set, for whoever uses it; the docs say which were looked up."""
+    """The docs say which were looked up."""
     fits: Callable[[Cells], bool] = lambda _: True
-    """What else must hold for it to be recognised; mostly the columns decide."""
+    """A further condition for recognising it."""
     by_answer: bool = False
-    """Whether only the answer shows it, so that a pool needs its name."""
+    """Whether only the answer identifies it, so that pools need its name."""
     note: str = ""
-    """What a user should know of how it is read."""
+    """What a user should know about reading it."""
     reader: str = ""
-    """The `answers.reader` that its free answers need."""
+    """The `answers.reader` for its free answers."""
     left_out: tuple[str, ...] = ()
-    """Squashed names of columns that its questions do without."""
+    """Squashed names of columns not part of its questions."""
 
 
 SETS: Final = (
@@ -219,17 +219,17 @@ SETS: Final = (
     PublicSet(
         *("trl", "rows of TRL with an answer", (), set_readers.read_trl),
         "that of the set",
-        fits=lambda _: False,  # what a model wrote may stand there as well
+        fits=lambda _: False,  # may also hold what a model wrote
         note="; the assistant's last turn, or the completion, is the answer",
     ),
 )
-"""In the order in which they are tried; the first that fits a row reads it."""
+"""The first that fits a row reads it."""
 
 BY_NAME: Final[Mapping[str, PublicSet]] = {one.name: one for one in SETS}
 
 
 def recognise(cells: Cells, *, labelled: bool) -> PublicSet | None:
-    """Return a row's set, if any; the answer may tell only where it is `labelled`."""
+    """Return a row's set, if any; the answer counts only if `labelled`."""
     for one in SETS:
         if one.by_answer and not labelled:
             continue
@@ -239,13 +239,13 @@ def recognise(cells: Cells, *, labelled: bool) -> PublicSet | None:
 
 
 def format_of(setting: str, name: str) -> str:
-    """Return the format of the pool, or of a test set, from `questions.format`."""
+    """Return the format of the pool or a test set from `questions.format`."""
     formats = formats_by_name(setting)
     return formats.get(name, formats.get("", AUTO))
 
 
 def formats_by_name(setting: str) -> dict[str, str]:
-    """Return the formats that ``pool=arc,exam=gpqa`` gives, ``""`` for other files."""
+    """Parse ``pool=arc,exam=gpqa``; ``""`` is for other files."""
     formats: dict[str, str] = {}
     for part in setting.split(","):
         target, _, value = part.rpartition("=")
@@ -255,7 +255,7 @@ def formats_by_name(setting: str) -> dict[str, str]:
 
 
 def check_targets(setting: str, names: Collection[str]) -> None:
-    """Refuse a setting that gives a format to a file that is missing."""
+    """Refuse a setting that gives a format to a missing file."""
     for target in formats_by_name(setting):
         if target and target not in names:
             raise ConfigError(
@@ -265,7 +265,7 @@ def check_targets(setting: str, names: Collection[str]) -> None:
 
 
 def check_name(name: str) -> None:
-    """Refuse what is no format's name."""
+    """Refuse an unknown format name."""
     names = [AUTO, PLAIN, *BY_NAME]
     if name in names:
         return

@@ -1,7 +1,6 @@
-"""The questions in what judges logged: lm-eval's `--log_samples`, inspect's samples.
+"""Read the questions from lm-eval's `--log_samples` and inspect's samples.
 
-Each question stands there as often as it was sampled or filtered, and is read once.
-What a model answered is not looked at.
+A question is logged once per sample or filter, and read once.
 """
 
 from __future__ import annotations
@@ -15,24 +14,23 @@ from neuron_opsd.data.formats.cells import ANSWERS, IDS, INDICES, squash
 from neuron_opsd.data.rows import BadRowError, FileRow, Values, digest_of, shorten
 
 RESPONSES: Final = ("resps", "filtered_resps")
-"""One of which stands beside the `doc` of lm-eval."""
+"""One of these accompanies lm-eval's `doc`."""
 INSPECT: Final = frozenset({"id", "epoch", "input", "target"})
 KEPT: Final = ("role", "content")
-"""What of a message of inspect is asked."""
+"""The parts of inspect's messages that are asked."""
 ATTACHED: Final = "attachment://"
-"""Begins the name of a long text that inspect keeps apart."""
+"""Prefix of references to long texts that inspect stores apart."""
 
 
 @dataclass(slots=True)
 class SampleLogs:
-    """Takes rows of logs for those of their questions; other rows stay as they are."""
+    """Turns logged samples into their questions; other rows stay as they are."""
 
     found: dict[str, None] = field(default_factory=dict)
-    """Names of the tools whose rows were met."""
     num_repeated: int = 0
-    """Rows that were passed over, as their question was read before."""
+    """Rows whose question was already read."""
     seen: dict[str, bytes] = field(default_factory=dict)
-    """By the number of a question in its log, a hash of it."""
+    """Question's number in its log to a hash of it."""
 
     def rows(self, rows: Iterable[FileRow]) -> Iterator[FileRow]:
         """Yield rows of questions."""
@@ -56,9 +54,9 @@ class SampleLogs:
     def fresh(
         self, row: FileRow, tool: str, number: Any, question: Values
     ) -> Iterator[FileRow]:
-        """Yield the question of a row, unless it was read before.
+        """Yield a row's question, unless already read.
 
-        Another question under the same number is yielded, and refused for its id.
+        Another question with the same number is yielded, and refused later for its id.
         """
         self.found[tool] = None
         name = json.dumps(number, default=str)
@@ -71,7 +69,7 @@ class SampleLogs:
         yield replace(row, values=question)
 
     def lines(self, name: str) -> tuple[str, ...]:
-        """Return what is worth a line about how a file was read."""
+        """Return notes about how a file was read, one per line."""
         if not self.found:
             return ()
         repeated = f"; {self.num_repeated:,} rows repeat one" * bool(self.num_repeated)
@@ -80,16 +78,15 @@ class SampleLogs:
 
 
 def is_lm_eval(values: Values) -> bool:
-    """Say whether a row is a sample that lm-eval logged."""
+    """Say whether a row is a sample logged by lm-eval."""
     answered = any(name in values for name in RESPONSES)
     return answered and isinstance(values.get("doc"), Mapping)
 
 
 def lm_eval(values: Values) -> Values:
-    """Return the row of the data set that lm-eval asked.
+    """Return the data set row that lm-eval asked.
 
-    Where it has no answer of its own, the target is taken; where it has no id, its
-    number.
+    If it has no answer, the target is used; if it has no id, its number.
     """
     doc = dict(values["doc"])
     names = {squash(name) for name in doc}
@@ -101,7 +98,7 @@ def lm_eval(values: Values) -> Values:
 
 
 def inspect(values: Values) -> Values:
-    """Return the question of a sample that inspect logged."""
+    """Return the question of a sample logged by inspect."""
     asked, target = (
         with_attached(values[name], values) for name in ("input", "target")
     )
@@ -123,10 +120,10 @@ def inspect(values: Values) -> Values:
 
 
 def with_attached(value: Any, sample: Values) -> Any:
-    """Return a value of inspect's log with the long texts that it keeps apart put back.
+    """Return a value of inspect's log with its long texts put back.
 
     Raises:
-        BadRowError: If the sample does not hold one of them.
+        BadRowError: If the sample lacks one of them.
     """
     if isinstance(value, str) and value.startswith(ATTACHED):
         kept = sample.get("attachments") or {}

@@ -1,7 +1,6 @@
-"""Reading the public sets as their authors or the Hugging Face hub publish them.
+"""Read the public sets as their authors or the Hugging Face hub publish them.
 
-A reader is one function from a row's cells to what the row says. None looks into a gold
-answer: it hands the cell on, and only a test set has it read.
+Gold answers are passed on unexamined, and read only in test sets.
 """
 
 from __future__ import annotations
@@ -42,18 +41,17 @@ COPA_ASKS: Final = {
 }
 EXPLAINS_ASKS: Final = "Does this comment on an essay explain its judgement?"
 EXPLAINS: Final = ("Without Explanation", "With Explanation")
-"""The labels of Edu-Feedback."""
 PADDING: Final = "N/A"
-"""What early versions of MMLU-Pro fill missing options with."""
+"""Early MMLU-Pro's missing option."""
 FULL: Final = 10
-"""Options of its rows once they are filled."""
+"""Options of a filled MMLU-Pro row."""
 UNTITLED: Final = re.compile(r"\s*\[title\]", re.IGNORECASE)
 BRACKETED: Final = re.compile(r"\[[^\]]{0,80}\]")
-"""Marks of WikiHow headings in HellaSwag, such as ``[step]``."""
+"""HellaSwag's marks of WikiHow headings, such as ``[step]``."""
 
 
 def read_arc(cells: Cells) -> Item:
-    """Read choices as ``{text, label}`` and their key: ARC, CommonsenseQA, OpenBookQA.
+    """Read ARC, CommonsenseQA and OpenBookQA: ``{text, label}`` choices and a key.
 
     The authors' own files hold ``question: {stem, choices: [{text, label}]}``.
     """
@@ -85,7 +83,7 @@ def read_arc(cells: Cells) -> Item:
 
 
 def read_sciknoweval(cells: Cells) -> Item:
-    """Read the questions of SciKnowEval that have choices."""
+    """Read SciKnowEval's questions with choices."""
     choices = structure(cells.get("choices"))
     if not isinstance(choices, Mapping) or not choices.get("text"):
         raise BadRowError(
@@ -116,7 +114,7 @@ def read_mmlu_pro(cells: Cells) -> Item:
         kept = list(options)
         while kept and kept[-1] == PADDING:
             kept.pop()
-        # `PADDING` once may be a choice.
+        # A single `PADDING` may be a choice.
         if len(options) == FULL or len(options) - len(kept) > 1:
             options = kept
     return Item(
@@ -133,7 +131,7 @@ def read_mmlu_pro(cells: Cells) -> Item:
 def read_columns(
     question: str, choices: tuple[str, ...], answer: str, how: How
 ) -> Callable[[Cells], Item]:
-    """Return what reads a set with a column for each choice."""
+    """Return a reader of a column per choice."""
     return lambda cells: Item(
         asked(text_of(cells, question)),
         texts_of(cells, *choices),
@@ -159,7 +157,7 @@ def read_race(cells: Cells) -> Item:
 
 
 def apart(cells: Cells, choices: tuple[str, ...]) -> Item:
-    """Read a set that writes the right choice apart, here first; the order is drawn."""
+    """Read a set with the right choice apart, here first; hash the order."""
     question = text_of(cells, "question")
     return Item(
         asked(question),
@@ -170,13 +168,13 @@ def apart(cells: Cells, choices: tuple[str, ...]) -> Item:
 
 
 def read_apart(wrong: str) -> Callable[[Cells], Item]:
-    """Return what reads a right answer and three wrong ones, each in a column."""
+    """Return a reader of a right and three wrong answers, a column each."""
     columns = ("correctanswer", *(f"{wrong}{n}" for n in (1, 2, 3)))
     return lambda cells: apart(cells, texts_of(cells, *columns))
 
 
 def read_trivia_api(cells: Cells) -> Item:
-    """Read a right answer and a list of wrong ones, as Open Trivia DB has them."""
+    """Read a right answer and a list of wrong ones, as in Open Trivia DB."""
     wrong, name = structure(need(cells, "incorrectanswers")), cells.name
     if not isinstance(wrong, list):
         raise BadRowError(
@@ -187,7 +185,7 @@ def read_trivia_api(cells: Cells) -> Item:
 
 
 def read_truthfulqa(cells: Cells) -> Item:
-    """Read TruthfulQA's single-answer form in a drawn order, as the first is right."""
+    """Read TruthfulQA's single-answer form, reordered as the first is right."""
     question, targets = text_of(cells, "question"), structure(need(cells, "mc1targets"))
     if not isinstance(targets, Mapping) or "labels" not in targets:
         raise BadRowError("mc1_targets must be an object with choices and labels")
@@ -203,7 +201,7 @@ def read_truthfulqa(cells: Cells) -> Item:
 
 
 def read_boolq(cells: Cells) -> Item:
-    """Read BoolQ: a passage and a question about it that yes or no answers."""
+    """Read BoolQ: a passage and a yes-or-no question about it."""
     question = text_of(cells, "question")
     mark = "" if question.endswith("?") else "?"
     key = "answer" if cells.has("answer") else "label"
@@ -225,7 +223,7 @@ def read_hellaswag(cells: Cells) -> Item:
 
 
 def without_marks(text: str) -> str:
-    """Return a text of HellaSwag without the marks of its headings."""
+    """Strip HellaSwag's heading marks."""
     plain = BRACKETED.sub("", UNTITLED.sub(". ", text))
     return " ".join(plain.split()) or text
 
@@ -253,7 +251,7 @@ def read_siqa(cells: Cells) -> Item:
 
 
 def read_copa(cells: Cells) -> Item:
-    """Read COPA: a premise, and what caused it or followed from it."""
+    """Read COPA: a premise, and its cause or effect."""
     kind = text_of(cells, "question")
     if kind not in COPA_ASKS:
         raise BadRowError(f"question must be cause or effect, not {kind!r}")
@@ -265,20 +263,20 @@ def read_copa(cells: Cells) -> Item:
 
 
 def read_math(cells: Cells) -> Item:
-    r"""Read MATH: the answer's column, else what the solution has in ``\boxed{}``."""
+    r"""Read MATH: the answer's column, else the solution's ``\boxed{}``."""
     if is_blank(cells.get("answer")):
         return plain_but(cells, "solution", "box")
     return plain_but(cells, "answer", "auto")
 
 
 def plain_but(cells: Cells, key: str, how: How) -> Item:
-    """Read a row as any other, so that a pool, whose answers show nothing, is alike."""
+    """Read a row as any other, so that pools without answers are alike."""
     item = read_plain(cells, labelled=False)
     return replace(item, renamed=(), answers=answer_in(cells, key, how))
 
 
 def free_answers(how: How) -> Callable[[Cells], Item]:
-    """Return what reads questions whose column `answer` is of one kind."""
+    """Return a reader of questions with one kind of `answer`."""
     return lambda cells: plain_but(cells, "answer", how)
 
 
@@ -292,7 +290,7 @@ def read_alpaca(cells: Cells) -> Item:
 
 
 def read_verl(cells: Cells) -> Item:
-    """Read the rows that verl trains on: a conversation and a rule's ground truth."""
+    """Read verl's rows: a conversation and a rule's ground truth."""
     prompt = structure(need(cells, "prompt"))
     if isinstance(prompt, str):
         turns = asked(text_of(cells, "prompt"))
@@ -309,9 +307,9 @@ def read_verl(cells: Cells) -> Item:
 
 
 def read_trl(cells: Cells) -> Item:
-    """Read TRL's rows whose last turn is the assistant's, or a completion of its own.
+    """Read TRL's rows that end in an assistant turn or separate completion.
 
-    That turn is the answer; it is no part of what is asked.
+    That is the answer, not part of what is asked.
     """
     key = "messages" if cells.has("messages") else "completion"
     answer = structure(need(cells, key))

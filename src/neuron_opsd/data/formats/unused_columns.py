@@ -1,4 +1,4 @@
-"""Columns that nobody reads although they seem to be meant: refused, by name."""
+"""Refuse columns, by name, that look meant but would not be read."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ from neuron_opsd.data.rows import BadRowError, kind_of, shorten
 from neuron_opsd.records import Message
 
 WORD: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
-"""One word of a column's name such as `case_description` or `ReadingPassage`."""
+"""One word of a name such as `case_description` or `ReadingPassage`."""
 PICTURE: Final = re.compile(
     r"<\|?image(?:[_ ]?(?:\d{1,9}|pad))?\|?>"
     r"|!\[[^\]]{0,500}\]\((?:[^)\s]{1,500}\)|data:)",
     re.IGNORECASE,
 )
-"""How sets with pictures, and Markdown, write the place of one. Lengths are bounded so
-that a text of nothing but beginnings is searched quickly."""
+"""A picture's placeholder in data sets and Markdown. Bounded lengths keep the search
+fast."""
 LONG: Final = 7
-"""Letters from which a word is known at the end of another, as in `readingpassage`."""
+"""Shortest word found at another's end, as in `readingpassage`."""
 
 
 def refuse_needed(cells: Cells, unread: Sequence[str]) -> None:
-    """Refuse a column that belongs to the question and would not be asked."""
+    """Refuse a column that belongs to the question but would not be asked."""
     for key in unread:
         if may_be_asked(cells.name(key), cells.values.get(key)):
             raise BadRowError(
@@ -56,7 +56,7 @@ def refuse_needed(cells: Cells, unread: Sequence[str]) -> None:
 
 
 def refuse_picture(messages: Sequence[Message]) -> None:
-    """Refuse a question that shows where a picture stood."""
+    """Refuse a question with a picture's placeholder."""
     for message in messages:
         if found := PICTURE.search(message.content):
             raise BadRowError(
@@ -66,7 +66,7 @@ def refuse_picture(messages: Sequence[Message]) -> None:
 
 
 def may_be_asked(name: str, value: Any) -> bool:
-    """Say whether a column's name and kind are those of a part of a question."""
+    """Say whether a column looks like part of a question."""
     if isinstance(value, dict) and "bytes" in value:
         return True
     words = needed_words(name)
@@ -77,7 +77,7 @@ def may_be_asked(name: str, value: Any) -> bool:
 
 @lru_cache(maxsize=1000)
 def needed_words(name: str) -> frozenset[str]:
-    """Return the words of a column's name that mean a part of a question."""
+    """Return the words of a name that suggest part of a question."""
     key = squash(name)
     words = [word.casefold() for word in WORD.findall(name)]
     singular = {word.removesuffix("s") for word in words} | set(words)
@@ -88,7 +88,7 @@ def needed_words(name: str) -> frozenset[str]:
 
 
 def refuse_choices(cells: Cells, unread: Sequence[str], *, labelled: bool) -> None:
-    """Refuse a column that seems to hold choices where none were found."""
+    """Refuse a column that seems to hold choices if none were found."""
     several = in_a_row(unread)
     if not KEYS_OF_ANSWERS.isdisjoint(cells.written):
         several.add("answers")
@@ -111,14 +111,13 @@ def refuse_choices(cells: Cells, unread: Sequence[str], *, labelled: bool) -> No
 
 
 KEYS_OF_ANSWERS: Final = {*ANSWERS, *INDICES} - {"answer"}
-"""Columns beside which `answers` are what to choose from, and not several gold ones."""
+"""Columns next to which `answers` are choices, not gold answers."""
 
 
 def in_a_row(keys: Sequence[str]) -> set[str]:
-    """Return the columns that are called like choices and differ in their last place.
+    """Return columns named like choices that differ in their last character.
 
-    Numbers need a word for choices before them, as in `answer1`; letters from
-    A to C do after any.
+    Numbers need a word before them, as in `answer1`; A, B and C together do not.
     """
     groups: dict[str, set[str]] = {}
     for key in keys:
@@ -138,7 +137,7 @@ ROW_WORDS: Final = ("answer", *LIKE_CHOICES)
 
 
 def refuse_answers(cells: Cells, unread: Sequence[str]) -> None:
-    """Refuse a column that seems to hold the answer where none was found."""
+    """Refuse a column that seems to hold the answer if none was found."""
     for key in unread:
         value = cells.values.get(key)
         if is_like(key, LIKE_ANSWERS, ANSWERS) and not is_blank(value):
@@ -150,20 +149,20 @@ def refuse_answers(cells: Cells, unread: Sequence[str]) -> None:
 
 
 def is_like(key: str, parts: tuple[str, ...], names: tuple[str, ...]) -> bool:
-    """Say whether a column's name holds one of some words, or is nearly a known one."""
+    """Say whether a name contains a word, or nearly is a known one."""
     near = get_close_matches(key, names, n=1, cutoff=0.8)
     return bool(near) or any(part in key for part in parts)
 
 
 def is_list(value: Any) -> bool:
-    """Say whether a value is a list of two texts or more."""
+    """Say whether a value is a list of two or more texts."""
     found = structure(value)
     several = isinstance(found, list) and len(found) > 1
     return several and all(isinstance(item, str) for item in found)
 
 
 def refuse_asked(cells: Cells, unread: Sequence[str], title: str) -> None:
-    """Refuse a question or a choice beside those of the set."""
+    """Refuse a second question or choices besides the set's own."""
     stems = {stem_of(key) for key in cells.asked if key in cells.written} - {""}
     group = grouped(cells) if stems.isdisjoint(map(stem_of, cells.written)) else []
     for key in unread:
@@ -185,7 +184,7 @@ def refuse_asked(cells: Cells, unread: Sequence[str], title: str) -> None:
 
 
 def stem_of(key: str) -> str:
-    """Return what columns of choices have in common: `option` of `option3`."""
+    """Return the common part of choices' names: `option` of `option3`."""
     match = GROUP.fullmatch(key)
     if match is not None:
         return match[1] or match[3] or ""
