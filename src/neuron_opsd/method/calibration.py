@@ -31,13 +31,11 @@ class ScoreColumns:
     """What the measures need; every array is ``(Q,)``."""
 
     accuracy: FloatArray
-    """Share of correct rollouts."""
     solved: BoolArray
     """Whether any rollout is correct."""
     confidence: FloatArray
     correct: BoolArray
     unread: FloatArray
-    """Share of unreadable rollouts."""
     truncated: FloatArray
     length: FloatArray
     """Mean completion tokens."""

@@ -1,7 +1,7 @@
-"""Whether some questions hold a neuron more often than chance would have it.
+"""Whether some questions hold a neuron more often than by chance.
 
-Chance is a draw of as many questions, from each stratum as many as there are of it.
-The bounds hold at any count, also for neurons that hardly any question holds.
+Chance is a random group of as many questions per stratum. The bounds hold at any count,
+even for neurons that hardly any question holds.
 
 Axes: Q questions, B strata, G groups of questions, F neurons of all layers.
 """
@@ -27,15 +27,15 @@ FALSE_SHARE: Final = 0.05
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Enrichment:
-    """How often a group holds each neuron, beside chance; every array is ``(F,)``."""
+    """How often a group holds each neuron, against chance; arrays are ``(F,)``."""
 
     expected: FloatArray
-    """Questions of the group that would hold it by chance, in the mean."""
+    """Mean number of the group's questions that would hold it by chance."""
     p: FloatArray
-    """Bound on the chance of a count as far off on either side; 1 where none holds it
-    or all do."""
+    """Two-sided bound on the chance of such a count; 1 if none or all hold the
+    neuron."""
     q: FloatArray
-    """The largest share of chance finds among all neurons with a bound as small."""
+    """Bound on the share of chance finds among neurons with a `p` as small."""
 
     @property
     def found(self) -> BoolArray:
@@ -44,9 +44,9 @@ class Enrichment:
 
 
 def tally(sets: Sequence[NeuronIds], members: BoolArray, num_neurons: int) -> IntArray:
-    """Return how many of the sets of Q questions hold each neuron, ``(G, F)``.
+    """Count the sets that hold each neuron, per group, ``(G, F)``.
 
-    `members` says ``(G, Q)`` who is in which group.
+    `members` ``(G, Q)`` tells who is in which group.
     """
     found = np.zeros((len(members), num_neurons), dtype=np.int64)
     for row, group in zip(found, members, strict=True):
@@ -57,7 +57,7 @@ def tally(sets: Sequence[NeuronIds], members: BoolArray, num_neurons: int) -> In
 
 
 def strata_of(values: Sequence[float] | FloatArray, most: int) -> IntArray:
-    """Put questions into at most so many strata of about equal size by a value.
+    """Put questions into at most `most` strata of about equal size by a value.
 
     Equal values share a stratum. Returns ``(Q,)`` numbers from 0.
     """
@@ -70,7 +70,7 @@ def strata_of(values: Sequence[float] | FloatArray, most: int) -> IntArray:
 def draw_alike(
     group: BoolArray, strata: IntArray, rng: np.random.Generator
 ) -> BoolArray:
-    """Draw as many questions as a group has, of each stratum as many as it has."""
+    """Sample as many questions of each stratum as a group has."""
     drawn = np.zeros_like(group)
     for stratum in range(int(strata.max()) + 1):
         places = np.flatnonzero(strata == stratum)
@@ -82,11 +82,10 @@ def draw_alike(
 def enrichment(
     counts: IntArray, holders: IntArray, sizes: IntArray, drawn: IntArray
 ) -> Enrichment:
-    """Compare a group with a draw of as many questions from each stratum.
+    """Compare a group with a random one of as many questions per stratum.
 
-    Given how many questions of a stratum hold a neuron, those of a draw are
-    hypergeometric: a sum of independent trials, whose tail beyond the mean is below
-    that of a binomial of the same mean.
+    A stratum's number of sampled holders is hypergeometric: a sum of independent
+    trials, whose tail beyond the mean is below that of a binomial with that mean.
 
     Args:
         counts: ``(F,)`` questions of the group that hold the neuron.
@@ -112,15 +111,15 @@ def enrichment(
 
 
 def tail_bound(counts: IntArray, trials: IntArray, mean: FloatArray) -> FloatArray:
-    """Bound the chance of at least some successes in independent trials of some mean.
+    """Bound the chance of at least `counts` successes in independent trials.
 
-    It is 1 where the count is not one above the mean at least. The tail of a binomial
-    is below its first term over one less the ratio of the next to it.
+    1 unless the count is at least one above the mean. A binomial tail is below its
+    first term over one less the ratio of the next term to it.
     """
     k, n = (torch.from_numpy(one).double() for one in (counts, trials))
     beyond = (k >= torch.from_numpy(mean) + 1) & (n > 0)
     share = (torch.from_numpy(mean) / n.clamp(min=1)).clamp(0.0, 1.0)
-    # Where no trial can succeed, no count is beyond the mean but by rounding.
+    # If no trial can succeed, only rounding puts a count beyond the mean.
     share = share.clamp(min=torch.finfo(torch.float64).tiny)
     rest = torch.log1p(-share)
     first = (

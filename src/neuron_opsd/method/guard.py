@@ -125,7 +125,7 @@ SIGNS: Final[Mapping[str, Measure]] = {
     "the student rules out what the base model says": contradiction,
     "the student is far from the base model": divergence,
 }
-"""What it means when each measure is beyond its limit."""
+"""Keyed by what it means if the measure is beyond its limit."""
 
 
 def signs_of(
@@ -147,7 +147,7 @@ class Guard:
         """Begin before the first step."""
         self.config = config
         self.seen: dict[str, Collapse] = {}
-        """Every sign that was seen, as it first was."""
+        """Every sign, as first seen."""
         self._first: list[StepMetrics] = []
         self._last: deque[StepMetrics] = deque(maxlen=WINDOW)
         self._num_steps = 0

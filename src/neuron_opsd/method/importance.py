@@ -1,9 +1,8 @@
-"""How far another engine's probabilities are from the trainer's, and weights for it.
+"""How far an engine's probabilities are from the trainer's, and weights for it.
 
-An engine computes with other kernels than the trainer. A token's importance weight is
-the trainer's probability of it over the engine's, cut above so that no token counts
-many times. Products over all tokens before would be exact, but over thousands they come
-to nothing or to the cut.
+Engines use other kernels than the trainer. A token's importance weight is the trainer's
+probability over the engine's, clipped so that no token counts many times. Products over
+all preceding tokens would be exact, but over thousands they end at 0 or at the clip.
 
 Axes: N completion tokens.
 """
@@ -20,20 +19,20 @@ from neuron_opsd.method.fused_loss import HiddenStates, measured
 from neuron_opsd.method.truncation import Truncation, truncated
 
 OUTSIDE: Final = -1e30
-"""Log-probabilities below it are of tokens that the trainer would never have drawn."""
+"""Log-probabilities below this mean that the trainer never samples the token."""
 
 CUT_OFF: Final = 1.0
-"""Nats from the engine that such a token is taken to be."""
+"""Distance from the engine, in nats, counted for such a token."""
 
 
 def drawn_logprobs(
     student: HiddenStates, targets: Tensor, truncation: Truncation, chunk: int
 ) -> Tensor:
-    """Return the trainer's log-probabilities of tokens under what was drawn from.
+    """Return the trainer's log-probabilities of tokens after truncation.
 
-    Targets are the ``(N,)`` ids of the tokens that the states predict; no gradient goes
-    through, `chunk` positions make a tile. Returns ``(N,)`` in nats, below `OUTSIDE`
-    for tokens that were cut off.
+    Targets are the ids ``(N,)`` of the tokens that the states predict; `chunk`
+    positions make a tile; there is no gradient. Returns ``(N,)`` in nats, below
+    `OUTSIDE` for tokens cut off.
     """
 
     def of_tile(logits: Sequence[Tensor], rows: slice) -> Tensor:
@@ -47,7 +46,7 @@ def drawn_logprobs(
 def importance_weights(trainer: Tensor, engine: Tensor, clip: float) -> Tensor:
     """Return ``min(p_trainer / p_engine, clip)`` for each token.
 
-    Both are given as ``(N,)`` log-probabilities in nats; `clip` is above 0.
+    Takes log-probabilities ``(N,)`` in nats; `clip` is above 0.
 
     Source: truncated importance sampling, Ionides, "Truncated Importance Sampling"
     (2008), for each token as in Yao et al., "Your Efficient RL Framework Secretly
@@ -57,7 +56,7 @@ def importance_weights(trainer: Tensor, engine: Tensor, clip: float) -> Tensor:
 
 
 def total_gap(trainer: Tensor, engine: Tensor) -> tuple[float, int]:
-    """Return the summed distance of log-probabilities, and over how many tokens.
+    """Return the summed distance of log-probabilities, and the number of tokens.
 
     A token that the trainer would have cut off counts as `CUT_OFF`.
     """

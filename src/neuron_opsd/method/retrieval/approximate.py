@@ -48,7 +48,7 @@ NUM_CANDIDATES = (64, 128, 256)
 
 @dataclass(frozen=True, slots=True)
 class Width:
-    """How wide a search is, and its recall on a sample."""
+    """How wide a search is."""
 
     num_candidates: int
     """Sets ranked exactly per query."""

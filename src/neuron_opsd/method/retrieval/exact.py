@@ -20,7 +20,6 @@ from neuron_opsd.method.retrieval.bitsets import Columns, NeuronSets, chunks, co
 from neuron_opsd.records import NeuronIds
 
 Rows: TypeAlias = NDArray[np.int64]
-"""Places in the pool."""
 Ranking: TypeAlias = tuple[Rows, NDArray[np.float64]]
 """Rows and distances, nearest first."""
 
@@ -46,7 +45,6 @@ class Index:
     packed: NDArray[np.uint8]
     """The pool's bits over `common`."""
     rare: Columns
-    """The other neurons."""
     ends: NDArray[np.int64]
     """Where each rare neuron's part of `holders` ends, after a leading 0."""
     holders: NDArray[np.uint32]

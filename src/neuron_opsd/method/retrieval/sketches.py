@@ -73,7 +73,7 @@ class Barring:
         none = np.empty(0, np.int64)
         keys = np.concatenate([none, *(i * num_rows + barred[i] for i in few)])
         self.keys = np.sort(keys)
-        """Of pairs of a set and a row, where a set has few."""
+        """Pairs of a set and a row, for sets with few."""
         many: dict[int, list[int]] = {}
         for i, rows in enumerate(barred):
             if rows.size > FEW_BARRED:
