@@ -28,7 +28,7 @@ LEAST_REPEATS: Final = 5
 the same answer for a baseline."""
 
 LEAST_SHARE: Final = 0.1
-"""Least share of questions for an answer to be a baseline, with or without labels."""
+"""Share of the questions that makes an answer a baseline even without labels."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -174,10 +174,10 @@ def lowest(values: Values, lots: Values, share: float) -> NDArray[np.int64]:
 def groups_of(
     answers: Sequence[str | None], share: float, *, balance: bool
 ) -> list[NDArray[np.int64]]:
-    """Return the places of the questions within which the share is kept.
+    """Return the places of the groups within which the share is kept.
 
-    Without balance that is all of them. With it, each answer of which at least one
-    question would be kept is a group, and all others are one.
+    Without balance there is one group. With it, each answer frequent enough for one
+    question to be kept is a group; all others form one.
     """
     if not balance:
         return [np.arange(len(answers))] if len(answers) else []
