@@ -1,8 +1,7 @@
 """Associations over questions, with bootstrap intervals. Pure NumPy.
 
-Measures take weights ``(R, Q)`` and return ``(R,)``, counting each question as often as
-its weight says: ones give the plain measure, counts of draws that of a bootstrap
-resample.
+Measures count each question as often as its weight says: ones give the plain measure,
+counts of draws that of a bootstrap resample.
 
 Axes: Q questions, R rows of weights, K columns, M measures.
 """
@@ -23,7 +22,7 @@ from neuron_opsd.records.scores import Interval
 Places: TypeAlias = NDArray[np.intp]
 
 Measures: TypeAlias = Callable[[FloatArray], Mapping[str, FloatArray]]
-"""Takes weights ``(R, Q)``; returns measures ``(R,)`` by name."""
+"""Takes weights ``(R, Q)``; returns ``(R,)`` by name."""
 
 CONSTANT: Final = 1e-12
 """Variance, in units of all questions', below which a column is constant."""
@@ -75,10 +74,10 @@ def joined(parts: Iterable[Measured]) -> Measured:
 
 
 def mean_of(groups: Sequence[Measured]) -> Measured:
-    """Return the means over groups of questions, weighted equally.
+    """Return the equally weighted means over groups of questions.
 
-    Groups of the same questions must share resamples, so draw them with equal
-    generators. Measures missing in a group are left out; NaN in one gives NaN.
+    Groups of the same questions must share resamples, by equal generators. Measures
+    missing in a group are left out; NaN in one gives NaN.
     """
     if not groups:
         raise ValueError("cannot take the mean over no groups of questions")
@@ -107,12 +106,11 @@ def correlations(
         x: One column.
         y: The other.
         weights: ``(R, Q)``.
-        given: Columns to regress out of both first, by one linear regression, for the
-            partial correlation.
+        given: Columns to regress out of both, for the partial correlation.
         ranked: Use ranks, with ties at their mean, for all values.
 
     Returns:
-        ``(R,)`` in [-1, 1]; NaN if a side is constant or explained by `given`, or if
+        ``(R,)`` in [-1, 1]; NaN if a side is constant or explained by `given`, or
             hardly more questions than given columns count.
     """
     columns = [x, y, *given]

@@ -1,7 +1,6 @@
-"""Entropies and divergences of distributions over the answers to a question.
+"""Entropies and divergences of answer distributions.
 
-Distributions are log-probabilities ``(K,)`` of K answers, in nats; answers never given
-have -inf.
+Distributions are log-probabilities ``(K,)`` of K answers, in nats, perhaps -inf.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Accuracy and calibration of answered questions. Pure NumPy.
 
 Confidence is the vote's agreement, unread answers included; a question is correct if
-its most frequent answer is. Measures take weights ``(R, Q)`` and return ``(R,)``,
-counting each question as often as its weight says: this makes 10,000 bootstrap
-resamples cheap.
+its most frequent answer is. Measures count each question as often as its weight says,
+which makes 10,000 bootstrap resamples cheap.
 
 Axes: Q questions, R rows of weights, V distinct confidences, B bins.
 """
@@ -32,7 +31,6 @@ class ScoreColumns:
 
     accuracy: FloatArray
     solved: BoolArray
-    """Whether any rollout is correct."""
     confidence: FloatArray
     correct: BoolArray
     unread: FloatArray
@@ -40,7 +38,7 @@ class ScoreColumns:
     length: FloatArray
     """Mean completion tokens."""
     voted: bool
-    """Whether any question has more than one rollout."""
+    """Whether a question has several rollouts."""
     num_bins: int
     labels: LabelColumns
 
@@ -53,8 +51,8 @@ def columns_of(scores: Sequence[QuestionScore], num_bins: int = 15) -> ScoreColu
     """Turn scores into arrays.
 
     Raises:
-        ValueError: If there are no scores, a score has no rollouts, a count exceeds its
-            total, or an agreement lies outside [0, 1].
+        ValueError: If there are no scores, one has no rollouts, a count exceeds its
+            total, or an agreement is outside [0, 1].
     """
     for score in scores:
         counts = (score.num_correct, score.num_unread, score.num_truncated)
@@ -86,7 +84,7 @@ def columns_of(scores: Sequence[QuestionScore], num_bins: int = 15) -> ScoreColu
 def has_votes(scores: Sequence[QuestionScore]) -> bool:
     """Tell whether any question was answered more than once.
 
-    The vote share of a single answer says nothing about the model.
+    A single answer's vote share says nothing.
     """
     return any(score.num_rollouts > 1 for score in scores)
 
@@ -158,8 +156,7 @@ def binned_gap(
 ) -> FloatArray:
     """Return the calibration error over bins of equal width, per row of weights.
 
-    The mean gap between confidence and accuracy, weighted by bin size. Confidence 1
-    falls in the last bin, 0 in the first.
+    Confidence 1 falls in the last bin, 0 in the first.
 
     Source: Naeini et al. 2015; bins and confidence as in arXiv:2607.02460, section 5.3.
     """

@@ -1,7 +1,6 @@
 """Whether some questions hold a neuron more often than by chance.
 
-Chance is a random group of as many questions per stratum. The bounds hold at any count,
-even for neurons that hardly any question holds.
+Chance is a random group of as many questions per stratum. The bounds hold at any count.
 
 Axes: Q questions, B strata, G groups of questions, F neurons of all layers.
 """
@@ -22,7 +21,7 @@ from neuron_opsd.records import NeuronIds
 IntArray: TypeAlias = NDArray[np.int64]
 
 FALSE_SHARE: Final = 0.05
-"""Share of the neurons found that may be there by chance."""
+"""Share of the neurons found that may be chance."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,7 +29,7 @@ class Enrichment:
     """How often a group holds each neuron, against chance; arrays are ``(F,)``."""
 
     expected: FloatArray
-    """Mean number of the group's questions that would hold it by chance."""
+    """Mean holders in such a group by chance."""
     p: FloatArray
     """Two-sided bound on the chance of such a count; 1 if none or all hold the
     neuron."""
@@ -84,14 +83,14 @@ def enrichment(
 ) -> Enrichment:
     """Compare a group with a random one of as many questions per stratum.
 
-    A stratum's number of sampled holders is hypergeometric: a sum of independent
-    trials, whose tail beyond the mean is below that of a binomial with that mean.
+    Sampled holders are hypergeometric: a sum of independent trials, whose tail beyond
+    the mean is below that of a binomial with that mean.
 
     Args:
-        counts: ``(F,)`` questions of the group that hold the neuron.
-        holders: ``(B, F)`` questions of the pool that do.
+        counts: ``(F,)`` holders in the group.
+        holders: ``(B, F)`` holders in the pool.
         sizes: ``(B,)`` questions of the pool.
-        drawn: ``(B,)`` those of the group.
+        drawn: ``(B,)`` questions of the group.
 
     Source: Vatutin and Mikhailov 1982 (hypergeometric as a sum of trials); Hoeffding
     1956, theorem 5 (the binomial bound); Benjamini and Hochberg 1995 (q).
@@ -113,8 +112,8 @@ def enrichment(
 def tail_bound(counts: IntArray, trials: IntArray, mean: FloatArray) -> FloatArray:
     """Bound the chance of at least `counts` successes in independent trials.
 
-    1 unless the count is at least one above the mean. A binomial tail is below its
-    first term over one less the ratio of the next term to it.
+    1 unless the count is one above the mean. A binomial tail is below its first term
+    over one less the ratio of the next term to it.
     """
     k, n = (torch.from_numpy(one).double() for one in (counts, trials))
     beyond = (k >= torch.from_numpy(mean) + 1) & (n > 0)

@@ -1,10 +1,10 @@
 """Sums of a loss over the logits of all positions, tile by tile, in one pass.
 
-The logits of all positions would not fit into memory. The forward pass makes one tile
-at a time, with its gradient, so none is made twice.
+All logits would not fit into memory. The forward pass makes one tile at a time, with
+its gradient, so none is made twice.
 
-Factors may be rounded, but products are summed and returned in float32: in bfloat16,
-top logits tie and are off by percents of a nat.
+Products are summed and returned in float32: in bfloat16, top logits tie and are off by
+percents of a nat.
 
 Axes: N completion tokens, c tokens of a tile, r tokens of a block of a tile, D residual
 width, V vocabulary, m measures.

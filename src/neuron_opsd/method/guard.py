@@ -1,7 +1,7 @@
 """The guard: label-free signs of collapse, and which step was best.
 
-It applies the same limits to two comparisons: the steps' own rollouts, last window
-against first, and student against base model on fixed questions.
+The same limits apply to the steps' own rollouts, last window against first, and to
+student against base model on fixed questions.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ class Measured:
     value: float
     limit: float
     is_least: bool = False
-    """Whether it is a lower limit."""
 
     @property
     def is_beyond(self) -> bool:

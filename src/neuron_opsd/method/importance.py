@@ -1,8 +1,8 @@
 """How far an engine's probabilities are from the trainer's, and weights for it.
 
-Engines use other kernels than the trainer. A token's importance weight is the trainer's
-probability over the engine's, clipped so that no token counts many times. Products over
-all preceding tokens would be exact, but over thousands they end at 0 or at the clip.
+A token's importance weight is the trainer's probability over the engine's, clipped so
+that no token counts many times. Products over all preceding tokens would be exact, but
+over thousands end at 0 or the clip.
 
 Axes: N completion tokens.
 """
@@ -19,10 +19,10 @@ from neuron_opsd.method.fused_loss import HiddenStates, measured
 from neuron_opsd.method.truncation import Truncation, truncated
 
 OUTSIDE: Final = -1e30
-"""Log-probabilities below this mean that the trainer never samples the token."""
+"""Below this log-probability, the trainer never samples a token."""
 
 CUT_OFF: Final = 1.0
-"""Distance from the engine, in nats, counted for such a token."""
+"""Distance counted for such a token, in nats."""
 
 
 def drawn_logprobs(
@@ -30,9 +30,8 @@ def drawn_logprobs(
 ) -> Tensor:
     """Return the trainer's log-probabilities of tokens after truncation.
 
-    Targets are the ids ``(N,)`` of the tokens that the states predict; `chunk`
-    positions make a tile; there is no gradient. Returns ``(N,)`` in nats, below
-    `OUTSIDE` for tokens cut off.
+    Targets are token ids ``(N,)``, `chunk` positions make a tile, and there is no
+    gradient. Returns ``(N,)`` in nats, below `OUTSIDE` for tokens cut off.
     """
 
     def of_tile(logits: Sequence[Tensor], rows: slice) -> Tensor:

@@ -1,7 +1,7 @@
 """Measures of sets whose gold answers repeat, such as labels. Pure NumPy.
 
-If most questions have one answer, a model that always gives it scores well. Accuracy
-alone does not show that.
+There, a model that always gives the most frequent answer scores well, which accuracy
+alone hides.
 
 Axes: Q questions, R rows of weights, C distinct gold answers.
 """
@@ -21,11 +21,10 @@ from neuron_opsd.records.scores import QuestionScore
 OF_LABELS: Final = frozenset(
     {"balanced_accuracy", "macro_f1", "baseline", "top_answer_share"}
 )
-"""Names, in `calibration.METRICS`, of the measures that only some test sets have."""
+"""Measures in `calibration.METRICS` that only some test sets have."""
 
 LEAST_REPEATS: Final = 5
-"""Fewest questions per distinct gold answer for a set to have labels, and fewest with
-the same answer for a baseline."""
+"""Fewest questions per distinct gold answer for labels, and with one for a baseline."""
 
 LEAST_SHARE: Final = 0.1
 """Share of the questions that makes an answer a baseline even without labels."""
@@ -36,9 +35,9 @@ class LabelColumns:
     """What the measures need; what a set lacks is NaN, or C = 0."""
 
     gold: FloatArray
-    """``(Q, C)``, 1 at the question's gold answer."""
+    """``(Q, C)``, 1 at the gold answer."""
     given: FloatArray
-    """``(Q, C)``, the share of rollouts that gave the answer."""
+    """``(Q, C)``, each answer's share of rollouts."""
     baseline: FloatArray
     """``(Q,)``, 1 where the gold answer is the most frequent one."""
     top: FloatArray

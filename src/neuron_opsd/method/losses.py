@@ -2,8 +2,8 @@
 
 Gradients are formulas, and replace the student's logits.
 
-Axes: N completion tokens, r tokens of a block of them, k top tokens, V vocabulary.
-Divergences are in nats.
+Axes: N completion tokens, r tokens of a block, k top tokens, V vocabulary. Divergences
+are in nats.
 """
 
 from __future__ import annotations
@@ -94,8 +94,7 @@ def distillation_loss(
 
     Args:
         student: Its states and weight receive gradients if they require them.
-        teacher: A constant; if it shares the student's weight, one product makes both
-            logits.
+        teacher: A constant; with the student's weight, one product makes both logits.
         config: Sets the divergence and the positions per tile.
         weights: ``(N,)`` how often each position counts; once by default.
     """

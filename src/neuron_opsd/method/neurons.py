@@ -1,10 +1,10 @@
 """Which feed-forward neurons a completion used.
 
-Scores arrive one layer at a time for all tokens of a batch and are cut at once, so
-``(T, L, F)`` is never in memory.
+Scores arrive one layer at a time and are cut at once, so ``(T, L, F)`` is never in
+memory.
 
-Axes: T tokens of a completion or of one of its chunks, N tokens of a batch, B
-completions, C chunks, K entries kept, L layers, F neurons of a layer.
+Axes: T tokens of a completion or chunk, N tokens of a batch, B completions, C chunks, K
+entries kept, L layers, F neurons of a layer.
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ PAPER_NUM_LAYERS = 36
 PAPER_NUM_NEURONS = 9728
 
 TOKENS_AT_ONCE: Final = 64
-"""Tokens updated together under `per-token` on a CPU; more leave its caches. A GPU
-takes 16 times as many."""
+"""Tokens updated together under `per-token` on a CPU, to stay in its caches."""
 LOW_BITS: Final = 0xFFFFFFFF
 SIGN_FREE: Final = 0x7FFFFFFF
 
@@ -43,7 +42,7 @@ class Sizes:
     """How many entries the rules keep."""
 
     per_layer: int
-    """Entries in each layer's list."""
+    """Per layer's list."""
     keep: int
     """Size of the overlap set; of each token's list under `per-token`."""
     chunk_tokens: int = 0
@@ -71,8 +70,7 @@ def scaled_sizes(
 ) -> Sizes:
     """Return the sizes asked for, or the paper's scaled to the model.
 
-    The paper keeps 2,000 of 9,728 neurons per layer and 5,000 of 36 layers' 350,208;
-    smaller models keep the same share.
+    The paper keeps 2,000 of 9,728 neurons per layer and 5,000 of 36 layers' 350,208.
     """
     share = min(1.0, num_neurons / PAPER_NUM_NEURONS)
     total = num_layers * num_neurons / (PAPER_NUM_LAYERS * PAPER_NUM_NEURONS)
@@ -96,8 +94,7 @@ class NeuronCounter:
         """Take one layer's contribution scores ``(N, F)``; layers come in order.
 
         Raises:
-            NotFiniteError: If one is not finite: NaN would rank as the largest, then be
-                dropped. The error's places are those of completions.
+            NotFiniteError: If one is not finite; its places are those of completions.
         """
         if not torch.stack(torch.aminmax(scores)).isfinite().all():
             wrong = [
@@ -217,7 +214,6 @@ class NeufsLists:
 
 
 Lists: TypeAlias = FlatLists | TokenLists | NeufsLists
-"""What one rule keeps of a batch of completions."""
 
 LISTS: Final[Mapping[Rule, type[Lists]]] = {
     "flat": FlatLists,
@@ -268,8 +264,8 @@ def rows_of(best: Tensor, first_id: int) -> list[Found]:
 def packed(scores: Tensor, first_id: int) -> Tensor:
     """Pack scores ``(T, F)`` and ids into integers that sort like the scores.
 
-    Of equal scores, the smaller id ranks higher. float32 bits sort as signed integers
-    once those of negative numbers are flipped.
+    Of equal scores, the smaller id ranks higher. float32 bits sort as integers once
+    those of negative numbers are flipped.
     """
     # Adding 0 turns -0 into 0.
     bits = (scores.float() + 0.0).view(torch.int32)

@@ -1,10 +1,10 @@
 """The policy-gradient loss on sampled tokens, with its gradient.
 
-A token's log-probability is under the distribution it was sampled from: the softmax of
-logits divided by the temperature, over the tokens allowed there. Positions with one
-allowed token add nothing.
+Log-probabilities are under the distribution sampled from: the softmax of logits divided
+by the temperature, over the tokens allowed. Positions with one allowed token add
+nothing.
 
-Axes: N completion tokens, r tokens of a block of them, D residual width, V vocabulary.
+Axes: N completion tokens, r tokens of a block, D residual width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -29,11 +29,10 @@ class Limits:
     """How far an update may take the student."""
 
     clip_low: float
-    """How far below 1 the ratio of new to old probability still counts."""
+    """How far below 1 (`clip_high`: above) the new over old probability counts."""
     clip_high: float
-    """How far above 1."""
     kl_weight: float = 0.0
-    """Weight of the divergence from the reference; 0 needs no reference."""
+    """Of the divergence from the reference; 0 needs none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,16 +42,14 @@ class PolicyTokens:
     targets: Tensor
     """``(N,)`` token ids."""
     advantages: Tensor
-    """``(N,)`` the advantage of each token's completion."""
+    """``(N,)`` of each token's completion."""
     weights: Tensor
-    """``(N,)`` how often each token's completion counts."""
+    """``(N,)`` how often each token counts."""
     allowed: Sequence[TokenIds]
     """The tokens allowed at each of N; empty for the whole vocabulary."""
     temperature: float
-    """What logits were divided by."""
     old_logprobs: Tensor | None = None
-    """``(N,)`` before the update; `None` for the student's own, right for one update
-    per batch."""
+    """``(N,)``; `None` for the student's own, right for one update per batch."""
 
     def at(self, places: slice | Tensor) -> PolicyTokens:
         """Select places, by a slice or ids ``(n,)``."""
@@ -118,14 +115,14 @@ def policy_loss(
 
     Args:
         student: Its states and weight receive gradients if they require them.
-        reference: A constant; used only if the limits give it a weight.
+        reference: A constant; needed only if the limits give it a weight.
         tokens: Of all N positions.
         limits: The clip and the weight of the divergence.
         chunk: Positions per tile.
 
     Raises:
-        ValueError: If numbers of positions differ, a token was not allowed at its
-            position, the temperature is not above 0, or a reference is missing.
+        ValueError: If lengths differ, a token was not allowed, the temperature is not
+            above 0, or a reference is missing.
 
     Source: GRPO, arXiv:2402.03300.
     """
@@ -252,9 +249,9 @@ def value_and_slope(
 
 
 def certainty(student: HiddenStates, chunk: int) -> tuple[Tensor, Tensor]:
-    """Return two measures of the student's certainty per position, without gradient.
+    """Return the student's self-certainty and entropy per position, without gradient.
 
-    Both are of its distribution p over the whole vocabulary at temperature 1.
+    Over the whole vocabulary at temperature 1.
 
     Returns:
         Self-certainty ``KL(U || p) = -1/V sum_v log(V p_v)``, with U uniform, and

@@ -25,8 +25,7 @@ class Views:
     voted: int | None
     """Place of the answer with most votes; `None` without a vote."""
     divergence: float
-    """KL(student || teacher) in nats, as in the loss: of the choice, or per token of a
-    free answer."""
+    """KL(student || teacher) in nats, of the choice or per token of a free answer."""
 
     @property
     def student_agreement(self) -> float:
@@ -60,11 +59,11 @@ def reweighted(
 ) -> FloatArray:
     """Return a teacher's answers ``(C,)``, from how it scores the student's own.
 
-    The teacher weighs a completion by ``exp(r / t)``, where r is its log-probability
-    under the teacher's prompt less that under the student's, in nats, and t the
-    standard deviation of these, at least 1. t = 1 is importance sampling, where over
-    thousands of tokens one completion would take it all. An answer takes the mean of
-    its completions, or of all if it has none.
+    A completion weighs ``exp(r / t)``, where r is its log-probability under the
+    teacher's prompt less that under the student's, in nats, and t the standard
+    deviation of these, at least 1. With t = 1, importance sampling, one of thousands of
+    tokens could take it all. An answer takes the mean of its completions, or of all if
+    it has none.
 
     Args:
         shares: ``(C,)`` of the student's answers.
@@ -85,8 +84,8 @@ def reweighted(
 def stability(draws: Sequence[Sequence[FloatArray]]) -> FloatArray:
     """Return ``(Q,)`` how often two draws of a teacher give the same top answer.
 
-    Takes two or more draws, each with answers ``(C,)`` to Q questions; ties go to the
-    earlier answer.
+    Takes two or more draws of answers ``(C,)`` to Q questions; ties go to the earlier
+    answer.
     """
     first = np.array([[int(one.argmax()) for one in draw] for draw in draws])
     count = len(first)

@@ -15,10 +15,9 @@ from neuron_opsd.method.beliefs import entropy_of
 from neuron_opsd.records import Reading
 
 RUN: Final = 4
-"""Tokens per run when counting repetitions."""
+"""Tokens per run."""
 REACH: Final = 256
-"""Tokens back within which a run counts as repeated, so that a phrase that comes back
-much later does not look like a loop."""
+"""Tokens back within which a run is a repeat; phrases that return later are no loop."""
 UNREAD: Final = ""
 """Label of rollouts without a readable answer."""
 
@@ -44,8 +43,8 @@ class Answers:
     """What a model answers to one question; all values are JSON."""
 
     shares: Mapping[str, float]
-    """Probability of each answer, or its share of rollouts, by label; with `UNREAD`
-    they sum to one."""
+    """Probability or share of rollouts of each answer, by label; sums to one with
+    `UNREAD`."""
     length: float
     """Mean tokens of a rollout."""
     truncated: float
@@ -55,7 +54,7 @@ class Answers:
     divergence: float
     """KL(model || base), of the choice or summed over a rollout's tokens."""
     num_tokens: int
-    """Number of these tokens; 1 for a choice."""
+    """Its tokens; 1 for a choice."""
     surprise: float
     """KL(base || model), of the choice or summed over the base rollout's tokens."""
     num_base_tokens: int

@@ -1,6 +1,6 @@
 """Many models on the same bootstrap resamples of questions and seeds. Pure NumPy.
 
-Models are measured once; differences and means are computed from the draws.
+Differences and means are computed from the models' draws.
 
 Axes: Q questions, R resamples, M measures, S seeds.
 """
@@ -24,7 +24,7 @@ class Resampled:
     values: FloatArray
     """``(M,)``, every question and seed counted once."""
     draws: FloatArray
-    """``(R, M)``; NaN where a resample does not define the measure."""
+    """``(R, M)``; NaN where undefined."""
 
     def intervals(self) -> tuple[Interval, ...]:
         """Return each measure with its 95 % percentile interval."""
@@ -86,8 +86,7 @@ def over_seeds(by_seed: Sequence[Resampled], rng: np.random.Generator) -> Resamp
     Each resample draws S of the S seeds with replacement, independently of the
     questions, which all seeds share; equal generators draw the same. Intervals are too
     narrow when few seeds differ more than questions do: S seeds show ``(S - 1) / S`` of
-    their variance, and three that differ alone give their range, which holds the truth
-    in 3 of 4 cases.
+    their variance, and three that differ alone give their range, right in 3 of 4 cases.
 
     Source: Owen 2007, the pigeonhole bootstrap (two crossed factors, each resampled).
     """

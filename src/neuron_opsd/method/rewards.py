@@ -13,7 +13,7 @@ from typing import Final
 from neuron_opsd.answers.votes import tally
 
 UNREAD_REWARD: Final = -7.0
-"""Reward, in nats, of RENT's code for unreadable answers."""
+"""Of RENT's code for unreadable answers, in nats."""
 
 LEAST_DEVIATION: Final = 1e-6
 """Added to the deviation that rewards are divided by, as in verl; TRL adds 1e-4."""
@@ -24,7 +24,7 @@ def majority_rewards(
 ) -> tuple[float, ...]:
     """Reward each answer that equals the label: ``r_i = 1[answer_i = label]``.
 
-    Without a label, for lack of votes, all rewards are 0. `same` takes the label first.
+    Without a label all rewards are 0. `same` takes the label first.
 
     Source: TTRL, arXiv:2504.16084; an oracle if the label is the true answer.
     """
@@ -90,9 +90,9 @@ def advantages(rewards: Sequence[float], *, scale: bool = True) -> tuple[float, 
     """Return how far each reward of a group is above their mean.
 
     ``A_i = (r_i - mean(r)) / (std(r) + 1e-6)``, with G - 1 in the deviation, as in
-    verl; TRL 1.16 adds `1e-4`. If all rewards are equal, or there is only one, all are
-    exactly 0 (verl gives a single one its whole reward). Without `scale` nothing is
-    divided, as in Dr. GRPO, arXiv:2503.20783.
+    verl; TRL 1.16 adds `1e-4`. Equal rewards, or a single one, give exactly 0 (verl
+    gives a single one its whole reward). Without `scale` nothing is divided, as in Dr.
+    GRPO, arXiv:2503.20783.
 
     Source: GRPO, arXiv:2402.03300.
     """

@@ -1,9 +1,8 @@
 """Calibration of stated confidences, before and after scaling. Pure NumPy.
 
-A confidence is a number in [0, 1] for the event that an answer is right. Scaling
-changes its log-odds by a slope (temperature scaling; the temperature is its inverse),
-or by a slope and an offset (Platt scaling). It is fitted on one half of the questions
-and measured on the other, both ways.
+Scaling changes a confidence's log-odds by a slope (temperature scaling; the temperature
+is its inverse), or by a slope and an offset (Platt scaling). It is fitted on one half
+of the questions and measured on the other, both ways.
 
 Axes: Q questions, N samples of them, R rows of weights, P parameters, M measures.
 """
@@ -26,19 +25,19 @@ LEAST_QUESTIONS: Final = 20
 NEAREST: Final = 0.005
 """Distance from 0 and 1 to which confidences are clipped for log-odds."""
 RIDGE: Final = 1e-6
-"""Penalty per question on half the squared parameters, so that a fit exists even if
-confidences separate right from wrong."""
+"""Penalty on half the squared parameters, so that a fit exists even for perfect
+separation."""
 MAX_ITERATIONS: Final = 100
 BLOCK: Final = 1 << 20
-"""Weights of samples in memory at once."""
+"""Weights in memory at once."""
 
 MEASURES: Final = tuple(CONFIDENCE_METRICS)
-"""Measures of a confidence, in the order of columns."""
+"""In the order of columns."""
 SCALINGS: Final[Mapping[str, bool]] = {"temperature": False, "platt": True}
-"""Whether each fits an offset besides the slope."""
+"""Whether it has an offset besides the slope."""
 
 Halves: TypeAlias = tuple[FloatArray, FloatArray]
-"""Parameters ``(P,)`` fitted on the first and second half."""
+"""Parameters ``(P,)`` of the first and second half."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,11 +47,11 @@ class Confidences:
     confidence: FloatArray
     correct: BoolArray
     question: NDArray[np.intp]
-    """Place of the answered question, from 0 to Q - 1."""
+    """From 0 to Q - 1."""
     share: FloatArray
     """Weight of each; those of one question sum to 1."""
     odds: FloatArray
-    """Log-odds of the confidence, kept finite."""
+    """Log-odds, kept finite."""
     num_bins: int
 
 
@@ -70,10 +69,10 @@ def confidences(
         correct: Whether each answer is right.
         question: Place of each answer's question.
         num_bins: Of the calibration error.
-        nearest: Distance from 0 and 1 to clip at for log-odds, for all or for each.
+        nearest: Distance from 0 and 1 to clip at for log-odds, for all or each.
 
     Raises:
-        ValueError: If they are not in [0, 1], or of different lengths.
+        ValueError: If they are not in [0, 1], or lengths differ.
     """
     check(confidence, correct, num_bins)
     answers = np.bincount(question)

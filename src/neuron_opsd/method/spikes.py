@@ -15,11 +15,10 @@ USUAL: Final = 4
 SPIKE_FACTOR: Final = 5.0
 """Least ratio of a spike to the usual."""
 REMEMBERED: Final = 40
-"""Steps whose noise is allowed for."""
 DEVIATIONS: Final = 3.5
-"""Standard deviations of log noise that are allowed."""
+"""Allowed standard deviations of log noise."""
 ALLOWANCE: Final = 1.5
-"""Multiple of the largest log noise that is allowed."""
+"""Allowed multiple of the largest log noise."""
 TO_DEVIATION: Final = 1.4826
 """Standard deviation over median absolute deviation, for a normal distribution."""
 LEAST_LOSS: Final = 0.05
@@ -27,20 +26,18 @@ LEAST_LOSS: Final = 0.05
 LEAST_NORM: Final = 0.01
 """Gradient norm at or below which all rewards were alike and little is learnt."""
 LARGEST_FACTOR: Final = 2.0
-"""Multiple of the largest recent norm that a step with rewards must exceed: norms vary
-anyway with how far the rollouts of its few questions disagree."""
+"""Multiple of the largest of the `BEFORE` last norms that a spike with rewards exceeds:
+norms vary with how far the rollouts of a step's few questions disagree."""
 BEFORE: Final = 12
-"""Steps that are recent."""
 LONGEST: Final = 10
 """Spikes in a row that become usual."""
 
 
 class SpikeWatch:
-    """Watches steps in order; a resumed run shows it the earlier ones again.
+    """Watches steps in order, in a resumed run the earlier ones again.
 
     Values are compared with the median of the last steps, so that a loss may fall fast,
-    and past noise is allowed for. Spikes do not count for later medians unless they
-    last.
+    and past noise is allowed for. Spikes do not count later unless they last.
     """
 
     def __init__(self) -> None:
@@ -82,8 +79,7 @@ def allowed_for(noise: Collection[float]) -> float:
 def watched(entry: StepMetrics) -> float | None:
     """Return the watched value of a step, `None` if nothing was learnt.
 
-    It is the loss, or with rewards, where the loss is about zero whatever is learnt,
-    the gradient norm.
+    The loss, or with rewards, where the loss is always about zero, the gradient norm.
     """
     if entry.num_tokens == 0:
         return None

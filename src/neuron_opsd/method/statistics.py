@@ -19,7 +19,7 @@ BoolArray: TypeAlias = NDArray[np.bool_]
 Sample = TypeVar("Sample")
 
 Statistic: TypeAlias = Callable[[Sample, FloatArray], FloatArray]
-"""Takes answered questions and weights ``(R, Q)``; returns measures ``(R, M)``."""
+"""Takes questions and weights ``(R, Q)``; returns measures ``(R, M)``."""
 
 CHUNK_SIZE: Final = 1 << 20
 """Weights in memory at once; does not change the draws."""
@@ -79,8 +79,8 @@ def percentile_intervals(values: FloatArray, draws: FloatArray) -> tuple[Interva
 def bootstrap_p_values(values: FloatArray, draws: FloatArray) -> list[float]:
     """Return two-sided p-values of no difference, for values ``(M,)``.
 
-    Each is twice the share of draws ``(R, M)`` at or beyond 0, with one draw added to
-    both counts: never below ``2 / (R + 1)``. NaN draws are left out.
+    Each is twice the share of draws ``(R, M)`` at or beyond 0, one draw added to both:
+    never below ``2 / (R + 1)``. NaN draws are left out.
 
     Returns:
         M numbers in (0, 1]; NaN where the value or all its draws are.
@@ -98,8 +98,7 @@ def bootstrap_p_values(values: FloatArray, draws: FloatArray) -> list[float]:
 def mcnemar(only_first: int, only_second: int) -> float:
     """Return the exact p-value of two models being right equally often.
 
-    A two-sided binomial test: questions that only one model answers correctly go to
-    either with probability one half.
+    A two-sided binomial test on the questions that only one model answers correctly.
 
     Returns:
         A number in (0, 1]; 1 without such questions, 0 below the least positive double.

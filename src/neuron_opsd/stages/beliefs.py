@@ -1,7 +1,6 @@
 """What a model answers to questions, asked as the student or as a teacher.
 
-Both are the same model under different prompts. With choices the distribution is exact;
-free answers are represented by one sample.
+With choices the distribution is exact; free answers are represented by one sample.
 """
 
 from __future__ import annotations
@@ -29,8 +28,7 @@ from neuron_opsd.stages.rollouts import (
 )
 
 DRAWS: Final = "fitness"
-"""Stage name of the check's draws, from earlier versions, so that they stay the
-same."""
+"""Stage name of the check's draws; the old name keeps them the same."""
 
 MOST_TOKENS: Final = 512
 """Tokens from a completion's start that a divergence covers."""
@@ -41,16 +39,15 @@ class AnswerDistribution:
     """What a model answers to one question."""
 
     answer: str
-    """The most probable choice, or the sampled answer; empty if unreadable."""
+    """The most probable choice, or the sample's; empty if unreadable."""
     agreement: float
     """Probability of the voted answer; 1 or 0 for free answers."""
     entropy: float
     """Of the choice, or per token of the sample, in nats."""
     logprobs: Logprobs | None = None
-    """Of the choices at temperature 1, as in the loss, uncentred; `None` for free
-    answers."""
+    """Of choices at temperature 1, as in the loss, uncentred; else `None`."""
     token_ids: TokenIds = ()
-    """The sampled answer; empty with choices."""
+    """Of the sample; empty with choices."""
 
 
 def answer_distributions(

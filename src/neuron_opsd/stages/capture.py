@@ -34,8 +34,8 @@ def pair_of(
 ) -> Pair:
     """Return a prompt and the counted span of a completion.
 
-    What precedes the span joins the prompt. Without the span, the completion stays
-    whole. `neurons.first_tokens` cuts either, if set.
+    What precedes the span joins the prompt; without a span, all counts.
+    `neurons.first_tokens` cuts either.
     """
     ids = completion.token_ids
     if config.span == "completion" or lacks_span(completion, config):
@@ -82,7 +82,7 @@ def first_final_token(model: Tokenizer, completion: Completion) -> int:
     """Return the place of the token with the final answer's first character.
 
     White space before it belongs to the reasoning. Without an answer, returns the
-    number of tokens.
+    length.
 
     Raises:
         DataError: If the completion's tokens do not spell its text.
@@ -178,7 +178,7 @@ def capture_neurons(
 ) -> list[NeuronSet]:
     """Return the neuron sets of completions, in one forward pass over each.
 
-    `pairs` are as from `pair_of`, none with an empty completion; a pass has at most
+    `pairs` are as from `pair_of`, with no empty completion; a pass has at most
     `tokens_per_batch` tokens, padding included.
 
     Raises:

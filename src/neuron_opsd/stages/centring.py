@@ -1,7 +1,6 @@
 """Centred scores of choices, so that no label wins for its wording.
 
-A label's average over the pool is subtracted, so that it wins where it is more probable
-than usual. No gold answer is read.
+A label's average over the pool is subtracted. No gold answer is read.
 
 Source: Zhou et al., arXiv:2309.17249 (batch calibration); the mean here is over the
 log-probabilities of the whole pool.

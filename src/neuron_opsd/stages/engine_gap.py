@@ -30,8 +30,7 @@ from neuron_opsd.stages.splitting import in_passes
 from neuron_opsd.stages.together import done_by_all, told
 
 WARNED: Final = 0.05
-"""Nats per token between engine and trainer that cause a warning; rounding in other
-kernels is well below."""
+"""Nats per token that cause a warning, well above rounding in other kernels."""
 
 
 def token_weights(
@@ -44,9 +43,9 @@ def token_weights(
     """Return how much each completion token ``(N,)`` counts, `None` for once each.
 
     That is its completion's count, times an importance weight if another engine sampled
-    it: the weight of the last token that its loss depends on. This is the token itself
-    if the loss is `of_drawn` tokens, else the one before: weighting a divergence over
-    the vocabulary by the next token would only add noise.
+    it: of the token itself if the loss is `of_drawn` tokens, else of the one before,
+    since weighting a divergence over the vocabulary by the next token would only add
+    noise.
     """
     counts = None
     if any(sequence.count != 1 for sequence in sequences):

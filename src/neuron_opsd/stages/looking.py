@@ -1,8 +1,8 @@
 """Looks at the student in training: its answers to the guard's questions.
 
-These are a few fixed questions of the pool, so that looks can be compared with each
-other and with the base model. Draws have their own seeds, the same at every look, and
-do not affect training.
+These are a few fixed questions of the pool, to compare looks with each other and with
+the base model. Draws have their own seeds, the same at every look, and do not affect
+training.
 """
 
 from __future__ import annotations

@@ -20,9 +20,8 @@ from neuron_opsd.stages.capture import pairs_of, read_scores
 from neuron_opsd.stages.rollouts import PromptedQuestion
 
 TOKENS_KEPT: Final = 3
-"""Tokens kept per neuron and completion."""
+"""Per neuron and completion."""
 TOKENS_BEFORE: Final = 24
-"""Preceding tokens kept for context."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,6 @@ class TokenPush:
     before: TokenIds
     """Up to `TOKENS_BEFORE`, from prompt and completion."""
     score: float
-    """Contribution to the token's logit."""
 
 
 @dataclass(frozen=True, slots=True)

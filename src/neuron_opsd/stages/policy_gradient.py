@@ -1,8 +1,7 @@
 """Training on rewards of rollouts: GRPO, whatever the reward.
 
-A step is one update on fresh rollouts of the student. Log-probabilities are of the
-distribution sampled from: the whole vocabulary for free answers, else renormalised over
-the trie of the choices.
+A step is one update on fresh rollouts. Log-probabilities are of the distribution
+sampled from: the whole vocabulary, or the trie of the choices.
 
 Source: Shao et al., arXiv:2402.03300.
 """
@@ -104,8 +103,8 @@ def certainties(
 ) -> list[list[tuple[float, float]]]:
     """Return each completion's mean self-certainty and entropy per token, in nats.
 
-    Over the student's whole distribution at the positions that predict the completion,
-    including the end token's.
+    Over the whole distribution at the positions that predict it, the end token
+    included.
 
     Raises:
         NotFiniteError: If one is not finite: a group's minimum would hide it.

@@ -3,14 +3,13 @@
 With choices a belief is exact: the distribution over them at temperature 1, as in the
 loss, without and with demonstrations. That takes two passes over prompts.
 
-Free answers have no such distribution, so the pool's samples represent them. The
-student's belief is the vote: an answer's share of the readable samples. The teacher's
-is the vote reweighted: the first sample of each answer is scored without and with
-demonstrations at its end, which states the answer, after all that the student wrote
-before; the answer's share is multiplied by the ratio of the two probabilities. That is
-importance sampling of the teacher's answers from the student's reasoning. Over whole
-traces, products of thousands of ratios would give one sample all the weight. It takes
-two passes over one sample of each distinct answer, and none where all agree.
+Free answers are represented by the pool's samples. The student's belief is the vote: an
+answer's share of the readable samples. For the teacher's, the first sample of each
+answer is scored without and with demonstrations at its end, which states the answer;
+the share is multiplied by the ratio of the two probabilities. That is importance
+sampling of the teacher's answers from the student's reasoning; ratios over whole traces
+would give one sample all the weight. It takes two passes over one sample of each
+distinct answer, and none where all agree.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ from neuron_opsd.stages.rollouts import PromptedQuestion, scored_choices
 from neuron_opsd.stages.teaching import DemonstrationPool, fitted_prompt
 
 ANSWER_TOKENS: Final = 64
-"""Tokens at the end of a completion, after its reasoning, that state its answer."""
+"""Tokens at the end of a completion that state its answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,6 @@ class Given:
 
     answer: str
     count: int
-    """Samples that gave it."""
     completion: Completion | None = None
     """The first of these; `None` if it need not be scored."""
 
@@ -64,9 +62,7 @@ class Lesson:
     asked: PromptedQuestion
     context: TeacherContext
     questions: Mapping[str, Question]
-    """Of the demonstrations, by id."""
     given: tuple[Given, ...] = ()
-    """The samples' answers, if free."""
 
     @property
     def scored(self) -> tuple[Given, ...]:
@@ -232,7 +228,7 @@ def pool_divergences(
 ) -> list[Belief]:
     """Return KL(student || teacher) per token of each question's first sample.
 
-    Over the whole vocabulary and the first `MOST_TOKENS` tokens, in two passes.
+    Over the whole vocabulary and the first `MOST_TOKENS`, in two passes.
 
     Raises:
         DataError: If a question is too long for the model.

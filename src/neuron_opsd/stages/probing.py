@@ -1,7 +1,7 @@
 """What a model answers under a teacher's prompt, before training.
 
-Questions with choices give their exact distribution. Free answers may be long, so by
-default the student's own completions are scored under the teacher's prompt.
+Choices give their exact distribution. Free answers may be long, so by default the
+student's own completions are scored instead.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from neuron_opsd.stages.rollouts import (
 )
 
 WRITTEN: Final = "probe"
-"""Stage name for draws of answers that a teacher writes."""
+"""Stage name for draws of teachers' answers."""
 LEAST: Final = 1e-6
 """Probability of an answer that only student or teacher gives."""
 UNREAD: Final = ""
@@ -43,11 +43,10 @@ class Probe:
     """A question, and the prompt to answer it under."""
 
     asked: PromptedQuestion
-    """As the student is asked."""
     prompt: Prompt
     """The teacher's, or the student's own."""
     completions: tuple[TokenIds, ...] = ()
-    """The student's, to be scored under the prompt; empty with choices."""
+    """The student's, to be scored; empty with choices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +59,8 @@ class Heard:
     plain: tuple[float, ...] = ()
     """Of each choice at temperature 1, as in the loss, uncentred."""
     divergence: float | None = None
-    """KL(student || teacher) per token of the student's first completion, in nats;
-    `None` with choices."""
+    """KL(student || teacher) per token of the student's first completion; `None` with
+    choices."""
     answers: tuple[str | None, ...] = ()
     """New answers, `None` if unreadable."""
 
@@ -162,10 +161,10 @@ def divergences(model: Answerer, probes: Sequence[Probe]) -> list[float]:
 def to_be_scored(
     rollouts: Sequence[RolloutSummary], vote: Vote, most: int
 ) -> list[RolloutSummary]:
-    """Choose up to `most` completions that best tell teacher from student.
+    """Choose up to `most` completions that tell teacher from student.
 
-    If all gave one answer, only the first, for the divergence. Otherwise the first of
-    every answer comes before others.
+    If all gave one answer, only the first; otherwise the first of each answer comes
+    first.
     """
     seen: set[str] = set()
     first: list[RolloutSummary] = []
@@ -195,7 +194,7 @@ class Subject:
     places: Mapping[str, int]
     """The place among these of each answer, however spelled."""
     scored: tuple[int, ...] = ()
-    """The answer's place for each scored completion."""
+    """Of each scored completion."""
 
     @property
     def voted(self) -> int | None:
@@ -225,7 +224,7 @@ def subject_of(
         question: The question.
         vote: Of the student's samples.
         scored: Completions to score; `None` with choices.
-        written: Answers that teachers wrote, perhaps the `same` as known ones.
+        written: Teachers' answers, perhaps the `same` as known ones.
         same: Tells whether two answers are equal.
     """
     if scored is None:

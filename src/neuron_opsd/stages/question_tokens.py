@@ -23,8 +23,8 @@ from neuron_opsd.stages.capture import capture_pairs
 from neuron_opsd.stages.rollouts import PromptedQuestion
 
 OTHERS: Final = ("a", "Zz.")
-"""Questions to replace a question with, to find its own tokens. They have no letter in
-common, so a token shared with both is not from its text."""
+"""Replacements for a question that show which tokens are its own: they share no
+letter."""
 
 
 def question_pairs(
@@ -32,9 +32,8 @@ def question_pairs(
 ) -> list[Pair]:
     """Return for each question the tokens before its own, and its own.
 
-    Its own run from the first to the last that replacing the question would change: its
-    text, listed choices, and the marks between its turns, but no labels, instructions
-    or system message from the settings.
+    Its own run from the first to the last that replacing it would change: its text,
+    listed choices, and the marks between its turns, but nothing from the settings.
     """
     known: dict[tuple[str, str], list[TokenIds]] = {}
 

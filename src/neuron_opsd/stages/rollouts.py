@@ -47,7 +47,7 @@ class PromptedQuestion:
     written: tuple[str, ...] = ()
     """What the model writes for each choice; empty for free answers."""
     bias: tuple[float, ...] = ()
-    """What is subtracted from each choice's log-probability; empty if not centred."""
+    """Subtracted from each choice's log-probability; may be empty."""
 
 
 def bias_of(question: Question, config: RolloutsConfig) -> tuple[float, ...]:
@@ -107,8 +107,8 @@ def sample_rollouts(
     """Answer questions, with a seed for each draw.
 
     `stage` names the purpose, so that stages do not share draws; `draws` are pairs of a
-    temperature, 0 for greedy, and a number of samples; completions are cut at `longest`
-    tokens, by default the pool's.
+    temperature, 0 for greedy, and a number of samples; `longest` cuts completions, by
+    default at the pool's length.
 
     Returns:
         All rollouts of the first question, then of the second, and so on.

@@ -32,8 +32,8 @@ def score_rollouts(
 ) -> tuple[QuestionScore, ...]:
     """Compare the sampled rollouts of test questions with their gold answers.
 
-    Gold answers first pass through their question's reader. Scores are in question
-    order; rollouts may come in any order, and as summaries.
+    Gold answers pass through their question's reader. Scores are in question order;
+    rollouts, or summaries, may come in any order.
 
     Raises:
         DataError: If questions have no gold answer, or an unreadable one; names the
@@ -151,8 +151,8 @@ def score_differences(
 ) -> dict[str, Interval]:
     """Return every measure's difference, after minus before, with its interval.
 
-    Both must have the same questions in the same order. Draws depend only on the run's
-    seed and the test set's name, so all comparisons on it share them.
+    Both need the same questions in the same order. Draws depend only on the run's seed
+    and the test set's name.
     """
     difference = differences(before, after, config, seed)
     return dict(zip(METRICS, difference.intervals(), strict=True))
@@ -223,8 +223,8 @@ def mean_of_tests(
 ) -> dict[str, Interval]:
     """Return every measure's mean difference over test sets, with its interval.
 
-    Questions are resampled independently within each set; sets weigh equally. A measure
-    that is NaN on one set has no mean (NaN).
+    Questions are resampled within each set; sets weigh equally. NaN on one set gives
+    NaN.
 
     Raises:
         ValueError: If there is no set, a name appears twice, or the two lists did not

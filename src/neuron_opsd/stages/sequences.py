@@ -25,12 +25,11 @@ class TrainingSequence:
     example: TrainingExample
     completion: Completion
     count: int = 1
-    """How often it was sampled; it counts as often, in one pass."""
+    """How often it was sampled, and counts."""
     advantage: float = 0.0
-    """Its reward above its group's, if a method rewards."""
     idle: bool = False
-    """Whether its gradient is 0 whatever the weights, so that it needs no pass; its
-    tokens count in the mean."""
+    """Whether its gradient is always 0 and needs no pass; its tokens count in the
+    mean."""
 
     @property
     def num_tokens(self) -> int:

@@ -1,8 +1,7 @@
 """How a step's batch is split into passes, which are halved if memory runs out.
 
-The gradient is the whole batch's whatever the split, up to the order of summing. So a
-step that ran out of memory starts again; its split is kept, and a resumed run uses the
-same.
+The gradient stays the whole batch's, up to the order of summing. So a step that ran out
+of memory starts again; a resumed run uses the same splits.
 """
 
 from __future__ import annotations
@@ -102,8 +101,8 @@ class StepSplit:
     ) -> float:
         """Gather a batch's gradient in parts of some completions; return its loss.
 
-        If memory runs out on one rank, all start again with smaller parts; `largest`
-        tells how many completions the largest part has.
+        If memory runs out on one rank, all start again with parts smaller than the
+        `largest` there.
 
         Raises:
             TryAgainError: If a single completion has no room.

@@ -17,16 +17,14 @@ class GroupFacts:
     num_tokens: int
     """Completion tokens trained on, repeats counted."""
     num_generated: int
-    """Completion tokens sampled."""
     lengths: Sequence[int]
-    """Tokens of every shown rollout."""
     cut: Sequence[bool]
     entropies: Sequence[float]
     """In nats per token."""
     repetitions: Sequence[float]
     """Shares of runs of tokens just written."""
     texts: Sequence[str]
-    """Hashes of the texts."""
+    """Hashes."""
     reward: float | None
     agreement: float | None
 

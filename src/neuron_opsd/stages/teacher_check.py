@@ -4,9 +4,9 @@ A context can make a small model worse. Visible without labels: whether the teac
 agrees less with the student's majority than the student does, whether one answer takes
 over, and whether another context changes everything.
 
-A model that answers nearly everything alike shows demonstrations of that answer, and a
-teacher that sees them repeats it. If it is also the test's most frequent gold answer,
-such a training looks like a success.
+A model that answers nearly everything alike shows demonstrations of that answer, which
+the teacher repeats. If a test's most frequent gold answer is the same, such a training
+looks like a success.
 """
 
 from __future__ import annotations
@@ -60,8 +60,7 @@ def check_teacher(
 ) -> TeacherCheck:
     """Compare student and teacher, still one model, on some questions.
 
-    They are asked as the student is, with the teacher's demonstrations, and with random
-    ones, to see what these change.
+    Asked as the student is, with the teacher's demonstrations, and with random ones.
     """
     student, teacher, other = answer_distributions(
         model, asked, (teacher_prompts, other_prompts), votes, config
@@ -178,8 +177,7 @@ def selection_findings(
 ) -> tuple[str, ...]:
     """Warn if one answer takes over the selection.
 
-    Questions with the same short answer use similar numbers of similar neurons, so the
-    selection can teach to say nothing else.
+    Questions with the same short answer use similar neurons, and as many.
     """
     pool = [answers.get(entry.question_id) or "" for entry in selection]
     kept = [a for a, entry in zip(pool, selection, strict=True) if entry.kept]
@@ -202,8 +200,7 @@ def advice(answer: str) -> str:
 def most_given(votes: Mapping[str, Vote]) -> tuple[str, float]:
     """Return the most frequent answer of the pool's samples, and its share.
 
-    All unreadable ones count as one empty answer. The share is 0 if there are too few
-    questions.
+    Unreadable ones count as one empty answer. The share is 0 for too few questions.
     """
     given: Counter[str] = Counter()
     for vote in votes.values():
@@ -244,8 +241,8 @@ def same_findings(check: TeacherCheck, config: TeacherCheckConfig) -> tuple[str,
 def refuse_one_answer(check: TeacherCheck, config: TeacherCheckConfig) -> None:
     """Raise TeacherError if there is nothing to learn, unless settings allow it.
 
-    That is if the student gives one answer to nearly everything and the teacher is
-    close to the student, or gives that answer as often.
+    That is if the student answers nearly everything alike and the teacher is close to
+    it, or does the same.
     """
     if config.one_answer != "stop" or check.pool_answer_share < config.max_answer_share:
         return

@@ -39,7 +39,6 @@ class DemonstrationPool:
     answers: Mapping[str, str]
     """What each shows; questions without a readable answer are left out."""
     known: Known
-    """About these questions alone, in pool order."""
     excluded: Mapping[str, frozenset[str]]
     """By question id, the ids with the same text, perhaps including its own."""
 
@@ -193,7 +192,7 @@ def build_contexts(
     """Choose the demonstrations of some questions, the nearest one last.
 
     `rule` overrides the settings'. All that it reads must be known of the library and
-    of the questions, which need not be in the library.
+    of the questions, which need not be in it.
 
     Raises:
         DataError: If there are fewer demonstrations to choose from than asked for.
@@ -241,11 +240,11 @@ def fitted_prompt(
 ) -> tuple[Prompt, int]:
     """Return the teacher's prompt and how many demonstrations were dropped.
 
-    The farthest are dropped until it fits. The question itself is never cut.
+    The farthest are dropped to fit, but the question is never cut.
 
     Raises:
-        DataError: If the question alone is too long for the model, or the chat template
-            leaves out what a demonstration shows.
+        DataError: If the question alone is too long, or the chat template leaves out
+            what a demonstration shows.
     """
     most = room(model, config)
     wanted = min(most, config.contexts.max_tokens or most)

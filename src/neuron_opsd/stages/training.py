@@ -1,7 +1,7 @@
 """The training loop that every method shares.
 
-It is a generator of one record per optimiser step that neither prints nor writes.
-Methods are `Objective`s: what to train on, and towards what.
+It yields one record per optimiser step and neither prints nor writes. Methods are
+`Objective`s: what to train on, and towards what.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Batch:
     examples: Examples
     step: int
     first: int = 0
-    """Place of the first one among all questions of the step."""
+    """Place of the first one in the whole step."""
 
     @property
     def placed(self) -> Iterator[tuple[int, TrainingExample]]:
@@ -65,7 +65,6 @@ class RolloutGroup:
     drawn: tuple[Completion, ...] = ()
     """All that was sampled, trained on or not; empty if nothing was."""
     reward: float | None = None
-    """Mean over the rollouts trained on."""
     agreement: float | None = None
     """Share of the sampled that agree with their vote."""
 
@@ -76,7 +75,6 @@ class RolloutGroup:
 
 
 RolloutGroups: TypeAlias = list[RolloutGroup]
-"""One for each question of a batch."""
 
 
 class Objective(Protocol):
@@ -96,11 +94,9 @@ class Earlier:
     """What a resumed training knows about the steps before."""
 
     num_steps: int = 0
-    """Steps taken."""
     num_skipped: int = 0
-    """Steps skipped in a row at the end."""
+    """In a row at the end."""
     splits: Splits = field(default_factory=Splits)
-    """How their batches were split."""
 
 
 def train(
@@ -114,16 +110,16 @@ def train(
     """Train the student and yield one record per optimiser step.
 
     The loss is the mean over all completion tokens of a batch, whatever the micro-batch
-    size. A step's questions and samples depend only on the step, so a resumed run takes
-    the same path.
+    size. Questions and samples depend only on the step, so a resumed run takes the same
+    path.
 
-    All ranks call this alike. Each works on its share of a step's questions and applies
-    the sum of all gradients, so every rank yields what a single process would.
+    All ranks call this alike. Each works on its share of the questions and applies the
+    sum of all gradients, so every rank yields what a single process would.
 
     Raises:
         TrainingError: If something in a step is not finite, and settings say to stop or
-            too many steps were skipped (no weight has then moved in that step), or if
-            the result of a step is not finite.
+            too many steps were skipped (no weight has then moved), or if the result of
+            a step is not finite.
     """
     tuning = config.distill
     seed = derive_seed(config.seed, "train")

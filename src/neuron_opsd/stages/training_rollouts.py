@@ -32,7 +32,6 @@ class VotedGroup:
     """`None` if unreadable."""
     vote: Vote
     same: Callable[[str, str], bool]
-    """Whether two answers to this question are equal."""
 
     def first(self, count: int) -> VotedGroup:
         """Drop the rollouts that only vote; keep the vote."""

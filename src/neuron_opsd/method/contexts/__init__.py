@@ -22,7 +22,7 @@ from neuron_opsd.method.contexts.words import by_words
 from neuron_opsd.section import NotNegative, OneOf, Section
 
 GIVEN: Final = "given"
-"""The rule that searches nothing: questions come with what their teacher sees."""
+"""The rule that searches nothing: questions bring what their teacher sees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class ContextRule:
     help: str
     """Completes "other questions, ..." in settings and reports."""
     reads: frozenset[Signal] = frozenset()
-    """What it needs to know about questions; nothing else is computed for it."""
+    """What it must know; nothing else is computed."""
     last: str = "nearest"
     """What comes last in the prompt and is dropped last: the ..."""
 
@@ -115,11 +115,8 @@ class ShownAnswer:
     shown: str
     """In reports: each demonstration shows ..."""
     lacks: str
-    """Why a question has none to show."""
     reads_samples: bool = False
-    """Whether the choice depends on the question's other samples."""
     reads_all_neurons: bool = False
-    """Whether it needs the neurons of all samples of a question."""
 
 
 SHOWN_ANSWERS: Final[dict[str, ShownAnswer]] = {

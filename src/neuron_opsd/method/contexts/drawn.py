@@ -16,10 +16,10 @@ from neuron_opsd.method.retrieval.exact import Rows
 from neuron_opsd.seeds import generator
 
 MOST_PERMUTED: Final = 2**15
-"""Largest pool that is permuted whole to sample from it."""
+"""Largest pool that is permuted to sample from it."""
 
 FILLED: Final = "for want of others with the same own answer"
-"""Ends the reason for a demonstration without the answer that the rule wants."""
+"""Marks demonstrations without the answer that the rule wants."""
 
 
 def at_random(search: Search) -> Found:
@@ -76,10 +76,9 @@ def same_answer_rows(
 def one_set(search: Search) -> Found:
     """Return the same questions for all: those with the surest answers.
 
-    The pool is gone through in rounds that each take the surest question of every own
-    answer, by the majority's share of votes, then by log-probability. No two have the
-    same text. A question that is in the set, or whose text is, gets the next one
-    instead.
+    Each round takes the surest question of every own answer, by the majority's share of
+    votes, then by log-probability. No two have the same text. A question in the set, or
+    with a text in it, gets the next one instead.
     """
     order = spread_order(search)
     pool = search.pool

@@ -33,18 +33,16 @@ from neuron_opsd.seeds import generator
 DISTANCE: Final = "Jaccard distance"
 
 BY_SKETCHES: Final = "by sketches, recall"
-"""Marks the reason for a demonstration found without counting all."""
+"""Marks demonstrations found without counting all."""
 
 EXACT_PAIRS = 10**10
 """A pool of a hundred thousand with itself: some minutes on two cores."""
 
 CANDIDATES: Final = 10
-"""Nearest questions per demonstration that unlike ones are chosen from."""
+"""Nearest questions per demonstration to choose unlike ones from."""
 
 RELEVANCE: Final = 0.5
-"""Weight of similarity to the question against dissimilarity among those chosen.
-
-1 would give the nearest, 0 any that are unlike."""
+"""Weight of similarity to the question; the rest is for dissimilarity to others."""
 
 
 def by_answers(search: Search) -> Found:
@@ -67,11 +65,11 @@ def nearest(
 ) -> Found:
     """Return the nearest of the pool by question id, nearest first.
 
-    Up to `EXACT_PAIRS` pairs, all distances are counted. Beyond, candidates come from
-    sketches; the reasons then say so and give the recall on a sample.
+    Beyond `EXACT_PAIRS` pairs, candidates come from sketches; the reasons then give the
+    recall on a sample.
 
     `count` and `excluded` are as in `Search`; a question is never its own
-    demonstration. Ties go to the earlier question of the pool.
+    demonstration. Ties go to the earlier in the pool.
     """
     sets = [entry.neuron_ids for entry in questions]
     others = [entry.neuron_ids for entry in pool]
@@ -95,8 +93,7 @@ def nearest(
 def farthest(search: Search) -> Found:
     """Return the questions with the least similar neurons, farthest first.
 
-    Beyond `EXACT_PAIRS` pairs they come from one sample of the pool; the reasons then
-    give its size.
+    Beyond `EXACT_PAIRS` pairs from one sample of the pool, whose size the reasons give.
     """
     questions, pool = search.questions.neurons, list(search.pool.neurons)
     most = max(search.count + 1, EXACT_PAIRS // max(1, len(questions)))
@@ -154,7 +151,6 @@ def marginal_order(
     between = np.array(list(distance_rows(make_index(sets), sets)))
     relevance = RELEVANCE * (1.0 - distances)
     likeness = np.zeros(len(sets))
-    """Of each candidate to the most similar one of those chosen."""
     order: list[int] = []
     for _ in repeat(None, min(count, len(sets))):
         gains = relevance - (1.0 - RELEVANCE) * likeness

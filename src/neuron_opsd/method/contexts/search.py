@@ -45,7 +45,7 @@ class Certainty:
     """How sure a model is of its own answer."""
 
     agreement: float
-    """Share of the question's rollouts, in [0, 1], with the majority's answer."""
+    """Share of the question's rollouts with the majority's answer."""
     logprob: float
     """Log-probability of its own rollout, in nats per token."""
 
@@ -61,7 +61,7 @@ class Known:
     states: Sequence[NDArray[np.float32]] = ()
     """``(Q, D)`` means of a middle layer's hidden states over a question's tokens."""
     texts: Sequence[str] = ()
-    """``(Q,)``."""
+    """``(Q,)`` question texts."""
     answers: Sequence[str | None] = ()
     """``(Q,)`` own answers as the model writes them; `None` if unreadable."""
     certainty: Sequence[Certainty] = ()
@@ -94,7 +94,6 @@ FIELDS: Final = {
     Signal.OWN_ANSWERS: "answers",
     Signal.CERTAINTY: "certainty",
 }
-"""The field of `Known` with each signal."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,11 +101,8 @@ class Search:
     """What demonstrations are searched for, and where."""
 
     questions: Known
-    """Those that need demonstrations."""
     pool: Known
-    """Those that may become one."""
     count: int
-    """Demonstrations per question."""
     excluded: Mapping[str, frozenset[str]]
     """By question id, the ids that may not be its demonstrations."""
     seed: int
@@ -203,8 +199,8 @@ def rows_barred(
 ) -> list[Rows]:
     """Return each id's own rows in a pool and those it excludes, sorted.
 
-    Ids that exclude the same set, as all questions of one text do, share their rows: a
-    million lists of a million would fill memory.
+    Ids that exclude the same set share rows: a million lists of a million would fill
+    memory.
     """
     groups = {group for name in asked if (group := excluded.get(name))}
     rows_of: dict[str, list[int]] = {name: [] for name in {*asked}.union(*groups)}

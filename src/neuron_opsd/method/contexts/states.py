@@ -18,13 +18,9 @@ from neuron_opsd.method.retrieval.exact import NONE, Rows, first, with_more
 States = Sequence[NDArray[np.float32]]
 
 ASKED_AT_ONCE: Final = 1024
-"""Questions compared together."""
 COMPARED_AT_ONCE: Final = 4096
-"""Questions of the pool per block."""
 MORE: Final = 16
-"""Extra rows kept, to be ranked in 64 bits.
-
-32-bit products may round equal pairs differently, depending on their block."""
+"""Extra rows to rank in 64 bits, since 32-bit products round by block."""
 
 
 def by_states(search: Search) -> Found:

@@ -24,8 +24,7 @@ WORD: Final = re.compile(
 def by_words(search: Search) -> Found:
     """Return the questions with the highest BM25 scores, highest first.
 
-    Ties, such as questions that share no word, go to the earlier in the pool. Holds the
-    pool's words in memory.
+    Ties go to the earlier in the pool. Holds the pool's words in memory.
 
     Source: Robertson and Zaragoza, "The Probabilistic Relevance Framework", 2009;
     weights are the library's default (Lucene's, k1 1.5, b 0.75).

@@ -27,20 +27,20 @@ from neuron_opsd.seeds import generator
 RECALL = 0.97
 """Share of the sample's true nearest to find.
 
-We promise 0.95, but samples err and the first width to pass is a lucky one: of a
-million sets, a width with 0.965 on its sample found 0.948 of the others."""
+We promise 0.95, but the first width to pass is a lucky one: of a million sets, one with
+0.965 on its sample found 0.948 of the others."""
 
 NUM_SAMPLED = 128
 """Queries in the sample; its recall errs by about 0.006."""
 
 NUM_COLUMNS = 1024
-"""Neurons in the shortest sketches tried."""
+"""Neurons in the shortest sketches."""
 
 HUGE = 64
 """Size ratio above which a set is searched, not scanned."""
 
 MOST_BYTES = 2**30
-"""Limit for a pool's sketches, whatever their recall."""
+"""Limit for a pool's sketches."""
 
 NUM_CANDIDATES = (64, 128, 256)
 """Numbers of candidates to try before lengthening sketches."""
@@ -51,9 +51,8 @@ class Width:
     """How wide a search is."""
 
     num_candidates: int
-    """Sets ranked exactly per query."""
     recall: float
-    """Share of the true nearest found, in [0, 1]."""
+    """On a sample, in [0, 1]."""
 
 
 def rank_exactly(
@@ -128,7 +127,7 @@ def measure_width(
     """Return how wide to search, and the sketches for it.
 
     Tries more candidates, then longer sketches, until the sample's recall reaches
-    `RECALL` or sketches reach their memory limit.
+    `RECALL` or sketches their limit.
     """
     order = generator("candidates", len(sets)).permutation(len(sets))
     drawn = np.sort(order[:NUM_SAMPLED]).tolist()

@@ -26,13 +26,12 @@ Counted: TypeAlias = tuple[NeuronIds, NDArray[np.int64]]
 Product: TypeAlias = "Callable[[Tensor, Tensor, Tensor], None]"
 
 CHUNK_BYTES = 2**25
-"""Size of an unpacked chunk: large enough for fast products, small next to a model."""
+"""Size of an unpacked chunk: fast products, little memory."""
 
 SETS_PER_CHUNK = 4096
-"""Sets joined into one array at a time."""
 
 TABLE_SIZE = 2**24
-"""Largest neuron id (far above any model's) for which a lookup table is used."""
+"""Largest neuron id, far above any model's, for a lookup table."""
 
 TRIALS = 3
 
@@ -44,7 +43,7 @@ class Columns:
     names: NeuronIds
     """Sorted; a neuron's place is its column."""
     table: NDArray[np.int32]
-    """Column of each id up to the largest plus one, -1 for none; or empty."""
+    """Column of each id up to the largest plus one, or -1; may be empty."""
 
 
 def make_columns(names: NeuronIds) -> Columns:
@@ -193,7 +192,7 @@ def shared_bits(
     """Yield chunks of the pool with counts ``(Q, B)`` of bits shared with each row.
 
     Rows are ``(Q, W)``, the pool is ``(P, W)``. The next chunk overwrites the counts:
-    fresh memory would take longer than the product.
+    fresh memory takes longer than the product.
     """
     import torch
 

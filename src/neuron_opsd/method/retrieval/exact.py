@@ -28,11 +28,10 @@ NONE: Final[Ranking] = np.empty(0, np.int64), np.empty(0)
 COMMON = 32
 """A neuron gets a column if at least one set in this many holds it.
 
-A pair of sets costs 1/400 ns per column, and 3 ns per shared neuron without one: a
-column pays when more than about one pair in 1,000 shares the neuron."""
+A pair of sets costs 1/400 ns per column, and 3 ns per shared neuron without one:
+columns pay if more than about one pair in 1,000 shares the neuron."""
 
 COUNTS_PER_CHUNK = 2**25
-"""Counts in memory at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +39,8 @@ class Index:
     """A pool, laid out to count the neurons it shares with other sets."""
 
     sizes: NDArray[np.int64]
-    """``(P,)``."""
     common: Columns
     packed: NDArray[np.uint8]
-    """The pool's bits over `common`."""
     rare: Columns
     ends: NDArray[np.int64]
     """Where each rare neuron's part of `holders` ends, after a leading 0."""

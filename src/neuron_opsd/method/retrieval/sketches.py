@@ -21,10 +21,9 @@ from neuron_opsd.records import NeuronIds
 BYTES_PER_MOVE = 32
 
 FEW_BARRED = 64
-"""Longest list of barred rows stored per set; longer ones are shared."""
+"""Longest list of barred rows stored per set."""
 
 ROWS_PER_PASS = 2048
-"""Queries per pass over the pool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +98,7 @@ def is_among(values: NDArray[Any], others: NDArray[Any]) -> NDArray[np.bool_]:
 
 @dataclass(slots=True)
 class Matches:
-    """What a pass over the pool has found so far.
-
-    A match is a query set, a place in `Sketches`, and the share of bits.
-    """
+    """What a pass over the pool has found so far: query sets, places, shares."""
 
     asked: Rows
     places: Rows
@@ -212,8 +208,8 @@ def least_shared(
 ) -> NDArray[np.int32]:
     """Return the fewest bits ``(Q, 1)`` a match in a chunk must share.
 
-    One integer comparison then replaces a division, and loses nothing that reaches the
-    bounds. If no row of the chunk precedes the bound's, an equal share is not enough.
+    An integer comparison then replaces a division, and loses nothing that reaches the
+    bounds. Equal shares do not suffice if no row precedes the bound's.
     """
     least = bounds.shares / (1.0 + bounds.shares) * (sizes + smallest)
     # Far below any such quotient's distance from a whole number.

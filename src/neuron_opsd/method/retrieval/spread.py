@@ -23,7 +23,7 @@ class Spread:
     mean: FloatArray
     """``(Q,)`` mean Jaccard distance to all others."""
     nearest: FloatArray
-    """``(Q,)`` distance to the nearest."""
+    """``(Q,)``."""
 
 
 def measure_spread(sets: Sequence[NeuronIds], rng: np.random.Generator) -> Spread:
@@ -58,8 +58,8 @@ def distance_between(
 def mean_distance(spread: Spread, weights: FloatArray) -> FloatArray:
     """Return the mean distance of two questions, per row of weights.
 
-    A question also counts in the distances of all others, so this moves twice as far as
-    the mean of `Spread.mean`.
+    A question counts in others' distances too, so this moves twice as far as the mean
+    of `Spread.mean`.
 
     Source: Hoeffding 1948, the projection of a U-statistic of two arguments.
     """

@@ -1,8 +1,8 @@
 """Clusters of questions with similar neurons, each around a medoid question.
 
-Medoids of a large pool are found in a sample, as in CLARA; then all questions go to the
-nearest, in 32 MB. The `kmedoids` library needs all distances at once, 80 GB for 100,000
-questions, and has another licence than ours.
+Medoids of a large pool are found in a sample, as in CLARA, in 32 MB. The `kmedoids`
+library needs all distances at once, 80 GB for 100,000 questions, under another licence
+than ours.
 
 Axes: Q questions, S questions of the sample, C clusters.
 """
@@ -24,12 +24,11 @@ Distances: TypeAlias = NDArray[np.float64]
 Places: TypeAlias = NDArray[np.int64]
 
 SAMPLE: Final = 2048
-"""Questions that may become medoids."""
 MOST_CLUSTERS: Final = 256
 STARTS: Final = 10
 """Random starts, the best of which counts; NeuFS's number."""
 ROUNDS: Final = 100
-"""Most moves of the medoids from one start; NeuFS's number."""
+"""Most moves from one start; NeuFS's number."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,7 +36,6 @@ class Clusters:
     """The cluster of each question."""
 
     clusters: Places
-    """``(Q,)`` cluster numbers."""
     distances: Distances
     """``(Q,)`` Jaccard distance to the medoid."""
 
@@ -45,8 +43,8 @@ class Clusters:
 def cluster(sets: NeuronSets, ids: Sequence[str], count: int, seed: int) -> Clusters:
     """Cluster questions by neurons around `count` medoids, or `MOST_CLUSTERS`.
 
-    Sampling depends on question ids, not on their order. There are fewer clusters if
-    fewer sets differ.
+    Sampling depends on question ids, not their order. Fewer distinct sets give fewer
+    clusters.
 
     Source: Kaufman and Rousseeuw 1990, chapter 3 (CLARA); NeuFS, arXiv:2607.02423.
     """

@@ -1,7 +1,7 @@
 """The rules' functions that order a pool; the lowest values are kept.
 
-Each takes the questions that may be kept, and a seed. Questions that a rule knows
-nothing about get NaN and are left out.
+Each takes the questions that may be kept, and a seed. NaN means unknown and is left
+out.
 
 Axis: Q questions.
 """
@@ -20,11 +20,10 @@ from neuron_opsd.method.statistics import mid_ranks
 from neuron_opsd.seeds import generator
 
 HUBER: Final = 1.345
-"""Standard deviations from the line beyond which a point pulls no harder."""
+"""Standard deviations beyond which a point pulls no harder."""
 PER_DEVIATION: Final = 1.4826
 """Standard deviation over median absolute deviation, for a normal distribution."""
 ROUNDS: Final = 50
-"""Most fits of a line; weights settle long before."""
 
 
 def fewest_neurons(pool: PoolSignals, seed: int) -> Values:

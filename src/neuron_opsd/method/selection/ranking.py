@@ -21,10 +21,10 @@ from neuron_opsd.records import SelectionEntry
 from neuron_opsd.seeds import generator
 
 LEFT_OUT: Final = "left out: "
-"""Begins the reason of a question that may not be kept."""
+"""Begins the reason of a question left out."""
 
 TIE_ROOM: Final = 0.05
-"""Share of the questions asked for that ties with the last may add."""
+"""Share of the questions asked for that ties may add."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,20 +32,19 @@ class Ranking:
     """The pool in the order of a rule, and what is kept of it."""
 
     values: Values
-    """``(Q,)`` to order by; NaN for questions that may not be kept."""
+    """``(Q,)`` to order by; NaN if left out."""
     places: NDArray[np.int64]
-    """``(Q,)`` from 0 for the first to keep; those that may not be kept are last."""
+    """``(Q,)`` from 0; those left out are last."""
     kept: NDArray[np.bool_]
     drawn: NDArray[np.bool_]
     """Whether a draw among ties decided."""
     unread: NDArray[np.bool_]
-    """Whether it is left out because its own completion gives no answer."""
+    """Left out, since its own completion gives no answer."""
     unknown: NDArray[np.bool_]
-    """Whether it is left out because the rule knows nothing about it."""
+    """Left out, since the rule knows nothing about it."""
     num_free: int
     """Questions that may be kept."""
     num_asked: int
-    """Questions the settings ask for."""
 
 
 def select_questions(
@@ -176,8 +175,8 @@ def groups_of(
 ) -> list[NDArray[np.int64]]:
     """Return the places of the groups within which the share is kept.
 
-    Without balance there is one group. With it, each answer frequent enough for one
-    question to be kept is a group; all others form one.
+    Without balance, all. With it, each answer frequent enough to keep one question is a
+    group, and the others form one.
     """
     if not balance:
         return [np.arange(len(answers))] if len(answers) else []

@@ -19,21 +19,17 @@ class SelectionRule:
     """
 
     order: Callable[[PoolSignals, int], Values]
-    """Takes the questions that may be kept and a seed; returns ``(Q,)`` values. The
-    lowest are kept, NaN is left out."""
+    """Takes questions and a seed; returns ``(Q,)``: the lowest are kept, NaN is left
+    out."""
     help: str
-    """What is kept, for settings and reports."""
     reason: str
     """Why a question has its `place`: `value` is absolute, `signed` has a sign."""
     unknown: str = ""
-    """Why a question may have no value."""
     reads_neurons: bool = False
     reads_entropies: bool = False
     reads_votes: bool = False
     reads_beliefs: bool = False
-    """Whether it reads what student and teacher answer."""
     reads_divergence: bool = False
-    """Whether it reads how far the teacher is from what the student writes."""
     keeps_all: bool = False
 
     @property

@@ -28,7 +28,7 @@ class PoolSignals:
     """By question id, the completion that represents it: answer, length,
     log-probability and entropy. A greedy one has no entropy."""
     votes: Mapping[str, Vote] = field(default_factory=dict)
-    """By question id, over all rollouts."""
+    """By question id, the vote over all rollouts."""
     entropies: Mapping[str, float] = field(default_factory=dict)
     """By question id, the mean entropy of its samples, in nats: of the choice, or per
     token of a free answer."""
