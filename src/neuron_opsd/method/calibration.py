@@ -38,7 +38,7 @@ class ScoreColumns:
     length: FloatArray
     """Mean completion tokens."""
     voted: bool
-    """Whether a question has several rollouts."""
+    """Whether any question has several rollouts."""
     num_bins: int
     labels: LabelColumns
 

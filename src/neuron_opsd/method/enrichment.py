@@ -29,7 +29,7 @@ class Enrichment:
     """How often a group holds each neuron, against chance; arrays are ``(F,)``."""
 
     expected: FloatArray
-    """Mean holders in such a group by chance."""
+    """Mean number of holders in the group by chance."""
     p: FloatArray
     """Two-sided bound on the chance of such a count; 1 if none or all hold the
     neuron."""

@@ -6,8 +6,8 @@ its gradient, so none is made twice.
 Products are summed and returned in float32: in bfloat16, top logits tie and are off by
 percents of a nat.
 
-Axes: N completion tokens, c tokens of a tile, r tokens of a block of a tile, D residual
-width, V vocabulary, m measures.
+Axes: N completion tokens, c tokens of a tile, r tokens of a block, D residual width, V
+vocabulary, m measures.
 """
 
 from __future__ import annotations

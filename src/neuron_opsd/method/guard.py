@@ -130,7 +130,7 @@ SIGNS: Final[Mapping[str, Measure]] = {
 def signs_of(
     first: Reading, now: Reading, config: GuardConfig, where: str
 ) -> dict[str, Measured]:
-    """Return the measures beyond their limits, keyed by what that means."""
+    """Return the measures beyond their limits, by their meaning."""
     found = {}
     for said, measure in SIGNS.items():
         one = measure(first, now, config)
@@ -140,7 +140,7 @@ def signs_of(
 
 
 class Guard:
-    """Watches one step after the other, including earlier ones of a resumed run."""
+    """Watches steps in order, including earlier ones of a resumed run."""
 
     def __init__(self, config: GuardConfig) -> None:
         """Begin before the first step."""

@@ -24,7 +24,7 @@ OF_LABELS: Final = frozenset(
 """Measures in `calibration.METRICS` that only some test sets have."""
 
 LEAST_REPEATS: Final = 5
-"""Fewest questions per distinct gold answer for labels, and with one for a baseline."""
+"""Fewest questions per distinct gold answer for labels, or of one for a baseline."""
 
 LEAST_SHARE: Final = 0.1
 """Share of the questions that makes an answer a baseline even without labels."""

@@ -42,7 +42,7 @@ class Sizes:
     """How many entries the rules keep."""
 
     per_layer: int
-    """Per layer's list."""
+    """Entries of each layer's list."""
     keep: int
     """Size of the overlap set; of each token's list under `per-token`."""
     chunk_tokens: int = 0
@@ -94,7 +94,8 @@ class NeuronCounter:
         """Take one layer's contribution scores ``(N, F)``; layers come in order.
 
         Raises:
-            NotFiniteError: If one is not finite; its places are those of completions.
+            NotFiniteError: If one is not finite, as NaN would rank highest and then be
+                dropped. The error's places are completions'.
         """
         if not torch.stack(torch.aminmax(scores)).isfinite().all():
             wrong = [

@@ -29,7 +29,8 @@ class Limits:
     """How far an update may take the student."""
 
     clip_low: float
-    """How far below 1 (`clip_high`: above) the new over old probability counts."""
+    """How far below 1 the ratio of new to old probability counts; `clip_high`:
+    above."""
     clip_high: float
     kl_weight: float = 0.0
     """Of the divergence from the reference; 0 needs none."""
@@ -91,7 +92,7 @@ def clipped_loss(
 def low_variance_kl(logprobs: Tensor, reference: Tensor) -> Tensor:
     """Return ``exp(d) - d - 1`` with ``d = reference - logprobs``, at each position.
 
-    Its mean over tokens sampled by the student is KL(student || reference), in nats.
+    Its mean over the student's samples is KL(student || reference), in nats.
 
     Source: estimator k3 of Schulman, "Approximating KL divergence" (2020), as in GRPO,
     arXiv:2402.03300.

@@ -61,9 +61,9 @@ def reweighted(
 
     A completion weighs ``exp(r / t)``, where r is its log-probability under the
     teacher's prompt less that under the student's, in nats, and t the standard
-    deviation of these, at least 1. With t = 1, importance sampling, one of thousands of
-    tokens could take it all. An answer takes the mean of its completions, or of all if
-    it has none.
+    deviation of these, at least 1. t = 1 is importance sampling; over thousands of
+    tokens, one completion would then take it all. An answer takes the mean of its
+    completions, or of all if it has none.
 
     Args:
         shares: ``(C,)`` of the student's answers.

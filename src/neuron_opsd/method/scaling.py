@@ -25,8 +25,8 @@ LEAST_QUESTIONS: Final = 20
 NEAREST: Final = 0.005
 """Distance from 0 and 1 to which confidences are clipped for log-odds."""
 RIDGE: Final = 1e-6
-"""Penalty on half the squared parameters, so that a fit exists even for perfect
-separation."""
+"""Penalty per question on half the squared parameters; a fit then exists even if
+confidences separate right from wrong."""
 MAX_ITERATIONS: Final = 100
 BLOCK: Final = 1 << 20
 """Weights in memory at once."""
@@ -47,7 +47,7 @@ class Confidences:
     confidence: FloatArray
     correct: BoolArray
     question: NDArray[np.intp]
-    """From 0 to Q - 1."""
+    """Place of its question, from 0 to Q - 1."""
     share: FloatArray
     """Weight of each; those of one question sum to 1."""
     odds: FloatArray
@@ -133,7 +133,7 @@ def why_not_scaled(found: Confidences, first: BoolArray) -> str:
 def scaled(
     found: Confidences, first: BoolArray, *, offset: bool
 ) -> tuple[Confidences, Halves]:
-    """Scale confidences by what was fitted on the other half of the questions.
+    """Scale confidences by the fit on the other half of the questions.
 
     `first` ``(Q,)`` marks the first half; `offset` adds one to the slope.
 

@@ -34,7 +34,7 @@ def pair_of(
 ) -> Pair:
     """Return a prompt and the counted span of a completion.
 
-    What precedes the span joins the prompt; without a span, all counts.
+    What precedes the span joins the prompt; a completion without the span counts whole.
     `neurons.first_tokens` cuts either.
     """
     ids = completion.token_ids

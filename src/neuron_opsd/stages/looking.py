@@ -259,8 +259,8 @@ def divergences(
 ) -> list[float]:
     """Return how far student and base differ on each question's first rollout.
 
-    KL(student || base), or KL(base || student) on the base's rollouts, summed over
-    tokens, in nats; 0 with choices.
+    KL(student || base), or KL(base || student) on the base's, summed over tokens, in
+    nats; 0 with choices.
     """
     written = [one for one in rollouts if isinstance(one, Written)]
     prompts = learner.encode_all([one.asked.prompt for one in written])

@@ -62,6 +62,7 @@ class Lesson:
     asked: PromptedQuestion
     context: TeacherContext
     questions: Mapping[str, Question]
+    """Of the demonstrations, by id."""
     given: tuple[Given, ...] = ()
 
     @property

@@ -33,7 +33,6 @@ from neuron_opsd.stages.rollouts import (
 WRITTEN: Final = "probe"
 """Stage name for draws of teachers' answers."""
 LEAST: Final = 1e-6
-"""Probability of an answer that only student or teacher gives."""
 UNREAD: Final = ""
 """The answer of unreadable completions."""
 
@@ -70,8 +69,8 @@ def hear(
 ) -> list[Heard]:
     """Return what a model says to questions under some prompts.
 
-    For free answers, `num_written` new ones are sampled per question, or with 0 the
-    given completions are scored.
+    Samples `num_written` free answers per question, or with 0 scores the given
+    completions.
     """
     among = [i for i, probe in enumerate(probes) if probe.asked.written]
     free = [i for i, probe in enumerate(probes) if not probe.asked.written]

@@ -176,7 +176,7 @@ def above_baseline(
 ) -> Interval | None:
     """Return how far Avg@k exceeds always giving the most frequent gold answer.
 
-    Both use the same resampled questions; `None` if answers do not repeat.
+    Both use the same resamples; `None` if answers do not repeat.
     """
     answer = baseline_answer(result.scores)
     if answer is None:

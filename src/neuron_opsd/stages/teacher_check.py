@@ -241,8 +241,8 @@ def same_findings(check: TeacherCheck, config: TeacherCheckConfig) -> tuple[str,
 def refuse_one_answer(check: TeacherCheck, config: TeacherCheckConfig) -> None:
     """Raise TeacherError if there is nothing to learn, unless settings allow it.
 
-    That is if the student answers nearly everything alike and the teacher is close to
-    it, or does the same.
+    That is if the student answers nearly everything alike, and the teacher is close to
+    the student or gives that answer as often.
     """
     if config.one_answer != "stop" or check.pool_answer_share < config.max_answer_share:
         return

@@ -39,12 +39,13 @@ class DemonstrationPool:
     answers: Mapping[str, str]
     """What each shows; questions without a readable answer are left out."""
     known: Known
+    """Of these questions alone, in pool order."""
     excluded: Mapping[str, frozenset[str]]
     """By question id, the ids with the same text, perhaps including its own."""
 
 
 def check_enough(ids: Iterable[str], library: DemonstrationPool, count: int) -> None:
-    """Raise DataError if a question has too few demonstrations to choose from."""
+    """Raise DataError if a question has too few demonstrations."""
     usable = set(library.known.ids)
     none = frozenset[str]()
     num_barred: dict[frozenset[str], int] = {none: 0}
@@ -84,7 +85,7 @@ def shown_rollouts(
 def shown_answers(
     rollouts: Iterable[Rollout], votes: Mapping[str, Vote], config: Config
 ) -> dict[str, str]:
-    """Return what each question's demonstration gives as the assistant's answer."""
+    """Return the assistant's answer in each question's demonstration."""
     return {
         rollout.question_id: shown_text(rollout.completion, config)
         for rollout in shown_rollouts(rollouts, votes, config.contexts)
@@ -97,10 +98,7 @@ def demonstrable(
     answers: Mapping[str, str],
     config: Config,
 ) -> dict[str, str]:
-    """Return the answers that can be shown: short enough and free of control tokens.
-
-    A spelled-out control token would be read as a real one.
-    """
+    """Return the answers that can be shown: short ones without control tokens."""
     answers = {n: a for n, a in answers.items() if not misread(model, a, config)}
     most = config.contexts.max_demonstration_tokens
     if not most:

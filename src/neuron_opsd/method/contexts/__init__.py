@@ -22,7 +22,7 @@ from neuron_opsd.method.contexts.words import by_words
 from neuron_opsd.section import NotNegative, OneOf, Section
 
 GIVEN: Final = "given"
-"""The rule that searches nothing: questions bring what their teacher sees."""
+"""The rule that searches nothing: questions come with what their teacher sees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class ContextRule:
     help: str
     """Completes "other questions, ..." in settings and reports."""
     reads: frozenset[Signal] = frozenset()
-    """What it must know; nothing else is computed."""
+    """What it needs to know about questions; nothing else is computed."""
     last: str = "nearest"
     """What comes last in the prompt and is dropped last: the ..."""
 

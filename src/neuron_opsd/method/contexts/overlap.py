@@ -93,7 +93,8 @@ def nearest(
 def farthest(search: Search) -> Found:
     """Return the questions with the least similar neurons, farthest first.
 
-    Beyond `EXACT_PAIRS` pairs from one sample of the pool, whose size the reasons give.
+    Beyond `EXACT_PAIRS` pairs, only a sample of the pool is compared; the reasons give
+    its size.
     """
     questions, pool = search.questions.neurons, list(search.pool.neurons)
     most = max(search.count + 1, EXACT_PAIRS // max(1, len(questions)))

@@ -39,6 +39,7 @@ class Index:
     """A pool, laid out to count the neurons it shares with other sets."""
 
     sizes: NDArray[np.int64]
+    """``(P,)``."""
     common: Columns
     packed: NDArray[np.uint8]
     rare: Columns

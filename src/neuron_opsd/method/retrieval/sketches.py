@@ -98,7 +98,7 @@ def is_among(values: NDArray[Any], others: NDArray[Any]) -> NDArray[np.bool_]:
 
 @dataclass(slots=True)
 class Matches:
-    """What a pass over the pool has found so far: query sets, places, shares."""
+    """Matches of a pass so far: queries, places in `Sketches`, shares of bits."""
 
     asked: Rows
     places: Rows

@@ -23,7 +23,7 @@ class Spread:
     mean: FloatArray
     """``(Q,)`` mean Jaccard distance to all others."""
     nearest: FloatArray
-    """``(Q,)``."""
+    """``(Q,)`` distance to the nearest."""
 
 
 def measure_spread(sets: Sequence[NeuronIds], rng: np.random.Generator) -> Spread:

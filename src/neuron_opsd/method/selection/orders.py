@@ -40,8 +40,8 @@ def most_neurons(pool: PoolSignals, seed: int) -> Values:
 def fewest_for_length(pool: PoolSignals, seed: int) -> Values:
     """Prefer fewer neurons than other completions of the same length have.
 
-    The value is the residual of a robust line of the count on log length. Source: ours;
-    reviewers of NAD, arXiv:2510.26277, asked whether the count is more than length.
+    By the residual of a robust line on log length. Source: ours; reviewers of NAD,
+    arXiv:2510.26277, asked whether the count is more than length.
     """
     lengths = np.array([max(1, entry.num_tokens) for entry in pool.neurons])
     return line_residuals(np.log(lengths), fewest_neurons(pool, seed))
@@ -67,7 +67,7 @@ def line_residuals(x: Values, y: Values) -> Values:
 
 
 def random_order(pool: PoolSignals, seed: int) -> Values:
-    """Prefer nothing: one random number per question, seeded by its id."""
+    """Prefer nothing: a random number per question, seeded by its id."""
     drawn = (generator(seed, "selection", name) for name in pool.question_ids)
     return np.array([one.random() for one in drawn])
 
@@ -155,9 +155,9 @@ def reliable_and_teachable(pool: PoolSignals, seed: int) -> Values:
 def spread_out(pool: PoolSignals, seed: int) -> Values:
     """Prefer the middles of clusters, as many from each.
 
-    The value is how many of a question's cluster are nearer to the medoid. Source:
-    NeuFS, arXiv:2607.02423, which clusters by k-medoids of Jaccard distances; taking
-    turns between clusters is ours.
+    By how many of its cluster are nearer to the medoid. Source: NeuFS,
+    arXiv:2607.02423, which clusters by k-medoids of Jaccard distances; taking turns
+    between clusters is ours.
     """
     sets = [entry.neuron_ids for entry in pool.neurons]
     found = cluster(sets, pool.question_ids, pool.num_asked, seed)

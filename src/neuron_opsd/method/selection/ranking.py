@@ -175,8 +175,8 @@ def groups_of(
 ) -> list[NDArray[np.int64]]:
     """Return the places of the groups within which the share is kept.
 
-    Without balance, all. With it, each answer frequent enough to keep one question is a
-    group, and the others form one.
+    Without balance, one group. With it, each answer frequent enough to keep one
+    question is a group, and the others form one.
     """
     if not balance:
         return [np.arange(len(answers))] if len(answers) else []

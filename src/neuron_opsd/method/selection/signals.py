@@ -35,7 +35,6 @@ class PoolSignals:
     beliefs: Mapping[str, Belief] = field(default_factory=dict)
     """By question id, what student and teacher answer."""
     num_asked: int = 0
-    """Questions the settings ask for."""
 
     @property
     def question_ids(self) -> list[str]:
