@@ -33,6 +33,7 @@ from neuron_opsd.stages.rollouts import (
 WRITTEN: Final = "probe"
 """Stage name for draws of teachers' answers."""
 LEAST: Final = 1e-6
+"""Floor for the probability of an answer."""
 UNREAD: Final = ""
 """The answer of unreadable completions."""
 
