@@ -1,8 +1,7 @@
-"""What goes with what over questions, with bootstrap intervals. Pure NumPy.
+"""Associations over questions, with bootstrap intervals. Pure NumPy.
 
-Every measure takes weights ``(R, Q)`` and returns ``(R,)``, one value per row, as if
-each question stood there as often as its weight says: a row of ones gives the plain
-measure, and one that counts how often each was drawn that of a bootstrap resample.
+Measures count each question as often as its weight says: ones give the plain measure,
+counts of draws that of a bootstrap resample.
 
 Axes: Q questions, R rows of weights, K columns, M measures.
 """
@@ -23,18 +22,18 @@ from neuron_opsd.records.scores import Interval
 Places: TypeAlias = NDArray[np.intp]
 
 Measures: TypeAlias = Callable[[FloatArray], Mapping[str, FloatArray]]
-"""Takes weights ``(R, Q)``; returns by name a measure ``(R,)``."""
+"""Takes weights ``(R, Q)``; returns ``(R,)`` by name."""
 
 CONSTANT: Final = 1e-12
-"""Variance, that of all questions being about 1, below which nothing varies."""
+"""Variance, in units of all questions', below which a column is constant."""
 
 EXPLAINED: Final = 1e-9
-"""Share of a variance that is left when a regression explains all but rounding."""
+"""Share of variance left if a regression explains all but rounding."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
-    """Measures of some questions, and of resamples of these questions."""
+    """Measures of questions, and of resamples of them."""
 
     names: tuple[str, ...]
     values: FloatArray
@@ -51,7 +50,7 @@ class Measured:
 def measure_resamples(
     measures: Measures, num_questions: int, num_resamples: int, rng: np.random.Generator
 ) -> Measured:
-    """Measure Q questions, and R resamples of them, the same for all measures.
+    """Measure Q questions and R resamples of them, the same for all measures.
 
     Source: Efron and Tibshirani 1993, chapter 13 (percentile interval).
     """
@@ -65,7 +64,7 @@ def measure_resamples(
 
 
 def joined(parts: Iterable[Measured]) -> Measured:
-    """Put measures of the same questions and numbers of resamples side by side."""
+    """Join measures of the same questions and number of resamples."""
     found = list(parts)
     return Measured(
         tuple(name for part in found for name in part.names),
@@ -75,11 +74,10 @@ def joined(parts: Iterable[Measured]) -> Measured:
 
 
 def mean_of(groups: Sequence[Measured]) -> Measured:
-    """Return the means over groups of questions, each with the same weight.
+    """Return the equally weighted means over groups of questions.
 
-    Groups drawn with equal generators share their resamples, as they must when they
-    hold the same questions. A measure that one group lacks is left out, and one that is
-    NaN in one has no mean.
+    Groups of the same questions must share resamples, by equal generators. Measures
+    missing in a group are left out; NaN in one gives NaN.
     """
     if not groups:
         raise ValueError("cannot take the mean over no groups of questions")
@@ -108,13 +106,12 @@ def correlations(
         x: One column.
         y: The other.
         weights: ``(R, Q)``.
-        given: Columns whose part in both is taken away first, by linear regression on
-            all of them; what is left is the partial correlation.
-        ranked: Put ranks, ties at their mean, in place of all values.
+        given: Columns to regress out of both, for the partial correlation.
+        ranked: Use ranks, with ties at their mean, for all values.
 
     Returns:
-        ``(R,)`` in [-1, 1]; NaN where a side does not vary, or varies only with what
-        is given, or where hardly more questions than given columns count.
+        ``(R,)`` in [-1, 1]; NaN if a side is constant or explained by `given`, or
+            hardly more questions than given columns count.
     """
     columns = [x, y, *given]
     if ranked:
@@ -122,25 +119,25 @@ def correlations(
     else:
         table = np.stack([standard(column) for column in columns], axis=1)[None]
     found = partial_correlations(covariances(table, weights))
-    # So few questions are explained by the given columns whatever they hold.
+    # The given columns can explain anything about so few questions.
     enough = weights.sum(axis=1) > len(given) + 2
     return np.where(enough | (not given), found, np.nan)
 
 
 def standard(values: FloatArray) -> FloatArray:
-    """Return values with mean 0 and variance 1, zeros where they do not vary."""
+    """Scale values to mean 0 and variance 1; constant ones to 0."""
     if values.min() == values.max():
         return np.zeros(values.size)
-    # Scaling first keeps the squares of huge and of tiny values within range.
+    # Scaling first keeps the squares of huge and tiny values within range.
     scaled = values / np.abs(values).max()
     centred = scaled - scaled.mean()
     return np.asarray(centred / centred.std(), dtype=np.float64)
 
 
 def covariances(columns: FloatArray, weights: FloatArray) -> FloatArray:
-    """Return ``(R, K, K)`` weighted covariances of columns ``(R or 1, Q, K)``.
+    """Return weighted covariances ``(R, K, K)`` of columns ``(R or 1, Q, K)``.
 
-    Those of a column that varies by rounding alone are exactly 0.
+    Exactly 0 for columns that vary by rounding alone.
     """
     share = (weights / weights.sum(axis=1, keepdims=True))[:, :, None]
     centred = columns - (share * columns).sum(axis=1, keepdims=True)
@@ -150,7 +147,7 @@ def covariances(columns: FloatArray, weights: FloatArray) -> FloatArray:
 
 
 def partial_correlations(covariance: FloatArray) -> FloatArray:
-    """Return ``(R,)``: of columns 0 and 1, given the others of ``(R, K, K)``."""
+    """Correlate columns 0 and 1 given the others, ``(R,)`` from ``(R, K, K)``."""
     whole = covariance[:, :2, :2]
     between = covariance[:, :2, 2:]
     others = np.linalg.pinv(covariance[:, 2:, 2:], rcond=EXPLAINED, hermitian=True)
@@ -163,9 +160,9 @@ def partial_correlations(covariance: FloatArray) -> FloatArray:
 
 
 def residuals(target: FloatArray, given: Sequence[FloatArray]) -> FloatArray:
-    """Return ``(Q,)``: the target less what a linear regression says of it.
+    """Return the target's residuals ``(Q,)`` from a linear regression.
 
-    What is left by rounding alone is 0.
+    Pure rounding is set to 0.
     """
     columns = [np.ones(target.size), *(standard(column) for column in given)]
     table = np.stack(columns, axis=1)
@@ -177,10 +174,9 @@ def residuals(target: FloatArray, given: Sequence[FloatArray]) -> FloatArray:
 
 
 def equal_mass_bins(values: FloatArray, num_bins: int) -> list[Places]:
-    """Cut questions by value into bins of about as many, the lowest values first.
+    """Cut questions by value into bins of about equal size, lowest first.
 
-    Questions of one value stay in one bin, that of the middle of their ranks; empty
-    bins are not returned.
+    Equal values share a bin, that of the middle of their ranks; empty bins are dropped.
     """
     if num_bins < 1:
         raise ValueError(f"num_bins is {num_bins}, but there must be at least one bin")

@@ -1,7 +1,6 @@
-"""How wide a distribution over the answers to a question is, and how far from others.
+"""Entropies and divergences of answer distributions.
 
-Distributions are log-probabilities ``(K,)`` of K answers, in nats; an answer that is
-never given has -inf.
+Distributions are log-probabilities ``(K,)`` of K answers, in nats, perhaps -inf.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ def kl_divergence(p: Logprobs, q: Logprobs) -> float:
 
 
 def jensen_shannon(p: ArrayLike, q: ArrayLike) -> float:
-    """Return the Jensen-Shannon divergence of two distributions, in nats, at most ln 2.
+    """Return the Jensen-Shannon divergence in nats, at most ln 2.
 
     Source: Lin 1991, "Divergence measures based on the Shannon entropy".
     """
     one, other = np.array(p, dtype=np.float64), np.array(q, dtype=np.float64)
     middle = np.logaddexp(one, other) - np.log(2.0)
     both = kl_divergence(one, middle) + kl_divergence(other, middle)
-    # Rounding can lead a little beyond either.
+    # Rounding can slightly overshoot either end.
     return min(math.log(2.0), max(0.0, both / 2.0))
 
 
@@ -40,9 +39,9 @@ def entropy_of(shares: Iterable[float]) -> float:
 
 
 def reweighted(shares: Sequence[float], gains: Sequence[float]) -> Logprobs:
-    """Return log-probabilities of answers whose own rose by some gains, in nats.
+    """Return log-probabilities of answers after their own rise by gains, in nats.
 
-    Shares are what each answer had, in any unit.
+    Shares may be in any unit.
     """
     raised = np.log(np.array(shares, dtype=np.float64)) + np.array(gains)
     return np.asarray(raised - np.logaddexp.reduce(raised), dtype=np.float64)

@@ -1,9 +1,8 @@
-"""Accuracy and calibration of a set of answered questions. Pure NumPy.
+"""Accuracy and calibration of answered questions. Pure NumPy.
 
-Confidence is the agreement of the vote, unread answers in its denominator; a question
-is correct when the answer with most votes is. Every measure takes weights ``(R, Q)``
-and returns ``(R,)``, one value per row, as if each question stood there as often as its
-weight says; that is what makes 10,000 bootstrap resamples cheap.
+Confidence is the vote's agreement, unread answers included; a question is correct if
+its most frequent answer is. Measures count each question as often as its weight says,
+which makes 10,000 bootstrap resamples cheap.
 
 Axes: Q questions, R rows of weights, V distinct confidences, B bins.
 """
@@ -23,26 +22,23 @@ from neuron_opsd.method.statistics import BoolArray, FloatArray, areas, means
 from neuron_opsd.records.scores import Bin, QuestionScore
 
 EDGE_TOLERANCE: Final = 1e-9
-"""How far above an edge, in bins, a confidence still counts as lying on it."""
+"""Distance above an edge, in bins, that still counts as on it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoreColumns:
-    """What the measures need of Q answered questions; every array is ``(Q,)``."""
+    """What the measures need; every array is ``(Q,)``."""
 
     accuracy: FloatArray
-    """Share of the question's rollouts that are correct."""
     solved: BoolArray
-    """Whether at least one is."""
     confidence: FloatArray
     correct: BoolArray
     unread: FloatArray
-    """Share of rollouts without a readable answer."""
     truncated: FloatArray
     length: FloatArray
     """Mean completion tokens."""
     voted: bool
-    """Whether any question has more than one rollout, so that there is a vote."""
+    """Whether any question has several rollouts."""
     num_bins: int
     labels: LabelColumns
 
@@ -56,7 +52,7 @@ def columns_of(scores: Sequence[QuestionScore], num_bins: int = 15) -> ScoreColu
 
     Raises:
         ValueError: If there are no scores, one has no rollouts, a count exceeds its
-            total, or an agreement lies outside [0, 1].
+            total, or an agreement is outside [0, 1].
     """
     for score in scores:
         counts = (score.num_correct, score.num_unread, score.num_truncated)
@@ -86,15 +82,15 @@ def columns_of(scores: Sequence[QuestionScore], num_bins: int = 15) -> ScoreColu
 
 
 def has_votes(scores: Sequence[QuestionScore]) -> bool:
-    """Say whether any question was answered more than once.
+    """Tell whether any question was answered more than once.
 
-    The vote share of a single answer says nothing of the model.
+    A single answer's vote share says nothing.
     """
     return any(score.num_rollouts > 1 for score in scores)
 
 
 def check(confidence: FloatArray, correct: BoolArray, num_bins: int = 1) -> None:
-    """Refuse what no measure could use."""
+    """Raise ValueError for input that no measure can use."""
     if confidence.ndim != 1 or confidence.shape != correct.shape or not confidence.size:
         raise ValueError(
             "need one confidence per verdict and at least one of each, got shapes "
@@ -112,7 +108,7 @@ def check(confidence: FloatArray, correct: BoolArray, num_bins: int = 1) -> None
 
 
 def reliability_bins(scores: Sequence[QuestionScore], num_bins: int = 15) -> list[Bin]:
-    """Return the bins of the calibration error, lowest first; none without a vote."""
+    """Return the calibration bins, lowest first; none without votes."""
     columns = columns_of(scores, num_bins)
     if not columns.voted:
         return []
@@ -125,7 +121,7 @@ def bins_of(
     num_bins: int,
     share: FloatArray | None = None,
 ) -> list[Bin]:
-    """Return the bins that hold answers; in its bin each counts its share, or once."""
+    """Return the non-empty bins, answers weighted by share, else equally."""
     bin_of = equal_width_bins(confidence, num_bins)
     bins = []
     for number in np.unique(bin_of).tolist():
@@ -149,8 +145,8 @@ def members(group_of: NDArray[np.intp], num_groups: int) -> FloatArray:
 
 
 def equal_width_bins(confidence: FloatArray, num_bins: int) -> NDArray[np.intp]:
-    """Return the bin of every question, from 0; bins are closed on the right."""
-    # 7/15 * 15 may come out a little above 7; it still belongs to the lower bin.
+    """Return each question's bin, from 0; bins are closed on the right."""
+    # 7/15 * 15 may round to just above 7; it still belongs to the lower bin.
     edge = np.ceil(confidence * num_bins - EDGE_TOLERANCE).astype(np.intp)
     return np.clip(edge - 1, 0, num_bins - 1)
 
@@ -160,8 +156,7 @@ def binned_gap(
 ) -> FloatArray:
     """Return the calibration error over bins of equal width, per row of weights.
 
-    The mean gap between confidence and accuracy, weighted by bin size. A confidence of
-    1 falls in the last bin and one of 0 in the first.
+    Confidence 1 falls in the last bin, 0 in the first.
 
     Source: Naeini et al. 2015; bins and confidence as in arXiv:2607.02460, section 5.3.
     """
@@ -175,8 +170,8 @@ def equal_mass_gap(
 ) -> FloatArray:
     """Return the calibration error over bins of equal mass, per row of weights.
 
-    Questions are cut by confidence into equal shares; those of one confidence go to the
-    share in which the middle of their mass lies, the upper one on a border.
+    Equal confidences share a bin: the one that holds the middle of their mass, the
+    upper one on a border.
 
     Source: Nixon et al. 2019, with ties kept together.
     """
@@ -185,7 +180,7 @@ def equal_mass_gap(
     mass = weights @ member
     gap = weights @ (member * (confidence - correct)[:, None])
     total = weights.sum(axis=1)
-    # Twice the middle of each value's mass: whole for whole weights, so it is exact.
+    # Twice the middle of each value's mass: whole for whole weights, so exact.
     middle = 2.0 * mass.cumsum(axis=1) - mass
     bin_of = np.floor(middle * num_bins / (2.0 * total)[:, None]).astype(np.intp)
     bin_of = np.clip(bin_of, 0, num_bins - 1)
@@ -196,7 +191,7 @@ def equal_mass_gap(
 
 
 OfConfidence: TypeAlias = Callable[[FloatArray, BoolArray, FloatArray, int], FloatArray]
-"""Takes confidences and verdicts, weights and a number of bins; returns ``(R,)``."""
+"""Takes confidences, verdicts, weights, number of bins; returns ``(R,)``."""
 
 CONFIDENCE_METRICS: Final[Mapping[str, OfConfidence]] = {
     "ece": binned_gap,
@@ -208,10 +203,9 @@ CONFIDENCE_METRICS: Final[Mapping[str, OfConfidence]] = {
 
 
 def where_read(metric: OfConfidence) -> Metric:
-    """Return a measure, NaN where there is no vote, or none in a row could be read.
+    """Make a measure NaN without votes, and in rows without a readable answer.
 
-    Of such a model nothing is known: no confidence and no right answer would come out
-    as perfect calibration.
+    Otherwise no confidence and no correct answers would look perfectly calibrated.
     """
 
     def measured(columns: ScoreColumns, weights: FloatArray) -> FloatArray:
@@ -236,10 +230,9 @@ METRICS: Final[Mapping[str, Metric]] = {
     "truncation": lambda c, w: means(c.truncated, w),
     "mean_length": lambda c, w: means(c.length, w),
 }
-"""By the names of `TestResult.metrics`; all but `mean_length` are shares of 1. Of a
-model none of whose answers can be read, and of one that was asked each question once,
-the measures of calibration are NaN; so is unanimity of the second. Source of the Brier
-score: Brier 1950, for the one event that the majority answer is right."""
+"""Keyed as in `TestResult.metrics`; all but `mean_length` are shares of 1. Calibration
+is NaN if no answer is readable or each question was asked once; unanimity in the second
+case. Brier score: Brier 1950, for the event that the majority answer is right."""
 
 
 def measure(columns: ScoreColumns, weights: FloatArray) -> FloatArray:

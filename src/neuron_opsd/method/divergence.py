@@ -1,7 +1,7 @@
-"""Divergences between student and teacher, with their gradients by formula.
+"""Divergences between student and teacher, with gradients by formula.
 
-Settings name them, so PyTorch, which takes seconds to import, is imported late. Axes: r
-tokens, V vocabulary. Divergences are in nats.
+Settings name them, so PyTorch, which takes seconds, is imported late. Axes: r tokens, V
+vocabulary. Divergences are in nats.
 """
 
 from __future__ import annotations
@@ -16,25 +16,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """What each entry of the vocabulary adds to a divergence, and how it grows."""
+    """What each vocabulary entry adds to a divergence, and the slopes."""
 
     p: Tensor
-    """The student's probabilities."""
+    """Student probabilities."""
     terms: Tensor
-    """What each entry adds; their sum is the divergence."""
+    """Their sum is the divergence."""
     slopes: Tensor
-    """Derivatives of the terms by the logarithm of `p`, less `shift` times `p`; may be
-    `terms` itself. A multiple of `p` drops out of the gradient by the logits."""
+    """Derivatives of the terms by log `p`, less `shift` times `p`; may be `terms`
+    itself. Multiples of `p` drop out of the gradient by the logits."""
     shift: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """A divergence that can be lowered."""
+    """A divergence to train on."""
 
     entries: Callable[[Tensor, Tensor, float], Entries]
-    """Takes log-probabilities of student and teacher, which it may overwrite, and
-    beta."""
+    """Takes log-probabilities of student and teacher (may overwrite them), and beta."""
     help: str
 
 
@@ -57,9 +56,9 @@ def forward_kl(log_p: Tensor, log_q: Tensor, beta: float = 0.0) -> Entries:
 def jensen_shannon(log_p: Tensor, log_q: Tensor, beta: float = 0.5) -> Entries:
     """Return the entries of the generalised Jensen-Shannon divergence.
 
-    With the mixture ``m = (1 - beta) * student + beta * teacher`` it is
-    ``beta * KL(teacher || m) + (1 - beta) * KL(student || m)``; at 0 and at 1, where
-    that vanishes, it is the forward and the reverse KL it tends to per unit of beta.
+    With ``m = (1 - beta) * student + beta * teacher`` it is ``beta * KL(teacher || m) +
+    (1 - beta) * KL(student || m)``. At 0 and 1, where that vanishes, it is its limit
+    per unit of beta: the forward and the reverse KL.
 
     Source: Agarwal et al., arXiv:2306.13649, with its limits as in GKD trainers.
     """
@@ -70,7 +69,7 @@ def jensen_shannon(log_p: Tensor, log_q: Tensor, beta: float = 0.5) -> Entries:
     if beta == 1.0:
         return reverse_kl(log_p, log_q)
     p, q = log_p.exp(), log_q.exp()
-    # Where both vanish the mixture does too; what it is multiplied by is 0 there.
+    # Where both vanish, so does the mixture, but its factor is 0 there.
     log_m = p.lerp(q, beta).clamp_min_(finfo(p.dtype).tiny).log_()
     to_teacher = log_q.sub_(log_m).mul_(q)
     to_student = log_p.sub_(log_m).mul_(p).mul_(1.0 - beta)

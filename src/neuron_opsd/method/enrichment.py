@@ -1,7 +1,6 @@
-"""Whether some questions hold a neuron more often than chance would have it.
+"""Whether some questions hold a neuron more often than by chance.
 
-Chance is a draw of as many questions, from each stratum as many as there are of it.
-The bounds hold at any count, also for neurons that hardly any question holds.
+Chance is a random group of as many questions per stratum. The bounds hold at any count.
 
 Axes: Q questions, B strata, G groups of questions, F neurons of all layers.
 """
@@ -22,20 +21,20 @@ from neuron_opsd.records import NeuronIds
 IntArray: TypeAlias = NDArray[np.int64]
 
 FALSE_SHARE: Final = 0.05
-"""Share of the neurons found that may be there by chance."""
+"""Share of the neurons found that may be chance."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Enrichment:
-    """How often a group holds each neuron, beside chance; every array is ``(F,)``."""
+    """How often a group holds each neuron, against chance; arrays are ``(F,)``."""
 
     expected: FloatArray
-    """Questions of the group that would hold it by chance, in the mean."""
+    """Mean number of holders in the group by chance."""
     p: FloatArray
-    """Bound on the chance of a count as far off on either side; 1 where none holds it
-    or all do."""
+    """Two-sided bound on the chance of such a count; 1 if none or all hold the
+    neuron."""
     q: FloatArray
-    """The largest share of chance finds among all neurons with a bound as small."""
+    """Bound on the share of chance finds among neurons with a `p` as small."""
 
     @property
     def found(self) -> BoolArray:
@@ -44,9 +43,9 @@ class Enrichment:
 
 
 def tally(sets: Sequence[NeuronIds], members: BoolArray, num_neurons: int) -> IntArray:
-    """Return how many of the sets of Q questions hold each neuron, ``(G, F)``.
+    """Count the sets that hold each neuron, per group, ``(G, F)``.
 
-    `members` says ``(G, Q)`` who is in which group.
+    `members` ``(G, Q)`` tells who is in which group.
     """
     found = np.zeros((len(members), num_neurons), dtype=np.int64)
     for row, group in zip(found, members, strict=True):
@@ -57,7 +56,7 @@ def tally(sets: Sequence[NeuronIds], members: BoolArray, num_neurons: int) -> In
 
 
 def strata_of(values: Sequence[float] | FloatArray, most: int) -> IntArray:
-    """Put questions into at most so many strata of about equal size by a value.
+    """Put questions into at most `most` strata of about equal size by a value.
 
     Equal values share a stratum. Returns ``(Q,)`` numbers from 0.
     """
@@ -70,7 +69,7 @@ def strata_of(values: Sequence[float] | FloatArray, most: int) -> IntArray:
 def draw_alike(
     group: BoolArray, strata: IntArray, rng: np.random.Generator
 ) -> BoolArray:
-    """Draw as many questions as a group has, of each stratum as many as it has."""
+    """Sample as many questions of each stratum as a group has."""
     drawn = np.zeros_like(group)
     for stratum in range(int(strata.max()) + 1):
         places = np.flatnonzero(strata == stratum)
@@ -82,17 +81,16 @@ def draw_alike(
 def enrichment(
     counts: IntArray, holders: IntArray, sizes: IntArray, drawn: IntArray
 ) -> Enrichment:
-    """Compare a group with a draw of as many questions from each stratum.
+    """Compare a group with a random one of as many questions per stratum.
 
-    Given how many questions of a stratum hold a neuron, those of a draw are
-    hypergeometric: a sum of independent trials, whose tail beyond the mean is below
-    that of a binomial of the same mean.
+    Sampled holders are hypergeometric: a sum of independent trials, whose tail beyond
+    the mean is below that of a binomial with that mean.
 
     Args:
-        counts: ``(F,)`` questions of the group that hold the neuron.
-        holders: ``(B, F)`` questions of the pool that do.
+        counts: ``(F,)`` holders in the group.
+        holders: ``(B, F)`` holders in the pool.
         sizes: ``(B,)`` questions of the pool.
-        drawn: ``(B,)`` those of the group.
+        drawn: ``(B,)`` questions of the group.
 
     Source: Vatutin and Mikhailov 1982 (hypergeometric as a sum of trials); Hoeffding
     1956, theorem 5 (the binomial bound); Benjamini and Hochberg 1995 (q).
@@ -112,15 +110,15 @@ def enrichment(
 
 
 def tail_bound(counts: IntArray, trials: IntArray, mean: FloatArray) -> FloatArray:
-    """Bound the chance of at least some successes in independent trials of some mean.
+    """Bound the chance of at least `counts` successes in independent trials.
 
-    It is 1 where the count is not one above the mean at least. The tail of a binomial
-    is below its first term over one less the ratio of the next to it.
+    1 unless the count is one above the mean. A binomial tail is below its first term
+    over one less the ratio of the next term to it.
     """
     k, n = (torch.from_numpy(one).double() for one in (counts, trials))
     beyond = (k >= torch.from_numpy(mean) + 1) & (n > 0)
     share = (torch.from_numpy(mean) / n.clamp(min=1)).clamp(0.0, 1.0)
-    # Where no trial can succeed, no count is beyond the mean but by rounding.
+    # If no trial can succeed, only rounding puts a count beyond the mean.
     share = share.clamp(min=torch.finfo(torch.float64).tiny)
     rest = torch.log1p(-share)
     first = (

@@ -1,14 +1,13 @@
-"""A sum over all positions of a loss on their logits, tile by tile, in one pass.
+"""Sums of a loss over the logits of all positions, tile by tile, in one pass.
 
-Logits of all positions would not fit into memory, so they are made tile by tile, and
-the gradient with them, in the forward pass: none are made twice, and memory holds one
-tile for each set of logits.
+All logits would not fit into memory. The forward pass makes one tile at a time, with
+its gradient, so none is made twice.
 
-Products may have rounded factors and are added up and handed on in float32: logits
-rounded to bfloat16 tie at the top and are off by percents of a nat.
+Products are summed and returned in float32: in bfloat16, top logits tie and are off by
+percents of a nat.
 
-Axes: N completion tokens, c tokens of a tile, r tokens of a block of a tile, D residual
-width, V vocabulary, m measures.
+Axes: N completion tokens, c tokens of a tile, r tokens of a block, D residual width, V
+vocabulary, m measures.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ import torch
 from torch import Tensor
 
 BLOCK_BYTES = 2**21
-"""Logits worked on at once on a processor, so that passes over them meet its cache."""
+"""Logits per block on a CPU, to stay in its cache."""
 
 TileLoss: TypeAlias = Callable[[Sequence[Tensor], slice], Tensor]
-"""Takes the logits ``(r, V)`` of each readout and their place in N; puts the gradient
-in place of the first and gives losses ``(r,)``. A measure leaves anything in its place
-and gives ``(r, m)``."""
+"""Takes the logits ``(r, V)`` of each readout and their slice of N; replaces the first
+by the gradient and returns losses ``(r,)``. A measure may leave anything there and
+returns ``(r, m)``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +37,11 @@ class HiddenStates:
     weight: Tensor
     """``(V, D)`` unembedding."""
     softcap: float | None = None
-    """Logits are ``softcap * tanh(logits / softcap)`` where this is set."""
+    """If set, logits are ``softcap * tanh(logits / softcap)``."""
 
 
 def fused_loss(readouts: Sequence[HiddenStates], loss: TileLoss, chunk: int) -> Tensor:
-    """Sum a loss over tiles of positions; the first readout receives gradients."""
+    """Sum a loss over all positions; the first readout receives gradients."""
     first = readouts[0]
     total: Tensor = FusedLoss.apply(  # type: ignore[no-untyped-call]
         first.hidden, first.weight, readouts, loss, chunk
@@ -51,7 +50,7 @@ def fused_loss(readouts: Sequence[HiddenStates], loss: TileLoss, chunk: int) -> 
 
 
 def weighted(loss: TileLoss, weights: Tensor | None, num_positions: int) -> TileLoss:
-    """Multiply the loss of each of N positions, and its gradient, by any weights."""
+    """Weight the loss and gradient of each of N positions, if there are weights."""
     if weights is None:
         return loss
     if weights.shape != (num_positions,):
@@ -104,7 +103,7 @@ class FusedLoss(torch.autograd.Function):
     def backward(
         ctx: Any, grad_output: Tensor
     ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        """Scale the gradients kept by the forward pass."""
+        """Scale the kept gradients."""
         hidden_grad, weight_grad = ctx.saved_tensors
         scaled_weight = None if weight_grad is None else weight_grad * grad_output
         return hidden_grad * grad_output, scaled_weight, None, None, None
@@ -117,7 +116,7 @@ def measured(
     num_measures: int,
     chunk: int,
 ) -> Tensor:
-    """Return measures ``(N, m)`` of the logits of all positions, without gradient."""
+    """Return measures ``(N, m)`` of all positions' logits, without gradient."""
     factors = in_product_type(readouts)
     hidden = factors[0].hidden
     shape = (len(hidden), num_measures)
@@ -128,9 +127,9 @@ def measured(
 
 
 def in_product_type(readouts: Sequence[HiddenStates]) -> list[HiddenStates]:
-    """Return constants of the type that products are made in; shared weights stay so.
+    """Detach readouts and cast them for products; shared weights stay shared.
 
-    Half precision goes in only where products give float32 logits.
+    Half precision is kept only where products give float32 logits.
     """
     first = readouts[0]
     kind = factor_type(first.hidden)
@@ -148,16 +147,16 @@ def in_product_type(readouts: Sequence[HiddenStates]) -> list[HiddenStates]:
 
 
 def factor_type(hidden: Tensor) -> torch.dtype:
-    """Return the type of products' factors: half precision only where that is fast."""
+    """Return the type of factors: half precision only where that is fast."""
     return hidden.dtype if hidden.is_cuda else at_least_float32(hidden)
 
 
 def tiles_of(
     readouts: Sequence[HiddenStates], chunk: int
 ) -> Iterator[tuple[slice, tuple[Tensor, ...]]]:
-    """Yield tiles' places in N and their logits ``(c, V)`` of each readout, uncapped.
+    """Yield tiles' slices of N and their logits ``(c, V)`` per readout, uncapped.
 
-    All tiles are written into one place: a tile is lost when the next is asked for.
+    The next tile overwrites the last.
     """
     hidden, weight = readouts[0].hidden, readouts[0].weight
     most = len(readouts) * min(chunk, len(hidden))
@@ -176,7 +175,7 @@ def project(
     count = len(states[0])
     logits: tuple[Tensor, ...] = tiles[: count * len(readouts)].split(count)
     if all(readout.weight is weight for readout in readouts):
-        # More rows in one product keep a processor busier than two products do.
+        # One large product keeps a processor busier than two.
         multiply(torch.cat(states), weight.T, tiles[: count * len(readouts)])
     else:
         for state, readout, tile in zip(states, readouts, logits, strict=True):
@@ -190,7 +189,7 @@ def by_blocks(
     readouts: Sequence[HiddenStates],
     rows: slice,
 ) -> Tensor:
-    """Apply softcaps and a loss, or a measure, block by block; return what it gives."""
+    """Apply softcaps and a loss or measure, block by block; return its values."""
     num_rows, num_tokens = logits[0].shape
     size = num_rows
     if logits[0].device.type == "cpu":
@@ -209,7 +208,7 @@ def by_blocks(
 
 
 def cap(logits: Tensor, softcap: float | None) -> Tensor | None:
-    """Squash logits in place; return the derivative of what comes by what went in."""
+    """Apply the softcap in place; return its derivative."""
     if softcap is None:
         return None
     logits.div_(softcap).tanh_()
@@ -219,14 +218,14 @@ def cap(logits: Tensor, softcap: float | None) -> Tensor | None:
 
 
 def at_least_float32(tensor: Tensor) -> torch.dtype:
-    """Return the type in which to add up values of a tensor."""
+    """Return the type in which to sum a tensor's values."""
     return torch.promote_types(tensor.dtype, torch.float32)
 
 
 def multiply(left: Tensor, right: Tensor, out: Tensor) -> None:
-    """Write a product into `out`, added up in its type, whatever autocast is on.
+    """Write a product into `out`, summed in its type, whatever autocast is on.
 
-    `left` is taken in the type of `right`; that of `out` is the same or a finer one.
+    `left` is cast to the type of `right`; that of `out` is the same or finer.
     """
     left = left.to(right.dtype)
     if right.dtype == out.dtype:
@@ -234,7 +233,7 @@ def multiply(left: Tensor, right: Tensor, out: Tensor) -> None:
     elif right.is_cuda:
         torch.mm(left, right, out_dtype=out.dtype, out=out)
     else:
-        # Here products are rounded as well. A second part is what rounding took from
-        # the first: subtracted before the sum is rounded, it keeps twice the digits.
+        # Here products are rounded too. The second part is what rounding took from
+        # the first: subtracting before rounding the sum keeps twice the digits.
         rounded = left @ right
         out.copy_(rounded).add_(torch.addmm(rounded, left, right, beta=-1.0))

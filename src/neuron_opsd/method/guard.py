@@ -1,7 +1,7 @@
-"""The guard: label-free signs that a student collapses, and which step was its best.
+"""The guard: label-free signs of collapse, and which step was best.
 
-It compares readings, by the same limits: the last window of the steps' own rollouts
-with the first, and looks at the student, on questions that stay, with the base model.
+The same limits apply to the steps' own rollouts, last window against first, and to
+student against base model on fixed questions.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from neuron_opsd.method.settings import SCORES, GuardConfig
 from neuron_opsd.records import Collapse, Kept, Reading, StepMetrics
 
 WINDOW: Final = 10
-"""Steps whose mean is compared with that of the first ones."""
+"""Steps averaged at the start and at the end."""
 LOSS_FACTOR: Final = 3.0
-"""Times the largest of the first losses above which a loss grows."""
+"""Growth over the largest of the first losses that is a sign."""
 ZERO_OF_FEW: Final = 3.0
-"""Rollouts that may dissent, with 95 % confidence, where none of a few is seen to."""
+"""Rollouts that may dissent, with 95 % confidence, when none of a few does."""
 
 ON_STEPS: Final = "in the last steps"
 ON_LOOKS: Final = "on the guard's questions"
@@ -28,21 +28,20 @@ ON_LOOKS: Final = "on the guard's questions"
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One measure of a model, and the limit that a healthy student keeps."""
+    """A measure of a model, and its limit for a healthy student."""
 
     value: float
     limit: float
     is_least: bool = False
-    """Whether it is a lower limit."""
 
     @property
     def is_beyond(self) -> bool:
-        """Whether the limit is not kept."""
+        """Whether the limit is violated."""
         return self.value < self.limit if self.is_least else self.value > self.limit
 
 
 Measure = Callable[[Reading, Reading, GuardConfig], Measured | None]
-"""Takes what there was, what there is, and the limits."""
+"""Takes the first and current readings, and the limits."""
 
 
 def compared(
@@ -51,7 +50,7 @@ def compared(
     *,
     is_least: bool = False,
 ) -> Measure:
-    """Measure a value whose limit is made of what it was, where both are known."""
+    """Measure a value against a limit made from its first value, if both are known."""
 
     def measure(first: Reading, now: Reading, config: GuardConfig) -> Measured | None:
         was, value = of(first), of(now)
@@ -63,7 +62,7 @@ def compared(
 
 
 def unanimity(first: Reading, now: Reading, config: GuardConfig) -> Measured | None:
-    """Measure how far the rollouts of a question disagree."""
+    """Measure how far a question's rollouts disagree."""
     if first.agreement is None or now.agreement is None:
         return None
     dissent = 1.0 - now.agreement
@@ -77,7 +76,7 @@ def unanimity(first: Reading, now: Reading, config: GuardConfig) -> Measured | N
 def contradiction(first: Reading, now: Reading, config: GuardConfig) -> Measured | None:
     """Measure whether the student rules out what the base says.
 
-    One that says what the base says more often than before may do so in good health.
+    A student that agrees with the base more often than before may be healthy.
     """
     if None in (first.base_agreement, now.base_agreement) or now.surprise is None:
         return None
@@ -87,7 +86,7 @@ def contradiction(first: Reading, now: Reading, config: GuardConfig) -> Measured
 
 
 def divergence(first: Reading, now: Reading, config: GuardConfig) -> Measured | None:
-    """Measure how far the student is from the model it was."""
+    """Measure how far the student is from the base model."""
     del first
     if now.divergence is None:
         return None
@@ -125,13 +124,13 @@ SIGNS: Final[Mapping[str, Measure]] = {
     "the student rules out what the base model says": contradiction,
     "the student is far from the base model": divergence,
 }
-"""What each measure means where it is beyond its limit."""
+"""Keyed by what it means if the measure is beyond its limit."""
 
 
 def signs_of(
     first: Reading, now: Reading, config: GuardConfig, where: str
 ) -> dict[str, Measured]:
-    """Return the measures that are beyond their limits, by what that means."""
+    """Return the measures beyond their limits, by their meaning."""
     found = {}
     for said, measure in SIGNS.items():
         one = measure(first, now, config)
@@ -141,19 +140,19 @@ def signs_of(
 
 
 class Guard:
-    """Sees one step after the other, also the earlier ones of a run that resumes."""
+    """Watches steps in order, including earlier ones of a resumed run."""
 
     def __init__(self, config: GuardConfig) -> None:
         """Begin before the first step."""
         self.config = config
         self.seen: dict[str, Collapse] = {}
-        """Every sign that was seen, as it first was."""
+        """Every sign, as first seen."""
         self._first: list[StepMetrics] = []
         self._last: deque[StepMetrics] = deque(maxlen=WINDOW)
         self._num_steps = 0
 
     def add(self, step: StepMetrics) -> list[Collapse]:
-        """Take the next step; return the signs that it is the first to show."""
+        """Take the next step; return signs not seen before."""
         found: dict[str, Measured] = {}
         if not step.skipped:  # else it says nothing
             if len(self._first) < WINDOW:
@@ -178,7 +177,7 @@ class Guard:
             return {}
         first, now = window_of(self._first), window_of(self._last)
         found = signs_of(first, now, self.config, ON_STEPS)
-        # A loss weighed by rewards is no distance.
+        # A loss weighted by rewards is not a distance.
         if all(step.reward is None for step in self._last):
             limit = LOSS_FACTOR * max(step.loss for step in self._first)
             loss = Measured(fmean(step.loss for step in self._last), limit)
@@ -188,7 +187,7 @@ class Guard:
 
 
 def window_of(steps: Collection[StepMetrics]) -> Reading:
-    """Return the mean of what steps' own rollouts are like."""
+    """Return the mean reading of the steps' own rollouts."""
     agreements = [step.agreement for step in steps if step.agreement is not None]
     return Reading(
         mean_length=fmean(step.mean_length for step in steps),
@@ -200,15 +199,15 @@ def window_of(steps: Collection[StepMetrics]) -> Reading:
 
 
 def collapses(steps: Iterable[StepMetrics], config: GuardConfig) -> list[Collapse]:
-    """Return every sign that steps show, as it is first seen."""
+    """Return every sign in the steps, as first seen."""
     guard = Guard(config)
     return [sign for step in steps for sign in guard.add(step)]
 
 
 def best_step(steps: Iterable[StepMetrics], config: GuardConfig) -> Kept | None:
-    """Return the best of the steps that were looked at, the earliest of equals.
+    """Return the best step with a look, the earliest of equals.
 
-    The untrained model counts as one after 0 steps; without a look there is none.
+    The untrained model counts as one, after 0 steps; `None` without a look.
     """
     score = SCORES[config.score].of
     best: Kept | None = None

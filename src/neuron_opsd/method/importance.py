@@ -1,9 +1,8 @@
-"""How far another engine's probabilities are from the trainer's, and weights for it.
+"""How far an engine's probabilities are from the trainer's, and weights for it.
 
-An engine computes with other kernels than the trainer. A token's importance weight is
-the trainer's probability of it over the engine's, cut above so that no token counts
-many times. Products over all tokens before would be exact, but over thousands they come
-to nothing or to the cut.
+A token's importance weight is the trainer's probability over the engine's, clipped so
+that no token counts many times. Products over all preceding tokens would be exact, but
+over thousands end at 0 or the clip.
 
 Axes: N completion tokens.
 """
@@ -20,20 +19,19 @@ from neuron_opsd.method.fused_loss import HiddenStates, measured
 from neuron_opsd.method.truncation import Truncation, truncated
 
 OUTSIDE: Final = -1e30
-"""Log-probabilities below it are of tokens that the trainer would never have drawn."""
+"""Below this log-probability, the trainer never samples a token."""
 
 CUT_OFF: Final = 1.0
-"""Nats from the engine that such a token is taken to be."""
+"""Distance counted for such a token, in nats."""
 
 
 def drawn_logprobs(
     student: HiddenStates, targets: Tensor, truncation: Truncation, chunk: int
 ) -> Tensor:
-    """Return the trainer's log-probabilities of tokens under what was drawn from.
+    """Return the trainer's log-probabilities of tokens after truncation.
 
-    Targets are the ``(N,)`` ids of the tokens that the states predict; no gradient goes
-    through, `chunk` positions make a tile. Returns ``(N,)`` in nats, below `OUTSIDE`
-    for tokens that were cut off.
+    Targets are token ids ``(N,)``, `chunk` positions make a tile, and there is no
+    gradient. Returns ``(N,)`` in nats, below `OUTSIDE` for tokens cut off.
     """
 
     def of_tile(logits: Sequence[Tensor], rows: slice) -> Tensor:
@@ -47,7 +45,7 @@ def drawn_logprobs(
 def importance_weights(trainer: Tensor, engine: Tensor, clip: float) -> Tensor:
     """Return ``min(p_trainer / p_engine, clip)`` for each token.
 
-    Both are given as ``(N,)`` log-probabilities in nats; `clip` is above 0.
+    Takes log-probabilities ``(N,)`` in nats; `clip` is above 0.
 
     Source: truncated importance sampling, Ionides, "Truncated Importance Sampling"
     (2008), for each token as in Yao et al., "Your Efficient RL Framework Secretly
@@ -57,7 +55,7 @@ def importance_weights(trainer: Tensor, engine: Tensor, clip: float) -> Tensor:
 
 
 def total_gap(trainer: Tensor, engine: Tensor) -> tuple[float, int]:
-    """Return the summed distance of log-probabilities, and over how many tokens.
+    """Return the summed distance of log-probabilities, and the number of tokens.
 
     A token that the trainer would have cut off counts as `CUT_OFF`.
     """

@@ -1,7 +1,7 @@
 """Measures of sets whose gold answers repeat, such as labels. Pure NumPy.
 
-Where most questions have one answer, a model that says nothing else is right as often
-as that answer is true, which accuracy alone does not show.
+There, a model that always gives the most frequent answer scores well, which accuracy
+alone hides.
 
 Axes: Q questions, R rows of weights, C distinct gold answers.
 """
@@ -21,33 +21,31 @@ from neuron_opsd.records.scores import QuestionScore
 OF_LABELS: Final = frozenset(
     {"balanced_accuracy", "macro_f1", "baseline", "top_answer_share"}
 )
-"""Names, in `calibration.METRICS`, of the measures that only some test sets have."""
+"""Measures in `calibration.METRICS` that only some test sets have."""
 
 LEAST_REPEATS: Final = 5
-"""Questions per distinct gold answer from which a set has labels; and the fewest
-questions that an answer must be true of to be a baseline."""
+"""Fewest questions per distinct gold answer for labels, or of one for a baseline."""
 
 LEAST_SHARE: Final = 0.1
-"""Share of the questions from which one gold answer is a baseline, also in a set that
-has no labels."""
+"""Share of the questions that makes an answer a baseline even without labels."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelColumns:
-    """What the measures of labels need; what a set lacks is NaN, or C = 0."""
+    """What the measures need; what a set lacks is NaN, or C = 0."""
 
     gold: FloatArray
-    """``(Q, C)``, 1 at the gold answer of the question."""
+    """``(Q, C)``, 1 at the gold answer."""
     given: FloatArray
-    """``(Q, C)``, the share of the question's rollouts that gave the answer."""
+    """``(Q, C)``, each answer's share of rollouts."""
     baseline: FloatArray
-    """``(Q,)``, 1 where the most frequent gold answer is the question's."""
+    """``(Q,)``, 1 where the gold answer is the most frequent one."""
     top: FloatArray
-    """``(Q,)``, the share of rollouts that gave the model's most frequent answer."""
+    """``(Q,)``, the share of rollouts with the model's most frequent answer."""
 
 
 def label_columns(scores: Sequence[QuestionScore]) -> LabelColumns:
-    """Turn scores into the columns of labels; all NaN where gold is not known."""
+    """Turn scores into columns; all NaN without gold answers."""
     count = len(scores)
     unknown = np.full(count, np.nan)
     none = np.empty((count, 0))
@@ -68,17 +66,17 @@ def label_columns(scores: Sequence[QuestionScore]) -> LabelColumns:
 
 
 def knows_gold(scores: Sequence[QuestionScore]) -> bool:
-    """Say whether every score says what the gold answer is."""
+    """Tell whether every score has its gold answer."""
     return bool(scores) and all(score.gold_answer for score in scores)
 
 
 def gold_counts(scores: Sequence[QuestionScore]) -> Counter[str]:
-    """Return of how many questions each gold answer is true."""
+    """Count the questions of each gold answer."""
     return Counter(score.gold_answer for score in scores)
 
 
 def baseline_answer(scores: Sequence[QuestionScore]) -> str | None:
-    """Return the most frequent gold answer, `None` where answers do not repeat."""
+    """Return the most frequent gold answer, `None` if answers do not repeat."""
     if not knows_gold(scores):
         return None
     known = gold_counts(scores)
@@ -89,7 +87,7 @@ def baseline_answer(scores: Sequence[QuestionScore]) -> str | None:
 
 
 def top_answer(scores: Sequence[QuestionScore]) -> tuple[str, float]:
-    """Return the model's most frequent answer and its share of all rollouts."""
+    """Return the model's most frequent answer and its share of rollouts."""
     given: Counter[str] = Counter()
     for score in scores:
         given.update(dict(score.answers))
@@ -103,10 +101,10 @@ def share_of(score: QuestionScore, answer: str) -> float:
 
 
 def balanced_accuracy(columns: LabelColumns, weights: FloatArray) -> FloatArray:
-    """Return the mean over gold answers of the accuracy on their questions, ``(R,)``.
+    """Return the mean over gold answers of their questions' accuracy, ``(R,)``.
 
-    Weights are ``(R, Q)``; a row in which an answer has no question leaves it out. NaN
-    for a set without labels.
+    Weights are ``(R, Q)``; rows leave out answers without questions. NaN without
+    labels.
 
     Source: mean recall of the classes, Brodersen et al. 2010.
     """
@@ -123,7 +121,7 @@ def macro_f1(columns: LabelColumns, weights: FloatArray) -> FloatArray:
 
 
 def known_measures(columns: LabelColumns, weights: FloatArray) -> dict[str, FloatArray]:
-    """Return by name every measure of labels that the questions have, each ``(R,)``."""
+    """Return the measures of labels that the questions have, each ``(R,)``, by name."""
     found = {}
     if columns.gold.shape[1]:
         found["balanced_accuracy"] = balanced_accuracy(columns, weights)

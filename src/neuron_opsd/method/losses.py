@@ -1,9 +1,9 @@
 """Losses of distillation and imitation: sums over positions, with their gradients.
 
-Gradients by the student's logits are formulas, put in the place of these logits.
+Gradients are formulas, and replace the student's logits.
 
-Axes: N completion tokens, r tokens of a block of them, k top tokens, V vocabulary.
-Divergences are in nats.
+Axes: N completion tokens, r tokens of a block, k top tokens, V vocabulary. Divergences
+are in nats.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from neuron_opsd.method.settings import DistillConfig
 
 
 def divergences_of(student: Tensor, teacher: Tensor, config: DistillConfig) -> Tensor:
-    """Return divergences ``(r,)`` and put the gradient in place of student logits.
+    """Return divergences ``(r,)`` and replace the student's logits by the gradient.
 
-    Both logits are ``(r, V)``; the teacher's hold nothing of use afterwards.
+    Both logits are ``(r, V)``; the teacher's are overwritten too.
     """
     if student.shape != teacher.shape:
         raise ValueError(
@@ -33,16 +33,16 @@ def divergences_of(student: Tensor, teacher: Tensor, config: DistillConfig) -> T
         torch.log_softmax(logits, dim=-1, out=logits)
     if config.top_k == 0:
         values, grad = value_and_grad(student, teacher, config)
-        # Where the gradient was made in place this copies nothing.
+        # If the gradient was made in place, this copies nothing.
         student.copy_(grad)
         return values
     return top_divergences(student, teacher, config)
 
 
 def top_divergences(log_p: Tensor, log_q: Tensor, config: DistillConfig) -> Tensor:
-    """Do the work of `divergences_of` over the top tokens and one bucket of all others.
+    """Apply `divergences_of` to the top tokens and one bucket of all others.
 
-    No gradient flows through which tokens are the top ones.
+    No gradient flows through the choice of top tokens.
 
     Source: the tail bucket of SDPO, arXiv:2601.20802.
     """
@@ -51,15 +51,15 @@ def top_divergences(log_p: Tensor, log_q: Tensor, config: DistillConfig) -> Tens
     buckets_p, buckets_q = with_tail(log_p, top), with_tail(log_q, top)
     tail = buckets_p[:, -1:].clone()
     values, grad = value_and_grad(buckets_p, buckets_q, config)
-    # Each token of the tail has the share of its gradient that it has of its mass.
+    # A token's share of the tail's gradient is its share of the tail's mass.
     log_p.sub_(tail).exp_().mul_(grad[:, -1:]).scatter_(-1, top, grad[:, :-1])
     return values
 
 
 def with_tail(log_probs: Tensor, top: Tensor) -> Tensor:
-    """Return the log-probabilities ``(r, k + 1)`` of top tokens and of all others."""
+    """Return log-probabilities ``(r, k + 1)`` of the top tokens and the rest."""
     rest = log_probs.scatter(-1, top, -torch.inf).logsumexp(dim=-1, keepdim=True)
-    # Nothing may be left, and the difference of two infinities is no number.
+    # The rest may be 0, and the difference of two infinities is NaN.
     least = torch.finfo(rest.dtype).tiny
     return torch.cat(
         [log_probs.gather(-1, top), rest.exp_().clamp_min_(least).log_()], dim=-1
@@ -71,7 +71,7 @@ def value_and_grad(
 ) -> tuple[Tensor, Tensor]:
     """Return divergences and their gradient by the student's logits.
 
-    Source: the clip of entries is that of OPSD, arXiv:2601.18734.
+    Source: the clip of entries is OPSD's, arXiv:2601.18734.
     """
     entries = DIVERGENCES[config.divergence].entries(log_p, log_q, config.beta)
     p, terms, slopes = entries.p, entries.terms, entries.slopes
@@ -93,11 +93,10 @@ def distillation_loss(
     """Sum the divergence of the student from the teacher over all positions.
 
     Args:
-        student: Its states and weight receive gradients where they ask for them.
-        teacher: A constant; one product makes both logits if it has the student's
-            weight.
-        config: Names divergence and positions of a tile.
-        weights: ``(N,)`` how often each position counts; once each when left out.
+        student: Its states and weight receive gradients if they require them.
+        teacher: A constant; with the student's weight, one product makes both logits.
+        config: Sets the divergence and the positions per tile.
+        weights: ``(N,)`` how often each position counts; once by default.
     """
     if len(student.hidden) != len(teacher.hidden):
         raise ValueError(
@@ -119,8 +118,8 @@ def imitation_loss(
 ) -> Tensor:
     """Sum the cross-entropy of targets over all positions, in nats.
 
-    Student and weights are as in `distillation_loss`, targets ``(N,)`` token ids;
-    `chunk` positions make a tile.
+    Student and weights are as in `distillation_loss`, targets ``(N,)`` token ids,
+    `chunk` the positions per tile.
     """
 
     def of_targets(logits: Sequence[Tensor], rows: slice) -> Tensor:
@@ -136,7 +135,7 @@ def imitation_loss(
 
 
 def capped(logits: Tensor, softcap: float | None) -> Tensor:
-    """Squash logits as the models do that ask for it."""
+    """Apply the softcap that some models use."""
     if softcap is None:
         return logits
     return softcap * torch.tanh(logits / softcap)

@@ -1,10 +1,10 @@
 """Which feed-forward neurons a completion used.
 
-Scores arrive one layer at a time for all tokens of a batch and are cut down at once, so
-memory never holds ``(T, L, F)``.
+Scores arrive one layer at a time and are cut at once, so ``(T, L, F)`` is never in
+memory.
 
-Axes: T tokens of one completion or of one chunk of it, N tokens of a batch, B
-completions, C chunks of them, K entries kept, L layers, F neurons of a layer.
+Axes: T tokens of a completion or chunk, N tokens of a batch, B completions, C chunks, K
+entries kept, L layers, F neurons of a layer.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from neuron_opsd.errors import NotFiniteError
 from neuron_opsd.records import NeuronIds
 
 Found: TypeAlias = tuple[NDArray[np.int64], NDArray[np.float32]]
-"""Counted neurons of one completion, sorted and each once, with their best scores."""
+"""Counted neurons of one completion, sorted, unique, with their best scores."""
 
 Rule: TypeAlias = Literal["flat", "per-token", "neufs"]
 
@@ -32,8 +32,7 @@ PAPER_NUM_LAYERS = 36
 PAPER_NUM_NEURONS = 9728
 
 TOKENS_AT_ONCE: Final = 64
-"""Tokens whose lists a processor brings up to date together under `per-token`; more
-leave its caches. A GPU is kept busy by sixteen times as many."""
+"""Tokens updated together under `per-token` on a CPU, to stay in its caches."""
 LOW_BITS: Final = 0xFFFFFFFF
 SIGN_FREE: Final = 0x7FFFFFFF
 
@@ -47,7 +46,7 @@ class Sizes:
     keep: int
     """Size of the overlap set; of each token's list under `per-token`."""
     chunk_tokens: int = 0
-    """Tokens that one of a layer's lists is of under `flat`; 0 for all."""
+    """Tokens per list of a layer under `flat`; 0 for all."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,10 +68,9 @@ def scaled_sizes(
     keep: int = 0,
     chunk_tokens: int = 0,
 ) -> Sizes:
-    """Return the sizes asked for, or the paper's scaled to a model's size.
+    """Return the sizes asked for, or the paper's scaled to the model.
 
-    The paper keeps 2,000 of 9,728 neurons a layer and 5,000 of 36 layers' 350,208; a
-    smaller model keeps the same share.
+    The paper keeps 2,000 of 9,728 neurons per layer and 5,000 of 36 layers' 350,208.
     """
     share = min(1.0, num_neurons / PAPER_NUM_NEURONS)
     total = num_layers * num_neurons / (PAPER_NUM_LAYERS * PAPER_NUM_NEURONS)
@@ -84,7 +82,7 @@ def scaled_sizes(
 
 
 class NeuronCounter:
-    """Gathers what a rule keeps of a batch of completions, layer after layer."""
+    """Collects what a rule keeps of a batch of completions, layer by layer."""
 
     def __init__(self, lengths: Sequence[int], rule: Rule, sizes: Sizes) -> None:
         """Begin a batch of completions of lengths T, which add up to N."""
@@ -96,8 +94,8 @@ class NeuronCounter:
         """Take one layer's contribution scores ``(N, F)``; layers come in order.
 
         Raises:
-            NotFiniteError: If one is no number, which would be taken for the largest
-                and then left out. The error's places are completions'.
+            NotFiniteError: If one is not finite, as NaN would rank highest and then be
+                dropped. The error's places are completions'.
         """
         if not torch.stack(torch.aminmax(scores)).isfinite().all():
             wrong = [
@@ -111,7 +109,7 @@ class NeuronCounter:
         self._lists.add(layer, scores)
 
     def finish(self) -> list[Activated]:
-        """Return the sets of every completion of the batch."""
+        """Return each completion's sets."""
         return [cut(found, self.keep) for found in self._lists.finish()]
 
 
@@ -123,7 +121,7 @@ class FlatLists:
     """
 
     def __init__(self, lengths: Sequence[int], sizes: Sizes) -> None:
-        """Begin a batch of completions of these lengths."""
+        """Begin a batch of completions."""
         pieces = [chunks_of(length, sizes.chunk_tokens) for length in lengths]
         self.lengths = [length for lengths in pieces for length in lengths]
         self.owners = torch.arange(len(pieces)).repeat_interleave(
@@ -134,10 +132,10 @@ class FlatLists:
         self._found: list[list[Found]] = []
 
     def add(self, layer: int, scores: Tensor) -> None:
-        """Keep each chunk's highest entries, signs and all."""
+        """Keep each chunk's highest signed entries."""
         width = scores.shape[1]
         values, places = highest(by_length(scores, self.lengths), self.count)
-        # What lies beyond a short chunk is minus infinity and so changes nothing.
+        # Padding of short chunks is minus infinity and changes nothing.
         owners = self.owners.to(scores.device).unsqueeze(1)
         best = best_scores(
             owners * width + places % width, values, self.num_completions * width
@@ -157,14 +155,14 @@ class TokenLists:
     """
 
     def __init__(self, lengths: Sequence[int], sizes: Sizes) -> None:
-        """Begin a batch of completions of these lengths."""
+        """Begin a batch of completions."""
         self.lengths = list(lengths)
         self.count = sizes.keep
         self.num_neurons = 0
         self._best: list[Tensor] = []
 
     def add(self, layer: int, scores: Tensor) -> None:
-        """Bring the list of every token up to date, some tokens at a time."""
+        """Update the list of every token, some tokens at a time."""
         width = scores.shape[1]
         self.num_neurons = (layer + 1) * width
         size = TOKENS_AT_ONCE if scores.device.type == "cpu" else 16 * TOKENS_AT_ONCE
@@ -186,24 +184,24 @@ class TokenLists:
 class NeufsLists:
     """The lists of `flat`, united as the public NeuFS code does.
 
-    Its loop leaves out the last position of the answer, so a one-token answer has none.
+    Its loop skips the last position of the answer, so a one-token answer has none.
     """
 
     def __init__(self, lengths: Sequence[int], sizes: Sizes) -> None:
-        """Begin a batch of completions of these lengths."""
+        """Begin a batch of completions."""
         self.lengths = list(lengths)
         self.count = sizes.per_layer
         self._layers: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def add(self, layer: int, scores: Tensor) -> None:
-        """Keep each completion's highest entries with their positions."""
+        """Keep each completion's highest entries and their positions."""
         width = scores.shape[1]
         values, places = highest(by_length(scores, self.lengths), self.count)
         entries = (layer * width + places % width, places // width, values)
         self._layers.append(entries)
 
     def finish(self) -> list[Found]:
-        """Return what stands before the last position that occurs in any list."""
+        """Return what precedes the last position in any list."""
         columns = zip(*self._layers, strict=True)
         ids, places, values = (torch.cat(parts, dim=1) for parts in columns)
         inside = values > -torch.inf
@@ -217,7 +215,6 @@ class NeufsLists:
 
 
 Lists: TypeAlias = FlatLists | TokenLists | NeufsLists
-"""What one rule keeps of a batch of completions."""
 
 LISTS: Final[Mapping[Rule, type[Lists]]] = {
     "flat": FlatLists,
@@ -227,13 +224,13 @@ LISTS: Final[Mapping[Rule, type[Lists]]] = {
 
 
 def chunks_of(length: int, chunk_tokens: int) -> list[int]:
-    """Return the lengths of the chunks of a completion, the last one shorter."""
+    """Return the lengths of a completion's chunks, the last one shorter."""
     size = chunk_tokens or length
     return [min(size, length - start) for start in range(0, length, size)]
 
 
 def by_length(scores: Tensor, lengths: Sequence[int]) -> Tensor:
-    """Bring ``(N, F)`` to ``(C, T, F)``, one row per length, minus infinity beyond."""
+    """Bring ``(N, F)`` to ``(C, T, F)``, padded with minus infinity."""
     longest = max(lengths)
     if all(length == longest for length in lengths):
         return scores.view(len(lengths), longest, -1)
@@ -244,7 +241,7 @@ def by_length(scores: Tensor, lengths: Sequence[int]) -> Tensor:
 
 
 def highest(grid: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return the highest of each row of ``(C, T, F)``: values and places ``(C, K)``."""
+    """Return each row's highest of ``(C, T, F)``: values and places ``(C, K)``."""
     flat = grid.flatten(1)
     values, places = flat.topk(min(count, flat.shape[1]))
     return values, places
@@ -266,12 +263,12 @@ def rows_of(best: Tensor, first_id: int) -> list[Found]:
 
 
 def packed(scores: Tensor, first_id: int) -> Tensor:
-    """Return ``(T, F)`` scores with their ids as integers that sort like the scores.
+    """Pack scores ``(T, F)`` and ids into integers that sort like the scores.
 
-    Of equal scores the one of the smaller id is larger. The bits of a float32 sort as a
-    signed integer once those of a negative one are turned over.
+    Of equal scores, the smaller id ranks higher. float32 bits sort as integers once
+    those of negative numbers are flipped.
     """
-    # Adding nought makes one of the two zeros.
+    # Adding 0 turns -0 into 0.
     bits = (scores.float() + 0.0).view(torch.int32)
     bits ^= (bits >> 31) & SIGN_FREE
     ids = torch.arange(first_id, first_id + scores.shape[1], device=scores.device)
@@ -282,19 +279,19 @@ def packed(scores: Tensor, first_id: int) -> Tensor:
 
 
 def unpacked(keys: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the ids and the scores of what `packed` returned."""
+    """Return the ids and scores that `packed` packed."""
     bits = (keys >> 32).int()
     bits ^= (bits >> 31) & SIGN_FREE
     return LOW_BITS - (keys & LOW_BITS), bits.view(torch.float32)
 
 
 def largest(keys: Tensor, count: int) -> Tensor:
-    """Return the largest integers of each row, in any order."""
+    """Return each row's largest integers, in any order."""
     rest = keys.shape[1] - count
     if rest <= 0:
         return keys
     if keys.device.type == "cpu":
-        # Several times as fast as topk; copied, so that the rest is let go of.
+        # Several times as fast as topk; copied to free the rest.
         ordered = np.partition(keys.numpy(), rest, axis=1)
         return torch.from_numpy(ordered[:, rest:].copy())
     return keys.topk(count, dim=1, sorted=False).values

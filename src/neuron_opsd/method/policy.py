@@ -1,10 +1,10 @@
-"""The loss of learning from rewards, with its gradient, on what was sampled from.
+"""The policy-gradient loss on sampled tokens, with its gradient.
 
-A completion's token counts with its log-probability under the distribution that it was
-drawn from: the softmax of logits divided by the temperature, renormalised over the
-tokens that were allowed there. Positions where one alone was allowed add nothing.
+Log-probabilities are under the distribution sampled from: the softmax of logits divided
+by the temperature, over the tokens allowed. Positions with one allowed token add
+nothing.
 
-Axes: N completion tokens, r tokens of a block of them, D residual width, V vocabulary.
+Axes: N completion tokens, r tokens of a block, D residual width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -29,33 +29,31 @@ class Limits:
     """How far an update may take the student."""
 
     clip_low: float
-    """How far below 1 the ratio of new to old probability still counts."""
+    """How far below 1 the ratio of new to old probability counts; `clip_high`:
+    above."""
     clip_high: float
-    """How far above 1 it still counts."""
     kl_weight: float = 0.0
-    """Weight of the divergence from the reference; 0 needs no reference."""
+    """Of the divergence from the reference; 0 needs none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PolicyTokens:
-    """The completion tokens that are learnt from, and how they were drawn."""
+    """Completion tokens to learn from, and how they were sampled."""
 
     targets: Tensor
     """``(N,)`` token ids."""
     advantages: Tensor
-    """``(N,)`` the advantage of each token's completion."""
+    """``(N,)`` of each token's completion."""
     weights: Tensor
-    """``(N,)`` how often each token's completion counts."""
+    """``(N,)`` how often each token counts."""
     allowed: Sequence[TokenIds]
-    """The tokens that each of N was drawn among; empty for the whole vocabulary."""
+    """The tokens allowed at each of N; empty for the whole vocabulary."""
     temperature: float
-    """What logits were divided by."""
     old_logprobs: Tensor | None = None
-    """``(N,)`` log-probabilities before the update; the student's own when left out,
-    which is right where one update is made from each batch."""
+    """``(N,)``; `None` for the student's own, right for one update per batch."""
 
     def at(self, places: slice | Tensor) -> PolicyTokens:
-        """Return the tokens at some places, given as a slice or as ids ``(n,)``."""
+        """Select places, by a slice or ids ``(n,)``."""
         old = self.old_logprobs
         return PolicyTokens(
             self.targets[places],
@@ -94,13 +92,13 @@ def clipped_loss(
 def low_variance_kl(logprobs: Tensor, reference: Tensor) -> Tensor:
     """Return ``exp(d) - d - 1`` with ``d = reference - logprobs``, at each position.
 
-    Its mean over tokens that the student draws is KL(student || reference), in nats.
+    Its mean over the student's samples is KL(student || reference), in nats.
 
     Source: estimator k3 of Schulman, "Approximating KL divergence" (2020), as in GRPO,
     arXiv:2402.03300.
     """
     difference = reference - logprobs
-    # exp(d) - 1 would lose the digits of small differences, which most are.
+    # exp(d) - 1 would lose the digits of small differences, and most are small.
     return torch.expm1(difference) - difference
 
 
@@ -111,21 +109,21 @@ def policy_loss(
     limits: Limits,
     chunk: int,
 ) -> Tensor:
-    """Sum the clipped loss and the divergence from the reference over all positions.
+    """Sum the clipped loss and the divergence from the reference.
 
     ``sum_n weight_n (clipped_loss_n + kl_weight low_variance_kl_n)``, over the
-    positions where more than one token was allowed.
+    positions with more than one allowed token.
 
     Args:
-        student: Its states and weight receive gradients where they ask for them.
-        reference: A constant; looked at only where the limits give it a weight.
+        student: Its states and weight receive gradients if they require them.
+        reference: A constant; needed only if the limits give it a weight.
         tokens: Of all N positions.
         limits: The clip and the weight of the divergence.
-        chunk: Positions of a tile.
+        chunk: Positions per tile.
 
     Raises:
-        ValueError: If the numbers of positions differ, a token was not allowed where
-            it stands, the temperature is not above 0, or a reference is missing.
+        ValueError: If lengths differ, a token was not allowed, the temperature is not
+            above 0, or a reference is missing.
 
     Source: GRPO, arXiv:2402.03300.
     """
@@ -148,7 +146,7 @@ def policy_loss(
 
 
 def check_tokens(tokens: PolicyTokens, readouts: Readouts) -> None:
-    """Refuse tokens that no completion could have."""
+    """Raise ValueError for tokens that no completion could have."""
     num_positions = len(tokens.targets)
     sizes = [("states", len(readout.hidden)) for readout in readouts]
     sizes += [("advantages", len(tokens.advantages)), ("weights", len(tokens.weights))]
@@ -175,7 +173,7 @@ def check_tokens(tokens: PolicyTokens, readouts: Readouts) -> None:
 
 
 def where_drawn(readouts: Readouts, tokens: PolicyTokens) -> Drawn:
-    """Leave out the positions where one token alone was allowed."""
+    """Drop positions with only one allowed token."""
     drawn = [n for n, allowed in enumerate(tokens.allowed) if len(allowed) != 1]
     if len(drawn) == len(tokens.allowed):
         return readouts, tokens
@@ -185,7 +183,7 @@ def where_drawn(readouts: Readouts, tokens: PolicyTokens) -> Drawn:
 
 
 def over_allowed(readouts: Readouts, tokens: PolicyTokens) -> Drawn:
-    """Leave out the tokens that are allowed nowhere; those left are numbered anew."""
+    """Drop tokens that are allowed nowhere, and renumber the others."""
     if not all(tokens.allowed):
         return readouts, tokens
     kept = sorted({token for allowed in tokens.allowed for token in allowed})
@@ -193,7 +191,7 @@ def over_allowed(readouts: Readouts, tokens: PolicyTokens) -> Drawn:
     ids = torch.tensor(kept, dtype=torch.long, device=tokens.targets.device)
     first = readouts[0].weight
     fewer = first[ids]
-    # A weight that is shared stays so, and all logits are made in one product.
+    # A shared weight stays shared, so that all logits are made in one product.
     narrow = tuple(
         replace(r, weight=fewer if r.weight is first else r.weight[ids])
         for r in readouts
@@ -206,7 +204,7 @@ def over_allowed(readouts: Readouts, tokens: PolicyTokens) -> Drawn:
 
 
 def of_block(logits: Sequence[Tensor], tokens: PolicyTokens, limits: Limits) -> Tensor:
-    """Return losses ``(r,)`` and put the gradient in place of the student's logits."""
+    """Return losses ``(r,)`` and replace the student's logits by the gradient."""
     wanted = tokens.targets.unsqueeze(-1)
     forbidden = forbidden_at(logits[0], tokens.allowed)
     chosen = []
@@ -217,14 +215,14 @@ def of_block(logits: Sequence[Tensor], tokens: PolicyTokens, limits: Limits) -> 
         torch.log_softmax(log_p, dim=-1, out=log_p)
         chosen.append(log_p.gather(-1, wanted).squeeze(-1))
     values, slopes = value_and_slope(chosen, tokens, limits)
-    # log p of the target grows with logits by (onehot - p) / temperature.
+    # The gradient of the target's log p is (onehot - p) / temperature.
     factors = (slopes / tokens.temperature).unsqueeze(-1)
     logits[0].exp_().mul_(-factors).scatter_add_(-1, wanted, factors)
     return values
 
 
 def forbidden_at(logits: Tensor, allowed: Sequence[TokenIds]) -> Tensor | None:
-    """Return which tokens ``(r, V)`` could not be drawn, `None` where all could."""
+    """Return the forbidden tokens ``(r, V)``; `None` if there are none."""
     if not any(allowed):
         return None
     forbidden = torch.ones_like(logits, dtype=torch.bool)
@@ -237,7 +235,7 @@ def forbidden_at(logits: Tensor, allowed: Sequence[TokenIds]) -> Tensor | None:
 def value_and_slope(
     chosen: Sequence[Tensor], tokens: PolicyTokens, limits: Limits
 ) -> tuple[Tensor, Tensor]:
-    """Return losses ``(r,)`` and how each grows with the student's log-probability."""
+    """Return losses ``(r,)`` and their slopes by the student's log-probability."""
     own, *others = chosen
     old = own if tokens.old_logprobs is None else tokens.old_logprobs.to(own)
     gains = tokens.advantages.to(own)
@@ -252,13 +250,14 @@ def value_and_slope(
 
 
 def certainty(student: HiddenStates, chunk: int) -> tuple[Tensor, Tensor]:
-    """Return how sure the student is at each position, in two ways, without gradient.
+    """Return the student's self-certainty and entropy per position, without gradient.
 
-    Both are of its distribution p over the whole vocabulary at temperature 1.
+    Over the whole vocabulary at temperature 1.
 
     Returns:
         Self-certainty ``KL(U || p) = -1/V sum_v log(V p_v)``, with U uniform, and
-        entropy ``-sum_v p_v log p_v``; both ``(N,)``, in nats, in float32 or better.
+            entropy ``-sum_v p_v log p_v``; both ``(N,)``, in nats, in float32 or
+            better.
 
     Source: self-certainty of Intuitor, arXiv:2505.19590 (its code leaves out the
     constant ``log V``); entropy as in RENT, arXiv:2505.22660.
@@ -277,9 +276,9 @@ def certainty(student: HiddenStates, chunk: int) -> tuple[Tensor, Tensor]:
 
 
 def divergence(student: HiddenStates, base: HiddenStates, chunk: int) -> Tensor:
-    """Return KL(student || base) ``(N,)`` over the whole vocabulary, without gradient.
+    """Return KL(student || base) ``(N,)`` in nats, without gradient.
 
-    In nats, in float32 or better.
+    Over the whole vocabulary, in float32 or better.
     """
 
     def of_tile(logits: Sequence[Tensor], rows: slice) -> Tensor:

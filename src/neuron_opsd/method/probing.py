@@ -1,4 +1,4 @@
-"""What a teacher's answers say of it before it teaches, question by question.
+"""What a teacher's answers say about it before it teaches, per question.
 
 Pure NumPy. Axes: C answers of one question, Q questions, R resamples.
 """
@@ -19,14 +19,13 @@ class Views:
     """What student and teacher answer to one question."""
 
     student: FloatArray
-    """``(C,)`` probabilities; what cannot be read counts as an answer."""
+    """``(C,)`` probabilities; unreadable counts as an answer."""
     teacher: FloatArray
     """``(C,)`` of the same answers."""
     voted: int | None
-    """Place of the answer with most votes, `None` where there was no vote."""
+    """Place of the answer with most votes; `None` without a vote."""
     divergence: float
-    """KL(student || teacher) in nats, as the loss will see it: of the choice, or per
-    token of a free answer."""
+    """KL(student || teacher) in nats, of the choice or per token of a free answer."""
 
     @property
     def student_agreement(self) -> float:
@@ -35,42 +34,41 @@ class Views:
 
     @property
     def agreement(self) -> float:
-        """The same of the teacher."""
+        """The same for the teacher."""
         return 0.0 if self.voted is None else float(self.teacher[self.voted])
 
     @property
     def towards(self) -> float:
-        """Share of answers in [0, 1] that move to the vote, if the fewest move."""
+        """Least share of answers in [0, 1] that move to the vote."""
         return max(0.0, self.agreement - self.student_agreement)
 
     @property
     def away(self) -> float:
-        """Share of answers that move away from it."""
+        """Least share of answers that move away from it."""
         return max(0.0, self.student_agreement - self.agreement)
 
     @property
     def shift(self) -> float:
         """Jensen-Shannon divergence of the two, in nats, at most ln 2."""
-        with np.errstate(divide="ignore"):  # of what only one of them answers
+        with np.errstate(divide="ignore"):  # for answers that only one gives
             return jensen_shannon(np.log(self.student), np.log(self.teacher))
 
 
 def reweighted(
     shares: FloatArray, places: Sequence[int], log_ratios: Sequence[float]
 ) -> FloatArray:
-    """Return ``(C,)`` what a teacher would answer, from how it scores own completions.
+    """Return a teacher's answers ``(C,)``, from how it scores the student's own.
 
-    A completion counts ``exp(r / t)`` times as much for the teacher, where r is its
-    log-probability under the teacher's prompt less that under the student's, in nats,
-    and t the standard deviation of these over the completions, at least 1. With t = 1
-    that is importance sampling; over thousands of tokens one completion would then take
-    it all. An answer with several completions takes their mean; one without moves as
-    the mean of all.
+    A completion weighs ``exp(r / t)``, where r is its log-probability under the
+    teacher's prompt less that under the student's, in nats, and t the standard
+    deviation of these, at least 1. t = 1 is importance sampling; over thousands of
+    tokens, one completion would then take it all. An answer takes the mean of its
+    completions, or of all if it has none.
 
     Args:
         shares: ``(C,)`` of the student's answers.
-        places: The answer of each completion that was scored.
-        log_ratios: Of each of them.
+        places: The answer of each scored completion.
+        log_ratios: r of each of them.
     """
     if not places:
         return shares
@@ -84,10 +82,10 @@ def reweighted(
 
 
 def stability(draws: Sequence[Sequence[FloatArray]]) -> FloatArray:
-    """Return ``(Q,)`` how often two draws of one teacher give the same first answer.
+    """Return ``(Q,)`` how often two draws of a teacher give the same top answer.
 
-    Of each of at least two draws there are the ``(C,)`` answers to Q questions; of
-    equal ones the earlier is first.
+    Takes two or more draws of answers ``(C,)`` to Q questions; ties go to the earlier
+    answer.
     """
     first = np.array([[int(one.argmax()) for one in draw] for draw in draws])
     count = len(first)
@@ -96,5 +94,5 @@ def stability(draws: Sequence[Sequence[FloatArray]]) -> FloatArray:
 
 
 def consensus(draws: Sequence[FloatArray]) -> FloatArray:
-    """Return ``(C,)`` the mean of several answers to one question."""
+    """Return the mean ``(C,)`` of several answers to one question."""
     return np.asarray(np.mean(draws, axis=0), dtype=np.float64)

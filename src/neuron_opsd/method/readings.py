@@ -1,4 +1,4 @@
-"""What rollouts are like, measured without labels: repetition, unanimity and the rest.
+"""What rollouts are like, without labels: repetition, unanimity and so on.
 
 Axes: Q questions, k different answers.
 """
@@ -15,16 +15,15 @@ from neuron_opsd.method.beliefs import entropy_of
 from neuron_opsd.records import Reading
 
 RUN: Final = 4
-"""Tokens of a run that counts as repeated or not."""
+"""Tokens per run."""
 REACH: Final = 256
-"""Tokens back to which a run counts as just written, so that a long text in which a
-phrase comes back much later does not look like a loop."""
+"""Tokens back within which a run is a repeat; phrases that return later are no loop."""
 UNREAD: Final = ""
-"""The label of rollouts without an answer that can be read."""
+"""Label of rollouts without a readable answer."""
 
 
 def repetition(token_ids: Sequence[int]) -> float:
-    """Return the share of a text's runs of `RUN` tokens that it has just written.
+    """Return the share of runs of `RUN` tokens that repeat a recent one.
 
     Source: rep-n of Welleck et al., arXiv:1908.04319, over runs in place of tokens and
     within `REACH` tokens.
@@ -41,11 +40,11 @@ def repetition(token_ids: Sequence[int]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What a model answers to one question; each value is one of JSON's."""
+    """What a model answers to one question; all values are JSON."""
 
     shares: Mapping[str, float]
-    """Label of each answer to its probability, or its share of the rollouts; with
-    `UNREAD` they sum to one."""
+    """Probability or share of rollouts of each answer, by label; sums to one with
+    `UNREAD`."""
     length: float
     """Mean tokens of a rollout."""
     truncated: float
@@ -53,23 +52,23 @@ class Answers:
     entropy: float
     """Per token, in nats."""
     divergence: float
-    """KL(model || base), of the choice or summed over the tokens of a rollout."""
+    """KL(model || base), of the choice or summed over a rollout's tokens."""
     num_tokens: int
-    """How many these are; 1 for a choice."""
+    """Its tokens; 1 for a choice."""
     surprise: float
-    """KL(base || model), of the choice or summed over those of the base's rollout."""
+    """KL(base || model), of the choice or summed over the base rollout's tokens."""
     num_base_tokens: int
     num_rollouts: int
-    """0 where shares are exact probabilities."""
+    """0 if shares are exact probabilities."""
 
     @property
     def read(self) -> dict[str, float]:
-        """The shares of the answers that can be read."""
+        """Shares of the readable answers."""
         return {label: share for label, share in self.shares.items() if label}
 
 
 def reading_of(answers: Sequence[Answers], base: Sequence[Answers]) -> Reading:
-    """Return what a model's answers to Q questions are like beside the base's."""
+    """Summarise a model's answers to Q questions, against the base's."""
     marginal: Counter[str] = Counter()
     for one in answers:
         marginal.update(one.shares)
@@ -93,10 +92,10 @@ def reading_of(answers: Sequence[Answers], base: Sequence[Answers]) -> Reading:
 
 
 def meeting(one: Answers, other: Answers) -> float:
-    """Return how probably two say the same; of one with itself, two of its rollouts."""
+    """Return how probably two say the same; for one with itself, two rollouts."""
     same = sum(share * other.read.get(label, 0.0) for label, share in one.read.items())
     count = one.num_rollouts
     if one is not other or count == 0:
         return same
-    # Each of a few rollouts is equal to itself, which tells nothing.
+    # Each rollout equals itself, which says nothing.
     return max(0.0, same * count - sum(one.read.values())) / max(1, count - 1)

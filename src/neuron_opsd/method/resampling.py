@@ -1,7 +1,8 @@
-"""Many models measured on the same bootstrap resamples of questions and of seeds.
+"""Many models on the same bootstrap resamples of questions and seeds. Pure NumPy.
 
-Each model is measured once; differences and means are arithmetic on what was drawn.
-Pure NumPy. Axes: Q questions, R resamples, M measures, S seeds.
+Differences and means are computed from the models' draws.
+
+Axes: Q questions, R resamples, M measures, S seeds.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from neuron_opsd.records.scores import Interval
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Resampled:
-    """M measures, or sums and differences of such, with their R draws."""
+    """M measures, or their sums or differences, with R bootstrap draws."""
 
     values: FloatArray
-    """``(M,)``, every question and every seed counted once."""
+    """``(M,)``, every question and seed counted once."""
     draws: FloatArray
-    """``(R, M)``; NaN where a resample has no such measure."""
+    """``(R, M)``; NaN where undefined."""
 
     def intervals(self) -> tuple[Interval, ...]:
         """Return each measure with its 95 % percentile interval."""
@@ -46,9 +47,9 @@ def resample(
     num_resamples: int,
     rng: np.random.Generator,
 ) -> list[Resampled]:
-    """Measure several models on the same Q resampled questions, in one order.
+    """Measure several models on the same resamples of Q questions, in one order.
 
-    So their differences are paired, for every measure.
+    So all their differences are paired.
 
     Raises:
         ValueError: If there are no questions or no resamples.
@@ -73,20 +74,19 @@ def resampled_difference(
     num_resamples: int,
     rng: np.random.Generator,
 ) -> Resampled:
-    """Return every measure's difference, after minus before; see `resample`."""
+    """Return each measure's difference, after minus before; see `resample`."""
     samples = (before, after)
     first, second = resample(statistic, samples, num_questions, num_resamples, rng)
     return second - first
 
 
 def over_seeds(by_seed: Sequence[Resampled], rng: np.random.Generator) -> Resampled:
-    """Return the mean over seeds, with the seeds resampled as well.
+    """Return the mean over seeds, with the seeds resampled too.
 
-    Each resample draws S of the S seeds with replacement, independently of its
-    questions, which are the same for all seeds; equal generators draw the same. With
-    few seeds intervals are too narrow where seeds differ more than questions do: S
-    seeds drawn from S show ``(S - 1) / S`` of their variance, and three that differ
-    alone span an interval that is their range, which holds the truth in 3 of 4 cases.
+    Each resample draws S of the S seeds with replacement, independently of the
+    questions, which all seeds share; equal generators draw the same. Intervals are too
+    narrow when few seeds differ more than questions do: S seeds show ``(S - 1) / S`` of
+    their variance, and three that differ alone give their range, right in 3 of 4 cases.
 
     Source: Owen 2007, the pigeonhole bootstrap (two crossed factors, each resampled).
     """
@@ -95,7 +95,7 @@ def over_seeds(by_seed: Sequence[Resampled], rng: np.random.Generator) -> Resamp
     drawn = rng.integers(num_seeds, size=(num_seeds, num_resamples))
     total = np.zeros_like(draws[0])
     for seeds in drawn:
-        # Not a product with counts: a seed that was not drawn may hold NaN.
+        # Not a product with counts: a seed that was not drawn may be NaN.
         total += draws[seeds, np.arange(num_resamples)]
     values = np.mean([one.values for one in by_seed], axis=0)
     return Resampled(values, total / num_seeds)

@@ -1,7 +1,6 @@
-"""Rewards of methods that learn without labels, and the advantages that they give.
+"""Rewards for learning without labels, and their advantages. Plain Python.
 
-Completions of one question are a group of G. An answer that could not be read is
-`None`. Plain Python.
+A group is the G completions of one question; unreadable answers are `None`.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Final
 from neuron_opsd.answers.votes import tally
 
 UNREAD_REWARD: Final = -7.0
-"""Reward, in nats, that RENT's code gives where no answer can be read."""
+"""Of RENT's code for unreadable answers, in nats."""
 
 LEAST_DEVIATION: Final = 1e-6
 """Added to the deviation that rewards are divided by, as in verl; TRL adds 1e-4."""
@@ -23,12 +22,11 @@ LEAST_DEVIATION: Final = 1e-6
 def majority_rewards(
     answers: Sequence[str | None], label: str | None, same: Callable[[str, str], bool]
 ) -> tuple[float, ...]:
-    """Reward each answer that is the label: ``r_i = 1[answer_i = label]``.
+    """Reward each answer that equals the label: ``r_i = 1[answer_i = label]``.
 
-    Without a label, since no vote could be held, there is no reward. `same` is asked
-    with the label first.
+    Without a label all rewards are 0. `same` takes the label first.
 
-    Source: TTRL, arXiv:2504.16084; an oracle where the label is the true answer.
+    Source: TTRL, arXiv:2504.16084; an oracle if the label is the true answer.
     """
     return tuple(
         float(label is not None and answer is not None and same(label, answer))
@@ -41,8 +39,8 @@ def cluster_rewards(
 ) -> tuple[float, ...]:
     """Reward the share of an answer's cluster: ``r_i = |cluster of answer_i| / G``.
 
-    Clusters are those of `votes.tally`. An answer that could not be read has no reward,
-    and there is none at all where every cluster is of one answer.
+    Clusters are as in `votes.tally`. Unreadable answers get 0; so do all if no cluster
+    has two answers.
 
     Source: EMPO, arXiv:2504.05812, and the upper threshold of its code.
     """
@@ -62,10 +60,10 @@ def certainty_rewards(
 ) -> tuple[float, ...]:
     """Reward self-certainty: ``r_i = 1/T_i sum_t KL(uniform || p_t)``.
 
-    Certainties are means per token, in nats. An answer that could not be read has the
-    least reward of the group, so that no endless loop is rewarded for its certainty.
+    Certainties are means per token, in nats. Unreadable answers get the group's least,
+    so that no endless loop is rewarded.
 
-    Source: Intuitor, arXiv:2505.19590; what is unread is ours.
+    Source: Intuitor, arXiv:2505.19590; the rule for unreadable ones is ours.
     """
     least = min(certainties)
     return tuple(
@@ -79,8 +77,8 @@ def entropy_rewards(
 ) -> tuple[float, ...]:
     """Reward low entropy: ``r_i = -1/T_i sum_t H(p_t)``.
 
-    Entropies are means per token, in nats; an answer that could not be read has
-    `UNREAD_REWARD`. Source: RENT, arXiv:2505.22660.
+    Entropies are means per token, in nats; unreadable answers get `UNREAD_REWARD`.
+    Source: RENT, arXiv:2505.22660.
     """
     return tuple(
         UNREAD_REWARD if answer is None else -entropy
@@ -89,12 +87,12 @@ def entropy_rewards(
 
 
 def advantages(rewards: Sequence[float], *, scale: bool = True) -> tuple[float, ...]:
-    """Return how far each reward of a group lies above their mean.
+    """Return how far each reward of a group is above their mean.
 
-    ``A_i = (r_i - mean(r)) / (std(r) + 1e-6)``, with G - 1 under the root of the
-    deviation, as in verl; TRL 1.16 adds `1e-4`. Where all rewards are alike, or there
-    is one alone, all have exactly 0 (verl gives one alone its whole reward). Without
-    `scale` nothing is divided, as in Dr. GRPO, arXiv:2503.20783.
+    ``A_i = (r_i - mean(r)) / (std(r) + 1e-6)``, with G - 1 in the deviation, as in
+    verl; TRL 1.16 adds `1e-4`. Equal rewards, or a single one, give exactly 0 (verl
+    gives a single one its whole reward). Without `scale` nothing is divided, as in Dr.
+    GRPO, arXiv:2503.20783.
 
     Source: GRPO, arXiv:2402.03300.
     """

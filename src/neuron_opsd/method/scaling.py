@@ -1,9 +1,8 @@
-"""Calibration of stated confidences, and what calibration can be had for free.
+"""Calibration of stated confidences, before and after scaling. Pure NumPy.
 
-A confidence is one number in [0, 1] for the event that an answer is right. Scaling
-moves its log-odds by a slope (temperature scaling; the temperature is one over it), or
-by a slope and an offset (Platt scaling). It is fitted on half of the questions and
-measured on the other half, both ways round. Pure NumPy.
+Scaling changes a confidence's log-odds by a slope (temperature scaling; the temperature
+is its inverse), or by a slope and an offset (Platt scaling). It is fitted on one half
+of the questions and measured on the other, both ways.
 
 Axes: Q questions, N samples of them, R rows of weights, P parameters, M measures.
 """
@@ -22,23 +21,23 @@ from neuron_opsd.method.statistics import BoolArray, FloatArray
 from neuron_opsd.records.scores import Bin
 
 LEAST_QUESTIONS: Final = 20
-"""Fewest questions, right ones and wrong ones together, that are cut into halves."""
+"""Fewest questions that are cut into halves."""
 NEAREST: Final = 0.005
-"""How near 0 and 1 a stated confidence counts where log-odds are taken of it."""
+"""Distance from 0 and 1 to which confidences are clipped for log-odds."""
 RIDGE: Final = 1e-6
-"""Share of a unit of squared parameter that a fit pays for each question, so that one
-exists where confidences tell right from wrong without fault."""
+"""Penalty per question on half the squared parameters; a fit then exists even if
+confidences separate right from wrong."""
 MAX_ITERATIONS: Final = 100
 BLOCK: Final = 1 << 20
-"""Weights of samples held at once."""
+"""Weights in memory at once."""
 
 MEASURES: Final = tuple(CONFIDENCE_METRICS)
-"""What is measured of one confidence, in the order of columns."""
+"""In the order of columns."""
 SCALINGS: Final[Mapping[str, bool]] = {"temperature": False, "platt": True}
-"""By name: whether an offset is fitted besides the slope."""
+"""Whether it has an offset besides the slope."""
 
 Halves: TypeAlias = tuple[FloatArray, FloatArray]
-"""The parameters ``(P,)`` fitted on the first and on the second half."""
+"""Parameters ``(P,)`` of the first and second half."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,11 +47,11 @@ class Confidences:
     confidence: FloatArray
     correct: BoolArray
     question: NDArray[np.intp]
-    """The place of the question that each answers, from 0 to Q - 1."""
+    """Place of its question, from 0 to Q - 1."""
     share: FloatArray
-    """What each counts for, the answers of one question 1 together."""
+    """Weight of each; those of one question sum to 1."""
     odds: FloatArray
-    """Log-odds of the confidence, kept finite."""
+    """Log-odds, kept finite."""
     num_bins: int
 
 
@@ -63,17 +62,17 @@ def confidences(
     num_bins: int,
     nearest: FloatArray | float = NEAREST,
 ) -> Confidences:
-    """Return confidences with what is derived of them.
+    """Build confidences with what follows from them.
 
     Args:
         confidence: In [0, 1], ``(N,)``.
         correct: Whether each answer is right.
-        question: The place of the question of each.
+        question: Place of each answer's question.
         num_bins: Of the calibration error.
-        nearest: How near 0 and 1 log-odds are taken, of all or of each.
+        nearest: Distance from 0 and 1 to clip at for log-odds, for all or each.
 
     Raises:
-        ValueError: If they are not in [0, 1], or of different lengths.
+        ValueError: If they are not in [0, 1], or lengths differ.
     """
     check(confidence, correct, num_bins)
     answers = np.bincount(question)
@@ -93,7 +92,7 @@ def log_odds(share: FloatArray) -> FloatArray:
 
 
 def measures(found: Confidences, weights: FloatArray) -> FloatArray:
-    """Return `MEASURES`, ``(R, M)``, as if each question stood there by its weight."""
+    """Return `MEASURES`, ``(R, M)``, with each question counted by its weight."""
     rows = max(1, BLOCK // max(1, found.confidence.size))
     blocks = [
         measured_block(found, weights[start : start + rows])
@@ -103,7 +102,7 @@ def measures(found: Confidences, weights: FloatArray) -> FloatArray:
 
 
 def measured_block(found: Confidences, weights: FloatArray) -> FloatArray:
-    """Return the measures of some rows, NaN where none of the answers counts."""
+    """Return the measures of some rows, NaN where no answer counts."""
     every = weights[:, found.question] * found.share
     counts = every.sum(axis=1) > 0.0
     columns = [
@@ -116,12 +115,12 @@ def measured_block(found: Confidences, weights: FloatArray) -> FloatArray:
 
 
 def reliability(found: Confidences) -> tuple[Bin, ...]:
-    """Return the bins of the calibration error that hold answers, lowest first."""
+    """Return the non-empty bins of the calibration error, lowest first."""
     return tuple(bins_of(found.confidence, found.correct, found.num_bins, found.share))
 
 
 def why_not_scaled(found: Confidences, first: BoolArray) -> str:
-    """Say why scaling cannot be fitted on each half, if so; see `scaled`."""
+    """Say why `scaled` cannot be fitted on each half, or return ""."""
     if len(first) < LEAST_QUESTIONS:
         return f"{len(first)} questions are fewer than {LEAST_QUESTIONS}"
     for half in (True, False):
@@ -134,10 +133,9 @@ def why_not_scaled(found: Confidences, first: BoolArray) -> str:
 def scaled(
     found: Confidences, first: BoolArray, *, offset: bool
 ) -> tuple[Confidences, Halves]:
-    """Return confidences scaled by what the other half of the questions gave.
+    """Scale confidences by the fit on the other half of the questions.
 
-    `first` says ``(Q,)`` which questions are of the first half; `offset` asks for one
-    besides the slope.
+    `first` ``(Q,)`` marks the first half; `offset` adds one to the slope.
 
     Source: Guo et al. 2017 (temperature); Platt 1999 (slope and offset).
     """
@@ -149,7 +147,7 @@ def scaled(
         fit(design[half], found.correct[half], found.share[half])
         for half in (in_first, ~in_first)
     ]
-    if not offset:  # a negative temperature would turn confidences round
+    if not offset:  # a negative temperature would reverse confidences
         fitted = [np.maximum(one, 0.0) for one in fitted]
     by_other = np.where(in_first, design @ fitted[1], design @ fitted[0])
     moved = replace(found, confidence=sigmoid(by_other), odds=by_other)
@@ -157,9 +155,9 @@ def scaled(
 
 
 def fit(design: FloatArray, correct: BoolArray, weights: FloatArray) -> FloatArray:
-    """Return the parameters ``(P,)`` of a logistic regression, by Newton's method.
+    """Return logistic regression parameters ``(P,)``, by Newton's method.
 
-    Of a design ``(N, P)``, verdicts ``(N,)`` and weights ``(N,)``.
+    Takes a design ``(N, P)``, verdicts ``(N,)`` and weights ``(N,)``.
     """
     ridge = RIDGE * weights.sum()
     found = np.zeros(design.shape[1])
@@ -182,7 +180,7 @@ def fit(design: FloatArray, correct: BoolArray, weights: FloatArray) -> FloatArr
 def loss(
     design: FloatArray, correct: BoolArray, weights: FloatArray, found: FloatArray
 ) -> float:
-    """Return the negative log-likelihood of some parameters, and their price."""
+    """Return the negative log-likelihood of parameters, plus the penalty."""
     odds = design @ found
     each = np.logaddexp(0.0, odds) - correct * odds
     return float(weights @ each + 0.5 * RIDGE * weights.sum() * (found @ found))

@@ -1,4 +1,4 @@
-"""What each optimiser step does, by its number alone: which questions, which rate."""
+"""The examples and learning rate of each optimiser step, from its number alone."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from neuron_opsd.seeds import generator
 def batch_at(step: int, num_examples: int, batch_size: int, seed: int) -> list[int]:
     """Return which examples a step trains on.
 
-    Examples are visited in epochs, each in a random order of its own; a batch may
-    span epochs, and meet an example twice.
+    Each epoch has a new random order; a batch may span epochs and repeat an example.
     """
     if num_examples < 1:
         raise ValueError("cannot draw a batch from no examples")
@@ -29,7 +28,7 @@ def batch_at(step: int, num_examples: int, batch_size: int, seed: int) -> list[i
 
 @lru_cache(maxsize=2)  # a batch may end one pass and begin the next
 def epoch_order(num_examples: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Return the order ``(num_examples,)`` of one pass over the examples."""
+    """Return the order ``(num_examples,)`` of one epoch."""
     order = generator(seed, "batch", epoch).permutation(num_examples)
     order.flags.writeable = False
     return order

@@ -1,4 +1,4 @@
-"""A watch for steps whose loss, or gradient, is many times what it was."""
+"""A watch for steps whose loss, or gradient, is many times the usual."""
 
 from __future__ import annotations
 
@@ -11,36 +11,33 @@ from typing import Final
 from neuron_opsd.records import StepMetrics
 
 USUAL: Final = 4
-"""Steps whose median is what is usual; nothing is told before there are as many."""
+"""Steps whose median is the usual value; there are no spikes before."""
 SPIKE_FACTOR: Final = 5.0
-"""Times the usual above which a step stands out."""
+"""Least ratio of a spike to the usual."""
 REMEMBERED: Final = 40
-"""Steps whose noise is allowed for."""
 DEVIATIONS: Final = 3.5
-"""Standard deviations of the noise, of logarithms, that a step may have."""
+"""Allowed standard deviations of log noise."""
 ALLOWANCE: Final = 1.5
-"""Times the largest noise, as a logarithm, that it may have."""
+"""Allowed multiple of the largest log noise."""
 TO_DEVIATION: Final = 1.4826
-"""Median distance from the median to standard deviation, of a normal distribution."""
+"""Standard deviation over median absolute deviation, for a normal distribution."""
 LEAST_LOSS: Final = 0.05
-"""Nats per token below which no loss is far from another."""
+"""Nats per token; smaller losses count as this."""
 LEAST_NORM: Final = 0.01
-"""Norm of a gradient below which all rewards were alike and little is learnt."""
+"""Gradient norm at or below which all rewards were alike and little is learnt."""
 LARGEST_FACTOR: Final = 2.0
-"""Times the largest norm just before above which a step with rewards may stand out: how
-far the rollouts of its few questions disagree makes norms differ much anyway."""
+"""Multiple of the largest of the `BEFORE` last norms that a spike with rewards exceeds:
+norms vary with how far the rollouts of a step's few questions disagree."""
 BEFORE: Final = 12
-"""Steps that are just before."""
 LONGEST: Final = 10
-"""Steps that may stand out one after the other before they count as usual."""
+"""Spikes in a row that become usual."""
 
 
 class SpikeWatch:
-    """Sees one step after the other; a run that resumes shows it the earlier ones.
+    """Watches steps in order, in a resumed run the earlier ones again.
 
-    What is watched is compared with the median of the last steps, so that a loss may
-    fall fast. Noise that was there before is allowed for. What stands out is no measure
-    of what follows, unless it stays.
+    Values are compared with the median of the last steps, so that a loss may fall fast,
+    and past noise is allowed for. Spikes do not count later unless they last.
     """
 
     def __init__(self) -> None:
@@ -50,7 +47,7 @@ class SpikeWatch:
         self._outside: list[float] = []
 
     def see(self, entry: StepMetrics) -> float:
-        """Return how many times the usual a step is, 0 where that is no spike."""
+        """Return how many times the usual a step is, 0 if it is no spike."""
         value = watched(entry)
         if value is None:
             return 0.0
@@ -59,7 +56,7 @@ class SpikeWatch:
         least = LARGEST_FACTOR * max(self._before, default=0.0) if rewarded else 0.0
         if value > least and math.log(times) > allowed_for(self._noise):
             self._outside.append(value)
-            if len(self._outside) == LONGEST:  # what stays outside is usual now
+            if len(self._outside) == LONGEST:  # a lasting level is usual
                 self._values.extend(self._outside)
                 self._outside.clear()
             return times
@@ -71,7 +68,7 @@ class SpikeWatch:
 
 
 def allowed_for(noise: Collection[float]) -> float:
-    """Return how far above the usual noise may lead, all as logarithms."""
+    """Return the log ratio to the usual that is allowed, given log noise."""
     if not noise:
         return math.log(SPIKE_FACTOR)
     middle = median(noise)
@@ -80,10 +77,9 @@ def allowed_for(noise: Collection[float]) -> float:
 
 
 def watched(entry: StepMetrics) -> float | None:
-    """Return what is watched of a step, `None` where nothing was learnt in it.
+    """Return the watched value of a step, `None` if nothing was learnt.
 
-    It is the loss; where rollouts have rewards, whose loss is about zero whatever is
-    learnt, the norm of the gradient.
+    The loss, or with rewards, where the loss is always about zero, the gradient norm.
     """
     if entry.num_tokens == 0:
         return None

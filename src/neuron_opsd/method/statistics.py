@@ -19,10 +19,10 @@ BoolArray: TypeAlias = NDArray[np.bool_]
 Sample = TypeVar("Sample")
 
 Statistic: TypeAlias = Callable[[Sample, FloatArray], FloatArray]
-"""Takes answered questions and weights ``(R, Q)``; returns measures ``(R, M)``."""
+"""Takes questions and weights ``(R, Q)``; returns measures ``(R, M)``."""
 
 CHUNK_SIZE: Final = 1 << 20
-"""Weights held at once; changes memory, not the draws."""
+"""Weights in memory at once; does not change the draws."""
 
 COVERAGE: Final = 0.95
 
@@ -30,9 +30,9 @@ COVERAGE: Final = 0.95
 def bootstrap_weights(
     num_questions: int, num_resamples: int, rng: np.random.Generator
 ) -> FloatArray:
-    """Return how often each question was drawn in each resample, ``(R, Q)``.
+    """Return how often each resample draws each question, ``(R, Q)``.
 
-    Drawing rows in several calls gives the same rows as drawing them in one.
+    Splitting the rows over several calls gives the same rows.
     """
     if num_questions < 1 or num_resamples < 0:
         raise ValueError(
@@ -49,7 +49,7 @@ def bootstrap_weights(
 def weight_chunks(
     num_questions: int, num_resamples: int, rng: np.random.Generator
 ) -> Iterator[FloatArray]:
-    """Yield the weights of all resamples, a bounded number of rows at a time."""
+    """Yield the weights of all resamples in chunks of bounded size."""
     if num_resamples < 1:
         raise ValueError(f"need at least one resample, got {num_resamples}")
     rows = max(1, CHUNK_SIZE // max(1, num_questions))
@@ -58,10 +58,9 @@ def weight_chunks(
 
 
 def percentile_intervals(values: FloatArray, draws: FloatArray) -> tuple[Interval, ...]:
-    """Return the 95 % interval of each column of draws around its value.
+    """Return the 95 % intervals of values ``(M,)`` from draws ``(R, M)``.
 
-    Values are ``(M,)``, draws ``(R, M)``. Resamples in which a measure does not exist
-    (NaN) are left out of its interval.
+    NaN draws are left out.
 
     Source: Efron and Tibshirani 1993, chapter 13 (percentile interval).
     """
@@ -78,17 +77,16 @@ def percentile_intervals(values: FloatArray, draws: FloatArray) -> tuple[Interva
 
 
 def bootstrap_p_values(values: FloatArray, draws: FloatArray) -> list[float]:
-    """Return for each column of draws the two-sided p-value of no difference.
+    """Return two-sided p-values of no difference, for values ``(M,)``.
 
-    Values are ``(M,)`` differences, draws ``(R, M)``. It is twice the share of draws
-    that lie on the far side of 0 or on it, one draw added to each, so it is never below
-    ``2 / (R + 1)``. Resamples in which a measure does not exist are left out.
+    Each is twice the share of draws ``(R, M)`` at or beyond 0, one draw added to both:
+    never below ``2 / (R + 1)``. NaN draws are left out.
 
     Returns:
-        M numbers in (0, 1]; NaN where the difference is or no draw exists.
+        M numbers in (0, 1]; NaN where the value or all its draws are.
 
-    Source: the percentile interval, inverted (Efron and Tibshirani 1993, section
-    15.4); the added draw as in Davison and Hinkley 1997, chapter 4.
+    Source: the percentile interval, inverted (Efron and Tibshirani 1993, section 15.4);
+    the added draw as in Davison and Hinkley 1997, chapter 4.
     """
     num_known = (~np.isnan(draws)).sum(axis=0)
     far = np.minimum((draws <= 0.0).sum(axis=0), (draws >= 0.0).sum(axis=0))
@@ -100,12 +98,10 @@ def bootstrap_p_values(values: FloatArray, draws: FloatArray) -> list[float]:
 def mcnemar(only_first: int, only_second: int) -> float:
     """Return the exact p-value of two models being right equally often.
 
-    Each of the questions that one model alone answers correctly goes to either with
-    probability one half: a two-sided binomial test.
+    A two-sided binomial test on the questions that only one model answers correctly.
 
     Returns:
-        A number in (0, 1]; 1 where there is no such question. One below the least
-        positive double is 0.
+        A number in (0, 1]; 1 without such questions, 0 below the least positive double.
 
     Source: McNemar 1947, in its exact form.
     """
@@ -118,7 +114,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
         math.lgamma(count + 1) - math.lgamma(fewer + 1) - math.lgamma(count - fewer + 1)
     )
     term = total = 1.0
-    # Downwards from the count at hand, each probability is a ratio to the one above.
+    # Going down, each probability is a ratio to the one above.
     for value in range(fewer, 0, -1):
         term *= value / (count - value + 1)
         total += term
@@ -128,7 +124,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values adjusted for testing several hypotheses at once, in their order.
+    """Return p-values adjusted for multiple tests, in the given order.
 
     Source: Holm 1979, the step-down procedure.
     """
@@ -145,7 +141,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def pearson(x: ArrayLike, y: ArrayLike) -> float:
-    """Return the linear correlation, NaN where either side does not vary."""
+    """Return the linear correlation; NaN if either side is constant."""
     one, other = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if one.ndim != 1 or one.shape != other.shape or one.size < 2:
         raise ValueError(
@@ -159,26 +155,26 @@ def pearson(x: ArrayLike, y: ArrayLike) -> float:
 
 
 def standardise(values: FloatArray) -> FloatArray:
-    """Return values with mean 0 and length 1."""
-    # Scaling first keeps the squares of huge and of tiny values within range.
+    """Scale values to mean 0 and length 1."""
+    # Scaling first keeps the squares of huge and tiny values within range.
     centred = values / np.abs(values).max()
     centred -= centred.mean()
     return np.asarray(centred / np.linalg.norm(centred), dtype=np.float64)
 
 
 def spearman(x: ArrayLike, y: ArrayLike) -> float:
-    """Return the correlation of ranks, ties sharing their mean rank."""
+    """Return the rank correlation; ties share their mean rank."""
     return pearson(ranks(np.asarray(x)), ranks(np.asarray(y)))
 
 
 def ranks(values: NDArray[np.generic]) -> FloatArray:
-    """Return ranks from 1, ties sharing their mean rank."""
+    """Return ranks from 1; ties share their mean rank."""
     once = np.ones((1, values.size))
     return np.asarray(mid_ranks(values, once)[0], dtype=np.float64)
 
 
 def means(values: FloatArray | BoolArray, weights: FloatArray) -> FloatArray:
-    """Return the weighted mean of ``(Q,)`` values per row, NaN where none counts."""
+    """Return the weighted mean of ``(Q,)`` values per row; NaN for no weight."""
     total = weights.sum(axis=1)
     mean = np.full(len(weights), np.nan)
     np.divide(weights @ values, total, out=mean, where=total > 0)
@@ -186,9 +182,9 @@ def means(values: FloatArray | BoolArray, weights: FloatArray) -> FloatArray:
 
 
 def mid_ranks(values: NDArray[np.generic], weights: FloatArray) -> FloatArray:
-    """Return the ranks ``(R, Q)`` of values in each row, from 1, ties at their mean.
+    """Return ranks ``(R, Q)`` in each row, from 1; ties share their mean.
 
-    What a question of weight 0 gets has no meaning, and no weight.
+    Ranks of questions with weight 0 are meaningless.
     """
     _, place = np.unique(values, return_inverse=True)
     order = np.argsort(place, kind="stable")
@@ -201,14 +197,14 @@ def mid_ranks(values: NDArray[np.generic], weights: FloatArray) -> FloatArray:
 def areas(scores: FloatArray, correct: BoolArray, weights: FloatArray) -> FloatArray:
     """Return the area under the ROC curve of scores ``(Q,)``, per row of weights.
 
-    That is ``(R,)``, how often a correct question has the higher score, ties counting
-    one half; NaN where all questions of a row are correct, or none is.
+    How often a correct question outscores a wrong one, ties counting one half; NaN in
+    rows with only one kind.
     """
     right = weights * correct
     num_right = right.sum(axis=1)
     num_wrong = weights.sum(axis=1) - num_right
-    # The mass below each correct question, and half of that beside it; from this the
-    # pairs of two correct questions are taken off.
+    # The mass below each correct question and half its ties, less the pairs of two
+    # correct questions.
     below = (right * (mid_ranks(scores, weights) - 0.5)).sum(axis=1)
     wins = below - 0.5 * num_right**2
     pairs = num_right * num_wrong

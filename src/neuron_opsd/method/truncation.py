@@ -1,4 +1,4 @@
-"""The distribution that tokens are drawn from, made of a model's logits.
+"""The distribution that tokens are sampled from.
 
 Axes: B rows, V vocabulary.
 """
@@ -13,30 +13,28 @@ import torch
 from torch import Tensor
 
 NUCLEUS: Final = 256
-"""Most probable tokens among which the edge of the nucleus is looked for first."""
+"""Most probable tokens searched first for the edge of the nucleus."""
 
 
 @dataclass(frozen=True, slots=True)
 class Truncation:
-    """How a distribution is sharpened and cut before a token is drawn."""
+    """How a distribution is sharpened and cut before sampling."""
 
     temperature: float
     """Divides the logits; above 0."""
     top_p: float = 1.0
     top_k: int = 0
-    """Keep the most probable tokens, so many of them; 0 keeps all."""
+    """Most probable tokens to keep; 0 keeps all."""
     min_p: float = 0.0
-    """Keep tokens at least this many times as probable as the most probable one."""
+    """Least probability to keep, relative to the most probable token's."""
 
 
 def truncated(logits: Tensor, truncation: Truncation) -> Tensor:
-    """Return the logits of what is drawn from, ``(B, V)``, the largest of a row at 0.
+    """Return the logits to sample from, ``(B, V)``, each row's maximum at 0.
 
-    First the `top_k` most probable tokens are kept, of these those that together reach
-    `top_p`, of these those within `min_p` of the most probable, as in transformers;
-    each with all that are as probable as the last one kept. A token that is not kept
-    has the lowest number of float32, or half of it; a row where there is nothing to
-    draw is NaN.
+    Keeps the `top_k` most probable, of these the `top_p` nucleus, of these those within
+    `min_p`, as transformers does, each with all ties of the last one kept. Other tokens
+    get the lowest float32, or half of it; a row with nothing to sample is NaN.
     """
     temperature = truncation.temperature
     scaled = logits.float() / temperature if temperature != 1.0 else logits
@@ -48,9 +46,9 @@ def truncated(logits: Tensor, truncation: Truncation) -> Tensor:
         scaled = scaled.masked_fill(scaled < last, least)
     if truncation.top_p < 1.0:
         scaled = within_nucleus(scaled, truncation.top_p)
-    # Beside the largest, so that a sure token loses nothing to rounding.
+    # Relative to the largest, so that a sure token loses nothing to rounding.
     largest = scaled.amax(dim=-1, keepdim=True)
-    # Where all logits are minus infinity there is nothing to draw.
+    # Where all logits are minus infinity there is nothing to sample.
     scaled -= largest.masked_fill(largest <= least, torch.nan)
     if truncation.min_p > 0.0:
         far = scaled < math.log(truncation.min_p)
@@ -59,7 +57,7 @@ def truncated(logits: Tensor, truncation: Truncation) -> Tensor:
 
 
 def within_nucleus(logits: Tensor, top_p: float) -> Tensor:
-    """Return the logits ``(B, V)`` with those outside the nucleus at the lowest."""
+    """Set logits ``(B, V)`` outside the nucleus to half the lowest number."""
     probabilities = logits.softmax(dim=-1)
     ranked = probabilities.topk(min(NUCLEUS, logits.shape[-1])).values
     if (ranked.double().sum(dim=-1) < top_p).any():

@@ -1,7 +1,6 @@
-"""What a model answers to questions, as the student is asked and as a teacher is.
+"""What a model answers to questions, asked as the student or as a teacher.
 
-Both are the same model under other prompts. Where answers are sampled among choices,
-the distribution over these is exact; a free answer stands for it by one sample.
+With choices the distribution is exact; free answers are represented by one sample.
 """
 
 from __future__ import annotations
@@ -29,11 +28,10 @@ from neuron_opsd.stages.rollouts import (
 )
 
 DRAWS: Final = "fitness"
-"""Names the draws of the check: its name in earlier versions, kept so that the draws
-stay the same."""
+"""Stage name of the check's draws; the old name keeps them the same."""
 
 MOST_TOKENS: Final = 512
-"""Tokens of a completion, from its first, that a divergence is taken over."""
+"""Tokens from a completion's start that a divergence covers."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,16 +39,15 @@ class AnswerDistribution:
     """What a model answers to one question."""
 
     answer: str
-    """The most probable choice, or the sampled answer; empty when unreadable."""
+    """The most probable choice, or the sample's; empty if unreadable."""
     agreement: float
-    """Probability of the voted answer, or 1 or 0 where the answer is free."""
+    """Probability of the voted answer; 1 or 0 for free answers."""
     entropy: float
-    """Of the choice, or per token of the sampled answer, in nats."""
+    """Of the choice, or per token of the sample, in nats."""
     logprobs: Logprobs | None = None
-    """Of the choices at temperature 1, as the loss has it, which centres nothing; none
-    where the answer is free."""
+    """Of choices at temperature 1, as in the loss, uncentred; else `None`."""
     token_ids: TokenIds = ()
-    """The sampled answer; empty where choices were scored."""
+    """Of the sample; empty with choices."""
 
 
 def answer_distributions(
@@ -60,7 +57,7 @@ def answer_distributions(
     votes: Mapping[str, Vote],
     config: Config,
 ) -> list[list[AnswerDistribution]]:
-    """Return what the model answers to questions as asked, and under other prompts."""
+    """Return the model's answers to questions as asked, and under other prompts."""
     put = [list(asked)]
     for prompts in others:
         pairs = zip(asked, prompts, strict=True)
@@ -81,7 +78,7 @@ def from_choices(
     votes: Mapping[str, Vote],
     config: Config,
 ) -> list[AnswerDistribution]:
-    """Return distributions from the exact distribution over each question's choices."""
+    """Return the exact distributions over choices."""
     found = []
     for a, scores in zip(asked, scored, strict=True):
         logprobs = choice_logprobs(scores, config.rollouts.temperature)
@@ -104,7 +101,7 @@ def from_samples(
     votes: Mapping[str, Vote],
     config: Config,
 ) -> list[AnswerDistribution]:
-    """Return distributions from one sample per question at the pool's temperature."""
+    """Return distributions from one sample each at the pool's temperature."""
     same = equality_of(asked, config)
     return [
         AnswerDistribution(
@@ -121,9 +118,9 @@ def from_samples(
 
 
 def equality_of(asked: Sequence[PromptedQuestion], config: Config) -> Same:
-    """Return what says whether two answers, or two missing ones, are the same.
+    """Return a test of whether two answers, or two missing ones, are equal.
 
-    It is that of the questions' reader, or the spelling where they have several.
+    It is that of the questions' reader, or spelling if they have several.
     """
     listed = config.prompts.list_choices
     readers = readers_for([a.question for a in asked], config.answers, listed)
@@ -145,8 +142,7 @@ def divergences_of(
 ) -> list[float]:
     """Return KL(student || teacher) of every question, in nats.
 
-    It is that of the choice, or per token of the student's free answer over the whole
-    vocabulary.
+    Of the choice, or per token of the student's free answer over the whole vocabulary.
     """
     known = [
         kl_divergence(one.logprobs, other.logprobs)

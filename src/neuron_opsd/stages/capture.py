@@ -1,4 +1,4 @@
-"""Reading off which neurons pushed the tokens of completions that exist already."""
+"""Read which neurons pushed the tokens of existing completions."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def sizes_of(config: NeuronsConfig, facts: ModelFacts) -> Sizes:
 def pair_of(
     model: Tokenizer, prompt: TokenIds, completion: Completion, config: NeuronsConfig
 ) -> Pair:
-    """Return a prompt and a completion, the latter cut down to the span that counts.
+    """Return a prompt and the counted span of a completion.
 
-    What stands before the span joins the prompt. A completion without the span stays
-    whole. Of either only `neurons.first_tokens` count, where that is set.
+    What precedes the span joins the prompt; a completion without the span counts whole.
+    `neurons.first_tokens` cuts either.
     """
     ids = completion.token_ids
     if config.span == "completion" or lacks_span(completion, config):
@@ -47,7 +47,7 @@ def pair_of(
 
 
 def first_tokens(ids: TokenIds, config: NeuronsConfig) -> TokenIds:
-    """Return those of a span's tokens that count."""
+    """Return a span's tokens that count."""
     return ids[: config.first_tokens or None]
 
 
@@ -57,7 +57,7 @@ def pairs_of(
     completions: Sequence[Completion],
     config: NeuronsConfig,
 ) -> list[Pair]:
-    """Return what is read of the completions of some questions, as `pair_of` does."""
+    """Apply `pair_of` to the completions of some questions."""
     prompts = model.encode_all([a.prompt for a in asked])
     return [
         pair_of(model, prompt, completion, config)
@@ -66,9 +66,9 @@ def pairs_of(
 
 
 def lacks_span(completion: Completion, config: NeuronsConfig) -> bool:
-    """Whether a completion does not hold what `neurons.span` asks for.
+    """Whether a completion lacks the span of `neurons.span`.
 
-    One without reasoning is all answer; one whose reasoning never closed has none.
+    One without reasoning is all answer; one with unclosed reasoning has none.
     """
     start = completion.final_start
     if config.span == "reasoning":
@@ -79,9 +79,10 @@ def lacks_span(completion: Completion, config: NeuronsConfig) -> bool:
 
 
 def first_final_token(model: Tokenizer, completion: Completion) -> int:
-    """Return the place of the token that brings the final answer's first character.
+    """Return the place of the token with the final answer's first character.
 
-    White space before belongs to the reasoning. Without an answer it is their number.
+    White space before it belongs to the reasoning. Without an answer, returns the
+    length.
 
     Raises:
         DataError: If the completion's tokens do not spell its text.
@@ -92,7 +93,7 @@ def first_final_token(model: Tokenizer, completion: Completion) -> int:
     if start is None or not text[start:].strip():
         return len(ids)
     begun = text[: len(text) - len(text[start:].lstrip()) + 1]
-    # A text that is decoded from more tokens begins with that from fewer.
+    # Decoding more tokens gives a text that begins with that of fewer.
     place = bisect_left(
         range(1, len(ids) + 1),
         True,  # noqa: FBT003 - what the key is to be
@@ -124,7 +125,7 @@ def capture_answers(
 def capture_pairs(
     model: Capturer, pairs: Sequence[tuple[str, Pair]], config: Config
 ) -> list[NeuronSet]:
-    """Return the neuron sets of pairs, each beside the id of its question."""
+    """Return the neuron sets of pairs, given with their question ids."""
     ids, chosen = zip(*pairs, strict=True)
     tokens = config.model.tokens_per_batch
     return capture_neurons(model, ids, chosen, config.neurons, tokens)
@@ -135,13 +136,12 @@ def find_medoids(
     answered: Sequence[tuple[PromptedQuestion, tuple[Rollout, ...]]],
     config: Config,
 ) -> list[Medoid]:
-    """Return for each question its rollout whose neurons are most like the others'.
+    """Return each question's rollout whose neurons are most like the others'.
 
-    Those with the same tokens share a pass. Only one with an answer that can be read
-    is chosen.
+    Equal tokens share a pass. Only rollouts with a readable answer qualify.
 
     Raises:
-        NotFiniteError: If a score is no number.
+        NotFiniteError: If a score is not finite.
     """
     distinct = {
         (place, one.completion.token_ids): (asked, one.completion)
@@ -164,7 +164,7 @@ def find_medoids(
 
 
 def not_read(question_ids: Sequence[str]) -> list[NeuronSet]:
-    """Return what stands for questions whose neurons nobody asks for."""
+    """Return placeholders for questions whose neurons are not needed."""
     ids, scores = np.empty(0, np.uint32), np.empty(0, np.float32)
     return [NeuronSet(name, None, ids, scores, num_tokens=0) for name in question_ids]
 
@@ -176,13 +176,13 @@ def capture_neurons(
     config: NeuronsConfig,
     tokens_per_batch: int,
 ) -> list[NeuronSet]:
-    """Return the neuron sets of completions, from one forward pass over each.
+    """Return the neuron sets of completions, in one forward pass over each.
 
-    `pairs` are as `pair_of` returns them, none without a completion; a pass holds
-    `tokens_per_batch` tokens at most, padding included.
+    `pairs` are as from `pair_of`, with no empty completion; a pass has at most
+    `tokens_per_batch` tokens, padding included.
 
     Raises:
-        NotFiniteError: If a score is no number.
+        NotFiniteError: If a score is not finite.
     """
     sizes = sizes_of(config, model.facts)
     found: dict[int, Activated] = {}
@@ -213,6 +213,6 @@ def read_scores(
     take: Callable[[int, Tensor], None],
     config: NeuronsConfig,
 ) -> None:
-    """Hand on the contribution scores of pairs, layer by layer, from one pass."""
+    """Pass on the contribution scores of pairs, layer by layer, from one pass."""
     half = config.rule == "neufs"
     model.capture(pairs, config.value, take, half_projections=half)

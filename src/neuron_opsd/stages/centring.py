@@ -1,7 +1,6 @@
-"""Centred scores of choices, so that no label wins because the model likes its words.
+"""Centred scores of choices, so that no label wins for its wording.
 
-What the model gives a label on average over the pool is taken off, so that a label wins
-where it is more probable than usual. No gold answer is read.
+A label's average over the pool is subtracted. No gold answer is read.
 
 Source: Zhou et al., arXiv:2309.17249 (batch calibration); the mean here is over the
 log-probabilities of the whole pool.
@@ -26,7 +25,7 @@ from neuron_opsd.models.roles import TextScorer
 from neuron_opsd.stages.rollouts import Employed, PromptedQuestion, scored_choices
 
 LEAST_QUESTIONS: Final = 10
-"""Questions that a choice must stand in for its mean to say anything."""
+"""Fewest questions with a choice for its mean to say anything."""
 
 
 def plain_logprobs(
@@ -40,12 +39,12 @@ def plain_logprobs(
 def choice_bias(
     model: Employed[TextScorer], asked: Sequence[PromptedQuestion], block_size: int
 ) -> dict[str, float]:
-    """Return the mean log-probability at temperature 1 of each choice, in nats.
+    """Return each choice's mean log-probability at temperature 1, in nats.
 
-    It is over the pool, and only of choices that stand in enough questions.
+    Over the pool, and only for choices with enough questions.
     """
     scored = [a for a in asked if a.written]
-    # Of a million questions with choices of their own: as few bytes as will do.
+    # Compact, since a million questions may each have their own choices.
     found: dict[str, array[float]] = defaultdict(lambda: array("d"))
     blocks = [scored[n : n + block_size] for n in range(0, len(scored), block_size)]
     for block, (flat,) in zip(blocks, model.each(plain_logprobs, blocks), strict=True):
@@ -61,12 +60,12 @@ def choice_bias(
 
 
 def is_centring(config: RolloutsConfig) -> bool:
-    """Say whether the choices' means are still to be measured."""
+    """Tell whether the choices' means are still to be measured."""
     return config.centre_choices and not config.choice_bias
 
 
 def refuse_centring(config: Config) -> None:
-    """Refuse centred choices where log-probabilities of plain ones are trained on."""
+    """Raise ConfigError for centred choices; the method trains on plain ones."""
     if config.rollouts.centre_choices or config.rollouts.choice_bias:
         raise ConfigError(
             f"{config.method} trains on the probabilities that rollouts were drawn "

@@ -1,4 +1,4 @@
-"""What another engine drew, as the trainer sees it: how far off, and weights for it.
+"""How far another engine's samples are from the trainer, and weights for them.
 
 Axes: N completion tokens of all sequences.
 """
@@ -30,8 +30,7 @@ from neuron_opsd.stages.splitting import in_passes
 from neuron_opsd.stages.together import done_by_all, told
 
 WARNED: Final = 0.05
-"""Nats a token between engine and trainer that are warned of: kernels that round
-otherwise are well below it."""
+"""Nats per token that cause a warning, well above rounding in other kernels."""
 
 
 def token_weights(
@@ -43,10 +42,10 @@ def token_weights(
 ) -> Tensor | None:
     """Return how much each completion token ``(N,)`` counts, `None` for once each.
 
-    That is how often its completion was drawn, times an importance weight where
-    another engine drew it: that of the last draw that its loss depends on, the token's
-    own if the loss is one `of_drawn`, else that of the token before: a divergence over
-    the vocabulary weighed by the token that comes next would only be noisier.
+    That is its completion's count, times an importance weight if another engine sampled
+    it: of the token itself if the loss is `of_drawn` tokens, else of the one before,
+    since weighting a divergence over the vocabulary by the next token would only add
+    noise.
     """
     counts = None
     if any(sequence.count != 1 for sequence in sequences):
@@ -63,7 +62,7 @@ def token_weights(
 
 
 def moved_on(weights: Tensor, sequences: Sequences) -> Tensor:
-    """Give each token the weight ``(N,)`` of the one before it, the first of each 1."""
+    """Give each token the weight ``(N,)`` of the one before, and each first one 1."""
     moved, start = weights.roll(1), 0
     for sequence in sequences:
         moved[start : start + 1] = 1.0
@@ -74,7 +73,7 @@ def moved_on(weights: Tensor, sequences: Sequences) -> Tensor:
 def trainer_logprobs(
     student: HiddenStates, sequences: Sequences, config: DistillConfig
 ) -> Tensor:
-    """Return the trainer's log-probabilities ``(N,)`` of drawn tokens, in nats."""
+    """Return the trainer's log-probabilities ``(N,)`` of sampled tokens, in nats."""
     truncation = Truncation(
         config.temperature,
         config.sampling_top_p,
@@ -86,7 +85,7 @@ def trainer_logprobs(
 
 
 def engine_logprobs(sequences: Sequences, trainer: Tensor) -> Tensor:
-    """Return the engine's log-probabilities ``(N,)``; the trainer's for lack of any."""
+    """Return the engine's log-probabilities ``(N,)``, or else the trainer's."""
     engine, start = trainer.clone(), 0
     for sequence in sequences:
         end = start + len(sequence.completion.token_ids)
@@ -99,10 +98,10 @@ def engine_logprobs(sequences: Sequences, trainer: Tensor) -> Tensor:
 def checked_gap(
     ranks: Ranks, learner: Learner, sequences: Sequences, config: Config, step: int
 ) -> float | None:
-    """Return the gap over all ranks in the steps that are checked, else `None`.
+    """Return the gap over all ranks if this step is checked, else `None`.
 
     Raises:
-        TrainingError: If it is larger than the settings allow; nothing has moved.
+        TrainingError: If it exceeds the settings' limit; nothing has moved.
     """
     engine = config.engine
     if engine.rollouts == "transformers" or step % engine.check_every:
@@ -120,9 +119,9 @@ def checked_gap(
 def summed_gap(
     learner: Learner, sequences: Sequences, config: DistillConfig
 ) -> tuple[float, int]:
-    """Return the summed distance of engine and trainer in nats, over how many tokens.
+    """Return the summed distance of engine and trainer in nats, and its tokens.
 
-    Completions that no other engine drew have none.
+    Only completions that another engine sampled count.
     """
     drawn = [sequence for sequence in sequences if sequence.completion.logprobs]
 
@@ -141,7 +140,7 @@ def summed_gap(
 
 
 def gap_text(step: int, gap: float, limit: float) -> str:
-    """Say that an engine does not draw from the student, and what to do."""
+    """Say that an engine does not sample from the student, and what to do."""
     return (
         f"step {step}: the engine's log-probabilities are {gap:.3f} nats a token from "
         f"the trainer's, above engine.max_logprob_gap = {limit}, so it does not draw "

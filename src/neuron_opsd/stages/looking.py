@@ -1,8 +1,8 @@
-"""Looks at the student while it learns: what it answers to the guard's questions.
+"""Looks at the student in training: its answers to the guard's questions.
 
-They are a few questions of the pool that stay the same, so that looks can be compared
-with each other and with the base model. Their draws have seeds of their own, the same
-at every look, and move nothing in training.
+These are a few fixed questions of the pool, to compare looks with each other and with
+the base model. Draws have their own seeds, the same at every look, and do not affect
+training.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from neuron_opsd.stages.together import done_by_all, told
 from neuron_opsd.stages.training_rollouts import training_sampling
 
 GUARD: Final = "guard"
-"""The purpose of the draws."""
+"""Stage name of the draws."""
 Row: TypeAlias = dict[str, Any]
 
 
 def guard_questions(
     pool: Mapping[str, Question], trained: Collection[str], config: Config
 ) -> tuple[PromptedQuestion, ...]:
-    """Draw the guard's questions from a pool, those that are not trained on first."""
+    """Sample the guard's questions from a pool, preferring those not trained on."""
     count = config.guard.num_questions
     rng = generator(config.seed, GUARD)
     chosen: list[str] = []
@@ -64,7 +64,7 @@ def with_looks(
     config: Config,
     ranks: Ranks,
 ) -> Iterator[StepMetrics]:
-    """Yield steps, and look at the student after some of them, as all ranks do."""
+    """Yield steps, and look at the student after some, on all ranks."""
     looks = Looks(learner, asked, config, ranks)
     for entry in steps:
         count = entry.step + 1
@@ -73,13 +73,13 @@ def with_looks(
 
 
 Labels: TypeAlias = Callable[[Question, str | None], str]
-"""Takes an answer to a question; returns its name, by which it can be counted."""
+"""Takes a question and an answer; returns the label to count it by."""
 
 
 def labels_for(asked: Sequence[PromptedQuestion]) -> Labels:
-    """Decide how answers are named; one that cannot be read has no name.
+    """Decide how answers are labelled; unreadable ones get `UNREAD`.
 
-    It is by their text, or by their place where no choice is one of many questions.
+    By text, or by place among the choices if no choice is common to many questions.
     """
     counts = Counter(choice for a in asked for choice in set(a.question.choices))
     by_place = bool(counts) and 2 * max(counts.values()) < len(asked)
@@ -95,7 +95,7 @@ def labels_for(asked: Sequence[PromptedQuestion]) -> Labels:
 
 
 class Looks:
-    """Asks student and base model the guard's questions, on each rank a share."""
+    """Asks student and base model the guard's questions, a share on each rank."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class Looks:
         config: Config,
         ranks: Ranks,
     ) -> None:
-        """Take the questions, of which this rank has a share."""
+        """Take this rank's share of the questions."""
         self.learner = learner
         self.asked = asked[share_of(len(asked), ranks.rank, ranks.size)]
         self.config = config
@@ -116,17 +116,17 @@ class Looks:
         """Look at the student as it is now.
 
         Raises:
-            NotFiniteError: If something that it computes is no number.
+            NotFiniteError: If something it computes is not finite.
         """
         room = self.learner.room.tokens
         rows = told(self.ranks, "look", done_by_all(self.ranks, self._rows))
-        self.learner.room.tokens = room  # what training may hold is its own affair
+        self.learner.room.tokens = room  # training keeps its own limit
         found = [tuple(Answers(**one) for one in row) for part in rows for row in part]
         students, bases = zip(*found, strict=True)
         return Look(reading_of(students, bases), reading_of(bases, bases))
 
     def _rows(self) -> list[tuple[Row, Row]]:
-        """Return what student and base answer to each question of this rank."""
+        """Return student and base answers for each question of this rank."""
         if not self.asked:
             return []
         if not self._base:
@@ -147,7 +147,7 @@ class Looks:
 def drawn(
     model: Answerer, asked: Sequence[PromptedQuestion], config: Config
 ) -> list[Drawn]:
-    """Return what a model answers to the questions, in their order."""
+    """Return a model's answers to the questions, in order."""
     chosen = [a for a in asked if a.written]
     free = [a for a in asked if not a.written]
     scores = iter(scored_choices(model, chosen) if chosen else [])
@@ -172,14 +172,14 @@ def drawn(
 def answers_of(
     own: Sequence[Drawn], base: Sequence[Drawn], labels: Labels, config: Config
 ) -> list[Answers]:
-    """Return what a model answers beside what the base does."""
+    """Compare a model's answers with the base's."""
     pairs = zip(own, base, strict=True)
     return [one.answers(other, labels, config) for one, other in pairs]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AmongChoices:
-    """The exact distribution of a model over a question's choices."""
+    """A model's exact distribution over a question's choices."""
 
     asked: PromptedQuestion
     scores: ChoiceScores
@@ -187,7 +187,7 @@ class AmongChoices:
     """Of each choice, in nats."""
 
     def answers(self, base: Drawn, labels: Labels, config: Config) -> Answers:
-        """Return the same beside the base's."""
+        """Compare with the base's."""
         del config
         if not isinstance(base, AmongChoices):
             raise TypeError("the base answered in another way")
@@ -214,15 +214,15 @@ class AmongChoices:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Written:
-    """A few rollouts of a question whose answer is free."""
+    """A few rollouts of a question with free answers."""
 
     asked: PromptedQuestion
     completions: tuple[Completion, ...]
 
     def answers(self, base: Drawn, labels: Labels, config: Config) -> Answers:
-        """Return what they say; an answer that is the same as the base's counts so.
+        """Read the answers, spelled as the base's where equal.
 
-        How far the two are apart takes passes, and is 0 here.
+        Divergences take passes, and are 0 here.
         """
         if not isinstance(base, Written):
             raise TypeError("the base answered in another way")
@@ -257,10 +257,10 @@ def divergences(
     *,
     of_base: bool = False,
 ) -> list[float]:
-    """Return how far student and base are apart on the first rollout of each question.
+    """Return how far student and base differ on each question's first rollout.
 
-    It is KL(student || base), or KL(base || student) on what the base wrote, summed
-    over the rollout's tokens, in nats. Among choices it is 0.
+    KL(student || base), or KL(base || student) on the base's, summed over tokens, in
+    nats; 0 with choices.
     """
     written = [one for one in rollouts if isinstance(one, Written)]
     prompts = learner.encode_all([one.asked.prompt for one in written])

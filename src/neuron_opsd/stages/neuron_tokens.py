@@ -20,14 +20,13 @@ from neuron_opsd.stages.capture import pairs_of, read_scores
 from neuron_opsd.stages.rollouts import PromptedQuestion
 
 TOKENS_KEPT: Final = 3
-"""Tokens of one completion that are kept of a neuron."""
+"""Per neuron and completion."""
 TOKENS_BEFORE: Final = 24
-"""Tokens before one that are kept to be read with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A completion, and the neurons that are watched while it is read."""
+    """A completion, and the neurons to watch in it."""
 
     asked: PromptedQuestion
     completion: Completion
@@ -41,9 +40,8 @@ class TokenPush:
     neuron_id: int
     token: int
     before: TokenIds
-    """Of the prompt and completion, up to `TOKENS_BEFORE`."""
+    """Up to `TOKENS_BEFORE`, from prompt and completion."""
     score: float
-    """Contribution to the token's logit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +50,16 @@ class TokenPushes:
 
     question_id: str
     pushes: tuple[TokenPush, ...]
-    """By neuron, the highest first; none where a neuron pushed no token upwards."""
+    """By neuron, highest first; none if it pushed no token upwards."""
 
 
 def watch_tokens(
     model: LanguageModel, watched: Sequence[Watched], config: Config
 ) -> list[TokenPushes]:
-    """Return which tokens neurons pushed, from one forward pass over each completion.
+    """Return which tokens neurons pushed, in one pass over each completion.
 
     Raises:
-        NotFiniteError: If a score is no number.
+        NotFiniteError: If a score is not finite.
     """
     asked = [one.asked for one in watched]
     completions = [one.completion for one in watched]
@@ -93,9 +91,9 @@ def watch_tokens(
 def pushes_of(
     neuron_id: int, scores: Tensor, prompt: TokenIds, completion: TokenIds
 ) -> list[TokenPush]:
-    """Return the tokens of a completion that have the highest scores above 0 ``(T,)``.
+    """Return a completion's tokens with the highest positive scores ``(T,)``.
 
-    Earlier ones come first where scores are equal.
+    Ties go to the earlier token.
     """
     values = scores.float().cpu()
     order = torch.argsort(values, descending=True, stable=True)[:TOKENS_KEPT].tolist()

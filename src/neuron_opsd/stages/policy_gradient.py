@@ -1,8 +1,7 @@
 """Training on rewards of rollouts: GRPO, whatever the reward.
 
-A step is one update on the student's fresh rollouts. The log-probabilities are those of
-the distribution that was sampled from: of the whole vocabulary where the answer is
-free, renormalised over the trie of the choices where it is one of these.
+A step is one update on fresh rollouts. Log-probabilities are of the distribution
+sampled from: the whole vocabulary, or the trie of the choices.
 
 Source: Shao et al., arXiv:2402.03300.
 """
@@ -38,15 +37,15 @@ from neuron_opsd.stages.training import RolloutGroup, RolloutGroups
 from neuron_opsd.stages.training_rollouts import VotedGroup, asked, sequences_of
 
 Rewards: TypeAlias = list[Sequence[float]]
-"""For every group one reward for each of its completions that is trained on."""
+"""For every group, a reward for each completion trained on."""
 
 
 def rewarded_groups(
     groups: Sequence[VotedGroup], rewards: Rewards, *, scale: bool, kl_weight: float
 ) -> RolloutGroups:
-    """Return what is trained on of rollouts with rewards.
+    """Return what to train on, from rollouts with rewards.
 
-    Those with an advantage of 0 are idle unless a divergence moves them too.
+    Those with advantage 0 are idle unless a divergence moves them too.
     """
     names = (group.example.question_id for group in groups)
     refuse_not_finite(
@@ -56,7 +55,7 @@ def rewarded_groups(
     for group, values in zip(groups, rewards, strict=True):
         completions = group.completions[: len(values)]
         gains = advantages(values, scale=scale)
-        # Equal completions have equal rewards, so one of them can stand for all.
+        # Equal completions have equal rewards, so one can represent all.
         gain_of = dict(zip((c.token_ids for c in completions), gains, strict=True))
         sequences = tuple(
             replace(s, advantage=gain, idle=gain == 0.0 and kl_weight == 0.0)
@@ -92,7 +91,7 @@ def policy_gradient(
 
 
 def allowed(learner: Learner, sequence: TrainingSequence) -> Sequence[TokenIds]:
-    """Return which tokens each token was drawn from; none stands for all."""
+    """Return the tokens allowed at each position; empty for all."""
     tokens = sequence.completion.token_ids
     if not sequence.example.choices:
         return [()] * len(tokens)
@@ -102,13 +101,13 @@ def allowed(learner: Learner, sequence: TrainingSequence) -> Sequence[TokenIds]:
 def certainties(
     learner: Learner, groups: Sequence[VotedGroup], config: DistillConfig
 ) -> list[list[tuple[float, float]]]:
-    """Return mean self-certainty and mean entropy per token of every completion.
+    """Return each completion's mean self-certainty and entropy per token, in nats.
 
-    They are those of the student's whole distribution at the positions that predict
-    the completion, the end token's included; in nats.
+    Over the whole distribution at the positions that predict it, the end token
+    included.
 
     Raises:
-        NotFiniteError: If one is no number: the least of a group would hide it.
+        NotFiniteError: If one is not finite: a group's minimum would hide it.
     """
     distinct = [
         s for group in groups for s in sequences_of(group.example, group.completions)

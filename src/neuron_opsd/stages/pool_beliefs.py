@@ -1,16 +1,15 @@
-"""What student and teacher believe of the whole pool, for rules that select by it.
+"""What student and teacher believe about the whole pool, for selection rules.
 
-Among choices a belief is exact: the distribution over them at temperature 1, as the
-loss has it, without demonstrations and with them. That takes two passes over prompts.
+With choices a belief is exact: the distribution over them at temperature 1, as in the
+loss, without and with demonstrations. That takes two passes over prompts.
 
-A free answer has no such distribution, so the samples of the pool stand for it. The
-student's belief is the vote: an answer's share of the samples that can be read. The
-teacher's is the vote reweighted: the first sample that gave an answer is scored without
-and with demonstrations, at its end, which states the answer, after all that the student
-wrote before; the answer's share is multiplied by the ratio of the two probabilities.
-That is importance sampling of the teacher's answers from the student's reasoning. The
-product of thousands of ratios over whole traces would leave all weight to one sample.
-It takes two passes over one sample of each different answer, and none where all agree.
+Free answers are represented by the pool's samples. The student's belief is the vote: an
+answer's share of the readable samples. For the teacher's, the first sample of each
+answer is scored without and with demonstrations at its end, which states the answer;
+the share is multiplied by the ratio of the two probabilities. That is importance
+sampling of the teacher's answers from the student's reasoning; ratios over whole traces
+would give one sample all the weight. It takes two passes over one sample of each
+distinct answer, and none where all agree.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ from neuron_opsd.stages.rollouts import PromptedQuestion, scored_choices
 from neuron_opsd.stages.teaching import DemonstrationPool, fitted_prompt
 
 ANSWER_TOKENS: Final = 64
-"""Tokens at the end of a completion, none of its reasoning, that state its answer."""
+"""Tokens at the end of a completion that state its answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,25 +51,23 @@ class Given:
 
     answer: str
     count: int
-    """Of the samples that gave it."""
     completion: Completion | None = None
-    """The first of these; `None` where it need not be scored."""
+    """The first of these; `None` if it need not be scored."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """A question as the student is asked, and what the teacher is shown before it."""
+    """A question as the student is asked, and the teacher's context."""
 
     asked: PromptedQuestion
     context: TeacherContext
     questions: Mapping[str, Question]
-    """Those of the demonstrations, by id."""
+    """Of the demonstrations, by id."""
     given: tuple[Given, ...] = ()
-    """What the samples answered, where the answer is free."""
 
     @property
     def scored(self) -> tuple[Given, ...]:
-        """The answers between which the teacher may choose otherwise: none, or all."""
+        """The answers to score: all, or none if there is only one."""
         return self.given if len(self.given) > 1 else ()
 
     def taught(self, model: Tokenizer, config: Config) -> PromptedQuestion:
@@ -88,7 +85,7 @@ Pupil: TypeAlias = tuple[Lesson, PromptedQuestion]
 def first_givers(
     rollouts: Iterable[RolloutSummary], votes: Mapping[str, Vote]
 ) -> dict[str, dict[str, RolloutSummary]]:
-    """Return by question id, where answers differ, the first sample that gave each."""
+    """Return the first sample of each answer, by question id, where answers differ."""
     found: dict[str, dict[str, RolloutSummary]] = {}
     for rollout in rollouts:
         vote, answer = votes.get(rollout.question_id), rollout.answer
@@ -101,7 +98,7 @@ def first_givers(
 
 
 def first_samples(rollouts: Iterable[RolloutSummary]) -> dict[str, RolloutSummary]:
-    """Return by question id its first sample, which is like those of training."""
+    """Return each question's first sample by id; those resemble training's."""
     found: dict[str, RolloutSummary] = {}
     for rollout in rollouts:
         if rollout.temperature > 0.0:
@@ -114,8 +111,8 @@ def entropies_of(
 ) -> dict[str, float]:
     """Return by question id the mean entropy of its samples, in nats.
 
-    It is per token, but that of the choice for questions answered among their choices.
-    Greedy completions have none.
+    Per token, or of the choice for questions with choices. Greedy completions have
+    none.
     """
     sums: dict[str, float] = {}
     counts: dict[str, int] = {}
@@ -133,11 +130,11 @@ def entropies_of(
 def pool_beliefs(
     model: TextScorer, lessons: Sequence[Lesson], config: Config
 ) -> list[Belief]:
-    """Return what student and teacher believe of each question.
+    """Return what student and teacher believe about each question.
 
     Raises:
         DataError: If a question is too long for the model.
-        NotFiniteError: If a score is no number.
+        NotFiniteError: If a score is not finite.
     """
     taught = [lesson.taught(model, config) for lesson in lessons]
     pairs = list(zip(lessons, taught, strict=True))
@@ -149,7 +146,7 @@ def pool_beliefs(
 
 
 def of_choices(model: TextScorer, pairs: Sequence[Pupil]) -> list[Belief]:
-    """Return beliefs of questions that are answered among their choices."""
+    """Return the beliefs about questions with choices."""
     if not pairs:
         return []
     asked = [lesson.asked for lesson, _ in pairs]
@@ -159,7 +156,7 @@ def of_choices(model: TextScorer, pairs: Sequence[Pupil]) -> list[Belief]:
     )
     found = []
     for a, b, both in zip(asked, taught, seats, strict=True):
-        # Nothing is centred: the loss compares what the model says as it is.
+        # Uncentred, as in the loss.
         own, other = (choice_logprobs(replace(s, bias=()), 1.0) for s in both)
         read = model.encode_all([a.prompt, b.prompt])
         found.append(
@@ -176,9 +173,9 @@ def of_choices(model: TextScorer, pairs: Sequence[Pupil]) -> list[Belief]:
 
 
 def of_votes(model: TextScorer, pairs: Sequence[Pupil]) -> list[Belief]:
-    """Return beliefs of questions whose answers are free, from what their samples gave.
+    """Return the beliefs about questions with free answers, from their samples.
 
-    Where none can be read there are no answers.
+    Without readable samples there are no answers.
     """
     scored = [(p, given) for p in pairs for given in p[0].scored]
     own = [stating(model, lesson.asked.prompt, given) for (lesson, _), given in scored]
@@ -198,7 +195,7 @@ def of_votes(model: TextScorer, pairs: Sequence[Pupil]) -> list[Belief]:
 
 
 def vote_belief(lesson: Lesson, gains: Sequence[float], num_tokens: int) -> Belief:
-    """Return the belief of a question from what its answers gained, if any did."""
+    """Return the belief about a question from its answers' gains, if any."""
     counts = [given.count for given in lesson.given]
     if not counts:
         return Belief(lesson.asked.question.id)
@@ -213,9 +210,9 @@ def vote_belief(lesson: Lesson, gains: Sequence[float], num_tokens: int) -> Beli
 
 
 def stating(model: TextScorer, prompt: Prompt, given: Given) -> Pair:
-    """Return what leads to the end of a completion, and that end, `ANSWER_TOKENS` long.
+    """Split a prompt and completion before the last `ANSWER_TOKENS` tokens.
 
-    No token of the reasoning is in it, if the tokens spell the text.
+    No reasoning is among these, if the tokens spell the text.
     """
     if given.completion is None:
         raise ValueError(f"the answer {given.answer!r} has no completion to score")
@@ -230,13 +227,13 @@ def stating(model: TextScorer, prompt: Prompt, given: Given) -> Pair:
 def pool_divergences(
     model: TextScorer, lessons: Sequence[Lesson], config: Config
 ) -> list[Belief]:
-    """Return KL(student || teacher) per token of the first sample of each question.
+    """Return KL(student || teacher) per token of each question's first sample.
 
-    Over the whole vocabulary, and the first `MOST_TOKENS`, in two passes.
+    Over the whole vocabulary and the first `MOST_TOKENS`, in two passes.
 
     Raises:
         DataError: If a question is too long for the model.
-        NotFiniteError: If a divergence is no number.
+        NotFiniteError: If a divergence is not finite.
     """
     rows = [
         (lesson.asked, lesson.taught(model, config).prompt, given.completion.token_ids)

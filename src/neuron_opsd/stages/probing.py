@@ -1,7 +1,7 @@
-"""Hearing what a model answers under a teacher's prompt, before anything is trained.
+"""What a model answers under a teacher's prompt, before training.
 
-Questions with choices give their exact distribution. Free answers may be long, so by
-default the student's own completions are scored under the teacher's prompt instead.
+Choices give their exact distribution. Free answers may be long, so by default the
+student's own completions are scored instead.
 """
 
 from __future__ import annotations
@@ -31,23 +31,22 @@ from neuron_opsd.stages.rollouts import (
 )
 
 WRITTEN: Final = "probe"
-"""Names the draws of answers that a teacher writes."""
+"""Stage name for draws of teachers' answers."""
 LEAST: Final = 1e-6
-"""Probability of an answer that only one of student and teacher gives."""
+"""Floor for the probability of an answer."""
 UNREAD: Final = ""
-"""Stands for the answer of a completion in which none can be read."""
+"""The answer of unreadable completions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A question, and the prompt under which it is answered."""
+    """A question, and the prompt to answer it under."""
 
     asked: PromptedQuestion
-    """As the student is asked."""
     prompt: Prompt
     """The teacher's, or the student's own."""
     completions: tuple[TokenIds, ...] = ()
-    """The student's, which are scored under the prompt; empty where it has choices."""
+    """The student's, to be scored; empty with choices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +57,12 @@ class Heard:
     logprobs: tuple[float, ...] = ()
     """In nats: of each choice at the pool's temperature, or of each completion."""
     plain: tuple[float, ...] = ()
-    """Of each choice at temperature 1, as the loss has it, which centres nothing."""
+    """Of each choice at temperature 1, as in the loss, uncentred."""
     divergence: float | None = None
-    """KL(student || teacher) per token of the student's first completion, in nats;
-    `None` where there are choices."""
+    """KL(student || teacher) per token of the student's first completion; `None` with
+    choices."""
     answers: tuple[str | None, ...] = ()
-    """What was written anew, `None` where it cannot be read."""
+    """New answers, `None` if unreadable."""
 
 
 def hear(
@@ -71,8 +70,8 @@ def hear(
 ) -> list[Heard]:
     """Return what a model says to questions under some prompts.
 
-    Of free answers `num_written` are written anew to each question; without any the
-    completions at hand are scored.
+    Samples `num_written` free answers per question, or with 0 scores the given
+    completions.
     """
     among = [i for i, probe in enumerate(probes) if probe.asked.written]
     free = [i for i, probe in enumerate(probes) if not probe.asked.written]
@@ -107,7 +106,7 @@ def hear_choices(
 
 
 def hear_scored(model: Answerer, probes: Sequence[Probe]) -> list[Heard]:
-    """Score the student's completions; nothing is written."""
+    """Score the student's completions, without sampling."""
     rows = [(i, ids) for i, probe in enumerate(probes) for ids in probe.completions]
     prompts = model.encode_all([probe.prompt for probe in probes])
     pairs: list[Pair] = [(prompts[i], ids) for i, ids in rows]
@@ -126,7 +125,7 @@ def hear_scored(model: Answerer, probes: Sequence[Probe]) -> list[Heard]:
 def hear_written(
     model: Answerer, probes: Sequence[Probe], config: Config, num_written: int
 ) -> list[Heard]:
-    """Have free answers written; the same draws under every prompt."""
+    """Sample free answers, with the same seeds under every prompt."""
     put = [replace(probe.asked, prompt=probe.prompt) for probe in probes]
     draws = [(config.rollouts.temperature, num_written)]
     rollouts = sample_rollouts(model, put, config, WRITTEN, draws)
@@ -147,7 +146,7 @@ def hear_written(
 def divergences(model: Answerer, probes: Sequence[Probe]) -> list[float]:
     """Return KL(student || teacher) per token of each first completion, in nats.
 
-    It is 0 under the student's own prompt, for which nothing is computed.
+    It is 0 under the student's own prompt, without computing it.
     """
     others = [i for i, p in enumerate(probes) if p.prompt != p.asked.prompt]
     rows = [
@@ -162,10 +161,10 @@ def divergences(model: Answerer, probes: Sequence[Probe]) -> list[float]:
 def to_be_scored(
     rollouts: Sequence[RolloutSummary], vote: Vote, most: int
 ) -> list[RolloutSummary]:
-    """Choose at most so many sampled completions that tell a teacher from the student.
+    """Choose up to `most` completions that tell teacher from student.
 
-    Where all gave one answer, the first is enough; it takes the divergence. Else the
-    first of every answer comes before others.
+    If all gave one answer, only the first; otherwise the first of each answer comes
+    first.
     """
     seen: set[str] = set()
     first: list[RolloutSummary] = []
@@ -186,26 +185,26 @@ def counted(answer: str | None, vote: Vote) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One question with what was answered to it."""
+    """A question and its answers."""
 
     question: Question
     vote: Vote
     answers: tuple[str, ...]
-    """Different ones: the choices, or what samples gave."""
+    """Distinct: the choices, or what samples gave."""
     places: Mapping[str, int]
-    """Where each answer, however spelled, stands among these."""
+    """The place among these of each answer, however spelled."""
     scored: tuple[int, ...] = ()
-    """Places of the answers of the completions that are scored."""
+    """Of each scored completion."""
 
     @property
     def voted(self) -> int | None:
-        """Place of the voted answer, `None` where none could be read."""
+        """Place of the voted answer, `None` if none was readable."""
         label = self.vote.pseudo_label
         return None if label is None else self.places.get(label)
 
     @property
     def shares(self) -> FloatArray:
-        """``(C,)`` how often the student's samples gave each answer."""
+        """``(C,)`` shares of the student's samples with each answer."""
         counts = dict(self.vote.counts)
         counts[UNREAD] = self.vote.num_rollouts - sum(counts.values())
         given = [counts.get(answer, 0) for answer in self.answers]
@@ -224,9 +223,9 @@ def subject_of(
     Args:
         question: The question.
         vote: Of the student's samples.
-        scored: Completions that are scored; `None` where there are choices.
-        written: Answers that teachers wrote, which may be the `same` as known ones.
-        same: Says whether two answers are one.
+        scored: Completions to score; `None` with choices.
+        written: Teachers' answers, perhaps the `same` as known ones.
+        same: Tells whether two answers are equal.
     """
     if scored is None:
         places = {choice: place for place, choice in enumerate(question.choices)}
@@ -250,7 +249,7 @@ def subject_of(
 
 
 def views_of(subject: Subject, student: Heard, teacher: Heard) -> Views:
-    """Put together what student and teacher answer to a question."""
+    """Combine what student and teacher answer to a question."""
     if subject.question.choices and student.plain:
         return Views(
             np.exp(student.logprobs),
@@ -269,9 +268,9 @@ def views_of(subject: Subject, student: Heard, teacher: Heard) -> Views:
 
 
 def belief_of(subject: Subject, student: Heard, teacher: Heard) -> Belief:
-    """Return the same as rules that select by it read it: at temperature 1.
+    """Return a question's belief for selection rules, at temperature 1.
 
-    Answers that neither gives and what cannot be read are left out.
+    Leaves out unreadable answers and those that neither gives.
     """
     views = views_of(subject, student, teacher)
     if student.plain:

@@ -1,4 +1,4 @@
-"""What a model makes of the tokens of a question itself, before any answer.
+"""What a model makes of a question's own tokens, before any answer.
 
 Axes: B questions of a batch, D residual width.
 """
@@ -23,18 +23,17 @@ from neuron_opsd.stages.capture import capture_pairs
 from neuron_opsd.stages.rollouts import PromptedQuestion
 
 OTHERS: Final = ("a", "Zz.")
-"""Questions in whose place a question is put to see which tokens are its own. They have
-no letter in common, so a token that both share with it is none of its text."""
+"""Replacements for a question that show which tokens are its own: they share no
+letter."""
 
 
 def question_pairs(
     model: Tokenizer, asked: Sequence[PromptedQuestion], config: Config
 ) -> list[Pair]:
-    """Return for each question what stands before its own tokens, and these.
+    """Return for each question the tokens before its own, and its own.
 
-    Its own are those between the first and the last that another question in its place
-    would change: its text, listed choices, and the marks between its turns, but no
-    labels, instructions or system message of the settings.
+    Its own run from the first to the last that replacing it would change: its text,
+    listed choices, and the marks between its turns, but nothing from the settings.
     """
     known: dict[tuple[str, str], list[TokenIds]] = {}
 
@@ -56,9 +55,9 @@ def question_pairs(
 
 
 def own_tokens(prompt: TokenIds, others: Sequence[TokenIds]) -> Pair:
-    """Cut a prompt into what other prompts share with its start, and what is its own.
+    """Split a prompt into a start shared with other prompts and its own tokens.
 
-    There is one token of its own at least.
+    There is at least one own token.
     """
     start = min(num_shared(prompt, other) for other in others)
     start = min(start, len(prompt) - 1)
@@ -68,7 +67,7 @@ def own_tokens(prompt: TokenIds, others: Sequence[TokenIds]) -> Pair:
 
 
 def num_shared(one: TokenIds, other: TokenIds) -> int:
-    """Return how many tokens two prompts share from their start."""
+    """Return how many leading tokens two prompts share."""
     pairs = zip(one, other, strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
@@ -76,10 +75,10 @@ def num_shared(one: TokenIds, other: TokenIds) -> int:
 def capture_questions(
     model: LanguageModel, asked: Sequence[PromptedQuestion], config: Config
 ) -> list[NeuronSet]:
-    """Return the neuron sets of questions, from the tokens of each.
+    """Return the neuron sets of questions, from their own tokens.
 
-    Each token but the first is scored at the position before it; a question of one
-    token at what stands before it.
+    Each token but the first is scored at the position before it; a single token after
+    what precedes it.
     """
     pairs = question_pairs(model, asked, config)
     read = [
@@ -90,17 +89,17 @@ def capture_questions(
 
 
 def middle_layer(num_layers: int) -> int:
-    """Return the number, from 1, of the layer whose output stands for a question."""
+    """Return the number, from 1, of the layer whose output represents a question."""
     return (num_layers + 1) // 2
 
 
 def read_states(
     model: LanguageModel, asked: Sequence[PromptedQuestion], config: Config
 ) -> list[QuestionState]:
-    """Return the mean hidden state of a middle layer over the tokens of each question.
+    """Return a middle layer's mean hidden state over each question's tokens.
 
     Raises:
-        NotFiniteError: If a state is no number.
+        NotFiniteError: If a state is not finite.
     """
     pairs = question_pairs(model, asked, config)
     layer = middle_layer(model.facts.num_layers)

@@ -1,4 +1,4 @@
-"""What a user should know of a pool's answers, in a line each."""
+"""Remarks for users on a pool's answers, a line each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from neuron_opsd.stages.teaching import DemonstrationPool, misread
 
 
 def on_rollouts(rollouts: Iterable[RolloutSummary], longest: int) -> list[str]:
-    """Say how many rollouts were cut, or never came to an answer."""
+    """Say how many rollouts were cut, or never reached an answer."""
     found = []
     facts = Counter((rollout.finished, rollout.is_closed) for rollout in rollouts)
     cut = sum(count for (finished, _), count in facts.items() if not finished)
@@ -76,7 +76,7 @@ def on_dropped(examples: Sequence[TrainingExample]) -> list[str]:
 def on_search(
     contexts: Sequence[TeacherContext], library: DemonstrationPool
 ) -> list[str]:
-    """Say when a search did not compare all pairs, or did not find enough."""
+    """Say if a search did not compare all pairs, or did not find enough."""
     return [*on_recall(contexts, library), *on_filled(contexts)]
 
 
@@ -99,7 +99,7 @@ def on_filled(contexts: Sequence[TeacherContext]) -> list[str]:
 def on_recall(
     contexts: Sequence[TeacherContext], library: DemonstrationPool
 ) -> list[str]:
-    """Say when not all pairs of a question and a demonstration were compared."""
+    """Say if not all pairs of question and demonstration were compared."""
     first = next((c.demonstrations[0] for c in contexts if c.demonstrations), None)
     recall = None if first is None else stated_recall(first.reason)
     if recall is None:

@@ -1,4 +1,4 @@
-"""Asking a model questions: the pool's rollouts, the tests', and the training's."""
+"""Asking a model questions: rollouts of the pool, of tests and of training."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ R = TypeVar("R")
 M_co = TypeVar("M_co", covariant=True)
 
 OWN: Final = "rollout"
-"""The stage of the pool's own rollouts, for which their draws are derived."""
+"""Stage name for the seeds of the pool's own rollouts."""
 
 
 class Employed(Protocol[M_co]):
@@ -35,19 +35,19 @@ class Employed(Protocol[M_co]):
         function: Callable[[M_co, Sequence[Item]], Sequence[R]],
         chunks: Sequence[Sequence[Item]],
     ) -> list[Sequence[R]]:
-        """Return the results of chunks in their order."""
+        """Return the results of chunks in order."""
 
 
 @dataclass(frozen=True, slots=True)
 class PromptedQuestion:
-    """A question in the words in which a model is asked."""
+    """A question with the prompt that asks it."""
 
     question: Question
     prompt: Prompt
     written: tuple[str, ...] = ()
-    """What the model writes to give each choice; empty where the answer is free."""
+    """What the model writes for each choice; empty for free answers."""
     bias: tuple[float, ...] = ()
-    """What is taken off each choice's log-probability; empty where none is centred."""
+    """Subtracted from each choice's log-probability; may be empty."""
 
 
 def bias_of(question: Question, config: RolloutsConfig) -> tuple[float, ...]:
@@ -59,7 +59,7 @@ def bias_of(question: Question, config: RolloutsConfig) -> tuple[float, ...]:
 
 
 def ask(questions: Sequence[Question], config: Config) -> list[PromptedQuestion]:
-    """Put questions as the student is asked, by settings resolved for the model."""
+    """Build questions as the student is asked, by settings resolved for the model."""
     return [
         PromptedQuestion(
             question,
@@ -72,7 +72,7 @@ def ask(questions: Sequence[Question], config: Config) -> list[PromptedQuestion]
 
 
 def written(question: Question, config: Config) -> tuple[str, ...]:
-    """Return what a model writes to give each choice, nothing where it is free."""
+    """Return what a model writes for each choice, nothing for free answers."""
     if config.rollouts.mode == "auto":
         raise ValueError("rollouts.mode is auto; resolve the settings for a model")
     if config.rollouts.mode == "free":
@@ -83,7 +83,7 @@ def written(question: Question, config: Config) -> tuple[str, ...]:
 def sampling_of(
     config: Config, temperature: float, longest: int | None = None
 ) -> Sampling:
-    """Return how pool and test rollouts are drawn."""
+    """Return how pool and test rollouts are sampled."""
     rollouts = config.rollouts
     return Sampling(
         temperature=temperature,
@@ -104,11 +104,11 @@ def sample_rollouts(
     draws: Sequence[tuple[float, int]],
     longest: int | None = None,
 ) -> list[Rollout]:
-    """Answer questions, each draw from a seed of its own.
+    """Answer questions, with a seed for each draw.
 
-    `stage` names the purpose of the draws, so that stages do not share them; `draws`
-    are pairs of a temperature and how many samples to draw at it, 0 for greedy; a
-    completion is cut at `longest` tokens, or at those of the pool.
+    `stage` names the purpose, so that stages do not share draws; `draws` are pairs of a
+    temperature, 0 for greedy, and a number of samples; `longest` cuts completions, by
+    default at the pool's length.
 
     Returns:
         All rollouts of the first question, then of the second, and so on.
@@ -131,16 +131,16 @@ def sample_rollouts(
 
 
 def read(asked: PromptedQuestion, completion: Completion, config: Config) -> str | None:
-    """Read the final answer of a completion, `None` where there is none."""
+    """Read the final answer of a completion, `None` if there is none."""
     return reading_of(asked, completion, config).answer
 
 
 def reading_of(
     asked: PromptedQuestion, completion: Completion, config: Config
 ) -> Reading:
-    """Read the final answer, of which there is none where reasoning is not closed.
+    """Read the final answer; there is none if reasoning is not closed.
 
-    A completion sampled among choices cannot be misread.
+    Completions sampled among choices cannot be misread.
     """
     if asked.written:
         place = asked.written.index(completion.text)
@@ -152,7 +152,7 @@ def reading_of(
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """Completions to be drawn in one way: one for every seed of every question."""
+    """One way to sample: a completion for every seed of every question."""
 
     sampling: Sampling
     seeds: Sequence[Sequence[int]]
@@ -161,9 +161,9 @@ class Draw:
 def complete(
     model: Answerer, asked: Sequence[PromptedQuestion], draws: Sequence[Draw]
 ) -> list[list[list[Completion]]]:
-    """Sample completions, among the choices where a question is asked with some.
+    """Sample completions, among the choices for questions with some.
 
-    Choices are scored once, however many draws there are.
+    Choices are scored once, whatever the number of draws.
 
     Returns:
         For every draw and every question one completion per seed.
@@ -189,11 +189,11 @@ def complete(
 def scored_choices(
     model: TextScorer, asked: Sequence[PromptedQuestion]
 ) -> list[choices.ChoiceScores]:
-    """Score the choices of questions that are asked with some.
+    """Score the choices of questions.
 
     Raises:
         DataError: If choices of a question tokenise to the same ids.
-        NotFiniteError: If a logit of one is no number.
+        NotFiniteError: If a logit is not finite.
     """
     prompts = model.encode_all([a.prompt for a in asked])
     completions = [choice_tokens(model, a) for a in asked]
@@ -215,7 +215,7 @@ def drawn(
     seeds: Sequence[int],
     temperature: float,
 ) -> list[Completion]:
-    """Draw one choice per seed; entropy is that of the choice, per token."""
+    """Sample one choice per seed; entropy is the choice's, per token."""
     logprobs = choices.choice_logprobs(scores, temperature)
     uniform = np.array([uniforms(seed, 1)[0] for seed in seeds])
     spread = choices.entropy(logprobs)
@@ -232,7 +232,7 @@ def drawn(
 
 
 def top_share(texts: Sequence[str]) -> tuple[str, float]:
-    """Return the most frequent text, the earliest of equals, and its share."""
+    """Return the most frequent text, the earliest of ties, and its share."""
     if not texts:
         return "", 0.0
     text, count = Counter(texts).most_common(1)[0]

@@ -1,4 +1,4 @@
-"""Test rollouts meet gold answers: scores, measures and differences.
+"""Scores, measures and differences of test rollouts against gold answers.
 
 Gold answers are read here and nowhere before, and nothing here feeds training.
 """
@@ -32,12 +32,12 @@ def score_rollouts(
 ) -> tuple[QuestionScore, ...]:
     """Compare the sampled rollouts of test questions with their gold answers.
 
-    A gold answer passes through the reader of its question first. Scores keep the order
-    of the questions; rollouts may come in any order, and as summaries.
+    Gold answers pass through their question's reader. Scores are in question order;
+    rollouts, or summaries, may come in any order.
 
     Raises:
-        DataError: If questions have no gold answer, or one that cannot be read; the
-            ids are named.
+        DataError: If questions have no gold answer, or an unreadable one; names the
+            ids.
         ValueError: If a question has no sampled rollout.
     """
     gold_of = normalised_gold(questions, gold, readers)
@@ -87,7 +87,7 @@ def normalised_gold(
 def normalised_aliases(
     question: Question, gold: GoldAnswers, reader: Reader
 ) -> list[str]:
-    """Return the other right answers of a question, those that can be read."""
+    """Return a question's other right answers that can be read."""
     texts = gold.aliases_of.get(question.id, ())
     spelled = (reader.normalise(text, question) for text in texts)
     return [answer for answer in spelled if answer is not None]
@@ -99,7 +99,7 @@ def score_question(
     reader: Reader,
     aliases: Sequence[str] = (),
 ) -> QuestionScore:
-    """Score the sampled rollouts of one question; right answers are normalised."""
+    """Score one question's sampled rollouts; right answers are normalised."""
     question_id = rollouts[0].question_id
     answers = [rollout.answer for rollout in rollouts]
     vote = tally(question_id, answers, reader.same)
@@ -125,7 +125,7 @@ def score_question(
 def right_answers(
     answers: Iterable[str], right: Sequence[str], reader: Reader
 ) -> dict[str, bool]:
-    """Say of each answer whether it is one of the right ones, all normalised."""
+    """Tell for each answer whether it is right, all normalised."""
     return {
         answer: any(reader.same(answer, one) for one in right)
         for answer in set(answers)
@@ -137,8 +137,7 @@ def summarise(
 ) -> TestResult:
     """Measure one model on one test set.
 
-    A measure that does not exist (AUROC where all questions or none are correct) is
-    NaN.
+    Undefined measures (AUROC if all questions or none are correct) are NaN.
     """
     columns = columns_of(scores, config.num_bins)
     values = measure(columns, np.ones((1, len(scores))))[0]
@@ -152,8 +151,8 @@ def score_differences(
 ) -> dict[str, Interval]:
     """Return every measure's difference, after minus before, with its interval.
 
-    Both are results on the same questions in the same order. Draws depend on the run's
-    seed and the name of the test set alone, so every comparison on it draws the same.
+    Both need the same questions in the same order. Draws depend only on the run's seed
+    and the test set's name.
     """
     difference = differences(before, after, config, seed)
     return dict(zip(METRICS, difference.intervals(), strict=True))
@@ -175,9 +174,9 @@ def differences(
 def above_baseline(
     result: TestResult, config: EvaluationConfig, seed: int
 ) -> Interval | None:
-    """Return by how much Avg@k exceeds that of the most frequent gold answer alone.
+    """Return how far Avg@k exceeds always giving the most frequent gold answer.
 
-    Both are resampled on the same questions; `None` where answers do not repeat.
+    Both use the same resamples; `None` if answers do not repeat.
     """
     answer = baseline_answer(result.scores)
     if answer is None:
@@ -201,7 +200,7 @@ def mean_accuracy(columns: ScoreColumns, weights: FloatArray) -> FloatArray:
 def constant_scores(
     scores: Sequence[QuestionScore], answer: str
 ) -> tuple[QuestionScore, ...]:
-    """Return the scores of a model that gives one answer to every question."""
+    """Return the scores of a model that always gives one answer."""
     return tuple(
         replace(
             score,
@@ -224,8 +223,8 @@ def mean_of_tests(
 ) -> dict[str, Interval]:
     """Return every measure's mean difference over test sets, with its interval.
 
-    Questions are resampled within each set, independently of the others; every set has
-    the same weight. A measure that does not exist on one of the sets has no mean (NaN).
+    Questions are resampled within each set; sets weigh equally. NaN on one set gives
+    NaN.
 
     Raises:
         ValueError: If there is no set, a name appears twice, or the two lists did not

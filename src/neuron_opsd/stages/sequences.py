@@ -1,4 +1,4 @@
-"""What a step trains on: completions of questions, and values at their tokens.
+"""What a step trains on: completions, and values at their tokens.
 
 Axes: N completion tokens of all sequences.
 """
@@ -25,12 +25,11 @@ class TrainingSequence:
     example: TrainingExample
     completion: Completion
     count: int = 1
-    """How often it was drawn; it counts as often, in one pass."""
+    """How often it was sampled, and counts."""
     advantage: float = 0.0
-    """Its reward above its group's, where a method rewards."""
     idle: bool = False
-    """Whether its gradient is 0 whatever the weights, so that no pass is made of it;
-    its tokens count in the mean."""
+    """Whether its gradient is always 0 and needs no pass; its tokens count in the
+    mean."""
 
     @property
     def num_tokens(self) -> int:
@@ -42,7 +41,7 @@ Sequences: TypeAlias = Sequence[TrainingSequence]
 
 
 def student_pairs(learner: Learner, sequences: Sequences) -> list[Pair]:
-    """Return the student's prompts with the completions that follow them."""
+    """Return the student's prompts with their completions."""
     prompts = [s.example.student_prompt for s in sequences]
     return pairs_of(learner, prompts, sequences)
 
@@ -56,7 +55,7 @@ def teacher_pairs(learner: Learner, sequences: Sequences) -> list[Pair]:
 def pairs_of(
     learner: Learner, prompts: Sequence[Prompt], sequences: Sequences
 ) -> list[Pair]:
-    """Return prompts with completions; many are of one prompt, written out once."""
+    """Return prompts with completions, encoding each distinct prompt once."""
     distinct = list(dict.fromkeys(prompts))
     ids = dict(zip(distinct, learner.encode_all(distinct), strict=True))
     return [
@@ -66,7 +65,7 @@ def pairs_of(
 
 
 def completion_tokens(sequences: Sequences, like: Tensor) -> Tensor:
-    """Return the completion tokens ``(N,)`` of all sequences, where a tensor is."""
+    """Return all completion tokens ``(N,)`` on the device of a tensor."""
     ids = [token for s in sequences for token in s.completion.token_ids]
     return torch.tensor(ids, device=like.device)
 
@@ -81,7 +80,7 @@ def per_token(values: Sequence[float], sequences: Sequences, like: Tensor) -> Te
 def refuse_not_finite(
     what: str, numbers: Iterable[tuple[str, Sequence[float]]]
 ) -> None:
-    """Refuse what is no number."""
+    """Raise NotFiniteError for numbers that are not finite."""
     wrong = [name for name, values in numbers if not all(map(math.isfinite, values))]
     if wrong:
         raise NotFiniteError(what, (), wrong)

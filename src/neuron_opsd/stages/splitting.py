@@ -1,8 +1,7 @@
-"""How a step's batch is split into passes, which halve where memory runs out.
+"""How a step's batch is split into passes, which are halved if memory runs out.
 
-The gradient is that of the whole batch whatever the split, up to the order in which it
-is added up. So a step in which memory ran out is started again; its split is kept, and
-a run that resumes takes the same.
+The gradient stays the whole batch's, up to the order of summing. So a step that ran out
+of memory starts again; a resumed run uses the same splits.
 """
 
 from __future__ import annotations
@@ -25,40 +24,40 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """How the batches of a training are split into passes, from a step on."""
+    """How batches are split into passes, from a step on."""
 
     step: int
     micro_batch_size: int
-    """Completions of a pass with gradient."""
+    """Completions per pass with gradient."""
     tokens: int
-    """Tokens of a pass without."""
+    """Tokens per pass without."""
 
 
 class Splits:
-    """The splits of a training by step, as they are found or were found before."""
+    """The splits of a training by step, new or from before."""
 
     def __init__(
         self,
         known: Sequence[Split] = (),
         note: Callable[[Sequence[Split], str], None] = lambda *_: None,
     ) -> None:
-        """Take what was found before.
+        """Take the splits from before.
 
         Args:
-            known: In the order of their steps.
-            note: Called with all splits before the first step with a new one is taken,
-                and what was said when memory ran out.
+            known: In order of steps.
+            note: Called before the first step with a new split, with all splits and the
+                out-of-memory message.
         """
         self.known = list(known)
         self.note = note
 
     def at(self, step: int, usual: Split) -> Split:
-        """Return the split of a step, which is the usual one before any was found."""
+        """Return a step's split: the last found, or the usual one."""
         earlier = [split for split in self.known if split.step <= step]
         return earlier[-1] if earlier else usual
 
     def change(self, before: Split, after: Split, said: str) -> None:
-        """Split otherwise from a step on."""
+        """Split differently from a step on."""
         if not self.known:
             self.known.append(replace(before, step=0))
         earlier = [split for split in self.known if split.step < max(after.step, 1)]
@@ -67,7 +66,7 @@ class Splits:
 
 
 class StepSplit:
-    """The split of one step, which may have to be changed while it is taken."""
+    """The split of one step, which may change while it is taken."""
 
     def __init__(
         self,
@@ -77,7 +76,7 @@ class StepSplit:
         splits: Splits,
         ranks: Ranks = ALONE,
     ) -> None:
-        """Give the learner the room that the step has."""
+        """Set the learner's room for the step."""
         self.learner = learner
         self.ranks = ranks
         self.splits = splits
@@ -88,7 +87,7 @@ class StepSplit:
     def shrank(self) -> bool:
         """Whether passes without gradient have found less room in this step.
 
-        All ranks take the least that one has found.
+        All ranks take the least that any has found.
         """
         tokens = min(told(self.ranks, "room", self.learner.room.tokens))
         if tokens >= self.now.tokens:
@@ -100,10 +99,10 @@ class StepSplit:
     def gather(
         self, gather: Callable[[int], float], largest: Callable[[int], int]
     ) -> float:
-        """Gather a batch's gradient with parts of so many completions; return its loss.
+        """Gather a batch's gradient in parts of some completions; return its loss.
 
-        Where memory runs out on one rank, all gather theirs again in smaller parts;
-        `largest` says how many completions the largest of these has.
+        If memory runs out on one rank, all start again with parts smaller than the
+        `largest` there.
 
         Raises:
             TryAgainError: If a single completion has no room.
@@ -138,9 +137,9 @@ def in_passes(
     what: str,
     max_rows: int = 0,
 ) -> list[R]:
-    """Work without gradient on items, by their pairs, in passes that have room.
+    """Work on items without gradient, by their pairs, in passes that have room.
 
-    `what` is as in `in_halves`; a pass has any number of rows where `max_rows` is 0.
+    `what` is as in `in_halves`; `max_rows` of 0 sets no limit.
     """
     found: list[R] = []
     with torch.no_grad():
@@ -153,10 +152,10 @@ def in_passes(
 def consecutive(
     pairs: Sequence[Pair], max_rows: int, max_tokens: int
 ) -> Iterator[slice]:
-    """Cut pairs, in their order, into parts of at most so many rows and tokens.
+    """Cut pairs, in order, into parts limited in rows and tokens.
 
-    A prompt that follows an equal one counts once, since both are read in one row. A
-    longer pair has a part of its own.
+    Consecutive equal prompts count once, since they are read in one row. A longer pair
+    gets its own part.
     """
     start = tokens = 0
     for place, (prompt, completion) in enumerate(pairs):

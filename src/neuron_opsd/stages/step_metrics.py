@@ -1,4 +1,4 @@
-"""What a step did, from what it made of each of its questions."""
+"""The metrics of a step, from facts about its questions."""
 
 from __future__ import annotations
 
@@ -12,22 +12,19 @@ from neuron_opsd.stages.rollouts import top_share
 
 @dataclass(frozen=True, slots=True)
 class GroupFacts:
-    """What the metrics of a step need of one question; each value is one of JSON's."""
+    """What a step's metrics need from one question; all values are JSON."""
 
     num_tokens: int
-    """Completion tokens that are trained on, repeats counted."""
+    """Completion tokens trained on, repeats counted."""
     num_generated: int
-    """Completion tokens that were drawn."""
     lengths: Sequence[int]
-    """Tokens of every rollout that is shown."""
     cut: Sequence[bool]
-    """Whether it was cut."""
     entropies: Sequence[float]
     """In nats per token."""
     repetitions: Sequence[float]
-    """Share of its runs of tokens that it had just written."""
+    """Shares of runs of tokens just written."""
     texts: Sequence[str]
-    """A hash of its text."""
+    """Hashes."""
     reward: float | None
     agreement: float | None
 
@@ -39,7 +36,7 @@ def metrics_of(
     grad_norm: float,
     rate: float,
 ) -> StepMetrics:
-    """Say what a step did."""
+    """Return the metrics of a step."""
     return StepMetrics(
         step=step,
         loss=loss,
@@ -58,6 +55,6 @@ def metrics_of(
 
 
 def mean(values: Sequence[float | None]) -> float | None:
-    """Return the mean of the values that are given, `None` if none is."""
+    """Return the mean of the values that are not `None`, or `None`."""
     known = [value for value in values if value is not None]
     return fmean(known) if known else None

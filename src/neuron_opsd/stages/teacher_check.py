@@ -1,12 +1,12 @@
-"""Checking, without labels, whether a teacher can teach, and there is what to learn.
+"""Check, without labels, whether a teacher can teach and there is something to learn.
 
-A context can make a small model worse. What can be seen without labels: whether the
-teacher agrees with the student's own majority less than the student does, whether one
-answer takes over, and whether another context changes everything.
+A context can make a small model worse. Visible without labels: whether the teacher
+agrees less with the student's majority than the student does, whether one answer takes
+over, and whether another context changes everything.
 
-A model that gives one answer to nearly everything shows demonstrations of that answer,
-and a teacher that sees them says it as well. A test whose most frequent gold answer it
-is makes such a training look like a result.
+A model that answers nearly everything alike shows demonstrations of that answer, which
+the teacher repeats. If a test's most frequent gold answer is the same, such a training
+looks like a success.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from neuron_opsd.stages.beliefs import (
 from neuron_opsd.stages.rollouts import Employed, PromptedQuestion, top_share
 
 FEWEST = 10
-"""Questions below which shares of them tell nothing."""
+"""Fewest questions for shares of them to mean something."""
 
 ADVICE = (
     "other wording of the choices or of prompts.question_label and answer_label, "
@@ -58,10 +58,9 @@ def check_teacher(
     votes: Mapping[str, Vote],
     config: Config,
 ) -> TeacherCheck:
-    """Compare student and teacher, which still are one model, on some questions.
+    """Compare student and teacher, still one model, on some questions.
 
-    They are asked as the student is, with the teacher's demonstrations, and with random
-    ones, to see what these change.
+    Asked as the student is, with the teacher's demonstrations, and with random ones.
     """
     student, teacher, other = answer_distributions(
         model, asked, (teacher_prompts, other_prompts), votes, config
@@ -91,9 +90,9 @@ def check_teacher(
 
 
 def limits_of(config: Config) -> TeacherCheckConfig:
-    """Return what a teacher must hold to.
+    """Return the limits for a teacher.
 
-    One that is told something about each question may know better than the vote.
+    One with given context may know better than the vote.
     """
     if not config.shows_given:
         return config.teacher_check
@@ -103,7 +102,7 @@ def limits_of(config: Config) -> TeacherCheckConfig:
 
 
 def top_answer(answers: Sequence[str], same: Same) -> tuple[str, float]:
-    """Return the most frequent answer, the earliest of equals, and its share."""
+    """Return the most frequent answer, the earliest of ties, and its share."""
     if not answers:
         return "", 0.0
     vote = tally("", answers, same)
@@ -111,7 +110,7 @@ def top_answer(answers: Sequence[str], same: Same) -> tuple[str, float]:
 
 
 def with_findings(check: TeacherCheck, config: TeacherCheckConfig) -> TeacherCheck:
-    """Add what speaks against the teacher, each with advice."""
+    """Add what speaks against the teacher, with advice."""
     lost = check.student_agreement - check.teacher_agreement
     gained = check.top_answer_share - check.top_answer_share_student
     findings = []
@@ -145,7 +144,7 @@ def pool_findings(
     rollouts: Iterable[RolloutSummary],
     config: TeacherCheckConfig,
 ) -> tuple[str, ...]:
-    """Say when one free-text answer takes too much of the pool: a teacher copies it."""
+    """Warn if one free-text answer dominates the pool: a teacher would copy it."""
     free = {question.id for question in questions if not question.choices}
     answers = [
         rollout.answer or ""
@@ -176,10 +175,9 @@ def selection_findings(
     answers: Mapping[str, str | None],
     config: TeacherCheckConfig,
 ) -> tuple[str, ...]:
-    """Say when one answer takes over what is selected.
+    """Warn if one answer takes over the selection.
 
-    Questions with the same short answer use much the same neurons, and so much the
-    same number of them: what is selected can teach to say nothing else.
+    Questions with the same short answer use similar neurons, and as many.
     """
     pool = [answers.get(entry.question_id) or "" for entry in selection]
     kept = [a for a, entry in zip(pool, selection, strict=True) if entry.kept]
@@ -195,15 +193,14 @@ def selection_findings(
 
 
 def advice(answer: str) -> str:
-    """Return what to try where one answer is nearly all."""
+    """Return what to try if nearly all answers are one."""
     return ADVICE if answer else UNREAD_ADVICE
 
 
 def most_given(votes: Mapping[str, Vote]) -> tuple[str, float]:
-    """Return the answer that the pool's samples give most often, and its share.
+    """Return the most frequent answer of the pool's samples, and its share.
 
-    What cannot be read counts as one answer, which is empty. The share is 0 where there
-    are too few questions.
+    Unreadable ones count as one empty answer. The share is 0 for too few questions.
     """
     given: Counter[str] = Counter()
     for vote in votes.values():
@@ -218,7 +215,7 @@ def most_given(votes: Mapping[str, Vote]) -> tuple[str, float]:
 def one_answer_findings(
     votes: Mapping[str, Vote], config: TeacherCheckConfig
 ) -> tuple[str, ...]:
-    """Say when the student gives one answer to nearly all of the pool."""
+    """Warn if the student gives one answer to nearly all of the pool."""
     answer, share = most_given(votes)
     if share < config.max_answer_share:
         return ()
@@ -231,7 +228,7 @@ def one_answer_findings(
 
 
 def same_findings(check: TeacherCheck, config: TeacherCheckConfig) -> tuple[str, ...]:
-    """Say when the teacher is where the student is."""
+    """Warn if the teacher says what the student says."""
     if check.divergence is None or check.divergence >= config.min_divergence:
         return ()
     return (
@@ -242,10 +239,10 @@ def same_findings(check: TeacherCheck, config: TeacherCheckConfig) -> tuple[str,
 
 
 def refuse_one_answer(check: TeacherCheck, config: TeacherCheckConfig) -> None:
-    """Stop where there is nothing to learn, unless the settings say to train.
+    """Raise TeacherError if there is nothing to learn, unless settings allow it.
 
-    That is where the student gives one answer to nearly everything and the teacher is
-    where the student is, or gives that answer as often.
+    That is if the student answers nearly everything alike, and the teacher is close to
+    the student or gives that answer as often.
     """
     if config.one_answer != "stop" or check.pool_answer_share < config.max_answer_share:
         return

@@ -33,25 +33,25 @@ R = TypeVar("R", bound=RolloutSummary)
 
 @dataclass(frozen=True, slots=True)
 class DemonstrationPool:
-    """The questions that may become demonstrations, with the answers they show."""
+    """Questions that may become demonstrations, with the answers to show."""
 
     questions: Mapping[str, Question]
     answers: Mapping[str, str]
-    """What each demonstration shows; a question without a readable one is left out."""
+    """What each shows; questions without a readable answer are left out."""
     known: Known
-    """Of these questions alone, in the order of the pool."""
+    """Of these questions alone, in pool order."""
     excluded: Mapping[str, frozenset[str]]
-    """For a question's id the ids of the same text; its own may be among them."""
+    """By question id, the ids with the same text, perhaps including its own."""
 
 
 def check_enough(ids: Iterable[str], library: DemonstrationPool, count: int) -> None:
-    """Refuse a pool that cannot give every question its demonstrations."""
+    """Raise DataError if a question has too few demonstrations."""
     usable = set(library.known.ids)
     none = frozenset[str]()
     num_barred: dict[frozenset[str], int] = {none: 0}
     for own in ids:
         barred = library.excluded.get(own, none)
-        if barred not in num_barred:  # counted once for all questions of one text
+        if barred not in num_barred:  # once per text
             num_barred[barred] = len(usable & barred)
         is_own = own in usable and own not in barred
         have = len(usable) - num_barred[barred] - is_own
@@ -71,7 +71,7 @@ def shown_rollouts(
 ) -> Iterator[Rollout]:
     """Yield the rollout of each question that a demonstration would show.
 
-    A question whose rollout holds no readable answer, or no text, shows none.
+    Questions whose rollout has no readable answer, or no text, have none.
     """
     shown: set[str] = set()
     for rollout in rollouts:
@@ -85,7 +85,7 @@ def shown_rollouts(
 def shown_answers(
     rollouts: Iterable[Rollout], votes: Mapping[str, Vote], config: Config
 ) -> dict[str, str]:
-    """Return what a demonstration of each question says the assistant answered."""
+    """Return the assistant's answer in each question's demonstration."""
     return {
         rollout.question_id: shown_text(rollout.completion, config)
         for rollout in shown_rollouts(rollouts, votes, config.contexts)
@@ -98,10 +98,7 @@ def demonstrable(
     answers: Mapping[str, str],
     config: Config,
 ) -> dict[str, str]:
-    """Return the answers that can be shown with their questions: short enough ones.
-
-    One that spells a control token would be read as one in a conversation.
-    """
+    """Return the answers that can be shown: short ones without control tokens."""
     answers = {n: a for n, a in answers.items() if not misread(model, a, config)}
     most = config.contexts.max_demonstration_tokens
     if not most:
@@ -115,16 +112,16 @@ def demonstrable(
 
 
 def misread(model: Tokenizer, answer: str, config: Config) -> bool:
-    """Say whether a conversation would not hold an answer as the text that it is."""
+    """Tell whether a conversation could not hold an answer as plain text."""
     if config.prompts.form != "chat":
         return False
     return bool(model.refusal(Prompt(messages=(Message("assistant", answer),))))
 
 
 def shown_text(completion: Completion, config: Config) -> str:
-    """Return what a demonstration shows of a completion; empty if it has no answer.
+    """Return what a demonstration shows of a completion; empty without an answer.
 
-    With `contexts.content=full` the reasoning stands there as plain text.
+    With `contexts.content=full` this includes the reasoning, as plain text.
     """
     if completion.final is None or config.contexts.content == "final":
         return completion.final or ""
@@ -135,12 +132,12 @@ def shown_text(completion: Completion, config: Config) -> str:
 
 
 def shown_draws(config: ContextsConfig) -> list[tuple[float, int]]:
-    """Return what must be drawn besides the samples to have the answers to show."""
+    """Return the draws needed besides the samples for the answers to show."""
     return [(0.0, 1)] if config.answer == "greedy" else []
 
 
 def pool_draws(config: Config) -> list[tuple[float, int]]:
-    """Return how a pool is answered: temperatures and numbers of samples."""
+    """Return the temperatures and numbers of samples that answer a pool."""
     samples = (config.rollouts.temperature, config.rollouts.num_samples)
     return [samples, *shown_draws(config.contexts)]
 
@@ -148,7 +145,7 @@ def pool_draws(config: Config) -> list[tuple[float, int]]:
 def fits(
     rollout: RolloutSummary, votes: Mapping[str, Vote], config: ContextsConfig
 ) -> bool:
-    """Whether a rollout is the one that a demonstration shows."""
+    """Whether a demonstration shows this rollout."""
     if rollout.answer is None:
         return False
     if config.answer == "greedy":
@@ -165,9 +162,9 @@ def fits(
 def representatives(
     rollouts: Iterable[R], votes: Mapping[str, Vote], config: Config
 ) -> dict[str, R]:
-    """Return the rollout that stands for each question, and whose neurons are its own.
+    """Return each question's own rollout, whose neurons represent it.
 
-    It is the one a demonstration would show, or the first where none can be shown.
+    It is the one a demonstration would show, or the first if none can be shown.
     """
     chosen: dict[str, R] = {}
     first: dict[str, R] = {}
@@ -179,7 +176,7 @@ def representatives(
 
 
 def own_answers(chosen: Mapping[str, RolloutSummary]) -> dict[str, str | None]:
-    """Return the answer that stands for each question."""
+    """Return each question's own answer."""
     return {question_id: rollout.answer for question_id, rollout in chosen.items()}
 
 
@@ -192,8 +189,8 @@ def build_contexts(
 ) -> tuple[TeacherContext, ...]:
     """Choose the demonstrations of some questions, the nearest one last.
 
-    `rule` overrides that of the settings; all that it reads must be known of the
-    questions, which need be none of the library's, and of the library.
+    `rule` overrides the settings'. All that it reads must be known of the library and
+    of the questions, which need not be in it.
 
     Raises:
         DataError: If there are fewer demonstrations to choose from than asked for.
@@ -224,7 +221,7 @@ def context_prompt(
     library: DemonstrationPool,
     config: Config,
 ) -> Prompt:
-    """Return the prompt of a question and its demonstrations, or of what was given."""
+    """Return the prompt of a question with its demonstrations or given context."""
     if config.shows_given:
         given = "\n\n".join(d.answer for d in demonstrations)
         return teacher_prompt(question, (), config.prompts, given)
@@ -239,13 +236,13 @@ def fitted_prompt(
     library: DemonstrationPool,
     config: Config,
 ) -> tuple[Prompt, int]:
-    """Return the teacher's prompt, the farthest demonstrations left out if too long.
+    """Return the teacher's prompt and how many demonstrations were dropped.
 
-    The question itself is never cut.
+    The farthest are dropped to fit, but the question is never cut.
 
     Raises:
-        DataError: If the question alone is too long for the model, or the chat template
-            leaves out what a demonstration shows.
+        DataError: If the question alone is too long, or the chat template leaves out
+            what a demonstration shows.
     """
     most = room(model, config)
     wanted = min(most, config.contexts.max_tokens or most)
@@ -267,14 +264,14 @@ def fitted_prompt(
 
 
 def room(model: Tokenizer, config: Config) -> int:
-    """Return how many tokens a prompt may have, the longest answer left out."""
+    """Return how many tokens a prompt may have next to the longest answer."""
     return model.facts.max_positions - config.most_new_tokens
 
 
 def check_shown(
     model: Tokenizer, prompt: Prompt, question: Question, shown: Sequence[Demonstration]
 ) -> None:
-    """Refuse a chat template that cuts out what a demonstration says."""
+    """Raise DataError if the chat template drops part of a demonstration."""
     if not prompt.messages:
         return
     text = " ".join(model.prompt_text(prompt).split())
@@ -292,7 +289,7 @@ def check_shown(
 def with_solution(
     model: Tokenizer, example: TrainingExample, solution: str, config: Config
 ) -> Prompt:
-    """Return the prompt of a teacher who has seen the question solved before it.
+    """Return the prompt of a teacher who has seen the question solved.
 
     A solution that does not fit or spells a control token is left out.
     """
@@ -317,7 +314,7 @@ def build_examples(
     *,
     on_done: Callable[[int], None],
 ) -> tuple[TrainingExample, ...]:
-    """Write out what the student and the teacher see of every selected question."""
+    """Build the student's and the teacher's prompt of every selected question."""
     examples = []
     for context in contexts:
         question = library.questions[context.question_id]

@@ -1,4 +1,4 @@
-"""What ranks settle among them, at the same places of a step on each."""
+"""What ranks settle together, at the same places of a step."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from neuron_opsd.processes.ranks import LostRankError, Ranks
 
 T = TypeVar("T")
 Fault: TypeAlias = dict[str, Any]
-"""What is not finite and of which questions, or an error's text and exit status."""
+"""What is not finite and for which questions, or an error's text and exit status."""
 
 
 def told(ranks: Ranks, topic: str, value: T) -> list[T]:
-    """Tell all ranks a value of JSON's; return what each one told, in their order.
+    """Tell all ranks a JSON value; return all ranks' values, in order.
 
     Raises:
-        LostRankError: If another rank tells of something else, since it has failed.
+        LostRankError: If another rank is at another topic, because one has failed.
     """
     if ranks.size == 1:
         return [value]
@@ -42,7 +42,7 @@ def told(ranks: Ranks, topic: str, value: T) -> list[T]:
 
 
 def done_by_all(ranks: Ranks, work: Callable[[], T]) -> T:
-    """Do some work, and fail on every rank where it fails on one."""
+    """Do some work, and fail on every rank if it fails on one."""
     if ranks.size == 1:
         return work()
     found: list[T] = []
@@ -61,16 +61,16 @@ def done_by_all(ranks: Ranks, work: Callable[[], T]) -> T:
 
 
 def as_told(error: NeuronOpsdError) -> Fault:
-    """Return what the other ranks must know of an error."""
+    """Return what other ranks must know about an error."""
     if isinstance(error, NotFiniteError):
         return {"what": error.what, "questions": list(error.questions)}
     return {"text": str(error), "status": error.exit_status}
 
 
 def joint_error(faults: Mapping[int, Fault]) -> NeuronOpsdError:
-    """Return the error that every rank raises over the faults of some.
+    """Return the error that every rank raises for the faults of some.
 
-    A step in which something is not finite may be skipped, any other fault is an end.
+    Steps that are not finite may be skipped; any other fault is final.
     """
     again = TryAgainError.exit_status
     for rank, fault in faults.items():
@@ -85,7 +85,7 @@ def joint_error(faults: Mapping[int, Fault]) -> NeuronOpsdError:
 def sum_gradients(ranks: Ranks, learner: Learner) -> None:
     """Add up the gradients of all ranks, in the order of the trained weights.
 
-    A weight that has none on one rank has one of 0 if another has one.
+    A weight without gradient on one rank gets zeros if another has one.
     """
     if ranks.size == 1:
         return
@@ -100,7 +100,7 @@ def sum_gradients(ranks: Ranks, learner: Learner) -> None:
 
 
 def unlike_first(ranks: Ranks, learner: Learner) -> list[str]:
-    """Return the ranks whose weights are not those of rank 0."""
+    """Return the ranks whose weights differ from rank 0's."""
     if ranks.size == 1:
         return []
     hashes = told(ranks, "weights", learner.digest())
@@ -108,7 +108,7 @@ def unlike_first(ranks: Ranks, learner: Learner) -> list[str]:
 
 
 def check_alike(ranks: Ranks, learner: Learner, when: str) -> None:
-    """Stop where the weights of a rank are not those of the others."""
+    """Raise TrainingError if the ranks' weights differ."""
     if others := unlike_first(ranks, learner):
         raise TrainingError(
             f"{when} the weights of rank {', '.join(others)} are not those of rank 0, "

@@ -1,7 +1,7 @@
-"""The training loop, which every method shares.
+"""The training loop that every method shares.
 
-It is a generator of one record per optimiser step and neither prints nor writes. What
-is trained on and towards what is an `Objective`; every method is one.
+It yields one record per optimiser step and neither prints nor writes. Methods are
+`Objective`s: what to train on, and towards what.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ Examples: TypeAlias = Sequence[TrainingExample]
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The questions of a step, all of them or a share."""
+    """The questions of a step, or a share of them."""
 
     examples: Examples
     step: int
     first: int = 0
-    """Place of the first one among all questions of the step."""
+    """Place of the first one in the whole step."""
 
     @property
     def placed(self) -> Iterator[tuple[int, TrainingExample]]:
@@ -48,13 +48,13 @@ class Batch:
         return enumerate(self.examples, self.first)
 
     def share(self, rank: int, size: int) -> Batch:
-        """Return one of `size` shares, none larger than another by more than one."""
+        """Return one of `size` shares, whose sizes differ by at most one."""
         own = share_of(len(self.examples), rank, size)
         return Batch(self.examples[own], self.step, self.first + own.start)
 
 
 MAX_SKIPPED: Final = 3
-"""Steps that may be skipped one after the other; more are not the questions' fault."""
+"""Steps in a row that may be skipped; more are not the questions' fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,27 +63,25 @@ class RolloutGroup:
 
     sequences: tuple[TrainingSequence, ...]
     drawn: tuple[Completion, ...] = ()
-    """All that was drawn for it, trained on or not; empty where no model was asked."""
+    """All that was sampled, trained on or not; empty if nothing was."""
     reward: float | None = None
-    """Mean over the rollouts that are trained on."""
     agreement: float | None = None
-    """Share of the drawn that agree with their vote."""
+    """Share of the sampled that agree with their vote."""
 
     @property
     def shown(self) -> tuple[Completion, ...]:
-        """What was drawn, or else what is trained on."""
+        """What was sampled, or else what is trained on."""
         return self.drawn or tuple(s.completion for s in self.sequences)
 
 
 RolloutGroups: TypeAlias = list[RolloutGroup]
-"""Of a batch's questions in one step."""
 
 
 class Objective(Protocol):
     """What is trained on, and towards what."""
 
     def roll_out(self, learner: Learner, batch: Batch) -> RolloutGroups:
-        """Return what a step makes of a batch, a group for each example."""
+        """Return a group for each example of a batch."""
         ...
 
     def loss(self, learner: Learner, sequences: Sequences) -> Tensor:
@@ -93,14 +91,12 @@ class Objective(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """What a training that resumes knows of the steps before."""
+    """What a resumed training knows about the steps before."""
 
     num_steps: int = 0
-    """How many were taken."""
     num_skipped: int = 0
-    """How many of them were skipped, one after the other, at the end."""
+    """In a row at the end."""
     splits: Splits = field(default_factory=Splits)
-    """How their batches were split."""
 
 
 def train(
@@ -113,18 +109,17 @@ def train(
 ) -> Iterator[StepMetrics]:
     """Train the student and yield one record per optimiser step.
 
-    The loss is the mean over all completion tokens of a batch, whatever the size of
-    micro-batches. Which questions a step meets and what is drawn in it depend on the
-    step alone, so a run that resumes takes the same path.
+    The loss is the mean over all completion tokens of a batch, whatever the micro-batch
+    size. Questions and samples depend only on the step, so a resumed run takes the same
+    path.
 
-    Ranks that train together call this alike. Each works on its share of a step's
-    questions and takes the step with the sum of all gradients, so that every rank
-    yields what a single process would.
+    All ranks call this alike. Each works on its share of the questions and applies the
+    sum of all gradients, so every rank yields what a single process would.
 
     Raises:
-        TrainingError: If something in a step is not finite, and the settings say to
-            stop, or too many steps were skipped; no weight has moved in that step. Or
-            if what came of a step is not finite.
+        TrainingError: If something in a step is not finite, and settings say to stop or
+            too many steps were skipped (no weight has then moved), or if the result of
+            a step is not finite.
     """
     tuning = config.distill
     seed = derive_seed(config.seed, "train")
@@ -164,7 +159,7 @@ def take_step(
         return objective.roll_out(learner, share) if share.examples else []
 
     groups = done_by_all(ranks, rolled_out)
-    while split.shrank():  # all of a step is made in one way
+    while split.shrank():  # a whole step uses one split
         groups = done_by_all(ranks, rolled_out)
     sequences = all_sequences(groups)
     facts = facts_of_all(ranks, groups)
@@ -192,13 +187,13 @@ def take_step(
 
 
 def facts_of_all(ranks: Ranks, groups: RolloutGroups) -> list[GroupFacts]:
-    """Return the facts of all groups of a step, those of every rank."""
+    """Return the facts of all groups of a step, over all ranks."""
     shares = told(ranks, "groups", [asdict(facts_of(group)) for group in groups])
     return [GroupFacts(**row) for rows in shares for row in rows]
 
 
 def facts_of(group: RolloutGroup) -> GroupFacts:
-    """Return what the metrics of a step need of a question."""
+    """Return what a step's metrics need from a question."""
     return GroupFacts(
         num_tokens=sum(sequence.num_tokens for sequence in group.sequences),
         num_generated=sum(len(c.token_ids) for c in group.drawn),
@@ -216,7 +211,7 @@ def facts_of(group: RolloutGroup) -> GroupFacts:
 
 
 def reason_of(error: NotFiniteError, examples: Examples) -> str:
-    """Say what is not finite, and of which questions of a batch."""
+    """Say what is not finite, and for which questions of a batch."""
     names = dict.fromkeys(error.questions or [one.question_id for one in examples])
     return f"{error.what} ({questions_text(list(names))})"
 
@@ -224,7 +219,7 @@ def reason_of(error: NotFiniteError, examples: Examples) -> str:
 def refuse_step(
     step: int, reason: str, num_skipped: int, config: DistillConfig
 ) -> None:
-    """Stop at a step that cannot be taken, unless it may be skipped."""
+    """Raise TrainingError for a step that is not finite, unless it may be skipped."""
     if config.on_nonfinite == "stop":
         advice = (
             "resume with --set distill.on_nonfinite=skip to leave such steps out, or "
@@ -245,7 +240,7 @@ def refuse_step(
 
 
 def check_state(learner: Learner, step: int) -> None:
-    """Stop when what a step made is no number."""
+    """Raise TrainingError if the state after a step is not finite."""
     try:
         learner.check()
     except NotFiniteError as error:
@@ -268,9 +263,9 @@ def gather_gradients(
     config: DistillConfig,
     num_tokens: int = 0,
 ) -> float:
-    """Add up the gradient of a batch, part by part; return the loss.
+    """Add up a batch's gradient, part by part; return the loss.
 
-    Where the sequences are a share of a batch, `num_tokens` are those of all of it.
+    For a share of a batch, `num_tokens` counts the whole batch.
     """
     num_tokens = num_tokens or sum(sequence.num_tokens for sequence in sequences)
     total = 0.0
@@ -282,7 +277,7 @@ def gather_gradients(
 def parts_of(
     learner: Learner, sequences: Sequences, config: DistillConfig
 ) -> list[Sequences]:
-    """Cut a batch into parts whose graphs are held one at a time."""
+    """Cut a batch into parts, whose graphs are in memory one at a time."""
     taught = [sequence for sequence in sequences if not sequence.idle]
     pairs = student_pairs(learner, taught)
     rows, tokens = config.micro_batch_size, config.micro_batch_tokens
@@ -294,7 +289,7 @@ def add_gradient(
 ) -> float:
     """Add the gradient of a part of a batch; return its part of the loss.
 
-    Nothing of its graph is held afterwards.
+    Frees its graph.
     """
     term = objective.loss(learner, part) / num_tokens
     term.backward()
@@ -306,7 +301,7 @@ def add_gradient(
 
 
 def move_teacher(learner: Learner, step: int, config: DistillConfig) -> None:
-    """Bring the teacher's weights along after a step.
+    """Update the teacher's weights after a step.
 
     Source: Algorithm 1 of arXiv:2607.02460 for `ema`.
     """

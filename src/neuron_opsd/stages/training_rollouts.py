@@ -1,4 +1,4 @@
-"""Rollouts of a training step: drawn, read, voted on, and made into sequences."""
+"""Rollouts of a training step: sampled, read, voted on, and made into sequences."""
 
 from __future__ import annotations
 
@@ -24,31 +24,30 @@ from neuron_opsd.stages.training import (
 
 @dataclass(frozen=True, slots=True)
 class VotedGroup:
-    """The rollouts of one question in one step, and what they agree on."""
+    """The rollouts of one question in one step, and their vote."""
 
     example: TrainingExample
     completions: tuple[Completion, ...]
     answers: tuple[str | None, ...]
-    """`None` where none can be read."""
+    """`None` if unreadable."""
     vote: Vote
     same: Callable[[str, str], bool]
-    """Whether two answers to this question are one."""
 
     def first(self, count: int) -> VotedGroup:
-        """Return the group without the rollouts that only vote; its vote stays."""
+        """Drop the rollouts that only vote; keep the vote."""
         return replace(
             self, completions=self.completions[:count], answers=self.answers[:count]
         )
 
     def agrees(self, answer: str | None) -> bool:
-        """Say whether an answer is the one with most votes."""
+        """Tell whether an answer has the most votes."""
         label = self.vote.pseudo_label
         return answer is not None and label is not None and self.same(answer, label)
 
     def sequences(
         self, wanted: Callable[[str | None], bool]
     ) -> tuple[TrainingSequence, ...]:
-        """Return the rollouts whose answers are wanted, as they are trained on."""
+        """Return training sequences for the rollouts with wanted answers."""
         pairs = zip(self.completions, self.answers, strict=True)
         return sequences_of(self.example, [c for c, answer in pairs if wanted(answer)])
 
@@ -61,10 +60,10 @@ def draw(
     *,
     with_context: bool = False,
 ) -> list[tuple[Completion, ...]]:
-    """Draw completions of a batch's questions as training draws them.
+    """Sample completions of a batch's questions as in training.
 
-    The first do not depend on their `count`. With the context, the model sees the
-    teacher's prompt.
+    The first ones do not depend on `count`. With context, the model sees the teacher's
+    prompt.
     """
     seeds = []
     for place, example in batch.placed:
@@ -83,7 +82,7 @@ def draw(
 
 
 def training_sampling(config: Config) -> Sampling:
-    """Return how the student's rollouts are drawn while it learns."""
+    """Return how the student's rollouts are sampled in training."""
     tuning = config.distill
     return Sampling(
         temperature=tuning.temperature,
@@ -97,7 +96,7 @@ def training_sampling(config: Config) -> Sampling:
 
 
 def asked(example: TrainingExample, *, with_context: bool = False) -> PromptedQuestion:
-    """Return an example as a question that student or teacher is asked."""
+    """Return an example as a question for student or teacher."""
     prompt = example.teacher_prompt if with_context else example.student_prompt
     return PromptedQuestion(example.question, prompt, example.choices)
 
@@ -105,7 +104,7 @@ def asked(example: TrainingExample, *, with_context: bool = False) -> PromptedQu
 def voted(
     examples: Examples, groups: Sequence[tuple[Completion, ...]], config: Config
 ) -> list[VotedGroup]:
-    """Read the answers of a batch's rollouts and hold a vote on each question."""
+    """Read the answers of a batch's rollouts and vote on each question."""
     found = []
     for example, completions in zip(examples, groups, strict=True):
         answers = tuple(read(asked(example), c, config) for c in completions)
@@ -122,13 +121,13 @@ def num_voting(config: Config) -> int:
 
 
 def vote_on_policy(learner: Learner, batch: Batch, config: Config) -> list[VotedGroup]:
-    """Draw the student's rollouts and hold a vote on each question."""
+    """Sample the student's rollouts and vote on each question."""
     drawn = draw(learner, batch, num_voting(config), config)
     return voted(batch.examples, drawn, config)
 
 
 def on_policy(learner: Learner, batch: Batch, config: Config) -> RolloutGroups:
-    """Draw the student's rollouts, all of which are trained on."""
+    """Sample the student's rollouts and train on all."""
     groups = draw(learner, batch, config.distill.num_samples, config)
     return [
         RolloutGroup(sequences_of(example, group), group)
@@ -139,7 +138,7 @@ def on_policy(learner: Learner, batch: Batch, config: Config) -> RolloutGroups:
 def sequences_of(
     example: TrainingExample, completions: Sequence[Completion]
 ) -> tuple[TrainingSequence, ...]:
-    """Return each different completion once, with how often it was drawn."""
+    """Return each distinct completion once, with its count."""
     first: dict[TokenIds, TrainingSequence] = {}
     for completion in completions:
         known = first.get(completion.token_ids)
@@ -152,7 +151,7 @@ def sequences_of(
 
 
 def check_group(config: Config) -> None:
-    """Refuse a group of a single rollout, which compares with nothing."""
+    """Raise ConfigError for groups of a single rollout, which compare with nothing."""
     if config.distill.num_samples < 2:
         raise ConfigError(
             f"{config.method} compares the rollouts of a question, but "
@@ -162,7 +161,7 @@ def check_group(config: Config) -> None:
 
 
 def check_votes(config: Config) -> None:
-    """Refuse a vote of a single rollout, and one without what is trained on."""
+    """Raise ConfigError for votes of one rollout, or of fewer than are trained on."""
     trained, votes = config.distill.num_samples, config.policy.num_votes
     if max(trained, votes) < 2:
         raise ConfigError(

@@ -1,7 +1,6 @@
-"""How the demonstrations of a question are found.
+"""How a question's demonstrations are found.
 
-`search` says what is known and what is found; the modules beside it hold the rules, one
-for each kind.
+`search` defines searches and findings; the other modules hold the rules, by kind.
 """
 
 from __future__ import annotations
@@ -23,20 +22,20 @@ from neuron_opsd.method.contexts.words import by_words
 from neuron_opsd.section import NotNegative, OneOf, Section
 
 GIVEN: Final = "given"
-"""The rule that finds nothing: each question comes with what its teacher sees."""
+"""The rule that searches nothing: questions come with what their teacher sees."""
 
 
 @dataclass(frozen=True, slots=True)
 class ContextRule:
-    """A way to find demonstrations. A new one is a function and an entry below."""
+    """A way to find demonstrations. To add one, write a function and an entry below."""
 
     find: Callable[[Search], Found]
     help: str
-    """As settings and reports put it: other questions, ..."""
+    """Completes "other questions, ..." in settings and reports."""
     reads: frozenset[Signal] = frozenset()
-    """What must be known of the questions; nothing else is computed for the rule."""
+    """What it needs to know about questions; nothing else is computed."""
     last: str = "nearest"
-    """What stands last in the prompt, and is left out last: the ..."""
+    """What comes last in the prompt and is dropped last: the ..."""
 
     @property
     def reads_neurons(self) -> bool:
@@ -91,10 +90,10 @@ CONTEXT_RULES: Final[dict[str, ContextRule]] = {
 
 
 def find_demonstrations(rule: str, search: Search) -> Found:
-    """Search by a rule, by its name.
+    """Search by the rule of that name.
 
     Raises:
-        ValueError: If what the rule reads is not known of every question.
+        ValueError: If the rule needs something that is not known of every question.
     """
     if not search.count:
         return dict.fromkeys(search.questions.ids, ())
@@ -113,15 +112,11 @@ class ShownAnswer:
     """Which own answer a demonstration shows."""
 
     help: str
-    """In settings."""
     shown: str
     """In reports: each demonstration shows ..."""
     lacks: str
-    """Why a question has none to show."""
     reads_samples: bool = False
-    """Whether which one it is hangs on the question's other samples."""
     reads_all_neurons: bool = False
-    """Whether the neurons of all samples of a question are read for it."""
 
 
 SHOWN_ANSWERS: Final[dict[str, ShownAnswer]] = {

@@ -1,4 +1,4 @@
-"""Demonstrations that no likeness chooses: drawn, or the same ones for all."""
+"""Demonstrations chosen without similarity: random ones, or the same for all."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from neuron_opsd.method.retrieval.exact import Rows
 from neuron_opsd.seeds import generator
 
 MOST_PERMUTED: Final = 2**15
-"""Questions of a pool up to which random ones are the first of a permutation of all."""
+"""Largest pool that is permuted to sample from it."""
 
 FILLED: Final = "for want of others with the same own answer"
-"""Ends the reason for a demonstration that has another answer than the rule wants."""
+"""Marks demonstrations without the answer that the rule wants."""
 
 
 def at_random(search: Search) -> Found:
-    """Return random questions of the pool for every question, the paper's control."""
+    """Return random questions of the pool for each question, the paper's control."""
     reasons = [f"drawn at random, place {p}" for p in range(1, search.count + 1)]
     size = len(search.pool.neurons)
     rngs = (generator(search.seed, "contexts", name) for name in search.questions.ids)
@@ -33,10 +33,9 @@ def at_random(search: Search) -> Found:
 
 
 def with_same_answer(search: Search) -> Found:
-    """Return random questions of the pool with the same own answer as the question.
+    """Return random questions with the same own answer as the question.
 
-    Where there are too few of them, as for a question without an answer, others are
-    drawn besides.
+    Where these run out, as for a question without an answer, others are added.
     """
     rows_of: dict[str | None, list[int]] = {}
     for row, answer in enumerate(search.pool.answers):
@@ -58,7 +57,7 @@ def with_same_answer(search: Search) -> Found:
 def same_answer_rows(
     rng: np.random.Generator, search: Search, alike: Rows, barred: Rows
 ) -> tuple[list[int], list[str]]:
-    """Draw sorted rows with the same answer, then others, none barred; say why each."""
+    """Sample `alike` rows, then others, none barred, with the reason for each."""
     inside = places_of(barred, alike)
     rows = alike[drawn_rows(rng, alike.size, inside, search.count)].tolist()
     among = f"among {alike.size - inside.size} with the same own answer"
@@ -75,12 +74,11 @@ def same_answer_rows(
 
 
 def one_set(search: Search) -> Found:
-    """Return the same questions of the pool for all, those with the surest answers.
+    """Return the same questions for all: those with the surest answers.
 
-    The pool is gone through in rounds, each of which takes one question of every own
-    answer, the surest first: by the majority's share of the votes, then by
-    log-probability. No two have the same text. A question that is in the set, or whose
-    text is, is given the next one instead.
+    Each round takes the surest question of every own answer, by the majority's share of
+    votes, then by log-probability. No two have the same text. A question in the set, or
+    with a text in it, gets the next one instead.
     """
     order = spread_order(search)
     pool = search.pool
@@ -103,9 +101,9 @@ def one_set(search: Search) -> Found:
 
 
 def spread_order(search: Search) -> list[int]:
-    """Return the rows of the pool in the order in which they enter the set of all.
+    """Return the pool's rows in the order in which they enter the set.
 
-    Those whose text stands there already come at the end.
+    Rows that repeat a text come at the end.
     """
     sure, answers = search.pool.certainty, search.pool.answers
     surest = sorted(
@@ -128,9 +126,9 @@ def spread_order(search: Search) -> list[int]:
 
 
 def places_of(some: Rows, rows: Rows) -> Rows:
-    """Return where those of some rows stand that are among others, both sorted.
+    """Return the places in `rows` of those in `some`, both sorted.
 
-    Takes no longer for many others.
+    Fast even if there are many `rows`.
     """
     places = np.searchsorted(rows, some)
     known = places < rows.size
@@ -141,11 +139,9 @@ def places_of(some: Rows, rows: Rows) -> Rows:
 def drawn_rows(
     rng: np.random.Generator, num_rows: int, barred: Rows, count: int
 ) -> list[int]:
-    """Draw different rows of a pool, in random order.
+    """Sample distinct rows of a pool, in random order.
 
-    Up to `MOST_PERMUTED` rows are permuted and the first taken; of more only those
-    asked for are drawn. Barred rows are sorted; all others are drawn if they are fewer
-    than `count`.
+    Barred rows are sorted; if fewer than `count` others are left, all are taken.
     """
     num_free = num_rows - barred.size
     if num_free <= MOST_PERMUTED:
@@ -156,7 +152,7 @@ def drawn_rows(
 
 
 def free_row(place: int, barred: Rows) -> int:
-    """Return the row at a place, from 0, among those that are not barred (sorted)."""
+    """Return the row at a place, from 0, among those not barred (sorted)."""
     num_before = bisect_right(
         range(barred.size), place, key=lambda i: int(barred[i]) - i
     )

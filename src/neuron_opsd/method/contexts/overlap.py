@@ -1,4 +1,4 @@
-"""Questions of the pool by the overlap of their neurons: near, far, near but unlike.
+"""Questions of the pool by neuron overlap: near, far, near but unlike each other.
 
 Axes: Q questions asked for, P questions of the pool, C candidates of one question.
 """
@@ -33,19 +33,16 @@ from neuron_opsd.seeds import generator
 DISTANCE: Final = "Jaccard distance"
 
 BY_SKETCHES: Final = "by sketches, recall"
-"""Stands in the reason for a demonstration that was not found by counting all."""
+"""Marks demonstrations found without counting all."""
 
 EXACT_PAIRS = 10**10
-"""A hundred thousand questions of a pool of as many: some minutes on two cores."""
+"""A pool of a hundred thousand with itself: some minutes on two cores."""
 
 CANDIDATES: Final = 10
-"""Nearest questions for each demonstration that unlike ones are chosen from."""
+"""Nearest questions per demonstration to choose unlike ones from."""
 
 RELEVANCE: Final = 0.5
-"""Weight of likeness to the question; the rest is that of unlikeness among the chosen.
-
-At 1 the nearest would be shown, at 0 any that are unlike.
-"""
+"""Weight of similarity to the question; the rest is for dissimilarity to others."""
 
 
 def by_answers(search: Search) -> Found:
@@ -66,14 +63,13 @@ def nearest(
     count: int,
     excluded: Mapping[str, frozenset[str]],
 ) -> Found:
-    """Return by question id the nearest of the pool, nearest first.
+    """Return the nearest of the pool by question id, nearest first.
 
-    All distances are counted up to `EXACT_PAIRS` of a question and one of the pool.
-    Beyond, candidates are found by sketches and their distances counted; the reasons
-    then say so, and what share of the true nearest a sample shows to be found.
+    Beyond `EXACT_PAIRS` pairs, candidates come from sketches; the reasons then give the
+    recall on a sample.
 
-    `count` and `excluded` are those of a `Search`; a question is never its own
-    demonstration. Ties go to the question that stands earlier in the pool.
+    `count` and `excluded` are as in `Search`; a question is never its own
+    demonstration. Ties go to the earlier in the pool.
     """
     sets = [entry.neuron_ids for entry in questions]
     others = [entry.neuron_ids for entry in pool]
@@ -95,10 +91,10 @@ def nearest(
 
 
 def farthest(search: Search) -> Found:
-    """Return the questions of the pool with the least similar neurons, farthest first.
+    """Return the questions with the least similar neurons, farthest first.
 
-    Beyond `EXACT_PAIRS` they are the farthest of a part of the pool that is drawn once;
-    the reasons then say how many were compared.
+    Beyond `EXACT_PAIRS` pairs, only a sample of the pool is compared; the reasons give
+    its size.
     """
     questions, pool = search.questions.neurons, list(search.pool.neurons)
     most = max(search.count + 1, EXACT_PAIRS // max(1, len(questions)))
@@ -120,11 +116,11 @@ def farthest(search: Search) -> Found:
 
 
 def diverse(search: Search) -> Found:
-    """Return near questions that are unlike each other, by maximal marginal relevance.
+    """Return near questions unlike each other, by maximal marginal relevance.
 
-    Among the `CANDIDATES` times as many nearest each takes the one with the highest
-    ``r s(x, d) - (1 - r) max s(d, d')``, where s is 1 less the Jaccard distance, d' are
-    those chosen before, and r is `RELEVANCE`.
+    From `CANDIDATES` times as many nearest, it repeatedly takes the one with the
+    highest ``r s(x, d) - (1 - r) max s(d, d')``, where s is 1 less the Jaccard
+    distance, d' are those already chosen, and r is `RELEVANCE`.
 
     Source: Carbonell and Goldstein, "The use of MMR, diversity-based reranking for
     reordering documents and producing summaries", SIGIR 1998.
@@ -151,12 +147,11 @@ def marginal_order(
 ) -> list[int]:
     """Return the places of at most `count` chosen candidates, in order.
 
-    Candidates come nearest first: their distances ``(C,)`` and their neurons.
+    Candidates come nearest first, with distances ``(C,)`` and neurons.
     """
     between = np.array(list(distance_rows(make_index(sets), sets)))
     relevance = RELEVANCE * (1.0 - distances)
     likeness = np.zeros(len(sets))
-    """Of each candidate to the most similar one of those chosen."""
     order: list[int] = []
     for _ in repeat(None, min(count, len(sets))):
         gains = relevance - (1.0 - RELEVANCE) * likeness
@@ -168,7 +163,7 @@ def marginal_order(
 
 
 def stated_recall(reason: str) -> float | None:
-    """Return the recall that a reason states of a search by sketches, if it was one.
+    """Return the recall stated in a reason, if the search used sketches.
 
     Version 0.1 called sketches signatures.
     """
@@ -177,5 +172,5 @@ def stated_recall(reason: str) -> float | None:
 
 
 def ids_of(entries: Sequence[NeuronSet]) -> list[str]:
-    """Return the ids of the questions of some neuron sets."""
+    """Return the question ids of some neuron sets."""
     return [entry.question_id for entry in entries]

@@ -1,4 +1,4 @@
-"""What is searched, by what is known of questions without labels, and what is found.
+"""Searches for demonstrations: what is known without labels, and what is found.
 
 Axes: Q questions, D residual width.
 """
@@ -21,7 +21,7 @@ from neuron_opsd.records import NeuronIds, NeuronSet
 
 
 class Signal(StrEnum):
-    """What a rule may read of questions."""
+    """What a rule may need to know about questions."""
 
     ANSWER_NEURONS = "neurons of the answers"
     QUESTION_NEURONS = "neurons of the questions"
@@ -32,38 +32,38 @@ class Signal(StrEnum):
 
 
 OF_NEURONS: Final = frozenset({Signal.ANSWER_NEURONS, Signal.QUESTION_NEURONS})
-"""Signals that take a model whose neurons can be read."""
+"""Signals that need a model with readable neurons."""
 
 OF_ANSWERS: Final = frozenset(
     {Signal.ANSWER_NEURONS, Signal.OWN_ANSWERS, Signal.CERTAINTY}
 )
-"""Signals that take the questions' answers."""
+"""Signals that need the questions' answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Certainty:
-    """How sure a model is of its own answer; the surer one is larger."""
+    """How sure a model is of its own answer."""
 
     agreement: float
-    """Share of the question's rollouts, in [0, 1], that gave the majority's answer."""
+    """Share of the question's rollouts with the majority's answer."""
     logprob: float
-    """Log-probability of its own rollout, in nats a token."""
+    """Log-probability of its own rollout, in nats per token."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Known:
-    """What is known of some questions without labels; empty what no rule asks for."""
+    """What is known of questions without labels; empty where no rule asks."""
 
     neurons: Sequence[NeuronSet]
-    """``(Q,)`` of the questions' own answers, without ids where none were read."""
+    """``(Q,)`` of the questions' own answers; without ids if not read."""
     question_neurons: Sequence[NeuronSet] = ()
     """``(Q,)`` of the questions' own tokens."""
     states: Sequence[NDArray[np.float32]] = ()
     """``(Q, D)`` means of a middle layer's hidden states over a question's tokens."""
     texts: Sequence[str] = ()
-    """``(Q,)`` what the questions ask."""
+    """``(Q,)`` question texts."""
     answers: Sequence[str | None] = ()
-    """``(Q,)`` own answers as the model writes them; `None` where none could be read"""
+    """``(Q,)`` own answers as the model writes them; `None` if unreadable."""
     certainty: Sequence[Certainty] = ()
     """``(Q,)``."""
 
@@ -73,13 +73,13 @@ class Known:
         return [entry.question_id for entry in self.neurons]
 
     def lacks(self, signal: Signal) -> bool:
-        """Whether a signal is not known of every question."""
+        """Whether a signal is missing for any question."""
         if signal is Signal.ANSWER_NEURONS:
             return any(entry.neuron_count is None for entry in self.neurons)
         return len(getattr(self, FIELDS[signal])) != len(self.neurons)
 
     def of(self, ids: AbstractSet[str]) -> Known:
-        """Return what is known of some of the questions, in the same order."""
+        """Select some questions, in the same order."""
         kept = [name in ids for name in self.ids]
         values: dict[str, Any] = {}
         for field in fields(self):
@@ -94,32 +94,28 @@ FIELDS: Final = {
     Signal.OWN_ANSWERS: "answers",
     Signal.CERTAINTY: "certainty",
 }
-"""Where in `Known` a signal stands."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Search:
-    """What demonstrations are searched for, and in what."""
+    """What demonstrations are searched for, and where."""
 
     questions: Known
-    """Those that need demonstrations."""
     pool: Known
-    """Those that may become one."""
     count: int
-    """Demonstrations for each question."""
     excluded: Mapping[str, frozenset[str]]
-    """For a question's id the ids that may not be its demonstrations."""
+    """By question id, the ids that may not be its demonstrations."""
     seed: int
 
     @property
     def barred(self) -> list[Rows]:
-        """For every question the rows of the pool that it may not be shown, sorted."""
+        """For each question, the pool rows it may not be shown, sorted."""
         return rows_barred(self.questions.ids, self.pool.ids, self.excluded)
 
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """A question of the pool that was found for another, and why."""
+    """A question of the pool found for another, and why."""
 
     question_id: str
     distance: float | None
@@ -128,13 +124,13 @@ class Neighbour:
 
 
 Found: TypeAlias = "dict[str, tuple[Neighbour, ...]]"
-"""By question id, the one to be shown whatever the room first."""
+"""By question id, in order: the one to keep longest first."""
 
 
 def jaccard_distance(a: NeuronIds, b: NeuronIds) -> float:
     """Return the share in [0, 1] of the neurons used by either but not by both.
 
-    It is 0 for equal sets, two empty ones included. Source: Eq. 5 of arXiv:2607.02460.
+    0 for equal sets, even empty ones. Source: Eq. 5 of arXiv:2607.02460.
     """
     num_shared = np.intersect1d(a, b, assume_unique=True).size
     num_used = a.size + b.size - num_shared
@@ -146,7 +142,7 @@ def medoid_of(
 ) -> tuple[int, float] | None:
     """Return the place of the set nearest to all others, and its mean distance.
 
-    Only those `allowed` may be it; `None` where none is. Ties go to the earlier one.
+    Only `allowed` ones qualify; `None` if none is. Ties go to the earlier one.
 
     Source: NAD, arXiv:2510.26277, which takes the answer of such a sample.
     """
@@ -165,7 +161,7 @@ def medoid_of(
 def neighbours(
     ranking: Ranking, pool: Sequence[NeuronSet], what: str, said: str
 ) -> tuple[Neighbour, ...]:
-    """Return ranked rows of the pool; `said` is among how many, and of which distance.
+    """Return ranked rows of the pool; `said` names how many and which distance.
 
     Millions of neighbours share a few thousand reasons.
     """
@@ -180,7 +176,7 @@ def neighbours(
 def as_found(
     search: Search, chosen: Iterable[tuple[Sequence[int], Iterable[str]]]
 ) -> Found:
-    """Return rows of the pool that were chosen for each question, and why each."""
+    """Turn the rows chosen for each question, with reasons, into what is found."""
     pool = search.pool.neurons
     return {
         entry.question_id: tuple(
@@ -192,7 +188,7 @@ def as_found(
 
 
 def distance_between(one: NeuronSet, other: NeuronSet) -> float | None:
-    """Return the distance of two entries, `None` where their neurons were not read."""
+    """Return the distance of two entries; `None` if neurons were not read."""
     if one.neuron_count is None or other.neuron_count is None:
         return None
     return jaccard_distance(one.neuron_ids, other.neuron_ids)
@@ -201,10 +197,10 @@ def distance_between(one: NeuronSet, other: NeuronSet) -> float | None:
 def rows_barred(
     asked: Sequence[str], pool: Sequence[str], excluded: Mapping[str, frozenset[str]]
 ) -> list[Rows]:
-    """Return for every id its own rows in a pool and those of what it excludes, sorted.
+    """Return each id's own rows in a pool and those it excludes, sorted.
 
-    Ids that exclude one set, as all questions of one text do, share their rows: a
-    million lists of a million would fill memory.
+    Ids that exclude the same set share rows: a million lists of a million would fill
+    memory.
     """
     groups = {group for name in asked if (group := excluded.get(name))}
     rows_of: dict[str, list[int]] = {name: [] for name in {*asked}.union(*groups)}

@@ -18,20 +18,15 @@ from neuron_opsd.method.retrieval.exact import NONE, Rows, first, with_more
 States = Sequence[NDArray[np.float32]]
 
 ASKED_AT_ONCE: Final = 1024
-"""Questions that are compared together."""
 COMPARED_AT_ONCE: Final = 4096
-"""Questions of the pool that they are compared with at a time."""
 MORE: Final = 16
-"""Rows kept besides those asked for, to be ranked in 64 bits.
-
-A product in 32 bits may round like pairs differently, by the block that they are in.
-"""
+"""Extra rows to rank in 64 bits, since 32-bit products round by block."""
 
 
 def by_states(search: Search) -> Found:
-    """Return the questions with the highest cosine of the angle, nearest first.
+    """Return the questions with the highest cosine similarity, nearest first.
 
-    Memory holds one block of cosines. Ties go to the one earlier in the pool.
+    Holds one block of cosines in memory. Ties go to the earlier in the pool.
     """
     pool, barred, names = search.pool.states, search.barred, search.questions.ids
     said = f"of {len(pool) - 1}: cosine distance of hidden states"
@@ -50,7 +45,7 @@ def by_states(search: Search) -> Found:
 def candidates(
     asked: States, pool: States, barred: Sequence[Rows], count: int
 ) -> list[Rows]:
-    """Return for each state the sorted rows of about the nearest of the pool."""
+    """Return for each state the sorted pool rows that are about the nearest."""
     units = unit(asked)
     found = [NONE for _ in asked]
     for block in chunks(len(pool), COMPARED_AT_ONCE):
@@ -62,9 +57,9 @@ def candidates(
 
 
 def cosine_distances(state: NDArray[np.float32], others: States) -> NDArray[np.float64]:
-    """Return 1 less the cosine between a state and others; 1 where one is zero.
+    """Return 1 less the cosine between a state and others; 1 if either is zero.
 
-    Each sum runs over one row alone, so a pair gives the same bits in any company.
+    Each sum runs over one row, so a pair gives the same bits in any company.
     """
     if not others:
         return np.empty(0)
@@ -76,7 +71,7 @@ def cosine_distances(state: NDArray[np.float32], others: States) -> NDArray[np.f
 
 
 def unit(states: States) -> NDArray[np.float32]:
-    """Return states ``(B, D)`` brought to length 1; zeros stay zeros."""
+    """Scale states ``(B, D)`` to length 1; zeros stay zeros."""
     table = np.stack(states)
     lengths = np.sqrt((table.astype(np.float64) ** 2).sum(axis=1, keepdims=True))
     return np.asarray(table / np.where(lengths > 0, lengths, 1.0), np.float32)

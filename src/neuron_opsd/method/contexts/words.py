@@ -1,4 +1,4 @@
-"""Questions of the pool with the most similar words, by the library bm25s."""
+"""Questions of the pool with the most similar words, by the bm25s library."""
 
 from __future__ import annotations
 
@@ -22,13 +22,12 @@ WORD: Final = re.compile(
 
 
 def by_words(search: Search) -> Found:
-    """Return the questions whose words score highest by BM25, highest first.
+    """Return the questions with the highest BM25 scores, highest first.
 
-    Ties, among them questions that share no word, go to the one that stands earlier in
-    the pool. Memory holds the words of the pool.
+    Ties go to the earlier in the pool. Holds the pool's words in memory.
 
-    Source: Robertson and Zaragoza, "The Probabilistic Relevance Framework", 2009; the
-    weights are those of the library's default (Lucene's, k1 1.5, b 0.75).
+    Source: Robertson and Zaragoza, "The Probabilistic Relevance Framework", 2009;
+    weights are the library's default (Lucene's, k1 1.5, b 0.75).
     """
     size, index = len(search.pool.neurons), index_of(search.pool.texts)
 
@@ -47,16 +46,16 @@ def by_words(search: Search) -> Found:
 
 
 def words_of(text: str) -> list[str]:
-    """Return the words of a text without case, in order."""
+    """Split a text into lower-case words."""
     return WORD.findall(text.lower())
 
 
 def index_of(texts: Sequence[str]) -> Any:
-    """Return what the library makes of a pool, `None` where it holds no word."""
+    """Return the library's index of a pool; `None` if it holds no word."""
     import bm25s
 
     known: dict[str, int] = {}
-    # Numbers in the place of texts: of a million questions these would be heavy.
+    # Numbers, since the texts of a million questions would be heavy.
     ids = [
         [known.setdefault(word, len(known)) for word in words_of(text)]
         for text in texts

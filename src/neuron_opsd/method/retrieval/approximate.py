@@ -1,7 +1,6 @@
-"""The nearest sets of a pool of a million: candidates ranked exactly, recall measured.
+"""Nearest sets in a pool of a million: the sets with the nearest sketches, re-ranked.
 
-Candidates are the sets whose sketches are nearest. How wide to search is resolved
-before, on a sample of the sets asked about whose true nearest are counted.
+The width of the search is chosen on a sample of queries, by its recall.
 """
 
 from __future__ import annotations
@@ -28,40 +27,38 @@ from neuron_opsd.seeds import generator
 RECALL = 0.97
 """Share of the sample's true nearest to find.
 
-0.95 is promised; a sample errs, and the first width that is good enough has been lucky:
-of a million sets a width with 0.965 in its sample found 0.948 of others.
-"""
+We promise 0.95, but the first width to pass is a lucky one: of a million sets, one with
+0.965 on its sample found 0.948 of the others."""
 
 NUM_SAMPLED = 128
-"""Sets whose true nearest are found; their recall errs by about 0.006."""
+"""Queries in the sample; its recall errs by about 0.006."""
 
 NUM_COLUMNS = 1024
-"""Neurons of the shortest sketches that are tried."""
+"""Neurons in the shortest sketches."""
 
 HUGE = 64
-"""How many times as large a set is that is looked up in instead of gone through."""
+"""Size ratio above which a set is searched, not scanned."""
 
 MOST_BYTES = 2**30
-"""Of the sketches of a pool, whatever their recall."""
+"""Limit for a pool's sketches."""
 
 NUM_CANDIDATES = (64, 128, 256)
-"""How many are tried, in turn, before sketches are made longer."""
+"""Numbers of candidates to try before lengthening sketches."""
 
 
 @dataclass(frozen=True, slots=True)
 class Width:
-    """How wide a search is, and how well it did on a sample."""
+    """How wide a search is."""
 
     num_candidates: int
-    """Sets that are ranked exactly for each set asked about."""
     recall: float
-    """Share of the sample's true nearest that were found, in [0, 1]."""
+    """On a sample, in [0, 1]."""
 
 
 def rank_exactly(
     ids: NeuronIds, pool: NeuronSets, rows: Rows, barred: Rows, count: int
 ) -> Ranking:
-    """Return the nearest among some rows of the pool by the distance of whole sets."""
+    """Return the nearest of some pool rows by exact distance."""
     allowed = np.sort(rows[~is_among(rows, barred)])
     others = [pool[int(row)] for row in allowed]
     sizes = np.array([other.size for other in others], np.int64)
@@ -72,8 +69,8 @@ def rank_exactly(
 
 
 def num_shared(ids: NeuronIds, others: NeuronSets) -> NDArray[np.int32]:
-    """Return how many neurons a set shares with each of some others."""
-    # One huge set would otherwise be gone through for all whose candidate it is.
+    """Return how many neurons a set shares with each of the others."""
+    # Otherwise one huge set would be scanned for every set that it is a candidate of.
     most = HUGE * (ids.size + 1)
     cut = [o if o.size <= most else ids[is_among(ids, o)] for o in others]
     flat, sizes = bitsets.flatten(cut)
@@ -90,7 +87,7 @@ def approximate_nearest(
     count: int,
     num_candidates: int,
 ) -> Iterator[Ranking]:
-    """Yield the nearest of each set among its candidates, less `barred` rows."""
+    """Yield the nearest of each set's candidates, without its `barred` rows."""
     found = nearest_sketches(sketches, sets, num_candidates, barred)
     each = zip(sets, chain.from_iterable(found), barred, strict=True)
     for ids, rows, out in each:
@@ -100,7 +97,7 @@ def approximate_nearest(
 def true_nearest(
     pool: NeuronSets, sample: NeuronSets, barred: Sequence[Rows], count: int
 ) -> list[Ranking]:
-    """Return the nearest of a few sets by counting, in one pass over the pool."""
+    """Return the exact nearest of a few sets, in one pass over the pool."""
     index = exact.make_index(sample)
     found = [exact.NONE for _ in sample]
     for chunk in bitsets.chunks(len(pool), bitsets.SETS_PER_CHUNK):
@@ -114,7 +111,7 @@ def true_nearest(
 
 
 def recall_of(found: Sequence[Ranking], true: Sequence[Ranking]) -> float:
-    """Return the share of the true nearest that were found; one as near counts too."""
+    """Return the share of the true nearest found; ties count as found."""
     hits = sum(
         int((mine <= best[-1]).sum())
         for (_, mine), (_, best) in zip(found, true, strict=True)
@@ -129,8 +126,8 @@ def measure_width(
 ) -> tuple[Width, Sketches]:
     """Return how wide to search, and the sketches for it.
 
-    Takes more candidates, and then longer sketches, until the recall of a sample is
-    `RECALL`, or the sketches are as long as memory allows.
+    Tries more candidates, then longer sketches, until the sample's recall reaches
+    `RECALL` or sketches their limit.
     """
     order = generator("candidates", len(sets)).permutation(len(sets))
     drawn = np.sort(order[:NUM_SAMPLED]).tolist()
@@ -154,10 +151,7 @@ def measure_width(
 
 
 def lengthening(pool: NeuronSets) -> Iterator[Sketches]:
-    """Yield sketches of a pool, each twice as long, the last of whole sets.
-
-    Or of as many neurons as `MOST_BYTES` hold.
-    """
+    """Yield sketches of doubling length, up to whole sets or `MOST_BYTES`."""
     names, counts = bitsets.count_sets(pool)
     order = np.argsort(-counts, kind="stable")
     most = max(NUM_COLUMNS, 8 * MOST_BYTES // max(1, len(pool)))

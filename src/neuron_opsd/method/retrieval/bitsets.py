@@ -1,7 +1,7 @@
-"""Which set holds which neuron, as bits, and how many neurons two sets share.
+"""Neuron sets as bits, and how many neurons two sets share.
 
-Settings name what searches by it, so PyTorch is imported late. Axes: Q rows asked
-about, P rows of the pool, N neurons with a column, W = N / 8 bytes.
+Settings import this, so PyTorch is imported late. Axes: Q query rows, P pool rows, N
+neurons with a column, W = N / 8 bytes.
 """
 
 from __future__ import annotations
@@ -22,33 +22,32 @@ if TYPE_CHECKING:
 
 NeuronSets: TypeAlias = Sequence[NeuronIds]
 Counted: TypeAlias = tuple[NeuronIds, NDArray[np.int64]]
-"""Neurons, sorted, and how many sets hold each."""
+"""Sorted neurons, and how many sets hold each."""
 Product: TypeAlias = "Callable[[Tensor, Tensor, Tensor], None]"
 
 CHUNK_BYTES = 2**25
-"""Of one unpacked chunk; large enough for fast products, small beside any model."""
+"""Size of an unpacked chunk: fast products, little memory."""
 
 SETS_PER_CHUNK = 4096
-"""Sets that are joined into one array at a time."""
 
 TABLE_SIZE = 2**24
-"""Largest neuron id, far above any model's, up to which columns stand in a table."""
+"""Largest neuron id, far above any model's, for a lookup table."""
 
 TRIALS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Neurons that have a column each."""
+    """The neurons that have a column."""
 
     names: NeuronIds
     """Sorted; a neuron's place is its column."""
     table: NDArray[np.int32]
-    """Column of every id up to the largest and of one more, -1 for none; or empty."""
+    """Column of each id up to the largest plus one, or -1; may be empty."""
 
 
 def make_columns(names: NeuronIds) -> Columns:
-    """Give each of some sorted neurons a column."""
+    """Give each of the sorted neurons a column."""
     if not names.size or names[-1] > TABLE_SIZE:
         return Columns(names, np.empty(0, np.int32))
     table = np.full(int(names[-1]) + 2, -1, np.int32)
@@ -57,33 +56,33 @@ def make_columns(names: NeuronIds) -> Columns:
 
 
 def chunks(num_rows: int, size: int) -> Iterator[slice]:
-    """Yield slices of at most `size` rows, at least 1, that cover all rows in order."""
+    """Yield slices of at most `size` rows (at least 1), covering all in order."""
     step = max(1, size)
     for start in range(0, num_rows, step):
         yield slice(start, min(start + step, num_rows))
 
 
 def flatten(sets: NeuronSets) -> tuple[NeuronIds, NDArray[np.int64]]:
-    """Return the ids of all sets in a row, and the sizes of the sets."""
+    """Return the ids of all sets in one array, and the sets' sizes."""
     sizes = np.fromiter((ids.size for ids in sets), np.int64, len(sets))
     return np.concatenate([np.empty(0, np.uint32), *sets]), sizes
 
 
 def count_sets(sets: NeuronSets) -> Counted:
-    """Return the neurons that occur, sorted, and how many of the sets hold each."""
+    """Return the neurons that occur, sorted, and how many sets hold each."""
     none = np.empty(0, np.uint32), np.empty(0, np.int64)
     counted, pending = none, [none]
     for chunk in chunks(len(sets), SETS_PER_CHUNK):
         flat, _ = flatten(sets[chunk])
         pending.append(np.unique(flat, return_counts=True))
-        # Merged once they are as many, so that each is sorted a few times only.
+        # Merging only now sorts each neuron just a few times.
         if sum(names.size for names, _ in pending) >= counted[0].size:
             counted, pending = merged([counted, *pending]), []
     return merged([counted, *pending])
 
 
 def merged(parts: Sequence[Counted]) -> Counted:
-    """Return the neurons of some parts, sorted, and their counts together."""
+    """Add up counts, with the neurons sorted."""
     names, places = np.unique(
         np.concatenate([names for names, _ in parts]), return_inverse=True
     )
@@ -95,7 +94,7 @@ def merged(parts: Sequence[Counted]) -> Counted:
 def columns_of(
     flat: NeuronIds, columns: Columns
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Return which ids have a column, and the columns of those."""
+    """Return which ids have a column, and those columns."""
     names, table = columns.names, columns.table
     if table.size:
         found = table[np.minimum(flat, table.size - 1)]
@@ -109,7 +108,10 @@ def columns_of(
 
 
 def pack(sets: NeuronSets, columns: Columns) -> NDArray[np.uint8]:
-    """Return one row of bits ``(len(sets), W)`` per set, of neurons with a column."""
+    """Return a row of bits per set, ``(len(sets), W)``.
+
+    Neurons without a column are left out.
+    """
     num_bytes = max(1, -(-columns.names.size // 8))
     packed = np.empty((len(sets), num_bytes), np.uint8)
     for chunk in chunks(len(sets), min(SETS_PER_CHUNK, CHUNK_BYTES // (8 * num_bytes))):
@@ -125,7 +127,7 @@ def pack(sets: NeuronSets, columns: Columns) -> NDArray[np.uint8]:
 def share_of(
     shared: NDArray[np.int32], sizes: NDArray[np.int64] | int, others: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Return the share that two sets have in common; 1 for empty ones."""
+    """Return shared over united neurons; 1 for empty sets."""
     used = sizes + others - shared
     shares = np.ones(used.shape)
     np.divide(shared, used, out=shares, where=used > 0)
@@ -133,14 +135,14 @@ def share_of(
 
 
 def unpack(packed: NDArray[np.uint8]) -> Tensor:
-    """Return bits ``(B, W)`` as zeros and ones ``(B, 8 W)`` of eight bits each."""
+    """Unpack bits ``(B, W)`` into zeros and ones ``(B, 8 W)`` of int8."""
     import torch
 
     return torch.from_numpy(np.unpackbits(packed, axis=1).view(np.int8))
 
 
 def integer_product(a: Tensor, b: Tensor, out: Tensor) -> None:
-    """Write ``a @ b.T`` of zeros and ones, multiplied as 8-bit integers, to `out`.
+    """Write ``a @ b.T`` of zeros and ones to `out`, in 8-bit integers.
 
     Rows must be longer than 1: torch 2.13 writes nothing otherwise.
     """
@@ -150,18 +152,18 @@ def integer_product(a: Tensor, b: Tensor, out: Tensor) -> None:
 
 
 def float_product(a: Tensor, b: Tensor, out: Tensor) -> None:
-    """Write ``a @ b.T`` of zeros and ones, multiplied as 32-bit floats, to `out`.
+    """Write ``a @ b.T`` of zeros and ones to `out`, in 32-bit floats.
 
-    Exact as long as no count reaches 2**24.
+    Exact for counts below 2**24.
     """
     out.copy_(a.float() @ b.float().T)
 
 
 @cache
 def fastest_product() -> Product:
-    """Return the faster of the two products on this machine; both are exact.
+    """Return the faster exact product on this machine.
 
-    It is the one in floats where that in integers is missing or miscounts.
+    It is `float_product` if integer products are missing or miscount.
     """
     import torch
 
@@ -180,18 +182,17 @@ def fastest_product() -> Product:
 
 
 def seconds_of(product: Product, table: Tensor, out: Tensor) -> float:
-    """Return the shortest time of a few products of a table with itself."""
+    """Return the shortest of a few timings of a table times itself."""
     return min(repeat(lambda: product(table, table, out), number=1, repeat=TRIALS))
 
 
 def shared_bits(
     rows: NDArray[np.uint8], pool: NDArray[np.uint8]
 ) -> Iterator[tuple[slice, NDArray[np.int32]]]:
-    """Yield, chunk by chunk of the pool, how many bits each row shares with each.
+    """Yield chunks of the pool with counts ``(Q, B)`` of bits shared with each row.
 
-    Of rows ``(Q, W)`` and the pool ``(P, W)`` each chunk comes with its place and
-    counts ``(Q, B)``, which the next one overwrites: fresh memory for each would take
-    longer than the product.
+    Rows are ``(Q, W)``, the pool is ``(P, W)``. The next chunk overwrites the counts:
+    fresh memory takes longer than the product.
     """
     import torch
 

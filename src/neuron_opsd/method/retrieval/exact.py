@@ -1,9 +1,9 @@
 """The nearest sets of a pool, exactly, for tens of thousands of sets.
 
-Neurons that many sets hold are counted by a product of zeros and ones, the others by
-going through the few sets that hold them; either alone would be far slower.
+Common neurons are counted by a product of zeros and ones, rare ones through the few
+sets that hold them; either alone would be far slower.
 
-Axes: Q sets asked about, P sets of the pool, N neurons.
+Axes: Q query sets, P sets of the pool, N neurons.
 """
 
 from __future__ import annotations
@@ -20,38 +20,33 @@ from neuron_opsd.method.retrieval.bitsets import Columns, NeuronSets, chunks, co
 from neuron_opsd.records import NeuronIds
 
 Rows: TypeAlias = NDArray[np.int64]
-"""Places in the pool."""
 Ranking: TypeAlias = tuple[Rows, NDArray[np.float64]]
-"""The nearest, nearest first, and their distances."""
+"""Rows and distances, nearest first."""
 
 NONE: Final[Ranking] = np.empty(0, np.int64), np.empty(0)
 
 COMMON = 32
-"""A neuron that at least one in so many sets holds has a column of its own.
+"""A neuron gets a column if at least one set in this many holds it.
 
-A pair of sets costs 1/400 ns per column, and 3 ns per neuron that both hold and that
-has none: a column pays when more than about one pair in 1,000 shares the neuron.
-"""
+A pair of sets costs 1/400 ns per column, and 3 ns per shared neuron without one:
+columns pay if more than about one pair in 1,000 shares the neuron."""
 
 COUNTS_PER_CHUNK = 2**25
-"""Counts of shared neurons that are held at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """A pool, laid out to count the neurons that it shares with other sets."""
+    """A pool, laid out to count the neurons it shares with other sets."""
 
     sizes: NDArray[np.int64]
     """``(P,)``."""
     common: Columns
     packed: NDArray[np.uint8]
-    """The pool's bits over `common`."""
     rare: Columns
-    """Of the other neurons."""
     ends: NDArray[np.int64]
-    """Where the holders of each rare neuron end in `holders`; 0 stands before them."""
+    """Where each rare neuron's part of `holders` ends, after a leading 0."""
     holders: NDArray[np.uint32]
-    """Rows of the pool, by rare neuron."""
+    """Pool rows, by rare neuron."""
 
 
 def make_index(pool: NeuronSets) -> Index:
@@ -74,7 +69,7 @@ def make_index(pool: NeuronSets) -> Index:
 def list_holders(
     pool: NeuronSets, rare: Columns, ends: NDArray[np.int64]
 ) -> NDArray[np.uint32]:
-    """Return the rows of the pool that hold each rare neuron, neuron by neuron."""
+    """Return the pool rows that hold each rare neuron, by neuron."""
     holders = np.empty(int(ends[-1]), np.uint32)
     free = ends[:-1].copy()
     for chunk in chunks(len(pool), bitsets.SETS_PER_CHUNK):
@@ -90,7 +85,7 @@ def list_holders(
 
 
 def shared_counts(index: Index, sets: NeuronSets) -> NDArray[np.int32]:
-    """Return how many neurons ``(Q, P)`` each of a few sets shares with a pool's."""
+    """Return how many neurons each set shares with each of the pool, ``(Q, P)``."""
     shared = np.empty((len(sets), index.sizes.size), np.int32)
     step = min(1024, bitsets.CHUNK_BYTES // (8 * index.packed.shape[1]))
     for rows in chunks(len(sets), step):
@@ -104,7 +99,7 @@ def shared_counts(index: Index, sets: NeuronSets) -> NDArray[np.int32]:
 
 
 def holders_of(index: Index, ids: NeuronIds) -> NDArray[np.uint32]:
-    """Return the rows of the pool that hold rare neurons of some, once for each."""
+    """Return the pool rows that hold the rare neurons among `ids`, with repeats."""
     _, places = columns_of(ids, index.rare)
     firsts = index.ends[places]
     lengths = index.ends[places + 1] - firsts
@@ -116,13 +111,13 @@ def holders_of(index: Index, ids: NeuronIds) -> NDArray[np.uint32]:
 def distances_of(
     shared: NDArray[np.int32], size: int, sizes: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Return the distances ``(P,)`` of a set of some size; see `jaccard_distance`."""
+    """Return distances ``(P,)`` from shared counts; see `jaccard_distance`."""
     shares = bitsets.share_of(shared, size, sizes)
     return np.subtract(1.0, shares, out=shares)
 
 
 def distance_rows(index: Index, sets: NeuronSets) -> Iterator[NDArray[np.float64]]:
-    """Yield the distances ``(P,)`` of each set to the pool, in order."""
+    """Yield each set's distances ``(P,)`` to the pool, in order."""
     num_columns = max(1, index.sizes.size)
     for chunk in chunks(len(sets), COUNTS_PER_CHUNK // num_columns):
         part = sets[chunk]
@@ -133,7 +128,7 @@ def distance_rows(index: Index, sets: NeuronSets) -> Iterator[NDArray[np.float64
 def nearest_rows(
     index: Index, sets: NeuronSets, count: int, barred: Sequence[Rows]
 ) -> Iterator[Ranking]:
-    """Yield the `count` nearest of the pool for each set at most, none `barred`."""
+    """Yield each set's `count` nearest pool rows at most, none `barred`."""
     for row, out in zip(distance_rows(index, sets), barred, strict=True):
         row[out] = np.inf
         yield first(row, count)
@@ -157,9 +152,9 @@ def with_more(
     barred: Rows,
     count: int,
 ) -> Ranking:
-    """Return the nearest so far, now that those of one more chunk of a pool are known.
+    """Update the nearest so far with one more chunk of the pool.
 
-    Rows that are `barred` are not among them, and their distances are overwritten.
+    Leaves out `barred` rows and overwrites their distances.
     """
     start, stop = np.searchsorted(barred, [chunk.start, chunk.stop])
     distances[barred[start:stop] - chunk.start] = np.inf

@@ -1,7 +1,7 @@
-"""The sets of a pool of a million that look nearest by their sketches.
+"""Candidates from a pool of a million sets, by sketches.
 
-A sketch is a set cut to the neurons that most sets hold: one bit for each. Axes: Q sets
-asked about, P sets of the pool.
+A sketch has one bit for each of the most common neurons. Axes: Q query sets, P sets of
+the pool.
 """
 
 from __future__ import annotations
@@ -21,22 +21,21 @@ from neuron_opsd.records import NeuronIds
 BYTES_PER_MOVE = 32
 
 FEW_BARRED = 64
-"""Rows barred for a set that are listed for it alone."""
+"""Longest list of barred rows stored per set."""
 
 ROWS_PER_PASS = 2048
-"""Sets that are asked about in one pass over the pool."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sketches:
-    """A pool's sets cut to some neurons, smallest first."""
+    """A pool's sketches, smallest first."""
 
     columns: Columns
     packed: NDArray[np.uint8]
     sizes: NDArray[np.int64]
-    """Bits that are set; ascending, so that a chunk's sizes differ little."""
+    """Bits set; ascending, so that a chunk's sizes differ little."""
     rows: Rows
-    """Where each stands in the pool."""
+    """Each sketch's row in the pool."""
 
 
 def make_sketches(pool: NeuronSets, names: NeuronIds) -> Sketches:
@@ -45,14 +44,14 @@ def make_sketches(pool: NeuronSets, names: NeuronIds) -> Sketches:
     packed = bitsets.pack(pool, columns)
     sizes = num_bits(packed)
     rows = np.argsort(sizes, kind="stable")
-    # Some bytes of all rows at a time: a second copy of a million would be too much.
+    # A few bytes of all rows at a time: a second copy of a million is too much.
     for few in chunks(packed.shape[1], BYTES_PER_MOVE):
         packed[:, few] = packed[rows, few]
     return Sketches(columns, packed, sizes[rows], rows)
 
 
 def num_bits(packed: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return how many bits are set in each row."""
+    """Count the bits set in each row."""
     sizes = np.empty(len(packed), np.int64)
     for chunk in chunks(len(packed), bitsets.SETS_PER_CHUNK):
         sizes[chunk] = np.bitwise_count(packed[chunk]).sum(axis=1, dtype=np.int64)
@@ -60,12 +59,12 @@ def num_bits(packed: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 class Barring:
-    """Which rows of a pool may not be found for which of some sets."""
+    """Which rows of a pool may not be found for which sets."""
 
     def __init__(self, barred: Sequence[Rows], num_rows: int) -> None:
-        """Take for each set the sorted rows that may not be found for it.
+        """Take each set's sorted barred rows.
 
-        Sets may share a long list, of a million questions with one text.
+        Sets may share a long list, as a million questions with one text do.
         """
         self.num_rows = num_rows
         self.sizes = np.fromiter((rows.size for rows in barred), np.int64, len(barred))
@@ -73,7 +72,7 @@ class Barring:
         none = np.empty(0, np.int64)
         keys = np.concatenate([none, *(i * num_rows + barred[i] for i in few)])
         self.keys = np.sort(keys)
-        """Of pairs of a set and a row, where a set has few."""
+        """Pairs of a set and a row, for sets with few."""
         many: dict[int, list[int]] = {}
         for i, rows in enumerate(barred):
             if rows.size > FEW_BARRED:
@@ -81,7 +80,7 @@ class Barring:
         self.many = [(np.array(sets), barred[sets[0]]) for sets in many.values()]
 
     def allows(self, asked: Rows, rows: Rows) -> NDArray[np.bool_]:
-        """Say of each pair of a set and a row whether it may be found."""
+        """Tell for each pair of a set and a row whether it may be found."""
         allowed = ~is_among(asked * self.num_rows + rows, self.keys)
         for sets, barred in self.many:
             mine = np.flatnonzero(is_among(asked, sets))
@@ -90,7 +89,7 @@ class Barring:
 
 
 def is_among(values: NDArray[Any], others: NDArray[Any]) -> NDArray[np.bool_]:
-    """Say which integers are among some others, which are sorted."""
+    """Tell which integers are among some sorted others."""
     if not others.size:
         return np.zeros(values.size, np.bool_)
     places = np.minimum(np.searchsorted(others, values), others.size - 1)
@@ -99,17 +98,14 @@ def is_among(values: NDArray[Any], others: NDArray[Any]) -> NDArray[np.bool_]:
 
 @dataclass(slots=True)
 class Matches:
-    """What a pass over the pool has found for each of its sets so far.
-
-    A match is a set asked about, a place in `Sketches`, and the share of bits.
-    """
+    """Matches of a pass so far: queries, places in `Sketches`, shares of bits."""
 
     asked: Rows
     places: Rows
     shares: NDArray[np.float64]
 
     def keep(self, rows: Rows, count: int) -> None:
-        """Drop all but the `count` best matches of each set, ties by row."""
+        """Keep the `count` best matches of each set, ties by row."""
         order = np.lexsort((rows[self.places], -self.shares, self.asked))
         asked = self.asked[order]
         rank = np.arange(asked.size) - np.searchsorted(asked, asked)
@@ -119,7 +115,7 @@ class Matches:
         self.shares = self.shares[kept]
 
     def add(self, asked: Rows, places: Rows, shares: NDArray[np.float64]) -> None:
-        """Take in more matches."""
+        """Add matches."""
         self.asked = np.concatenate([self.asked, asked])
         self.places = np.concatenate([self.places, places])
         self.shares = np.concatenate([self.shares, shares])
@@ -128,10 +124,9 @@ class Matches:
 def nearest_sketches(
     sketches: Sketches, sets: NeuronSets, count: int, barred: Sequence[Rows]
 ) -> Iterator[list[Rows]]:
-    """Yield, pass by pass, the rows of the `count` nearest sketches of each set.
+    """Yield, per pass, the rows of the `count` nearest sketches of each set.
 
-    Equal to sorting the whole pool, less the sorted rows that are `barred` for a set,
-    by the share of common bits and then by row.
+    Equals sorting all rows not `barred` (sorted) by share of common bits, then by row.
     """
     for chunk in chunks(len(sets), ROWS_PER_PASS):
         asked = bitsets.pack(sets[chunk], sketches.columns)
@@ -144,7 +139,7 @@ def nearest_sketches(
 def search(
     sketches: Sketches, asked: NDArray[np.uint8], count: int, barring: Barring
 ) -> Matches:
-    """Go through the pool once for some packed sets and keep the nearest `count`."""
+    """Return the nearest `count` for packed sets, in one pass over the pool."""
     sizes = num_bits(asked)
     bounds = Bounds(np.zeros(len(asked)), np.full(len(asked), sketches.rows.size))
     matches = Matches(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
@@ -168,23 +163,23 @@ def search(
 
 @dataclass(slots=True)
 class Bounds:
-    """What a match must reach to be among the best of its set so far."""
+    """What a match must exceed to be among the best of its set so far."""
 
     shares: NDArray[np.float64]
-    """Of bits, ``(Q,)``: a larger one is good."""
+    """``(Q,)`` shares of bits; larger is good."""
     rows: Rows
-    """``(Q,)``: with just that share a row before this one is good."""
+    """``(Q,)``; at an equal share, earlier rows are good."""
 
     def reached(
         self, asked: Rows, shares: NDArray[np.float64], rows: Rows
     ) -> NDArray[np.bool_]:
-        """Say which matches are good."""
+        """Tell which matches are good."""
         bound = self.shares[asked]
         earlier = rows < self.rows[asked]
         return np.greater(shares, bound) | (np.equal(shares, bound) & earlier)
 
     def rise(self, matches: Matches, rows: Rows, count: int) -> None:
-        """Rise after `Matches.keep` to the last match of each set that has `count`."""
+        """Rise, after `Matches.keep`, to the last match of each set with `count`."""
         ends = np.searchsorted(matches.asked, np.arange(self.rows.size), side="right")
         starts = np.searchsorted(matches.asked, np.arange(self.rows.size))
         is_full = ends - starts == count
@@ -199,7 +194,7 @@ def kth_shares(
     others: NDArray[np.int64],
     counts: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """Return each row's share of a rank in `counts` in a chunk; 0 if there is none."""
+    """Return each row's share at its rank in `counts`; 0 if the chunk has none."""
     shares = np.zeros(sizes.size)
     for i in np.flatnonzero(counts <= others.size):
         row, place = shared[i], others.size - counts[i]
@@ -211,14 +206,13 @@ def kth_shares(
 def least_shared(
     bounds: Bounds, sizes: NDArray[np.int64], smallest: int, first_row: int
 ) -> NDArray[np.int32]:
-    """Return how many bits ``(Q, 1)`` a match of a chunk must share at least.
+    """Return the fewest bits ``(Q, 1)`` a match in a chunk must share.
 
-    One comparison of integers then stands for a division, and loses nothing that
-    reaches the bounds. Where no row of the chunk comes before the bound's, the share
-    itself is not enough.
+    An integer comparison then replaces a division, and loses nothing that reaches the
+    bounds. Equal shares do not suffice if no row precedes the bound's.
     """
     least = bounds.shares / (1.0 + bounds.shares) * (sizes + smallest)
-    # Far below the least distance of such a quotient from a whole number.
+    # Far below any such quotient's distance from a whole number.
     above = np.floor(least + 1e-9) + 1.0
     either = np.where(bounds.rows <= first_row, above, np.ceil(least - 1e-6))
     return either.astype(np.int32)[:, None]

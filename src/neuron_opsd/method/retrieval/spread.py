@@ -1,4 +1,4 @@
-"""How far apart the neuron sets of a pool lie. Axes: Q questions, P of the pool."""
+"""How far apart a pool's neuron sets are. Axes: Q questions, P of the pool."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from neuron_opsd.method.statistics import FloatArray
 from neuron_opsd.records import NeuronIds
 
 MOST_ROWS: Final = 2000
-"""Questions whose distances to all others are counted; more are drawn from."""
+"""Questions compared with all others; larger pools are sampled."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Spread:
-    """How far each of some questions lies from the others of the pool."""
+    """How far each question is from the others of the pool."""
 
     mean: FloatArray
-    """``(Q,)`` mean Jaccard distance to all other questions of the pool."""
+    """``(Q,)`` mean Jaccard distance to all others."""
     nearest: FloatArray
-    """``(Q,)`` distance to the nearest of them."""
+    """``(Q,)`` distance to the nearest."""
 
 
 def measure_spread(sets: Sequence[NeuronIds], rng: np.random.Generator) -> Spread:
-    """Measure the distances of every pair, or of `MOST_ROWS` drawn questions to all."""
+    """Measure the distances of all questions, or of a sample, to all others."""
     if len(sets) < 2:
         raise ValueError(f"a distance needs at least two neuron sets, got {len(sets)}")
     places = sampled_places(len(sets), rng)
@@ -43,9 +43,9 @@ def measure_spread(sets: Sequence[NeuronIds], rng: np.random.Generator) -> Sprea
 def distance_between(
     sets: Sequence[NeuronIds], others: Sequence[NeuronIds], rng: np.random.Generator
 ) -> float:
-    """Return the mean Jaccard distance of a set of one pool to one of another.
+    """Return the mean Jaccard distance between sets of two pools.
 
-    Of more than `MOST_ROWS` questions that many are drawn.
+    Pools of more than `MOST_ROWS` are sampled.
     """
     if not sets or not others:
         raise ValueError("a distance between pools needs a neuron set of each")
@@ -58,8 +58,8 @@ def distance_between(
 def mean_distance(spread: Spread, weights: FloatArray) -> FloatArray:
     """Return the mean distance of two questions, per row of weights.
 
-    A question counts in the distances of all others as well as in its own, so the mean
-    moves twice as far as the mean of `Spread.mean` does.
+    A question counts in others' distances too, so this moves twice as far as the mean
+    of `Spread.mean`.
 
     Source: Hoeffding 1948, the projection of a U-statistic of two arguments.
     """
@@ -69,7 +69,7 @@ def mean_distance(spread: Spread, weights: FloatArray) -> FloatArray:
 
 
 def sampled_places(count: int, rng: np.random.Generator) -> list[int]:
-    """Return all places of a list in order, or `MOST_ROWS` of them."""
+    """Return all places of a list in order, or a sample of `MOST_ROWS`."""
     if count <= MOST_ROWS:
         return list(range(count))
     drawn = rng.choice(count, size=MOST_ROWS, replace=False)

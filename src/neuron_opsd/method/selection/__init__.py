@@ -1,7 +1,7 @@
 """Which questions of the pool are trained on.
 
-`signals` is what a rule may see, `orders` has a function for each rule, `rules` the
-table of them that settings name, and `ranking` what is kept in the end.
+`signals` is what rules may see, `orders` has a function per rule, `rules` lists them
+for settings, and `ranking` decides what is kept.
 """
 
 from neuron_opsd.method.selection.ranking import (

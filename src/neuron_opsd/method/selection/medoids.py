@@ -1,8 +1,8 @@
-"""Clusters of questions with alike neurons, each around one of them, its medoid.
+"""Clusters of questions with similar neurons, each around a medoid question.
 
-Of a large pool the medoids are found in a sample, as CLARA does, and all questions then
-go to the nearest, in 32 MB. The `kmedoids` library needs all distances of the pool at
-once, 80 GB for 100,000 questions, and its licence is not ours.
+Medoids of a large pool are found in a sample, as in CLARA, in 32 MB. The `kmedoids`
+library needs all distances at once, 80 GB for 100,000 questions, under another licence
+than ours.
 
 Axes: Q questions, S questions of the sample, C clusters.
 """
@@ -24,29 +24,27 @@ Distances: TypeAlias = NDArray[np.float64]
 Places: TypeAlias = NDArray[np.int64]
 
 SAMPLE: Final = 2048
-"""Questions among which medoids are looked for."""
 MOST_CLUSTERS: Final = 256
 STARTS: Final = 10
-"""First medoids that are tried, of which the best outcome counts; NeuFS's number."""
+"""Random starts, the best of which counts; NeuFS's number."""
 ROUNDS: Final = 100
-"""Most moves of the medoids from one start; NeuFS's number."""
+"""Most moves from one start; NeuFS's number."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clusters:
-    """Where each question belongs."""
+    """The cluster of each question."""
 
     clusters: Places
-    """``(Q,)`` numbers of clusters."""
     distances: Distances
     """``(Q,)`` Jaccard distance to the medoid."""
 
 
 def cluster(sets: NeuronSets, ids: Sequence[str], count: int, seed: int) -> Clusters:
-    """Group questions by their neurons around `count` medoids, or `MOST_CLUSTERS`.
+    """Cluster questions by neurons around `count` medoids, or `MOST_CLUSTERS`.
 
-    Draws are by question id, whatever the order of the pool. There are fewer clusters
-    where fewer sets differ.
+    Sampling depends on question ids, not their order. Fewer distinct sets give fewer
+    clusters.
 
     Source: Kaufman and Rousseeuw 1990, chapter 3 (CLARA); NeuFS, arXiv:2607.02423.
     """
@@ -64,9 +62,9 @@ def cluster(sets: NeuronSets, ids: Sequence[str], count: int, seed: int) -> Clus
 
 
 def find_medoids(table: Distances, count: int, seed: int) -> Places:
-    """Return the places of the medoids, from the start whose sum of distances is least.
+    """Return the medoids' places from the start with the least total distance.
 
-    The table ``(S, S)`` holds the distances of a sample to itself.
+    The table ``(S, S)`` holds the distances within the sample.
     """
     starts = (generator(seed, "medoids-start", number) for number in range(STARTS))
     tried = [settled(table, first_medoids(table, count, rng)) for rng in starts]
@@ -74,7 +72,7 @@ def find_medoids(table: Distances, count: int, seed: int) -> Places:
 
 
 def first_medoids(table: Distances, count: int, rng: np.random.Generator) -> Places:
-    """Draw places far from one another: k-means++, by squared distances.
+    """Sample places far from one another: k-means++, by squared distances.
 
     Source: Arthur and Vassilvitskii 2007.
     """
@@ -82,7 +80,7 @@ def first_medoids(table: Distances, count: int, rng: np.random.Generator) -> Pla
     nearest = table[chosen[0]].copy()
     while len(chosen) < count:
         weights = (nearest**2).cumsum()
-        if weights[-1] == 0.0:  # all others equal one that is chosen
+        if weights[-1] == 0.0:  # all others equal a chosen one
             break
         drawn = rng.random() * weights[-1]
         chosen.append(int(np.searchsorted(weights, drawn, side="right")))

@@ -1,7 +1,7 @@
-"""The functions that order a pool, one for each rule; the lowest values are kept.
+"""The rules' functions that order a pool; the lowest values are kept.
 
-Each takes the questions that may be kept, and a seed. A question of which a rule knows
-nothing has no value, which is NaN, and is left out.
+Each takes the questions that may be kept, and a seed. NaN means unknown and is left
+out.
 
 Axis: Q questions.
 """
@@ -20,11 +20,10 @@ from neuron_opsd.method.statistics import mid_ranks
 from neuron_opsd.seeds import generator
 
 HUBER: Final = 1.345
-"""Standard deviations from a line beyond which a point pulls no harder."""
+"""Standard deviations beyond which a point pulls no harder."""
 PER_DEVIATION: Final = 1.4826
-"""Standard deviations of a normal distribution in its median absolute deviation."""
+"""Standard deviation over median absolute deviation, for a normal distribution."""
 ROUNDS: Final = 50
-"""Most fits of a line; weights have long settled by then."""
 
 
 def fewest_neurons(pool: PoolSignals, seed: int) -> Values:
@@ -41,15 +40,15 @@ def most_neurons(pool: PoolSignals, seed: int) -> Values:
 def fewest_for_length(pool: PoolSignals, seed: int) -> Values:
     """Prefer fewer neurons than other completions of the same length have.
 
-    The value is what a robust line of the count on the logarithm of the length leaves.
-    Source: ours; reviewers of NAD, arXiv:2510.26277, asked whether the count is more.
+    By the residual of a robust line on log length. Source: ours; reviewers of NAD,
+    arXiv:2510.26277, asked whether the count is more than length.
     """
     lengths = np.array([max(1, entry.num_tokens) for entry in pool.neurons])
     return line_residuals(np.log(lengths), fewest_neurons(pool, seed))
 
 
 def line_residuals(x: Values, y: Values) -> Values:
-    """Return ``(Q,)`` what a line leaves of `y`, far points pulling no harder.
+    """Return the residuals ``(Q,)`` of `y` from a robust line.
 
     Source: Huber's M-estimator by iteratively reweighted least squares; Huber 1964, and
     Holland and Welsch 1977 for its constant.
@@ -68,13 +67,13 @@ def line_residuals(x: Values, y: Values) -> Values:
 
 
 def random_order(pool: PoolSignals, seed: int) -> Values:
-    """Prefer nothing: one random number per question, drawn from its id."""
+    """Prefer nothing: a random number per question, seeded by its id."""
     drawn = (generator(seed, "selection", name) for name in pool.question_ids)
     return np.array([one.random() for one in drawn])
 
 
 def no_order(pool: PoolSignals, seed: int) -> Values:
-    """Prefer nothing and tie all, so that every question is kept."""
+    """Prefer nothing and tie all, so that all are kept."""
     del seed
     return np.zeros(len(pool.neurons))
 
@@ -91,7 +90,7 @@ def lowest_entropy(pool: PoolSignals, seed: int) -> Values:
 def highest_vote(pool: PoolSignals, seed: int) -> Values:
     """Prefer what the samples agree on. Source: the vote of TTRL, arXiv:2504.16084.
 
-    A vote that no answer could be read for is none.
+    NaN if no answer was readable.
     """
     del seed
 
@@ -106,8 +105,8 @@ def highest_vote(pool: PoolSignals, seed: int) -> Values:
 def largest_shift(pool: PoolSignals, seed: int) -> Values:
     """Prefer questions whose answer the demonstrations change.
 
-    The value is the Jensen-Shannon divergence of the answers with demonstrations from
-    those without. Source: INFLOW, arXiv:2609.36695.
+    By the Jensen-Shannon divergence of answers with and without them. Source: INFLOW,
+    arXiv:2609.36695.
     """
     del seed
 
@@ -121,10 +120,10 @@ def largest_shift(pool: PoolSignals, seed: int) -> Values:
 
 
 def largest_divergence(pool: PoolSignals, seed: int) -> Values:
-    """Prefer questions from which the loss has most to take.
+    """Prefer questions with the largest loss.
 
-    The value is KL(student || teacher), that of the loss at the first step. Source:
-    ours, from Eq. 10 of arXiv:2607.02460.
+    By KL(student || teacher), the loss at the first step. Source: ours, from Eq. 10 of
+    arXiv:2607.02460.
     """
     del seed
 
@@ -137,10 +136,10 @@ def largest_divergence(pool: PoolSignals, seed: int) -> Values:
 
 
 def reliable_and_teachable(pool: PoolSignals, seed: int) -> Values:
-    """Prefer what the model answers with little doubt and the demonstrations change.
+    """Prefer what the model answers with little doubt and demonstrations change.
 
-    Both orders are ranks in (0, 1]; a question counts by the worse of its two, and of
-    equals by the better. Source: ours; arXiv:2607.02460 leaves the combination open.
+    Both orders are ranks in (0, 1]; the worse counts, then the better. Source: ours;
+    arXiv:2607.02460 leaves the combination open.
     """
     both = np.stack([lowest_entropy(pool, seed), largest_shift(pool, seed)])
     known = ~np.isnan(both).any(axis=0)
@@ -154,11 +153,11 @@ def reliable_and_teachable(pool: PoolSignals, seed: int) -> Values:
 
 
 def spread_out(pool: PoolSignals, seed: int) -> Values:
-    """Prefer questions that stand for clusters of alike ones, from each as many.
+    """Prefer the middles of clusters, as many from each.
 
-    The value is how many of its cluster are nearer to the medoid than a question.
-    Source: NeuFS, arXiv:2607.02423, which clusters by k-medoids of Jaccard distances;
-    taking turns between clusters is ours.
+    By how many of its cluster are nearer to the medoid. Source: NeuFS,
+    arXiv:2607.02423, which clusters by k-medoids of Jaccard distances; taking turns
+    between clusters is ours.
     """
     sets = [entry.neuron_ids for entry in pool.neurons]
     found = cluster(sets, pool.question_ids, pool.num_asked, seed)

@@ -21,10 +21,10 @@ from neuron_opsd.records import SelectionEntry
 from neuron_opsd.seeds import generator
 
 LEFT_OUT: Final = "left out: "
-"""How the reason begins of a question that may not be kept."""
+"""Begins the reason of a question left out."""
 
 TIE_ROOM: Final = 0.05
-"""Share of the questions asked for that ties with the last one may add to them."""
+"""Share of the questions asked for that ties may add."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,31 +32,30 @@ class Ranking:
     """The pool in the order of a rule, and what is kept of it."""
 
     values: Values
-    """``(Q,)`` by which the rule orders; NaN where a question may not be kept."""
+    """``(Q,)`` to order by; NaN if left out."""
     places: NDArray[np.int64]
-    """``(Q,)`` from 0 for the first to be kept; those that may not be kept are last."""
+    """``(Q,)`` from 0; those left out are last."""
     kept: NDArray[np.bool_]
     drawn: NDArray[np.bool_]
-    """Whether a draw among equals kept the question or left it out."""
+    """Whether a draw among ties decided."""
     unread: NDArray[np.bool_]
-    """Whether it may not be kept, since its own completion gives no answer."""
+    """Left out, since its own completion gives no answer."""
     unknown: NDArray[np.bool_]
-    """Whether it may not be kept, since the rule knows nothing of it."""
+    """Left out, since the rule knows nothing about it."""
     num_free: int
-    """How many questions may be kept."""
+    """Questions that may be kept."""
     num_asked: int
-    """How many the settings ask for."""
 
 
 def select_questions(
     pool: PoolSignals, config: SelectionConfig, seed: int
 ) -> tuple[SelectionEntry, ...]:
-    """Rank the pool and keep the share asked for; entries are in the pool's order.
+    """Rank the pool and keep the share asked for; return entries in pool order.
 
-    The seed is that of random orders and of draws among equals.
+    The seed is for random orders and for draws among ties.
 
     Source: S = {x : s(x) <= b-th percentile}, Algorithm 1 of arXiv:2607.02460. Balance,
-    draws among many equals and leaving out unread completions are ours.
+    draws among many ties and leaving out unread completions are ours.
     """
     if not pool.neurons:
         return ()
@@ -66,7 +65,7 @@ def select_questions(
 def entries_of(
     pool: PoolSignals, ranking: Ranking, config: SelectionConfig
 ) -> tuple[SelectionEntry, ...]:
-    """Say of each question of a ranked pool whether it is kept, and why."""
+    """Say for each question of a ranked pool whether it is kept, and why."""
     rule, unread = SELECTION_RULES[config.rule], pool.unread
 
     def why(place: int) -> str:
@@ -94,7 +93,7 @@ def kept_ids(selection: Sequence[SelectionEntry]) -> set[str]:
 
 
 def rank_questions(pool: PoolSignals, config: SelectionConfig, seed: int) -> Ranking:
-    """Order the pool; the arguments are those of `select_questions`.
+    """Order the pool; arguments are as in `select_questions`.
 
     The share is of the whole pool, but taken from the questions that may be kept.
     """
@@ -124,7 +123,7 @@ def rank_questions(pool: PoolSignals, config: SelectionConfig, seed: int) -> Ran
 def ordered(
     pool: PoolSignals, rule: str, may_be_kept: NDArray[np.bool_], seed: int
 ) -> Values:
-    """Return the values ``(Q,)`` of a rule, which sees only what may be kept."""
+    """Return a rule's values ``(Q,)``; it sees only what may be kept."""
     values = np.full(len(pool.neurons), np.nan)
     places = np.flatnonzero(may_be_kept)
     if places.size:
@@ -133,7 +132,7 @@ def ordered(
 
 
 def unread_questions(pool: PoolSignals, config: SelectionConfig) -> NDArray[np.bool_]:
-    """Say which questions may not be kept, unless all are asked for: unread ones."""
+    """Tell which questions are barred as unread; none if all are asked for."""
     all_may = config.include_unread or SELECTION_RULES[config.rule].keeps_all
     unread = {} if all_may else pool.unread
     return np.array([name in unread for name in pool.question_ids], dtype=np.bool_)
@@ -145,13 +144,13 @@ def share_asked(config: SelectionConfig) -> float:
 
 
 def limit_of(count: int, share: float) -> int:
-    """Return how many a share of some questions is, at least one."""
-    # Less a little, or 0.55 of 100 would be 56 by the last bit of the product.
+    """Return how many questions a share is, at least one."""
+    # Without this margin, rounding would make 0.55 of 100 into 56.
     return max(1, math.ceil(share * count - 1e-9))
 
 
 def too_many_tied(values: Values, share: float) -> NDArray[np.bool_]:
-    """Return which questions tie with the last of the share, if they are too many."""
+    """Return which questions tie with the last of the share, if too many do."""
     limit = limit_of(len(values), share)
     last = np.sort(values)[limit - 1]
     room = math.floor(TIE_ROOM * limit)
@@ -160,9 +159,9 @@ def too_many_tied(values: Values, share: float) -> NDArray[np.bool_]:
 
 
 def lowest(values: Values, lots: Values, share: float) -> NDArray[np.int64]:
-    """Return the places of the lowest values, those of equal ones with lowest lots.
+    """Return the places of the lowest values, then of the lowest lots.
 
-    All that equal the last of the share in both are among them.
+    Includes all that equal the last in both.
     """
     limit = limit_of(len(values), share)
     order = np.lexsort((lots, values))
@@ -174,10 +173,10 @@ def lowest(values: Values, lots: Values, share: float) -> NDArray[np.int64]:
 def groups_of(
     answers: Sequence[str | None], share: float, *, balance: bool
 ) -> list[NDArray[np.int64]]:
-    """Return the places of the questions within which the share is kept.
+    """Return the places of the groups within which the share is kept.
 
-    Without balance that is all of them. With it, each answer of which at least one
-    question would be kept is a group, and all others are one.
+    Without balance, one group. With it, each answer frequent enough to keep one
+    question is a group, and the others form one.
     """
     if not balance:
         return [np.arange(len(answers))] if len(answers) else []
@@ -194,7 +193,7 @@ def groups_of(
 
 
 def reason(rule: SelectionRule, ranking: Ranking, place: int) -> str:
-    """Say where a question, by its place in the pool, stands in the order."""
+    """Say where a question, by its place in the pool, is in the order."""
     value = ranking.values[place]
     text = rule.reason.format(
         value=abs(value),
@@ -208,12 +207,12 @@ def reason(rule: SelectionRule, ranking: Ranking, place: int) -> str:
 
 
 def num_left_out(entries: Sequence[SelectionEntry]) -> int:
-    """Return how many questions were not to be kept, whatever their place."""
+    """Count the questions that could not be kept."""
     return sum(entry.reason.startswith(LEFT_OUT) for entry in entries)
 
 
 def selection_warnings(ranking: Ranking, config: SelectionConfig) -> list[str]:
-    """Say what else than the rule decided, and when too few questions remain."""
+    """Say what else decided besides the rule, and if too few questions remain."""
     found = []
     unread = "their own completion was cut or holds no answer that can be read"
     unknown = (
@@ -237,7 +236,7 @@ def selection_warnings(ranking: Ranking, config: SelectionConfig) -> list[str]:
 
 
 def remaining(ranking: Ranking, config: SelectionConfig) -> str:
-    """Say how many questions are selected, and whether these are enough."""
+    """Say how many questions are selected, and whether that is enough."""
     text = f"the selection has {ranking.kept.sum()}"
     if ranking.kept.sum() >= ranking.num_asked:
         return text

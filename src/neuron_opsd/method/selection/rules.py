@@ -1,4 +1,4 @@
-"""The rules by which questions are selected, as settings name them."""
+"""The selection rules, as settings name them."""
 
 from __future__ import annotations
 
@@ -13,32 +13,28 @@ from neuron_opsd.section import Fraction, OneOf, Section
 
 @dataclass(frozen=True, slots=True)
 class SelectionRule:
-    """A way to order the pool. A new one is a function and an entry below.
+    """A way to order the pool. To add one, write a function and an entry below.
 
-    What a rule reads stands in its entry; what none reads is not computed.
+    An entry declares what its rule reads; nothing else is computed.
     """
 
     order: Callable[[PoolSignals, int], Values]
-    """Takes the questions that may be kept and a seed; those with the lowest ``(Q,)``
-    values are kept, and those that have none (NaN) are left out."""
+    """Takes questions and a seed; returns ``(Q,)``: the lowest are kept, NaN is left
+    out."""
     help: str
-    """What is kept, as settings and reports put it."""
     reason: str
-    """Why a question has its `place`, by the size of its `value`, or that `signed`."""
+    """Why a question has its `place`: `value` is absolute, `signed` has a sign."""
     unknown: str = ""
-    """Why a question may have no value."""
     reads_neurons: bool = False
     reads_entropies: bool = False
     reads_votes: bool = False
     reads_beliefs: bool = False
-    """Whether it reads what student and teacher answer."""
     reads_divergence: bool = False
-    """Whether it reads how far the teacher is from what the student writes."""
     keeps_all: bool = False
 
     @property
     def reads_teacher(self) -> bool:
-        """Whether the whole pool is shown to the teacher first."""
+        """Whether the teacher first sees the whole pool."""
         return self.reads_beliefs or self.reads_divergence
 
 

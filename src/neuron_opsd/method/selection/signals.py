@@ -17,25 +17,24 @@ Values: TypeAlias = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PoolSignals:
-    """All that is known of a pool without labels, for any rule to order it by.
+    """All that is known of a pool without labels, for rules to order it by.
 
-    What is costly to know is there for rules whose entry says that they read it.
+    Costly signals are present only for rules that declare them.
     """
 
     neurons: Sequence[NeuronSet]
-    """``(Q,)`` of every question; without counts where nothing asks for neurons."""
+    """``(Q,)``; without counts if nothing needs neurons."""
     own: Mapping[str, RolloutSummary] = field(default_factory=dict)
-    """Question id to the completion that stands for it: its answer, length,
-    log-probability and entropy. It may be greedy, and then has no entropy."""
+    """By question id, the completion that represents it: answer, length,
+    log-probability and entropy. A greedy one has no entropy."""
     votes: Mapping[str, Vote] = field(default_factory=dict)
-    """Question id to what all rollouts agree on."""
+    """By question id, the vote over all rollouts."""
     entropies: Mapping[str, float] = field(default_factory=dict)
-    """Question id to the mean entropy of its samples, in nats: of the choice, or per
-    token where the answer is free."""
+    """By question id, the mean entropy of its samples, in nats: of the choice, or per
+    token of a free answer."""
     beliefs: Mapping[str, Belief] = field(default_factory=dict)
-    """Question id to what student and teacher answer to it."""
+    """By question id, what student and teacher answer."""
     num_asked: int = 0
-    """How many questions the settings ask for."""
 
     @property
     def question_ids(self) -> list[str]:
@@ -50,7 +49,7 @@ class PoolSignals:
 
     @property
     def unread(self) -> dict[str, str]:
-        """Question id to why its own completion gives no answer."""
+        """By question id, why its own completion gives no answer."""
         why = {}
         for name, rollout in self.own.items():
             if not rollout.finished:
@@ -60,9 +59,9 @@ class PoolSignals:
         return why
 
     def each(self, value: Callable[[str], float | None]) -> Values:
-        """Return ``(Q,)`` what a function says of each id, NaN where it says `None`."""
+        """Return a function's values ``(Q,)`` by id, NaN for `None`."""
         return np.array([value(name) for name in self.question_ids], dtype=np.float64)
 
     def part(self, places: Iterable[int]) -> PoolSignals:
-        """Return what is known of the questions at some places of the pool."""
+        """Select the questions at some places of the pool."""
         return replace(self, neurons=[self.neurons[place] for place in places])
