@@ -1,4 +1,4 @@
-"""What a process of a cluster does: it loads a model and works on chunks with it.
+"""A cluster process that loads a model and works on chunks.
 
 It writes nothing and knows no run directory.
 """
@@ -17,14 +17,14 @@ from neuron_opsd.errors import NeuronOpsdError
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A value, or what the user can mend."""
+    """A value, or an error that the user can fix."""
 
     value: Any = None
     error: NeuronOpsdError | None = None
 
 
 class Worker:
-    """One process with a model of its own."""
+    """A process with its own model."""
 
     def __init__(self, environment: Mapping[str, str], threads: int) -> None:
         """Set what decides the last bits before libraries read it."""
@@ -35,15 +35,15 @@ class Worker:
         self.model: Any = None
 
     def arrive(self) -> tuple[str, int, str]:
-        """Return names of machine and process, and our version there."""
+        """Return machine, process id and package version."""
         return socket.gethostname(), os.getpid(), neuron_opsd.__version__
 
     def leave(self) -> None:
-        """Let go of the model and its files."""
+        """Release the model and its files."""
         self.model = None
 
     def load(self, recipe: Callable[[], Any]) -> Reply:
-        """Load a model in place of the one before."""
+        """Load a model, replacing any other."""
         self.model = None
         try:
             self.model = recipe()

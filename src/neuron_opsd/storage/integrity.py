@@ -28,7 +28,7 @@ MAX_HASHED_BYTES = 32_000_000
 """Files and folders up to this size are always read."""
 READ = {"merges.txt", "vocab.txt"}
 READ_SUFFIXES = {".jinja", ".json", ".model", ".safetensors"}
-"""Files whose mere presence changes a model or adapter; other foreign files are
+"""Files whose presence alone changes a model or adapter; other foreign files are
 ignored."""
 TABLE = TypeAdapter(dict[str, str])
 MADE_AGAIN = "; delete it, and the command that started the comparison makes it again"
