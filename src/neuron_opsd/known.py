@@ -1,6 +1,6 @@
-"""What rules for demonstrations compare of questions, as far as a run's rule reads it.
+"""What demonstration rules compare of questions, limited to what the rule reads.
 
-What takes a pass of the model comes from the cache, chunk by chunk.
+Results of model passes come from the cache by chunk.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ NAMES: Final = {
     Signal.QUESTION_NEURONS: QUESTION_NEURONS,
     Signal.HIDDEN_STATES: HIDDEN_STATES,
 }
-"""Of what takes passes over the questions, in the cache."""
+"""Cache names of results of passes over the questions."""
 
 
 @dataclass(frozen=True, slots=True)
 class MedoidNames:
-    """The names of medoids and their rollouts in the cache."""
+    """Cache names of medoids and their rollouts."""
 
     rollouts: str
     own: str = MEDOIDS_NAME
 
 
 def names_read(config: Config, folder: str = "") -> list[str]:
-    """Return the names of what a run's rule reads by passes."""
+    """Return the names of what the rule reads by passes."""
     wanted = context_signals(config)
     return [f"{folder}{name}" for signal, name in NAMES.items() if signal in wanted]
 
@@ -59,7 +59,7 @@ def with_medoids(
     votes: Mapping[str, Vote],
     names: MedoidNames,
 ) -> Mapping[str, Vote]:
-    """Return votes with the medoids of their rollouts, where wanted."""
+    """Add the medoids of rollouts to votes, if wanted."""
     config = work.config
     if not needs_medoids(config):
         return votes
@@ -73,7 +73,7 @@ def with_medoids(
 def votes_with(
     votes: Mapping[str, Vote], medoids: Iterable[Medoid]
 ) -> Mapping[str, Vote]:
-    """Return votes that know the medoids of their rollouts."""
+    """Add medoids to votes."""
     place = {one.question_id: one.index for one in medoids}
     return {name: replace(v, medoid=place.get(name)) for name, v in votes.items()}
 
@@ -85,10 +85,11 @@ def look_up(
     answered: PoolSignals,
     folder: str = "",
 ) -> Known:
-    """Return what the run's rule for demonstrations reads of some questions.
+    """Return what the demonstration rule reads of some questions.
 
-    `answered` is what is known of them by their answers, in the same order; `folder`,
-    ending with a slash if it is one, is where the cache keeps what is read.
+    `answered` is what their answers tell, in the same order; the cache keeps what is
+    read
+    in `folder`, which ends with a slash unless empty.
     """
     wanted = context_signals(work.config)
     config = work.config
@@ -118,7 +119,7 @@ def look_up(
 def own_answers(
     questions: Sequence[Question], answered: PoolSignals, config: Config
 ) -> tuple[str | None, ...]:
-    """Return the questions' own answers as written, whatever the case."""
+    """Return the questions' own answers as written, ignoring case."""
     pairs = zip(questions, answered.answers, strict=True)
     return tuple(
         answer and as_written(answer, question, config.prompts).strip().casefold()

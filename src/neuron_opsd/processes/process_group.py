@@ -98,11 +98,11 @@ class ProcessGroup:
         return as_text(row)
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
-        """Sum tensors of equal shape over all ranks, in place."""
+        """Sum same-shaped tensors over all ranks, in place."""
         self._each(dist.all_reduce, tensors)
 
     def copy_first(self, tensors: Sequence[Tensor]) -> None:
-        """Copy rank 0's tensors into equal ones on each rank."""
+        """Overwrite same-shaped tensors on every rank with rank 0's."""
         self._each(lambda tensor, **how: dist.broadcast(tensor, 0, **how), tensors)
 
     def _each(self, send: Callable[..., Any], tensors: Sequence[Tensor]) -> None:

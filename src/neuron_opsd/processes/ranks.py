@@ -47,7 +47,7 @@ class Ranks(Protocol):
         """Sum tensors of equal shape over all ranks, in place."""
 
     def copy_first(self, tensors: Sequence[Tensor]) -> None:
-        """Copy rank 0's tensors into equal ones on each rank."""
+        """Overwrite same-shaped tensors on every rank with rank 0's."""
 
 
 class Alone:

@@ -112,7 +112,7 @@ class Completion(Brief):
     logprob: float
     """Sum over tokens, in nats, under the distribution sampled from."""
     entropy: float
-    """Mean entropy per token of that distribution, in nats; for vLLM, estimated by
+    """Mean entropy per token of that distribution, in nats; vLLM's is estimated by
     minus
     the tokens' log-probabilities."""
     final_start: int | None = 0
@@ -257,8 +257,7 @@ class Demonstration:
     """What it says the assistant answered."""
     distance: float | None
     """Jaccard distance of neurons in [0, 1], or cosine distance of hidden states, as
-    the
-    rule compares them; `None` if neither was read."""
+    the rule compares them; `None` if neither was read."""
     reason: str
 
 
@@ -304,7 +303,7 @@ class TeacherCheck:
     """The teacher's most frequent answer."""
     top_answer_share: float
     top_answer_share_student: float
-    """Share of questions to which the student gives that answer."""
+    """Share of questions to which the student gives the teacher's top answer."""
     stability: float
     """Share of questions with the same answer under another, random context."""
     findings: tuple[str, ...] = ()

@@ -28,8 +28,7 @@ class Belief:
     """The same with demonstrations."""
     divergence: float | None = None
     """KL(student || teacher) in nats: of the choice, or per token of a sample; `None`
-    if
-    not wanted."""
+    if not wanted."""
     num_tokens: int = 0
     """Tokens read for this."""
 

@@ -24,8 +24,7 @@ class Reading:
     entropy: float
     """Mean over rollouts of the entropy per token when sampled, in nats."""
     agreement: float | None = None
-    """Share of a question's rollouts with its most frequent answer, mean over
-    questions."""
+    """Share of a question's rollouts with its most frequent answer; question mean."""
     top_answer_share: float | None = None
     """Share of all rollouts with the most frequent answer."""
     information: float | None = None
@@ -35,8 +34,7 @@ class Reading:
     """Probability that a rollout's answer equals one of the base model's."""
     divergence: float | None = None
     """KL(model || base) in nats: of the choice, or per token of the model's rollouts
-    for
-    free answers."""
+    for free answers."""
     surprise: float | None = None
     """KL(base || model) in nats: of the choice, or per token of the base's rollouts."""
     num_rollouts: int = 0
