@@ -41,7 +41,6 @@ Files: TypeAlias = Mapping[str, Place]
 NUM_SEEDS: Final = 3
 
 STARTS: Final = {"no": (BASE,), "form": (FORM,), "both": (BASE, FORM)}
-"""Where training begins, by `warm_start`."""
 
 
 class Choices(TypedDict, total=False):

@@ -118,4 +118,3 @@ class Silent(Quiet):
 
 
 QUIET: Final = Quiet()
-"""The default progress."""

@@ -146,7 +146,6 @@ class Pool:
         return None
 
     def _ask_for_workers(self) -> None:
-        """Request missing workers."""
         if not self.hands:
             self._since = time.monotonic()
         while len(self.hands) < self.size:
@@ -231,7 +230,6 @@ class Pool:
         self._warn(f"a worker was lost because {why}; another one takes its place")
 
     def _dismiss(self, hand: Hand) -> None:
-        """End a worker."""
         self.hands.remove(hand)
         self._ray.kill(hand.actor)
 

@@ -68,10 +68,8 @@ class Alone:
 
 
 ALONE: Final = Alone()
-"""The default."""
 
 RANK, SIZE = "RANK", "WORLD_SIZE"
-"""torchrun's variables."""
 NEEDED: Final = (RANK, SIZE, "MASTER_ADDR", "MASTER_PORT")
 
 

@@ -56,7 +56,6 @@ class Stopping:
         self.waits = False
         """Whether a step is in progress."""
         self.unwinds = False
-        """Whether the program is unwinding."""
         self.speaks = True
         """Whether it prints; only one of several joint processes does."""
 

@@ -43,7 +43,6 @@ CHECKPOINTS = "checkpoints"
 CHECKPOINT = re.compile(r"step-\d{6,}")
 KEPT_CHECKPOINTS = 2
 UNREAD = (DataError, DocumentError, OSError, SafetensorError, ValidationError)
-"""Errors that mean a checkpoint cannot be read."""
 
 
 def keep_checkpoint(

@@ -21,7 +21,6 @@ NEVER_READ = frozenset((".md", *IMAGES, *PICKLES, *OTHER_FORMS))
 """Endings of files in a model folder that are never loaded."""
 
 TEMPLATES = "additional_chat_templates"
-"""Folder of additional chat templates."""
 
 
 def model_fingerprint(config: ModelConfig) -> str:

@@ -59,7 +59,6 @@ class Request:
     """
     out: Path
     command: str = ""
-    """Command line, for the report."""
     model: str = ""
     """The model's name in report and card; by default its own."""
 

@@ -29,7 +29,6 @@ class StepWatch:
         self._stood_out = False
         self.guard = Guard(run.config.guard)
         self.events: dict[int, list[str]] = {}
-        """Warnings by step."""
         for entry in metrics:
             self.see(entry)
 
@@ -52,7 +51,6 @@ class StepWatch:
         return entry
 
     def _warn(self, step: int, text: str) -> None:
-        """Issue and record a warning."""
         self.events.setdefault(step, []).append(text)
         self.run.warn(text)
 

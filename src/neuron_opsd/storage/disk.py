@@ -44,7 +44,6 @@ LASTING: Final = {
 
 GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
 MAKE_AGAIN: Final = "; delete it, and the command that started the run makes it again"
-"""Advice on a damaged file of a run."""
 UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 

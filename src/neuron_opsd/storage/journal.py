@@ -20,7 +20,6 @@ from neuron_opsd.storage.disk import disk_errors, read_plain
 from neuron_opsd.storage.files import make_folder, refuse_special, sync
 
 JOURNAL: Final = ".journal"
-"""Suffix of a journal."""
 SYNC_EVERY: Final = 1.0
 """Lines reach the disk within this many seconds, even if the machine fails."""
 

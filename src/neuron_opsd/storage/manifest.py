@@ -29,7 +29,6 @@ PARTS = "parts"
 PLAN: Final = "plan.json"
 """Says how an output is cut, next to its chunks."""
 RECEIPT: Final = ".done"
-"""Suffix of a receipt."""
 SCHEMA_VERSION = 1
 PACKAGES = (
     *("neuron_opsd", "torch", "transformers", "peft", "numpy"),

@@ -16,7 +16,6 @@ from neuron_opsd.storage.codecs import groups, save_table, writable
 ScoreRow: TypeAlias = dict[str, Any]
 
 SCORES: Final = "scores.parquet"
-"""The file, in a run directory or a comparison's folder."""
 
 SCORE_FIELDS: Final = (
     ("test", pa.string()),
@@ -32,7 +31,6 @@ SCORE_FIELDS: Final = (
     ("gold_answer", pa.string()),
     ("answers", pa.map_(pa.string(), pa.int64())),
 )
-"""Columns of a question's scores."""
 
 SCHEMA: Final = pa.schema([("model", pa.string()), *SCORE_FIELDS])
 ROWS_PER_GROUP: Final = 8192

@@ -69,7 +69,6 @@ class RunStatus:
     steps_done: int
     steps_total: int | None
     last_step: Mapping[str, Any]
-    """The last line of the training's metrics."""
     stages: tuple[StageStatus, ...]
     amiss: tuple[str, ...] = ()
     """What is gone, changed, or made from a source that changed."""

@@ -158,7 +158,6 @@ class Chosen:
     """The rollout that represents each question."""
 
     rollouts: Sequence[Rollout]
-    """Those chosen from."""
     facts: Mapping[str, RolloutSummary]
     """By question id, without texts if a file keeps them."""
 
