@@ -1,8 +1,8 @@
 """What selection rules read of a pool besides its answers and neurons.
 
-Only what the rule reads is computed. If it reads the teacher, demonstrations are chosen
-for the whole pool first; these, and the answers of student and teacher, are kept and
-shared by methods with equal contexts.
+Only what the rule reads is computed. If it reads the teacher, contexts for the whole
+pool and the answers with and without them are kept, and shared by methods with equal
+contexts.
 """
 
 from __future__ import annotations
@@ -68,12 +68,11 @@ def with_beliefs(
 ) -> PoolSignals:
     """Add the answers of student and teacher if a rule reads them.
 
-    `rollouts` and `known`, which the demonstration rule compares, cover the whole pool;
-    `library` returns all possible demonstrations.
+    `rollouts` and `known` cover the whole pool; `library` returns all possible
+    demonstrations.
 
     Raises:
-        DataError: If there are too few to choose demonstrations from, or a question is
-            too long for the model.
+        DataError: If demonstrations are too few, or a question is too long.
         NotFiniteError: If the model computes something that is not a number.
     """
     if not work.config.selection_rule.reads_teacher:
@@ -124,7 +123,7 @@ def believe(work: Workspace, model: TextScorer, shown: Shown) -> Sequence[Belief
 
 
 def belief_names(config: Config, pool: Sequence[Question]) -> tuple[str, ...]:
-    """Return the output that the rule asks of the teacher, if any."""
+    """Return the output that the rule needs of the teacher, if any."""
     if not config.selection_rule.reads_teacher:
         return ()
     free = any(not written(question, config) for question in pool)
@@ -134,9 +133,8 @@ def belief_names(config: Config, pool: Sequence[Question]) -> tuple[str, ...]:
 def belief_name(config: Config, *, free: bool) -> str:
     """Return the output for a rule that reads the teacher.
 
-    For choices, beliefs include the divergence; with any free answer, it is the loss's,
-    per
-    token, for all.
+    Beliefs among choices include the divergence; with any free answer, the loss's
+    divergence per token is used for all.
     """
     return DIVERGENCES if config.selection_rule.reads_divergence and free else BELIEFS
 
@@ -144,7 +142,7 @@ def belief_name(config: Config, *, free: bool) -> str:
 def pool_contexts(
     work: Workspace, known: Known, library: DemonstrationPool
 ) -> Sequence[TeacherContext]:
-    """Choose demonstrations for the whole pool, without answers."""
+    """Choose demonstrations, without answers, for the whole pool."""
 
     def choose() -> list[TeacherContext]:
         found = teaching.build_contexts(known, library, work.config)

@@ -1,7 +1,7 @@
-"""The doorway of `json`, `tomllib` and pydantic: parse texts, or say why not.
+"""The doorway of `json`, `tomllib` and pydantic.
 
 Parsers raise `RecursionError` on deep nesting, and a plain `ValueError` on huge numbers
-or bytes that are not UTF-8. All of these become a `DocumentError`.
+or bytes that are not UTF-8. All become a `DocumentError`.
 """
 
 from __future__ import annotations
@@ -120,9 +120,8 @@ def first_line(error: Exception) -> str:
 def half_pair(value: object) -> str | None:
     """Return the first text in nested values that no file can hold, if any.
 
-    It holds half a surrogate pair, which JSON can escape, and which Python substitutes
-    for
-    each byte of an argument that is not UTF-8.
+    It holds half a surrogate pair, as from JSON escapes, or from arguments that are not
+    UTF-8.
     """
     if isinstance(value, str):
         return value if is_half_pair(value) else None

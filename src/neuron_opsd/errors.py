@@ -1,7 +1,7 @@
-"""Errors that a user of the tool can cause, and therefore fix.
+"""Errors that a user can cause, and therefore fix.
 
 Anything else is a bug and keeps its ordinary Python exception. The command line turns
-these, and only these, into one line on stderr and an exit status.
+only these into one line on stderr and an exit status.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class NotFiniteError(NeuronOpsdError):
     ) -> None:
         """Set the problem, such as ``the loss is nan``, and where it is.
 
-        That is positions in the model's input, or ids once known.
+        `places` index the model's input; `questions` are ids, once known.
         """
         of = f"{questions_text(questions)}: " if questions else ""
         super().__init__(
@@ -128,7 +128,7 @@ library such as cuBLAS finds no room; and Python's about a thread's stack."""
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error of Python, NumPy, Arrow or PyTorch means no memory.
 
-    PyTorch's are recognised by name and words, to avoid importing it.
+    PyTorch's are recognised by their words, to avoid the import.
     """
     if isinstance(error, RuntimeError):
         said = str(error)

@@ -1,6 +1,6 @@
 """What training made a model forget: lm-eval's standard tasks before and after.
 
-lm-eval asks each model in its own process; its logs are judged like any others.
+lm-eval runs in its own process; its logs are judged like any others.
 """
 
 from __future__ import annotations
@@ -80,11 +80,10 @@ class Forgetting:
 
 
 def forgetting(request: ForgettingRequest, progress: Progress = QUIET) -> Forgetting:
-    """Ask base and trained model some standard tasks, and pair their answers.
+    """Ask base and trained model standard tasks, and pair their answers.
 
     Raises:
-        ConfigError: If lm-eval is not installed, or the folder or a task cannot be
-            used.
+        ConfigError: If lm-eval is not installed, or folder or tasks cannot be used.
         ModelError: If lm-eval fails.
         TryAgainError: If it needs files that are not on this machine.
     """

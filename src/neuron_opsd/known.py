@@ -1,4 +1,4 @@
-"""What demonstration rules compare of questions, limited to what the rule reads.
+"""What demonstration rules compare of questions, if the rule reads it.
 
 Results of model passes come from the cache by chunk.
 """
@@ -87,9 +87,9 @@ def look_up(
 ) -> Known:
     """Return what the demonstration rule reads of some questions.
 
-    `answered` is what their answers tell, in the same order; the cache keeps what is
-    read
-    in `folder`, which ends with a slash unless empty.
+    `answered` describes their answers, in the same order; results are cached in
+    `folder`,
+    empty or ending with a slash.
     """
     wanted = context_signals(work.config)
     config = work.config

@@ -2,8 +2,7 @@
 
 A model answers a pool of questions. The neurons that pushed each answer decide which
 questions to train on, and which others the teacher sees before each, with the model's
-own answers. `prepare` does all this in the order of the paper; runs, previews, plans
-and
+own answers. `prepare` does all this in the paper's order; runs, previews, plans and
 comparisons use it or its parts. `stages.training.train` then trains the student. No
 gold answer is read here.
 
@@ -59,15 +58,14 @@ def prepare(
     """Make training examples from unlabelled questions: Algorithm 1 up to training.
 
     Args:
-        work: Its settings are resolved for the model by `runs.context.resolve`; its
-            cache keeps expensive results.
+        work: Settings resolved by `runs.context.resolve`, and a cache.
         model: Gives answers and neurons.
         pool: The questions.
-        only: Ids of the questions to make examples of; by default the selected ones.
+        only: Ids of questions to make examples of; by default the selected ones.
 
     Raises:
-        DataError: If no question can be selected, there are too few to choose
-            demonstrations from, or one is too long for the model.
+        DataError: If no question can be selected, demonstrations are too few, or a
+            question is too long.
         NotFiniteError: If the model computes something that is not a number.
     """
     config = work.config
@@ -124,7 +122,7 @@ class Prepared(records.Brief):
 def centred(work: Workspace, model: TextScorer, pool: Sequence[Question]) -> Workspace:
     """Return a workspace with centred choices, if its settings ask for that.
 
-    The means are the untrained model's over the pool, before anything is sampled.
+    Means are the untrained model's over the pool.
     """
     config = work.config
     if not is_centring(config.rollouts):
@@ -221,7 +219,7 @@ def select(
 
 
 def refuse_none(kept: Set[str], pool: Sequence[Question]) -> Set[str]:
-    """Return the ids of the selected questions, of which there must be some."""
+    """Return the ids of the selected questions; refuse none."""
     if kept:
         return kept
     raise DataError(

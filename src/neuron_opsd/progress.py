@@ -14,7 +14,7 @@ class Progress(Protocol):
     def stage(
         self, name: str, total: int, unit: str
     ) -> AbstractContextManager[Callable[[int], None]]:
-        """Open a stage of `total` units; the value it yields takes units done."""
+        """Open a stage of `total` units; the yielded function takes units done."""
 
     def warn(self, text: str) -> None:
         """Warn the user; the work continues."""
@@ -31,15 +31,15 @@ class Progress(Protocol):
     ) -> None:
         """Log the metrics of a training step, as experiment trackers do.
 
-        A resumed run logs all steps again from the first, with the same numbers. The
+        A resumed run logs all steps again, with the same numbers. Test scores of the
         trained
-        model's test scores are one further step.
+        model are one further step.
 
         Args:
             stage: Name of the training.
             step: From 0.
             metrics: By name.
-            events: The run's warnings at this step, such as signs of collapse.
+            events: Warnings at this step, such as signs of collapse.
         """
 
 

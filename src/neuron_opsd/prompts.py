@@ -1,7 +1,7 @@
 """All prompt texts of student and teacher, and the answers that close them.
 
-Training and evaluation call the same functions, so a model is always tested on the
-prompt it was trained on.
+Training and evaluation call the same functions, so a model is tested on the prompt it
+was trained on.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ def resolve_prompts(
 ) -> PromptsConfig:
     """Resolve `form` and `list_choices` for a model.
 
-    A model that writes freely, not `constrained` to the choices, must see them to
-    choose.
+    Unless `constrained` to the choices, a model must see them.
     """
     changes: dict[str, str] = {}
     if config.form == "auto":
@@ -49,9 +48,9 @@ def teacher_prompt(
 ) -> Prompt:
     """Return the student's prompt of a question after demonstrations.
 
-    Without any it equals the student's. `given` follows the question after a blank
-    line,
-    like TRL's SDFT by default. `form` must be resolved.
+    Without any it is the student's. `given` follows the question after a blank line,
+    like
+    TRL's SDFT by default. `form` must be resolved.
     """
     thinking = config.teacher_thinking
     if not given:
@@ -96,8 +95,7 @@ def plain_text(
 def system_texts(question: Question, config: PromptsConfig) -> list[str]:
     """Return the system turn of a prompt, or nothing.
 
-    It is the setting's text, then that of the question's own conversation; the
-    demonstrations' are left out.
+    It is the setting's text, then the question's own; demonstrations' are left out.
     """
     own = [turn.content for turn in question.messages if turn.role == "system"]
     texts = [text for text in (config.system, *own) if text]

@@ -15,7 +15,7 @@ def iso_date(value: object) -> str:
     """Return a day as ``2026-11-29``, from such a text or a TOML date.
 
     Raises:
-        PydanticCustomError: If it is neither; an empty text stays empty.
+        PydanticCustomError: If it is neither; an empty text is allowed.
     """
     text = value.isoformat() if isinstance(value, date) else value
     try:
@@ -52,7 +52,7 @@ class Entry(Protocol):
 class OneOf:
     """Lets a setting take a table's names, and appends their help to its own.
 
-    The table is read each time, so added entries count.
+    The table is read each time.
     """
 
     table: Mapping[str, Entry]

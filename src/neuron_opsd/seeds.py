@@ -1,7 +1,7 @@
 """Seeds for every random draw, derived only from what the draw is for.
 
-There is no global randomness in this package: a draw depends on the run's seed and the
-name of its purpose, so neither batch size nor order nor a restart can change it.
+There is no global randomness: a draw depends on the run's seed and the name of its
+purpose, so neither batch size nor order nor a restart can change it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A process that joins and leaves a cluster, and can be killed if joining hangs.
+"""A process that joins and leaves a cluster, and can be killed if it hangs.
 
-If something else listens there, Ray waits for minutes and cannot be interrupted.
+At an address that is no cluster, Ray waits for minutes and cannot be interrupted.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Cluster workers that share a stage's chunks, and survive the loss of workers.
+"""Cluster workers that share a stage's chunks.
 
 A lost worker is replaced and its chunk retried. Each worker has one chunk at a time; at
-most one more chunk is held than there are workers.
+most one more is held than there are workers.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Pool:
         threads: int,
         warn: Callable[[str], None],
     ) -> None:
-        """Set what workers must copy from here, and where warnings go."""
+        """Set what workers copy from here, and where warnings go."""
         self._ray = load_ray()
         self.settings = settings
         self.share = share_of(settings, threads)
@@ -91,11 +91,9 @@ class Pool:
 
         Args:
             recipe: Builds the model in a worker, once per recipe object.
-            function: Called with the model and a chunk; another process can import it.
+            function: Called with the model and a chunk; importable elsewhere.
             chunks: Consumed only as workers become free.
-            look: Called about every second, before results are yielded, and before a
-                lost
-                chunk is retried.
+            look: Called about every second, before yielding, and before retries.
 
         Raises:
             NeuronOpsdError: What the work raised.
@@ -118,12 +116,12 @@ class Pool:
                 self._dismiss(hand)  # its results are no longer needed
 
     def give(self, hand: Hand, chunk: Chunk, function: Any) -> None:
-        """Have a worker apply a function, given by reference, to a chunk."""
+        """Have a worker apply a function, by reference, to a chunk."""
         hand.chunk = chunk
         hand.errand = hand.actor.work.remote(function, chunk.items)
 
     def mailbox(self) -> Mailbox:
-        """Return the mailbox for what cannot wait for the result."""
+        """Return the mailbox for messages that cannot wait for results."""
         return Mailbox()
 
     def close(self) -> None:
@@ -185,7 +183,7 @@ class Pool:
                 yield chunk.number, reply.value
 
     def _reply(self, hand: Hand, errand: Any, chunk: Chunk | None) -> Any:
-        """Return a call's result, or nothing if its worker was lost."""
+        """Return a call's result, if its worker was not lost."""
         errors = self._ray.exceptions
         try:
             reply = self._ray.get(errand)
@@ -201,7 +199,7 @@ class Pool:
         return reply
 
     def _welcome(self, hand: Hand, machine: str, process: int, version: str) -> None:
-        """Record where a worker is; refuse other versions of this package."""
+        """Record where a worker is; refuse other package versions."""
         hand.process = process
         self._since = time.monotonic()
         if version != neuron_opsd.__version__:
@@ -264,10 +262,7 @@ def why_lost(said: str) -> str:
 
 
 class Letters:
-    """A cluster process that holds letters until they are taken.
-
-    So letters survive their sender.
-    """
+    """A cluster process that holds letters, so that they survive their sender."""
 
     def __init__(self) -> None:
         self._letters: list[Any] = []

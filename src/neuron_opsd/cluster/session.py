@@ -1,4 +1,4 @@
-"""Joining a Ray cluster, or starting one on this machine, while it is needed.
+"""Joining a Ray cluster, or starting one on this machine.
 
 Only this room imports Ray, and only for a cluster. Ray reports nothing home, shows no
 dashboard and prints nothing. Lasting faults raise a `ConfigError`, temporary ones a
@@ -100,7 +100,7 @@ def check_address(settings: ClusterConfig) -> None:
 
 @contextmanager
 def connected(settings: ClusterConfig) -> Iterator[None]:
-    """Connect to a cluster, unless this process is connected already."""
+    """Connect to a cluster, unless connected already."""
     check_address(settings)
     found = PLACE.fullmatch(settings.address)
     ray = load_ray()
@@ -152,9 +152,9 @@ def join(ray: Any, settings: ClusterConfig, folder: str) -> None:
 
 
 def keep_to_itself() -> None:
-    """Keep Ray from printing on stdout, which is the caller's, how workers ended.
+    """Keep Ray from printing how workers ended on stdout, which is the caller's.
 
-    No setting turns this off; `log_to_driver` covers only the workers' output.
+    No setting turns this off; `log_to_driver` covers only workers' output.
     """
     internals: Any = import_module("ray._private.worker")
     internals.print_to_stdstream = say_nothing
@@ -166,7 +166,7 @@ def say_nothing(data: object, ignore_prefix: object = None) -> None:
 
 
 def try_to_join(settings: ClusterConfig) -> None:
-    """Refuse, in bounded time, a listener that is no cluster."""
+    """Refuse, in bounded time, an address that is no cluster."""
     with suppress(OSError):  # if no process can be started, joining here will fail
         try:
             subprocess.run(
@@ -214,7 +214,7 @@ def own_signals() -> Iterator[None]:
 
 
 def share_of(settings: ClusterConfig, threads: int) -> Share:
-    """Return what one worker takes; `threads` are this process's."""
+    """Return one worker's resources; `threads` are this process's."""
     all_gpus, all_cpus = cluster_size()
     gpus = settings.gpus_per_worker
     if gpus is None:
@@ -240,7 +240,7 @@ def num_workers(settings: ClusterConfig, share: Share) -> int:
 
 
 def beside_this() -> dict[str, Any]:
-    """Return Ray options to place a process on this machine, without a processor."""
+    """Return Ray options to run on this machine without reserving a processor."""
     ray = load_ray()
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 

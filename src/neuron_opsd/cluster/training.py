@@ -1,7 +1,7 @@
 """Cluster workers that train together, by Ray Train.
 
 Ray Train starts them, sets up torch's process group, and ends all if one is lost. This
-process sends the first worker one request at a time, over Ray's queues and no disk.
+process sends requests to the first one by one, over Ray's queues and no disk.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""A cluster process that loads a model and works on chunks.
-
-It writes nothing and knows no run directory.
-"""
+"""A cluster process that works on chunks with a model, writing nothing."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ class Worker:
     """A process with its own model."""
 
     def __init__(self, environment: Mapping[str, str], threads: int) -> None:
-        """Set what decides the last bits before libraries read it."""
+        """Set what decides the last bits before importing libraries."""
         os.environ.update(environment, OMP_NUM_THREADS=str(threads))
         import torch
 

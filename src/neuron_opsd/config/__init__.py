@@ -1,6 +1,6 @@
 """Settings, one frozen record per stage; flags and the TOML file mirror them exactly.
 
-A default is written once, here; help texts and reference pages are made from these.
+Defaults are written only here; help and reference pages are made from them.
 """
 
 from __future__ import annotations

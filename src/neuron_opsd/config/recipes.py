@@ -50,10 +50,10 @@ class Recipe:
 
 
 def read_recipe(path: str | Path) -> Recipe:
-    """Read a recipe, and check its settings and the type of its entries.
+    """Read a recipe, and check its settings and entries.
 
     Raises:
-        ConfigError: If the file cannot be read, or for the first entry that is wrong.
+        ConfigError: If the file cannot be read, or for the first wrong entry.
     """
     table = tables.toml_table(Path(path), "recipe")
     for name, value in table.items():

@@ -1,7 +1,4 @@
-"""Settings from files and flags, and back to TOML; the records are in `config`.
-
-Former names of earlier versions are accepted too.
-"""
+"""Settings from files and flags, and back to TOML; former names still work."""
 
 from __future__ import annotations
 
@@ -126,7 +123,7 @@ def toml_table(path: Path, what: str) -> Table:
 
 
 def parse_assignment(text: str) -> Table:
-    """Read one `section.field=value`; the value is TOML, or a bare string."""
+    """Read `section.field=value`, with a TOML value or bare string."""
     name, equals, value = text.partition("=")
     parts = name.strip().split(".")
     if not equals or not all(parts) or len(parts) > MAX_PARTS:
@@ -151,7 +148,7 @@ def nested(parts: Sequence[str], value: Any) -> Table:
 
 
 def explain(error: ValidationError) -> str:
-    """Say what is wrong with a setting, what is allowed, what to do."""
+    """Say what is wrong with a setting, what is allowed and what to do."""
     first = error.errors()[0]
     path = [str(part) for part in first["loc"]]
     if first["type"] == "extra_forbidden":
@@ -229,8 +226,9 @@ def to_toml(
 ) -> str:
     """Write the settings as TOML, with `comments` each under its field's docstring.
 
-    With `only_chosen`, unchosen settings become comments, so that a later version or
-    another method may set its own.
+    With `only_chosen`, other settings become comments, so that another version or
+    method
+    may set its own.
     """
     lines = setting_lines(config, comments=comments, only_chosen=only_chosen)
     for name, info in Config.model_fields.items():
@@ -282,10 +280,7 @@ def toml_value(value: object) -> str:
 
 
 def renamed(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Rename former sections of a settings table.
-
-    Where both names are given, today's wins.
-    """
+    """Rename former sections; today's names win over former ones."""
     found = dict(table)
     for old in RENAMED.keys() & table.keys():
         given, known = found.pop(old), found.get(RENAMED[old], {})
@@ -307,10 +302,9 @@ def renamed_by_user(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_begun(settings: Mapping[str, Any], begun: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings in the words of the run directory they belong to.
+    """Return settings in the words of their run directory.
 
-    Outputs are tied to the hash of settings, so a directory of an earlier version keeps
-    its own names.
+    Outputs are tied to the hash of settings, so older directories keep their names.
     """
     sections = {name.partition(".")[0] for name in begun}
     former = {new: old for old, new in RENAMED.items() if old in sections}

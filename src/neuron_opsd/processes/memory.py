@@ -19,7 +19,7 @@ FORGET_PEAK = "5"
 
 
 def cuda_of(device: str) -> Any:
-    """Return `torch.cuda` for a GPU, else `None`, importing only if needed."""
+    """Return `torch.cuda`, imported only for a GPU, else `None`."""
     return import_module("torch.cuda") if device.startswith("cuda") else None
 
 
@@ -40,7 +40,7 @@ def peak_memory(device: str) -> int:
 def free_memory(device: str) -> int:
     """Return the free bytes, including torch's reserve.
 
-    If the system does not say, half of the machine's memory counts as free.
+    If unknown, half of the machine's memory.
     """
     if cuda := cuda_of(device):
         cuda.empty_cache()
@@ -81,7 +81,7 @@ def forget_peak(device: str) -> None:
 
 
 def line_bytes(path: Path, name: str) -> int:
-    """Return a named size in kB from a Linux file as bytes; 0 without it."""
+    """Return a named size in kB from a Linux file as bytes, or 0."""
     try:
         lines = path.read_text(encoding="ascii").splitlines()
     except OSError:

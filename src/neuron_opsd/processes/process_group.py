@@ -1,7 +1,7 @@
 """Ranks over torch.distributed: gloo for texts and on processors, NCCL on GPUs.
 
-Texts have their own gloo group, since NCCL moves only data on GPUs. No other module
-knows torch.distributed.
+Texts have their own gloo group, since NCCL moves only GPU data. No other module knows
+torch.distributed.
 """
 
 from __future__ import annotations

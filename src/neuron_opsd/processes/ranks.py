@@ -1,7 +1,7 @@
 """Processes that train together, called ranks.
 
 All hold the same weights and take the same steps, each with its share of the questions.
-Results are summed or exchanged at the same places of the step on every rank.
+All exchange results at the same places of a step.
 """
 
 from __future__ import annotations

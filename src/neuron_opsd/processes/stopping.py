@@ -1,11 +1,10 @@
 """Stopping on a signal, and at once on a second one.
 
-The first signal unwinds the program as a keyboard interrupt does; during training it
-waits for the end of the current step. The second ends the process at once, whatever it
-does: what a run keeps is whole at any time. So does the first before anything has
-begun, since an interrupt can get lost in an import. Signals that arrive together count
-as one: `timeout`, batch systems and wrappers signal the process and its group, so it
-hears them twice.
+The first signal unwinds the program like a keyboard interrupt; training finishes the
+current step first. The second ends the process at once: what a run keeps is whole at
+any time. So does the first before anything has begun, since an import can lose an
+interrupt. Signals close together count as one: `timeout`, batch systems and wrappers
+signal both the process and its group.
 
 There is one `STOPPING`, because signals belong to the process.
 """
@@ -117,7 +116,7 @@ def say(text: str) -> None:
 def stoppable() -> Iterator[None]:
     """Let signals stop the block, in the main thread; elsewhere none arrive.
 
-    A signal that the parent process set to be ignored, as `nohup` does, stays ignored.
+    Signals that the parent process ignored, as `nohup` does, stay ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -43,7 +43,7 @@ def start(
 def run_once(
     worker: ModuleType, what: str, *arguments: str, given: bytes = b""
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a worker to its end; raise a `TryAgainError` if it cannot begin."""
+    """Run a worker to its end, or raise a `TryAgainError`."""
     with starting(what):
         done = subprocess.run(
             **command(worker, None, *arguments),
@@ -63,7 +63,7 @@ def run_once(
 def command(
     worker: ModuleType, environment: Mapping[str, str] | None, *arguments: str
 ) -> dict[str, Any]:
-    """Return `subprocess` arguments for a worker, which may import this package."""
+    """Return `subprocess` arguments for a worker that may import this package."""
     given = os.environ if environment is None else environment
     paths = [str(SOURCES), given.get("PYTHONPATH", "")]
     return {

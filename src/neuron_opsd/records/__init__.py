@@ -1,9 +1,8 @@
 """The records that pass from one stage to the next.
 
 All are frozen and hold plain values, tuples and arrays, so any stage can restart from
-what the previous one wrote. Gold answers travel separately, as `GoldAnswers`, and only
-to evaluation, whose scores (`records.scores`) hold them. No other record has a field
-for one, so training stays annotation-free.
+what the previous one wrote. Only `GoldAnswers`, which go to evaluation alone, and its
+scores (`records.scores`) hold gold answers, so training stays annotation-free.
 """
 
 from __future__ import annotations
@@ -207,7 +206,7 @@ class Vote:
     """Index of the rollout whose neurons are most like the others', if known."""
 
     def supported_by(self, answer: str | None) -> bool:
-        """Return whether an answer that voted is the pseudo-label, however spelled."""
+        """Return whether a voting answer is the pseudo-label, however spelled."""
         if answer is None or self.pseudo_label is None:
             return False
         return self.spellings.get(answer, answer) == self.pseudo_label

@@ -1,6 +1,6 @@
 """A training's adapters: the last, those kept after given steps, and the best.
 
-A candidate for the best is kept as long as some checkpoint could still lead to it.
+Candidates for the best are kept while a checkpoint may still lead to them.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def keep_after_step(
     made_from: Sequence[str],
     metrics: Sequence[StepMetrics],
 ) -> None:
-    """Write the adapter if asked for after this step, or if it is the best so far."""
+    """Write the adapter if wanted after this step, or if best so far."""
     count = len(metrics)
     if count in training.keep_after:
         keep_adapter(run, course, training.kept(count), made_from)
@@ -120,7 +120,7 @@ def kept_of(config: Config, metrics: Sequence[StepMetrics]) -> Kept | None:
 def latest_with_best(
     run: RunContext, training: Training, made_from: Sequence[str]
 ) -> int:
-    """Return the last step from which training can resume with its best adapter."""
+    """Return the last step at which training can resume with its best adapter."""
     if run.config.guard.keep == "last":
         return run.config.distill.steps
     metrics = read_metrics(run.path(training.work))

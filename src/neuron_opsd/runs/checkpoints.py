@@ -1,7 +1,6 @@
 """Checkpoints of a training: where to resume, and what each was made from.
 
-A state names its step, sources and the metrics so far. One that does not match is
-skipped with a warning.
+A state names its step, sources and metrics so far; others are skipped with a warning.
 """
 
 from __future__ import annotations
@@ -132,7 +131,7 @@ def listed(run: RunContext, work: str) -> Iterator[str]:
 def forget_lost(run: RunContext, work: str) -> None:
     """Report and unlist damaged checkpoints of a finished training.
 
-    Nothing resumes from them, so only the size of large ones is checked.
+    Only the size of large ones is checked, since nothing resumes from them.
     """
     outputs = run.directory.manifest.outputs
     lost = {
@@ -148,10 +147,9 @@ def forget_lost(run: RunContext, work: str) -> None:
 def go_back(
     run: RunContext, course: Course, work: str, made_from: Sequence[str], latest: int
 ) -> int:
-    """Restore the last matching checkpoint; return the next step.
+    """Restore the last matching checkpoint, at most `latest`; return the next step.
 
-    Checkpoints after more than `latest` steps do not match. Metrics of the steps to be
-    repeated are dropped.
+    Metrics of the steps to repeat are dropped.
     """
     home, wanted = run.path(work), run.directory.integrity.hashes(made_from)
     first = 0
@@ -224,7 +222,7 @@ def changed_sources(folder: Path, home: Path, wanted: Mapping[str, str]) -> str:
 def unlike_listed(run: RunContext, name: str) -> str:
     """Say how a checkpoint differs from the manifest; empty if it does not.
 
-    Its state was already checked against `FACTS`, so its gigabytes are not reread.
+    Gigabytes of state, checked against `FACTS` before, are not reread.
     """
     output = run.directory.manifest.outputs.get(name)
     if output is None:

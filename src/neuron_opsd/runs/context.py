@@ -103,7 +103,7 @@ class RunContext(PassedOn):
             self.directory.note("tokens", {stage: num_tokens})
 
     def note_peak_memory(self, device: str) -> None:
-        """Record this process's peak memory, unless one is already recorded."""
+        """Record this process's peak memory, unless one is recorded."""
         if PEAK not in self.directory.manifest.facts:
             self.directory.note(PEAK, peak_memory(device))
 
@@ -122,10 +122,13 @@ def resolve(
     """Resolve for a model what the settings leave open.
 
     No `auto` is left in `rollouts.mode`, `prompts.form` and `prompts.list_choices`.
-    Choices are never scored where the model would reason: the template's switch turns
-    reasoning off. Without a switch, answers are written freely if the template opens a
-    reasoning block. If no question `chooses`, a reasoning model keeps reasoning. A date
-    fixed by `begun`, the run directories that may exist already, is kept.
+    Choices
+    are never scored where the model would reason: the template's switch turns reasoning
+    off; without one, answers are written freely if the template opens a reasoning
+    block. If
+    no question `chooses`, a reasoning model keeps reasoning. A date fixed in `begun`,
+    run
+    directories that may exist, is kept.
 
     Raises:
         ConfigError: If choices would be sampled inside reasoning, student and teacher
@@ -205,8 +208,8 @@ def with_mode(config: Config, model: Tokenizer, mode: Mode) -> Config:
 def quietened(config: Config, model: Tokenizer) -> Config:
     """Return settings with reasoning off, if the template has a switch.
 
-    Even without an open block a model may open one itself, and then a choice in its
-    place has almost no probability.
+    A model may open a reasoning block itself; a choice in its place has almost no
+    probability.
     """
     names = ("student_thinking", "teacher_thinking")
     off = {name: False for name in names if getattr(config.prompts, name) is None}
@@ -244,9 +247,9 @@ def check_alike(config: Config, model: Tokenizer) -> None:
 
 
 def with_date(config: Config, facts: ModelFacts, begun: Iterable[Path]) -> Config:
-    """Return settings with a fixed date if the chat template prints one.
+    """Return settings with a date if the chat template prints one.
 
-    A run must use the same tokens for its whole life.
+    A run must always use the same tokens.
     """
     prompts = config.prompts
     if prompts.date or prompts.form != "chat" or not facts.prints_date:
@@ -275,7 +278,7 @@ def remarks(facts: ModelFacts, config: Config, given: Config) -> tuple[str, ...]
 
 
 def keep_room(run: RunContext, model: Capturer) -> None:
-    """Restore the token limit found by this run, and record new ones."""
+    """Restore this run's token limit, and record new ones."""
     usual = run.config.model.tokens_per_batch
     model.room.memory = round(run.config.engine.decoding_memory * GB)
     model.room.tokens = min(usual, run.directory.manifest.facts.get(ROOM, usual))
@@ -289,7 +292,7 @@ def keep_room(run: RunContext, model: Capturer) -> None:
 
 
 def splits_of(run: RunContext, name: str) -> Splits:
-    """Return the batch splits of a training so far, and record new ones."""
+    """Return a training's batch splits so far, and record new ones."""
     rows = run.directory.manifest.facts.get(SPLITS, {}).get(name, [])
     known = [Split(**row) for row in rows]
     for split in known[1:]:
@@ -304,7 +307,7 @@ def splits_of(run: RunContext, name: str) -> Splits:
 
 
 def split_text(split: Split) -> str:
-    """Say in one line how batches are split, and since which step."""
+    """Say how batches are split, and since which step."""
     return (
         f"step {split.step}: memory ran out; from here on training passes hold at most "
         f"{split.micro_batch_size} completions and others {split.tokens} tokens, which "

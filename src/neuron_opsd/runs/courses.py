@@ -1,9 +1,9 @@
 """Trainings in progress, wherever their steps run.
 
-The run directory belongs to the process that the user started. A course takes steps for
-it, here or in other processes, and returns metrics, states and the adapter. Other
-processes receive settings, examples and the method's name as text; each loads the
-model's files itself and checks their hash.
+The user's process owns the run directory. A course takes steps for it, here or in other
+processes, and returns metrics, states and the adapter. Other processes receive
+settings, examples and the method's name as text; each loads the model's files itself
+and checks their hash.
 """
 
 from __future__ import annotations

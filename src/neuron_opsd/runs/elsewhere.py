@@ -110,7 +110,7 @@ def worked_on(
 ) -> list[Done]:
     """Work on a chunk in a worker, with at most `tokens` per pass.
 
-    With `remember` the chunk begins with its notes.
+    With `remember` a chunk begins with its notes.
     """
     told: list[str] = []
     model.room.tokens = min(tokens, model.room.tokens)
@@ -207,10 +207,7 @@ class ClusterMachines:
         tokenizer: ModelTokenizer | None = None,
         base: LanguageModel | None = None,
     ) -> LanguageModel:
-        """Have workers load a model, and return its stand-in here.
-
-        Workers have their own weights, so those of `base` are not used.
-        """
+        """Have workers load a model, without `base`'s weights; return its stand-in."""
         del base
         tokenizer = tokenizer or load_tokenizer(config.model)
         recipe = Recipe(
@@ -242,8 +239,7 @@ class ClusterMachines:
     ) -> Iterator[tuple[int, Sequence[R]]]:
         """Yield the results of numbered chunks as they finish, in any order.
 
-        `look` and the keeping of notes are called about every second, and before a lost
-        chunk is retried.
+        About every second, and before retries, calls `look` and keeps notes.
         """
         if not isinstance(model, RemoteModel):
             raise TypeError(f"{type(model).__name__} was not loaded by these machines")
@@ -267,7 +263,7 @@ class ClusterMachines:
             yield number, done.results
 
     def _hear(self, room: Room, done: Done) -> None:
-        """Take in a lower token limit, and an environment unlike the run's."""
+        """Accept a lower token limit, and an environment unlike the run's."""
         if done.tokens < room.tokens:
             room.tokens = done.tokens
             if room.told is not None:

@@ -1,6 +1,6 @@
 """Test scores of a run's models as tables, and a dozen answers in full.
 
-The dozen are pool questions, answered before and after training.
+The dozen are pool questions, before and after training.
 """
 
 from __future__ import annotations
@@ -129,10 +129,7 @@ def comparison_entry(comparison: TestComparison) -> dict[str, Any]:
 
 
 def unsettled_entry(comparison: TestComparison, config: Config) -> dict[str, Any]:
-    """Return the number of unresolved comparisons of each model's answers.
-
-    Only the reader of expressions has this entry.
-    """
+    """Count each model's unresolved comparisons, for the reader of expressions."""
     if not config.answers.may_leave_open:
         return {}
     models = {"before": comparison.before, "after": comparison.after}
@@ -144,7 +141,7 @@ def unsettled_entry(comparison: TestComparison, config: Config) -> dict[str, Any
 def answer_cases(
     run: RunContext, model: Answerer, prepared: Prepared, made_from: Sequence[str]
 ) -> Mapping[str, Sequence[Rollout]]:
-    """Answer a dozen questions with the trained model; return rollouts by id."""
+    """Answer a dozen questions with the trained model."""
     config, known = run.config, prepared.library.questions
     asked = ask([known[c.question_id] for c in choose_cases(prepared)], config)
     draws = [(config.rollouts.temperature, config.rollouts.num_samples)]
@@ -159,7 +156,7 @@ def answer_cases(
 
 
 def choose_cases(prepared: Prepared) -> tuple[TeacherContext, ...]:
-    """Return the contexts of a dozen selected questions across all ranks."""
+    """Return contexts of a dozen selected questions across all ranks."""
     rank = {entry.question_id: entry.rank for entry in prepared.selection}
     ordered = sorted(prepared.contexts, key=lambda c: rank[c.question_id])
     step = max(1, len(ordered) // NUM_CASES)

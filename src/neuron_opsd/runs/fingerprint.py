@@ -1,6 +1,6 @@
 """The identity of a model: a run resumes only with the exact model it began with.
 
-It is a hash of every loaded file, independent of where the model is stored.
+It is a hash of every loaded file, wherever the model is stored.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ TEMPLATES = "additional_chat_templates"
 
 
 def model_fingerprint(config: ModelConfig) -> str:
-    """Return the identity of a model, wherever it is stored.
+    """Return the identity of a model.
 
     Returns:
         For a folder, a hash of every file that weights, settings, tokenizer and chat
         template may be loaded from; for a GGUF file, its hash; for a hub id, the commit
-        that the revision meant when it was loaded, with a hash of the weights.
+        of its revision when loaded, with a hash of the weights.
     """
     folder = Path(config.name).expanduser()
     if folder.is_file():

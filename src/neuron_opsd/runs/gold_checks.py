@@ -22,11 +22,11 @@ def check_gold(
     config: AnswersConfig,
     warn: Callable[[str], None],
 ) -> None:
-    """Refuse a test set that cannot be scored; warn if it hardly can.
+    """Refuse a test set that cannot be scored; warn of a doubtful one.
 
     Raises:
         ConfigError: If the reader needs choices that a question lacks.
-        DataError: Says how many answers are wrong, and where the first are.
+        DataError: With the number of wrong answers, and the first places.
     """
     place = f"test set {name} ({source})"
     refuse_missing(place, file)

@@ -100,10 +100,11 @@ def read_inputs(
     """Read the pool and the test sets.
 
     Gold answers in the pool's file are ignored. `showing` are the settings of all
-    methods, if there are several.
+    methods,
+    if several.
 
     Raises:
-        ConfigError: If a name cannot be used for a test set.
+        ConfigError: If a name cannot be a test set's.
         DataError: If a file has bad rows, the pool is too small, or a test question has
             no readable answer or is in the pool.
     """
@@ -204,12 +205,12 @@ def read_tests(
 
 
 def name_in_domain(tests: Mapping[str, str], config: Config) -> Config:
-    """Return settings that name the in-domain set, by default the first."""
+    """Return settings with an in-domain set, by default the first."""
     return config.changed(evaluation={"in_domain": in_domain_name(tests, config)})
 
 
 def in_domain_name(tests: Mapping[str, str], config: Config) -> str:
-    """Return the name of the in-domain test set; empty if there is none."""
+    """Return the name of the in-domain test set, or an empty text."""
     check_names(tests)
     chosen = config.evaluation.in_domain or next(iter(tests), "")
     if chosen and chosen not in tests:
@@ -257,8 +258,8 @@ def test_hash(test: TestSet) -> str:
 def run_settings(config: Config) -> dict[str, Any]:
     """Return the settings that a run's results depend on, by dotted name.
 
-    A local model is named by its absolute path. Settings that only permit what was
-    stopped or refused are left out, so that a run can resume with them changed.
+    A local model has its absolute path. Settings that only permit what was stopped or
+    refused are left out, so that a run can resume with others.
     """
     settings = flatten(config)
     settings["model.name"] = place_text(config.model.name)
@@ -266,12 +267,12 @@ def run_settings(config: Config) -> dict[str, Any]:
 
 
 def settings_in(directory: RunDirectory, config: Config) -> dict[str, Any]:
-    """Return these settings as kept by a run directory of any version."""
+    """Return the same as kept by a run directory of any version."""
     return as_begun(run_settings(config), directory.manifest.settings)
 
 
 def environment(model: ModelConfig) -> dict[str, str]:
-    """Return what, besides versions, may change the last bits or more."""
+    """Return what, besides versions, may change results."""
     able = processor_features()
     vectors = [n for n in sorted(able) if able[n] is True and VECTORS.match(n)]
     limits = [f"{name}={os.environ[name]}" for name in LIMITS if name in os.environ]
@@ -287,7 +288,7 @@ def environment(model: ModelConfig) -> dict[str, str]:
 
 
 def gpu_environment() -> dict[str, str]:
-    """Return the same for a GPU, if any, with its driver, which compiles code."""
+    """Return the same for any GPU, with its driver, which compiles code."""
     if not torch.cuda.is_available():
         return {}
     driver = ""

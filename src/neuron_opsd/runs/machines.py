@@ -1,8 +1,8 @@
 """Where a run's model answers: in this process, or in workers of a Ray cluster.
 
-The run directory belongs to the process that the user started. Workers receive and
-return values; they need their own copy of the model's files. Their notes on unfinished
-chunks are kept here, so that no finished work is repeated.
+The user's process owns the run directory. Workers receive and return values; they need
+their own model files. Their notes on unfinished chunks are kept here, so that no
+finished work is repeated.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Machines(Workers, Trainer, Protocol):
         """Refuse `full` tuning that does not fit in memory.
 
         Raises:
-            ModelError: Says what is needed, what is free and what to use instead.
+            ModelError: With what is needed, what is free and what to use instead.
         """
 
     @property
@@ -105,7 +105,7 @@ def load_again(
 
 @dataclass(frozen=True, slots=True)
 class SentNotes:
-    """A worker's notes: those known at the start, and where to send new ones."""
+    """A worker's notes: known ones, and where to send new ones."""
 
     number: int
     known: Mapping[str, Any]

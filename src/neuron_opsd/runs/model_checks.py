@@ -1,6 +1,6 @@
 """Checks of questions against a model's tokenizer, before anything is computed.
 
-A `DataError` covers all bad questions and shows twenty, with files and places.
+One `DataError` covers all bad questions and shows twenty, with places.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Problem:
 
 
 def check_questions(model: Tokenizer, inputs: Inputs, config: Config) -> None:
-    """Refuse questions too long for the model, or choices it cannot tell apart."""
+    """Refuse questions too long, or choices that the model cannot tell apart."""
     sets = {POOL: inputs.pool} | {test.name: test.questions for test in inputs.tests}
     check_sets(model, sets, config, inputs.sources)
 
@@ -93,8 +93,7 @@ def problems_of(
 ) -> Iterator[Problem]:
     """Yield the problems of some questions of one file.
 
-    Turns that the template refuses are reported alone, as it then refuses most
-    conversations.
+    Turns the template refuses are reported alone: it then refuses most conversations.
     """
     sound = []
     for one in asked:
@@ -179,8 +178,8 @@ def long_teachers(
 ) -> Iterator[Problem]:
     """Yield questions that fit the student but not the teacher.
 
-    Demonstrations that do not fit are dropped, so only the teacher's question, with its
-    `given` text, must fit.
+    Only the question with its `given` text must fit, since demonstrations can be
+    dropped.
     """
     other = []
     for one in asked:
@@ -208,7 +207,7 @@ def check_shown(
 ) -> None:
     """Refuse turns that the chat template rejects after a demonstration.
 
-    Only the sequence of roles matters, so one question is tried for each.
+    One question is tried per sequence of roles.
     """
     names, prompts = [], []
     for name, question, other in joined(sets):

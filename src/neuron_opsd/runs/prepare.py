@@ -126,7 +126,7 @@ def prepare_run(
     """Run Algorithm 1 up to training in a run directory, and check the teacher.
 
     Raises:
-        TeacherError: If there is nothing to learn from the teacher.
+        TeacherError: If the teacher has nothing to teach.
     """
     cache = PoolCache(run.directory, outputs)
     work = Workspace(run.config, cache, run, run.machines)
@@ -179,8 +179,7 @@ def tokens_read(
 ) -> int:
     """Count the completion tokens that passes read.
 
-    That is up to the end of the span; with answers all, whatever
-    `neurons.first_tokens` leaves out.
+    They end with the span; `neurons.first_tokens` does not shorten answers.
     """
     if config.span == "answer":
         return sum(chosen[entry.question_id].num_tokens for entry in neurons)
@@ -198,7 +197,7 @@ def check(
     """Check the teacher; warn or stop as the settings say.
 
     Raises:
-        TeacherError: If the settings stop at a finding, or there is nothing to learn.
+        TeacherError: If settings stop at a finding, or there is nothing to learn.
     """
     config = run.config
     if config.teacher_check.action == "off":

@@ -56,8 +56,9 @@ def preview(
 ) -> Preview:
     """Show one question as the student and as the teacher see it.
 
-    To be quick, it searches for demonstrations among the first questions of the pool
-    only, and asks each once where votes do not matter.
+    To be quick, demonstrations come from the first questions of the pool only, each
+    asked
+    once where votes do not matter.
     """
     config = with_method(config)
     questions = read_pool(pool, config, warn=progress.warn).questions

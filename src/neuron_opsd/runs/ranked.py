@@ -1,9 +1,8 @@
 """Training by several processes, for example under torchrun.
 
-Rank 0 does everything that a run does and owns its directory. The others wait for a
-training, load the model and take its steps too. Settings that several processes cannot
-train with raise a `ConfigError`; a rank that ends raises a `LostRankError` in all
-others.
+Rank 0 does all of a run and owns its directory. The others wait for a training, load
+the model and take its steps too. Settings that several processes cannot train with
+raise a `ConfigError`; a rank that ends raises a `LostRankError` in all others.
 """
 
 from __future__ import annotations
@@ -122,7 +121,7 @@ def follow(group: ProcessGroup) -> None:
 
 @contextmanager
 def taking_steps() -> Iterator[None]:
-    """Delay signals to the end of a step; outside, they end the process at once."""
+    """Delay signals to the end of a step; elsewhere they end the process at once."""
     STOPPING.has_begun = True
     with STOPPING.after_the_step():
         yield
@@ -182,7 +181,7 @@ def begin(order: Order, load: Callable[[], LanguageModel], ranks: Ranks) -> Lear
 
 
 def share_start(course: LocalCourse, earlier: Earlier) -> Earlier:
-    """Copy rank 0's state to every rank; return what is known of earlier steps."""
+    """Copy rank 0's state to every rank; return its earlier steps."""
     ranks = course.ranks
     known: dict[str, Any] = {
         "steps": earlier.num_steps,

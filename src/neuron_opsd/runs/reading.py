@@ -61,8 +61,7 @@ class ReadAnswer:
 def read_answers(path: Path, config: Config) -> tuple[ReadAnswer, ...]:
     """Read the answers of the completions in a file, as a run would.
 
-    Rows are JSON lines with `COLUMNS`; the settings name the reader of rows that do
-    not.
+    Rows are JSON lines with `COLUMNS`; the settings name the default reader.
 
     Raises:
         ConfigError: If a setting of the reader cannot be used.

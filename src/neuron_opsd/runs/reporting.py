@@ -198,10 +198,7 @@ def stage_costs(run: RunContext) -> tuple[StageCost, ...]:
 def finish(
     run: RunContext, data: ReportData, findings: Findings, base_model: str
 ) -> None:
-    """Write measures, scores, report, and a card that names the base.
-
-    Each depends on the test answers, or on all stages.
-    """
+    """Write measures, scores, report, and a card that names the base."""
     directory = run.directory
     stages = [
         name
@@ -272,7 +269,7 @@ def rebuild_report(run: Path, warn: Callable[[str], None]) -> Path:
 def check_report(run: Path, manifest: Manifest, warn: Callable[[str], None]) -> None:
     """Refuse an unproven report; warn of other unproven outputs.
 
-    Large files, which no page is made from, are compared by size only.
+    Large files, not used in pages, are compared by size only.
     """
     found = integrity.faults(run, manifest, integrity.quick_fault)
     found.pop(PAGE.file_name, None)

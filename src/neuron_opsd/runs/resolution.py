@@ -37,11 +37,11 @@ def settled(
 ) -> Config:
     """Return the settings that a method trains with.
 
-    Later wins: defaults, the method's own settings, `budget` (given to all methods of a
-    comparison), the preset of its source if asked for, the user's choices for all
-    (file,
-    then flags: the fields set in `config`), and `own`, chosen for one variant of a
-    comparison.
+    Later wins: defaults, the method's own, `budget` (for all methods of a comparison),
+    the
+    preset of its source if asked for, the user's choices (file, then flags: the fields
+    set
+    in `config`), and `own`, for one variant of a comparison.
     """
     chosen = tables.merge(config.model_dump(exclude_unset=True), own)
     asked = tables.config_from_table(chosen)
@@ -72,7 +72,7 @@ def check_given(config: Config) -> None:
 def check_selection(config: Config) -> None:
     """Refuse a selection rule without anything to read.
 
-    Whether answers are free is known only once settings are resolved for a model.
+    Free answers are known only for settings resolved for a model.
     """
     rule, contexts = config.selection_rule, config.contexts
     named = f"selection.rule={config.selection.rule}"
@@ -111,8 +111,9 @@ def for_model(
 ) -> Config:
     """Return a method's settings for a model whose neurons may be unreadable.
 
-    `config` comes from `settled`; `instead` replaces, for such a model, settings that
-    the user left unset; by default the method's own.
+    `config` comes from `settled`; for such a model `instead`, by default the method's
+    own,
+    replaces settings that the user left unset.
     """
     refuse_medoids(config, facts)
     asked = asking(config)

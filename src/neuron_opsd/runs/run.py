@@ -1,7 +1,7 @@
 """One run: improve a model from unlabelled questions and measure the effect.
 
-Gold answers are read after training, to measure. Model outputs are kept, so the same
-call resumes a stopped run.
+Gold answers are read only after training. Model outputs are kept, so the same call
+resumes a stopped run.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def form_only(
 ) -> Mapping[str, TestResult]:
     """Train the same steps on random choices and answer the tests.
 
-    The gain of this control comes from seeing the form of an answer.
+    This gain comes from seeing the form of an answer.
     """
     method = METHODS[FORM_ONLY](run.config)
     training = Training(FORM_ONLY, f"controls/{FORM_ONLY}")

@@ -1,7 +1,7 @@
 """Trainings whose steps run in Ray cluster workers.
 
-This process keeps the run directory: it sends the first state, requests steps one by
-one, and writes the metrics, states and adapter that come back.
+This process owns the run directory: it sends the first state, requests steps one by
+one, and writes the metrics, states and adapter that return.
 """
 
 from __future__ import annotations

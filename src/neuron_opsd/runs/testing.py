@@ -76,7 +76,7 @@ def answer_tests(
 ) -> dict[str, TestResult]:
     """Answer all test sets with one model, with the prompts it was trained on.
 
-    Seeds do not depend on the label: all models get the same random numbers.
+    Seeds do not depend on the label: all models get the same.
     """
     return {
         test.name: answer_test(
@@ -186,9 +186,8 @@ def answer_prompted(
 ) -> TestResult:
     """Answer a test set with pool demonstrations in every prompt.
 
-    Nothing is trained and no label is read: each test question gets demonstrations as a
-    teacher's question does. They are found by the untrained model's answers, which must
-    exist already.
+    Nothing is trained and no label is read: test questions get demonstrations as the
+    teacher's do, found by the untrained model's answers, which must exist.
     """
     plain = ask(test.questions, run.config)
     known = test_signals(run, model, test)
@@ -207,10 +206,7 @@ def answer_prompted(
 
 
 def test_signals(run: RunContext, model: LanguageModel, test: TestSet) -> Known:
-    """Return what demonstrations for a test set are found by.
-
-    Answers and neurons are the untrained model's.
-    """
+    """Return what finds demonstrations for a test set, from the untrained model."""
     config, ids = run.config, [question.id for question in test.questions]
     answered = PoolSignals(not_read(ids))
     if config.context_signals & OF_ANSWERS:

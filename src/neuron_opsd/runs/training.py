@@ -73,7 +73,7 @@ def train_adapter(
     objective: Objective,
     guarded: Sequence[PromptedQuestion] = (),
 ) -> tuple[StepMetrics, ...]:
-    """Train an adapter in the run directory, or return the metrics of a finished one.
+    """Train an adapter in the run directory, or return a finished one's metrics.
 
     The guard looks at the student's answers to `guarded`.
 
@@ -115,10 +115,7 @@ def train_adapter(
 
 
 def keep_ranks(run: RunContext, name: str, first_step: int, now: int) -> None:
-    """Record how many processes train, and report changes.
-
-    The sum of gradients depends on it in the last bits.
-    """
+    """Record how many processes train, and report changes, which alter last bits."""
     before = run.directory.manifest.facts.get(RANKS, {}).get(name, 1)
     if before == now:
         return
@@ -133,7 +130,7 @@ def list_training(
 ) -> None:
     """List a finished training's adapter, card and metrics.
 
-    The card of the run's own adapter is replaced later by one with results.
+    A later card with results replaces the run's own.
     """
     card = f"{training.adapter}/{CARD}"
     sync_metrics(run.path(training.work))
@@ -155,7 +152,7 @@ def run_steps(
 ) -> tuple[StepMetrics, ...]:
     """Take the remaining steps, keeping metrics and checkpoints.
 
-    A signal waits for the end of a step and a checkpoint.
+    Signals wait for the end of a step and its checkpoint.
     """
     start = perf_counter()
     work = run.path(training.work)
@@ -219,9 +216,9 @@ def examples_for(method: Method, prepared: Prepared) -> Sequence[TrainingExample
 def sources_of(
     run: RunContext, training: Training, examples: Sequence[TrainingExample]
 ) -> list[str]:
-    """Name a training's sources, and record hashes of those that are no output.
+    """Name a training's sources, recording hashes of those that are no output.
 
-    These are the run's inputs, the settings, the examples, and `Training.made_from`.
+    They are inputs, settings, examples, and `Training.made_from`.
     """
     settings = f"settings of {training.adapter}"
     shown = f"examples of {training.adapter}"
@@ -242,7 +239,7 @@ def trained_by(run: RunContext) -> dict[str, Any]:
 def check_metrics(run: RunContext, training: Training) -> None:
     """Refuse a finished training whose metrics were changed.
 
-    Restoring them would mean training again over an intact adapter.
+    Restoring them would retrain an intact adapter.
     """
     output = run.directory.manifest.outputs.get(training.metrics)
     fault = GONE if output is None else fault_of(run.directory.folder, output)

@@ -20,7 +20,7 @@ from neuron_opsd.stages.engine_gap import WARNED as GAP_WARNED
 class StepWatch:
     """Watches all steps of a training, earlier ones included.
 
-    So a resumed run warns of the same steps and signs as one that never stopped.
+    So a resumed run warns as one that never stopped.
     """
 
     def __init__(self, run: RunContext, metrics: Sequence[StepMetrics]) -> None:

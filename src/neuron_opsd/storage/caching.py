@@ -1,7 +1,7 @@
 """Results that are computed once: a run directory keeps them, memory does not.
 
-Chunked work is a `Task`: a function and its model. `Workers` do it, in this process or
-in others with the same model; the calling process keeps the results.
+Chunked work is a `Task`: a function and its model. `Workers` do it here or in other
+processes with the same model; the calling process keeps the results.
 """
 
 from __future__ import annotations
@@ -75,10 +75,8 @@ class Workers(Protocol):
     ) -> Iterator[tuple[int, Sequence[R]]]:
         """Yield the results of numbered chunks as they finish, in any order.
 
-        The function must be importable in another process, and depends on the model and
-        the chunk alone. Chunks are consumed only as workers become free; with
-        `keeping`,
-        a stopped chunk resumes.
+        The function must be importable elsewhere, and depend on model and chunk alone.
+        Chunks are consumed as workers become free; with `keeping`, stopped ones resume.
         """
 
 
@@ -164,7 +162,7 @@ class Cache(Protocol):
         *,
         made_from: Sequence[str] = (),
     ) -> Sequence[R]:
-        """Return a list computed by chunk; the codec handles one chunk as well.
+        """Return a list computed by chunk; the codec also handles one chunk.
 
         Kept chunks are reported to `items` too; `made_from` is as in `once`.
         """
@@ -221,8 +219,7 @@ class Workspace:
     ) -> Sequence[R]:
         """Return a task's results, one per item, computed in chunks.
 
-        The cache keeps them by `name`, also the name of the stage unless `stage` is
-        given.
+        The cache keeps them by `name`, the default of `stage`.
         """
         with self.progress.stage(stage or name, len(items), "questions") as done:
             chunks = InChunks(items, self.config.rollouts.block_size, done)

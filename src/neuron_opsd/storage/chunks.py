@@ -62,7 +62,8 @@ class Chunks(Generic[R]):
     """The finished chunks of one output, in their own folder.
 
     Chunk n is ``0000n.<suffix>`` and counts only with its receipt, a file with its
-    SHA-256 and seconds. Its journal is deleted once it is kept.
+    SHA-256
+    and seconds. Keeping it deletes its journal.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class Chunks(Generic[R]):
         plan: Plan,
         warn: Callable[[str], None],
     ) -> None:
-        """Keep existing chunks, unless cut otherwise or made from other sources."""
+        """Keep existing chunks, unless cut or made otherwise."""
         self.folder = folder
         self.codec = codec
         self.warn = warn

@@ -1,4 +1,4 @@
-"""Conversion of records to files and back without loss.
+"""Lossless conversion of records to files and back.
 
 Tables are Parquet, the rest is JSON; neither can hold code. Equal values give equal
 bytes. Half a surrogate pair, which no file can hold, becomes U+FFFD.

@@ -57,7 +57,7 @@ def reason_of(error: OSError) -> str:
 def disk_errors(path: Path, needed: int | Path) -> Iterator[None]:
     """Turn disk errors in the block into errors with advice and the size needed.
 
-    `needed` is bytes, or the file or folder whose size says how far writing got.
+    `needed` is bytes, or a path whose size says how far writing got.
     """
     try:
         yield

@@ -1,7 +1,7 @@
-"""Atomic writing of files and folders, safe whenever the process is killed.
+"""Atomic writing of files and folders, whenever the process is killed.
 
-A file or folder is filled under a temporary name next to its target, made durable and
-only then renamed. What a killed process leaves under temporary names is never read;
+Each is filled under a temporary name next to its target, made durable and only then
+renamed. What a killed process leaves under temporary names is never read;
 `remove_leftovers` deletes it.
 """
 
@@ -30,8 +30,7 @@ SET_ASIDE = re.compile(rf"\.(.+)\.{OWN}\.old", re.DOTALL)
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file, creating its folder if needed.
 
-    At every moment, also after a power cut, `path` holds either its old contents or all
-    of
+    At every moment, also after a power cut, `path` holds its old contents or all of
     `data`.
     """
     write_file(path, lambda temporary: put(temporary, data), len(data))
@@ -79,10 +78,11 @@ def write_folder(
 ) -> None:
     """Write a folder with `fill`, which gets an empty temporary folder.
 
-    A folder at `path` is set aside, replaced and then deleted. A process killed in
-    between
-    leaves the old or the new one, once `settle_folder` has run; readers must call that
-    first (opening a run directory does).
+    A folder at `path` is set aside, replaced and then deleted. A killed process leaves
+    the
+    old or the new one, once `settle_folder` has run; readers must call that first
+    (opening
+    a run directory does).
     """
     temporary = temporary_name(path)
     try:
@@ -99,9 +99,9 @@ def write_folder(
 
 
 def open_to_same(folder: Path) -> None:
-    """Give a new folder's files the permissions of the folder.
+    """Give a new folder's files its permissions.
 
-    Libraries make files that only their owner may read, whatever the umask.
+    Libraries ignore the umask and make files private.
     """
     mode = stat.S_IMODE(folder.stat().st_mode) & 0o666
     for path in folder.rglob("*"):
@@ -124,7 +124,6 @@ def settle_folder(path: Path) -> None:
     """Repair a folder whose replacement was interrupted.
 
     The old folder is restored if the new one did not reach its place, else deleted.
-    Otherwise does nothing.
     """
     aside = set_aside_name(path)
     if not aside.exists():
@@ -152,7 +151,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def is_leftover_of(name: str, entry: str) -> bool:
-    """Return whether a name is of an unfinished write of a file."""
+    """Return whether a name is a file's temporary name."""
     found = TEMPORARY.fullmatch(entry)
     return found is not None and found[1] == name
 

@@ -1,8 +1,8 @@
 """Our own folders: each carries a marker, and no other folder is touched.
 
-The marker is written first, into a new or empty folder; locks, clean-up and outputs
-come after it. So other people's files are never changed, however much their names look
-like ours. What is refused raises a `ConfigError`.
+The marker comes first, in a new or empty folder; locks, clean-up and outputs follow. So
+other people's files are never changed, however much their names look like ours. What is
+refused raises a `ConfigError`.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def check_folder(
 ) -> None:
     """Refuse a folder that is not new, empty or ours, or is read-only.
 
-    Changes nothing. `recognise` is asked about unmarked folders with contents.
+    Changes nothing. `recognise` decides about unmarked folders with contents.
     """
     check_folder_place(folder, flag)
     if not folder.is_dir():
@@ -106,7 +106,7 @@ def claim(
 def check_result_place(path: Path, inputs: Iterable[Path]) -> None:
     """Refuse an output file that would replace an input, or lie in a folder of ours.
 
-    Inputs may be missing, or no file names. A file of another kind is replaced.
+    Inputs may be missing, or no file names. Other files are replaced.
     """
     check_file_place(path)
     place = path.resolve()

@@ -1,7 +1,7 @@
 """Checks that a run directory still holds what its manifest lists.
 
 A file is proven by its SHA-256, a folder by its files'; and by the hashes of its
-sources, which must match what is stored now.
+sources, which must be those of today.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ def proof_of(path: Path) -> tuple[str, dict[str, str]]:
 def fault_of(folder: Path, output: Output, *, quick: bool = False) -> str:
     """Say what is wrong with an output; empty if whole.
 
-    With `quick`, large outputs are compared by size only. That is no proof: a change
-    that
-    keeps the length goes unseen.
+    With `quick`, large outputs are compared by size only, so changes that keep the
+    length
+    go unseen.
     """
     path = folder / output.file
     try:
@@ -137,10 +137,7 @@ def hashes(manifest: Manifest, names: Iterable[str]) -> dict[str, str]:
 def write_listed(
     folder: Path, names: Iterable[str], known: Iterable[Output] = ()
 ) -> None:
-    """Record in `hashes.json` files that no manifest lists.
-
-    Other `known` files stay listed.
-    """
+    """Record in `hashes.json` files that no manifest lists; other `known` ones stay."""
     table = {output.file: output.sha256 for output in known}
     table |= {name: sha256_file(folder / name) for name in names}
     write_atomic(folder / HASHES, seal(table))
@@ -162,7 +159,7 @@ def listed(folder: Path) -> list[Output]:
 def listed_faults(folder: Path, check: Check = fault_of) -> dict[str, str]:
     """Do as `faults` for the files in `hashes.json`.
 
-    It has no sizes, so for large files `quick_fault` sees only that they are gone.
+    It has no sizes, so `quick_fault` sees only whether large files exist.
     """
     return {
         output.file: f"{folder / output.file} {fault}"
@@ -174,7 +171,7 @@ def listed_faults(folder: Path, check: Check = fault_of) -> dict[str, str]:
 class Integrity:
     """A manifest's proofs, while a process holds the run directory.
 
-    Each file is hashed once per process, since no other may change it meanwhile.
+    Files are hashed once per process, since no other may change them.
     """
 
     def __init__(
@@ -204,7 +201,7 @@ class Integrity:
     def is_current(self, name: str, file: str, made_from: Sequence[str] = ()) -> bool:
         """Return whether an output is done, whole, and made from today's sources.
 
-        Outputs it must be made from must be whole themselves.
+        Source outputs must be whole too.
         """
         output = self.manifest.outputs.get(name)
         if output is None or output.file != file:
@@ -239,7 +236,7 @@ class Integrity:
     ) -> None:
         """List a file or folder in the manifest as it is now.
 
-        `seconds` is its computing time; `files` are a folder's hashes if just taken.
+        `seconds` is its computing time; `files` are a folder's fresh hashes.
         """
         known = files and (json_sha256(dict(files)), dict(files))
         sha256, found = known or proof_of(self.folder / file)

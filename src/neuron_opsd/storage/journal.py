@@ -2,7 +2,7 @@
 
 A line holds a key, a value and the hash of both. A killed process leaves all its lines,
 and at most a torn one at the end, which is not read. A power cut can lose the last
-seconds, since answers come faster than a disk can sync each.
+seconds, since answers come faster than a disk can sync.
 """
 
 from __future__ import annotations
@@ -71,10 +71,7 @@ class Journal:
 
 
 def kept_lines(path: Path, warn: Callable[[str], None]) -> tuple[dict[str, Any], int]:
-    """Return the values and bytes of a journal's leading whole lines.
-
-    A damaged line and all after it are made again.
-    """
+    """Return the values and bytes of the whole lines before any damage."""
     found: dict[str, Any] = {}
     num_bytes = 0
     if not os.path.lexists(path):

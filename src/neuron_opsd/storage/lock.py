@@ -93,7 +93,7 @@ def take(lock: BaseFileLock, folder: Path) -> None:
 def native_locks() -> Iterator[None]:
     """Make filelock raise a `UserWarning` on file systems without locks.
 
-    Its fallback is a lock file, which outlives a killed process.
+    Its fallback, a lock file, would outlive a killed process.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=NO_FLOCK)
@@ -111,9 +111,9 @@ def lockless(folder: Path, reason: str) -> str:
 def holder_text(folder: Path) -> str:
     """Name the holder of a folder's lock.
 
-    A new holder is named a moment after it takes the lock; until then the file is
-    missing
-    or names a killed process.
+    A new holder is named a moment after locking; until then the file is missing or
+    names a
+    killed process.
     """
     end = monotonic() + NAMED_WITHIN
     while (holder := living_holder(folder)) is None and monotonic() < end:

@@ -1,7 +1,7 @@
 """The manifest of a run directory: its origin, its sources and what is done.
 
 It proves what is stored next to it, and carries its own hash, so that no flipped bit
-becomes a number in a report.
+reaches a report.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def read_receipt(path: Path) -> Receipt | None:
 
 
 def kept_name(name: str, outputs: Container[str]) -> str:
-    """Return the name an output is listed under, maybe an earlier version's."""
+    """Return the name an output is listed under, maybe a former one."""
     folder, slash, last = name.rpartition("/")
     former = f"{folder}{slash}{FORMER_OUTPUTS.get(last, last)}"
     return former if former in outputs else name
@@ -188,10 +188,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def unknown_names(error: Exception) -> list[str]:
-    """Return the fields a later version added; none if other things are wrong.
-
-    A damaged manifest has wrong values, not only extra ones.
-    """
+    """Return the fields a later version added; none if values are wrong."""
     if not isinstance(error, ValidationError):
         return []
     found = error.errors()
@@ -232,7 +229,7 @@ def check_settings(folder: Path, old: Settings, new: Settings) -> None:
 
 
 def check_provenance(folder: Path, manifest: Manifest) -> None:
-    """Refuse to resume a run that does not list its files' sources."""
+    """Refuse to resume a run without listed sources."""
     for output in manifest.outputs.values():
         if output.made_from is None:
             raise DataError(
@@ -277,7 +274,7 @@ def input_change(name: str, old: Mapping[str, str], new: Mapping[str, str]) -> s
 
 
 def value_text(settings: Settings, name: str) -> str:
-    """Write a setting as JSON, which tells 1 from 1.0 and true."""
+    """Write a setting as JSON, telling 1 from 1.0 and true."""
     if name not in settings:
         return UNSET
     value = settings[name]

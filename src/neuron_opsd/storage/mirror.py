@@ -1,8 +1,7 @@
 """A copy of a folder on another machine, updated change by change.
 
-The copying process repeats what the original's did: changed files, then the manifest,
-and only then deletions. So at any time the copy is a folder that a killed process could
-have left.
+Changed files come first, then the manifest, and then deletions, so the copy is always a
+folder that a killed process could have left.
 """
 
 from __future__ import annotations

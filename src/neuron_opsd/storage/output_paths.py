@@ -1,6 +1,6 @@
 """Early checks that a command can write to its outputs.
 
-Nothing is changed: a trial file has no name, or is gone at once.
+Nothing is changed: trial files have no name, or are gone at once.
 """
 
 from __future__ import annotations
@@ -96,9 +96,9 @@ def check_writing(path: Path, folder: Path) -> None:
 def check_names(names: Iterable[str], what: str) -> None:
     """Refuse names that are no folder names on some machine, and near duplicates.
 
-    A run may be moved to a file system where `Exam` and `exam` are the same, or to
-    Windows,
-    where some names are devices. `what` is named, such as ``a test set``.
+    A run may move to a file system where `Exam` and `exam` are the same, or to Windows
+    and
+    its device names. `what` is named, such as ``a test set``.
     """
     seen: dict[str, str] = {}
     for name in names:

@@ -1,9 +1,9 @@
 """The run directory: what is done stays done, whatever stops the process.
 
-An output counts from the moment `manifest.json` lists it with its SHA-256, which is
-after the file itself is safe on the disk. So a run killed anywhere loses only the
-computation in progress, or one chunk of it. An output counts as long as its file and
-its sources are unchanged.
+An output counts from the moment `manifest.json` lists it with its SHA-256, after the
+file itself is safe on the disk. So a run killed anywhere loses only the computation in
+progress, or one chunk of it. An output counts as long as its file and its sources are
+unchanged.
 
 The bytes of a run are promised for one machine, one number of threads and one set of
 versions. It may be resumed elsewhere, but never silently.
@@ -92,10 +92,10 @@ class RunDirectory:
 
         Args:
             path: New, empty, or a run directory.
-            settings: Everything the outputs depend on, by dotted name, as JSON values.
+            settings: All that the outputs depend on, by dotted name, as JSON values.
             inputs: File name to SHA-256.
             environment: Facts about this machine that may change results.
-            warn: Called with what the user should know; also kept in `warnings`.
+            warn: Called with what the user should know; `warnings` keeps it.
 
         Raises:
             TryAgainError: If another process holds the directory, or the disk fails.
@@ -131,9 +131,9 @@ class RunDirectory:
     ) -> T:
         """Return an output, computed unless an earlier process did.
 
-        The value is always read back from its file, so that later stages see the same
-        whether it is new or not. `made_from` names outputs or added sources; what is
-        missing now but exists after computing counts too.
+        The value is always read back from its file, so later stages see the same either
+        way. `made_from` names outputs or added sources, which may appear while
+        computing.
         """
         if not self.has(name, codec, made_from):
             start = perf_counter()
@@ -226,7 +226,7 @@ class RunDirectory:
     def has(self, name: str, codec: Codec[Any], made_from: Sequence[str] = ()) -> bool:
         """Return whether an output is done, whole, and made from today's sources.
 
-        Warns if not, since it will be computed again.
+        Warns if not, since it is then recomputed.
         """
         return self.integrity.is_current(name, codec.file_name, made_from)
 
@@ -273,7 +273,7 @@ class RunDirectory:
         self._warn(text)
 
     def computed_on_others(self, found: Sequence[str]) -> None:
-        """Take in differences of the place where parts are now computed."""
+        """Accept differences where parts are now computed."""
         self._elsewhere.add(found)
 
     def computing(self) -> None:

@@ -103,9 +103,9 @@ class ComparisonStatus:
 
 
 def read_status(folder: Path, *, verify: bool = False) -> RunStatus | ComparisonStatus:
-    """Read how far a run or a comparison is; takes no lock and changes nothing.
+    """Read how far a run or comparison is, without locks or changes.
 
-    With `verify`, hashes of large files are compared too, not only sizes.
+    `verify` also compares the hashes of large files.
 
     Raises:
         DataError: If the folder is neither.
@@ -196,7 +196,7 @@ def run_status(run: Path, check: Check = quick_fault) -> RunStatus:
 def settings_fault(file: Path) -> str:
     """Say how a run's settings file was changed; empty if it was not.
 
-    It may be on purpose, but a flipped bit would go unnoticed.
+    A change may be on purpose, but flipped bits would go unnoticed.
     """
     if kind_in(file.parent) != "run":
         return ""

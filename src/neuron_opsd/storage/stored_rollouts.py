@@ -1,7 +1,7 @@
 """Rollouts that stay in their file, so memory holds neither texts nor tokens.
 
 Eight long rollouts for each of 50,000 questions take tens of gigabytes as objects.
-Iteration reads one batch at a time; votes and measures take summaries.
+Iteration reads batches; votes and measures take summaries.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class StoredRollouts(Sequence[Rollout]):
     def at(self, rows: Iterable[int]) -> Iterator[Rollout]:
         """Yield the full rollouts of some rows, in the given order.
 
-        Rows count from 0; neighbouring ones are read together.
+        Rows count from 0; neighbours are read together.
         """
         known: dict[int, int] = {}
         with opened_table(self.path, ROLLOUT_SCHEMA) as file:
@@ -213,7 +213,7 @@ class Made(Sequence[Item]):
 class Answered(Made[tuple[Item, Given]]):
     """Items with what was written to their questions, read on iteration.
 
-    That is each question's chosen completion, or all its sampled rollouts.
+    That is the chosen completion, or all sampled rollouts.
     """
 
     def __init__(
@@ -261,7 +261,7 @@ def rollouts_in(batch: pa.RecordBatch, known: dict[int, int]) -> Iterator[Rollou
 def rollout_of(row: Mapping[str, Any], known: dict[int, int]) -> Rollout:
     """Convert a Parquet row, by column, to a rollout.
 
-    Sharing one object per token id takes a fifth of the memory of long traces.
+    Sharing token id objects takes a fifth of the memory of long traces.
     """
     ids, text = row["token_ids"], row["text"]
     known_start = None if "final_start" in row else final_start(text)

@@ -35,9 +35,8 @@ def settle_equality(
 ) -> tuple[Verdict, ...]:
     """Settle by chunk which answers to questions are equal, and keep it.
 
-    Warns of what could not be settled. `source` is the output with the answers, `judge`
-    makes all comparisons, `made_from` names what answers are compared with besides each
-    other.
+    Warns of unsettled ones. `source` is the output with the answers, `judge` makes all
+    comparisons, `made_from` names what else answers are compared with.
 
     Returns:
         All verdicts that are not obvious; none with another reader.
