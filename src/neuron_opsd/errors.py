@@ -40,7 +40,7 @@ class ModelError(NeuronOpsdError, ValueError):
 
 
 class TeacherError(NeuronOpsdError):
-    """The teacher failed its check, and the run was told to stop then."""
+    """The teacher failed its check, and the run was told to stop."""
 
 
 class TrainingError(NeuronOpsdError):
@@ -67,7 +67,6 @@ class NotFiniteError(NeuronOpsdError):
         self.questions = tuple(questions)
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:
-        """Pickle by arguments, for another process."""
         return type(self), (self.what, self.places, self.questions)
 
     def among(self, questions: Sequence[str]) -> NotFiniteError:

@@ -117,7 +117,7 @@ def forgetting(request: ForgettingRequest, progress: Progress = QUIET) -> Forget
 
 
 def models_of(run: FinishedRun) -> dict[str, str]:
-    """Return lm-eval's names of the model before and after training."""
+    """Return lm-eval's model names before and after training."""
     plain = {"pretrained": run.base.name}
     if run.base.compute != "auto":
         plain["dtype"] = run.base.compute
@@ -205,7 +205,7 @@ def change_of(data: JudgementData, request: ForgettingRequest, name: str) -> Tas
 
 
 def outcome(tasks: Mapping[str, TaskChange]) -> str:
-    """Say in a sentence on which tasks the model got worse."""
+    """Say on which tasks the model got worse."""
     worse = [name for name, one in tasks.items() if one.shows == GOT_WORSE]
     if not worse:
         return f"On none of {len(tasks)} tasks was the trained model seen to be worse."

@@ -119,7 +119,7 @@ def look_up(
 def own_answers(
     questions: Sequence[Question], answered: PoolSignals, config: Config
 ) -> tuple[str | None, ...]:
-    """Return the questions' own answers as written, ignoring case."""
+    """Return own answers as written, ignoring case."""
     pairs = zip(questions, answered.answers, strict=True)
     return tuple(
         answer and as_written(answer, question, config.prompts).strip().casefold()
@@ -128,7 +128,7 @@ def own_answers(
 
 
 def certainty_of(answered: PoolSignals) -> tuple[Certainty, ...]:
-    """Return how sure the model is of each of its own answers."""
+    """Return how sure the model is of its own answers."""
     return tuple(
         Certainty(
             answered.votes[name].agreement,

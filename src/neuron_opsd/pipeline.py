@@ -237,7 +237,7 @@ def answers_to_show(
     rollouts: Sequence[Rollout],
     votes: Mapping[str, Vote],
 ) -> dict[str, str]:
-    """Return the answers to show; report questions without one."""
+    """Return the answers to show; report missing ones."""
     if work.config.shows_given:
         return {question.id: question.given for question in pool}
     found = teaching.shown_answers(rollouts, votes, work.config)

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 
 
 class Progress(Protocol):
-    """Called by the library as it works; the command line draws bars with it."""
+    """Called by the library as it works; the command line draws bars."""
 
     def stage(
         self, name: str, total: int, unit: str
@@ -20,7 +20,7 @@ class Progress(Protocol):
         """Warn the user; the work continues."""
 
     def log_settings(self, stage: str, settings: Mapping[str, Any]) -> None:
-        """Log a training's settings, by dotted name, before its first step."""
+        """Log a training's settings by dotted name, before its first step."""
 
     def log_metrics(
         self,
@@ -71,7 +71,7 @@ class Quiet:
 
 
 class PassedOn:
-    """Progress that forwards everything; subclasses override parts."""
+    """Forwards everything; subclasses override parts."""
 
     __slots__ = ()
 
@@ -107,7 +107,7 @@ class PassedOn:
 
 
 class Silent(Quiet):
-    """Progress that shows nothing and keeps warnings for later."""
+    """Shows nothing, and keeps warnings."""
 
     def __init__(self) -> None:
         self.warnings: list[str] = []

@@ -36,7 +36,7 @@ def resolve_prompts(
 
 
 def student_prompt(question: Question, config: PromptsConfig) -> Prompt:
-    """Return a question's prompt for the student and for every test."""
+    """Return a question's prompt for the student and all tests."""
     return render((), question, config, thinking=config.student_thinking)
 
 
@@ -69,7 +69,7 @@ def render(
     *,
     thinking: bool | None,
 ) -> Prompt:
-    """Render demonstrations and a question in the settings' form."""
+    """Render demonstrations and a question in the set form."""
     if config.form == "plain":
         return Prompt(text=plain_text(demonstrations, question, config))
     turns = [Message("system", text) for text in system_texts(question, config)]
@@ -82,7 +82,7 @@ def render(
 def plain_text(
     demonstrations: Sequence[Shown], question: Question, config: PromptsConfig
 ) -> str:
-    """Write demonstrations and a question as labelled lines."""
+    """Write demonstrations and question as labelled lines."""
     parts = system_texts(question, config)
     parts += [
         f"{asked_lines(shown, config)} {' '.join(answer.split())}"
@@ -108,7 +108,7 @@ def spoken(question: Question) -> list[Message]:
 
 
 def asked_lines(question: Question, config: PromptsConfig) -> str:
-    """Write a question in the plain form, up to its answer."""
+    """Write a question in the plain form, without its answer."""
     text = "\n\n".join(turn.content for turn in spoken(question))
     shown = with_choices(text, question, config)
     asks = question.question_label or config.question_label
@@ -117,7 +117,7 @@ def asked_lines(question: Question, config: PromptsConfig) -> str:
 
 
 def asked_turns(question: Question, config: PromptsConfig) -> list[Message]:
-    """Return a question's turns, with choices and instruction."""
+    """Return a question's turns with choices and instruction."""
     *before, last = spoken(question)
     return [
         *before,
@@ -139,13 +139,13 @@ def with_choices(text: str, question: Question, config: PromptsConfig) -> str:
 
 
 def as_written(answer: str, question: Question, config: PromptsConfig) -> str:
-    """Return an answer as the model writes it, maybe a letter."""
+    """Return an answer as the model writes it: text or letter."""
     written = choice_answers(question, config)
     return dict(zip(question.choices, written, strict=False)).get(answer, answer)
 
 
 def choice_answers(question: Question, config: PromptsConfig) -> tuple[str, ...]:
-    """Return what a model writes for each choice: text or letter."""
+    """Return each choice as the model writes it."""
     if config.list_choices == "letters":
         return tuple(LETTERS[: len(question.choices)])
     return question.choices

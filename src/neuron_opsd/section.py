@@ -70,11 +70,9 @@ class OneOf:
         return ";\n".join(f"`{name}`: {e.help}" for name, e in self.table.items())
 
     def __get_pydantic_core_schema__(self, *_: Any) -> core_schema.CoreSchema:
-        """Make pydantic accept only these names."""
         return core_schema.no_info_plain_validator_function(self.check)
 
     def __get_pydantic_json_schema__(self, *_: Any) -> dict[str, Any]:
-        """Put these names in the JSON schema."""
         return {"type": "string", "enum": [*self.names]}
 
     def check(self, value: Any) -> str:
@@ -99,7 +97,7 @@ class Section(BaseModel):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **more: Any) -> None:
-        """Add the help of table entries to that of settings."""
+        """Append the help of table entries to settings."""
         super().__pydantic_init_subclass__(**more)
         for info in cls.model_fields.values():
             for table in filter(lambda one: isinstance(one, OneOf), info.metadata):

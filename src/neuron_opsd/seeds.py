@@ -29,7 +29,7 @@ def derive_seed(*parts: SeedPart) -> int:
 
 
 def generator(*parts: SeedPart) -> np.random.Generator:
-    """Return a separate generator for the purpose that the parts name."""
+    """Return a generator for the purpose named by the parts."""
     return np.random.Generator(np.random.Philox(key=derive_seed(*parts)))
 
 

@@ -116,7 +116,7 @@ class Pool:
                 self._dismiss(hand)  # its results are no longer needed
 
     def give(self, hand: Hand, chunk: Chunk, function: Any) -> None:
-        """Have a worker apply a function, by reference, to a chunk."""
+        """Have a worker apply a function to a chunk."""
         hand.chunk = chunk
         hand.errand = hand.actor.work.remote(function, chunk.items)
 
@@ -232,7 +232,7 @@ class Pool:
         self._ray.kill(hand.actor)
 
     def _check_arrivals(self) -> None:
-        """Stop if no worker came in time; warn once if some are missing."""
+        """Stop if no worker came in time; warn once if some did not."""
         if time.monotonic() - self._since < self.settings.timeout:
             return
         missing = sum(not hand.process for hand in self.hands)

@@ -123,7 +123,7 @@ def connected(settings: ClusterConfig) -> Iterator[None]:
 
 
 def join(ray: Any, settings: ClusterConfig, folder: str) -> None:
-    """Join the cluster, or start one with its files in a folder."""
+    """Join the cluster, or start one with files in a folder."""
     more: dict[str, Any] = {}
     if settings.address == LOCAL:
         # A private key, in no file, so that other users of this machine cannot submit

@@ -101,7 +101,6 @@ class Team:
         return reply.value
 
     def _answer(self, what: str, data: object, end: float) -> Reply:
-        """Send a request and wait while an answer is possible."""
         assert self._line is not None
         self._line.asked.put((what, data))
         while True:
@@ -124,7 +123,6 @@ class Team:
         self._line = self._thread = None
 
     def _look(self, end: float) -> None:
-        """Stop if no answer can come any more."""
         if self._thread is not None and not self._thread.is_alive():
             raise TryAgainError(LOST.format(self._end or "Ray does not say why"))
         if not self._arrived and time.monotonic() > end:

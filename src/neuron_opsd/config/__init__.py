@@ -100,7 +100,7 @@ class Config(Section):
 
     @property
     def tests_prompted(self) -> bool:
-        """Whether the untrained model is also tested with demonstrations."""
+        """Whether the untrained model is also tested prompted."""
         shown = self.contexts.num_demonstrations > 0 and not self.shows_given
         return self.evaluation.prompted and shown
 
@@ -121,17 +121,17 @@ class Config(Section):
 
     @property
     def context_signals(self) -> frozenset[Signal]:
-        """What must be known of questions to find demonstrations."""
+        """What finding demonstrations needs to know of questions."""
         if not self.contexts.num_demonstrations or self.shows_given:
             return frozenset()
         return CONTEXT_RULES[self.contexts.rule].reads
 
     @property
     def shows_by_neurons(self) -> bool:
-        """Whether demonstrations are found by the answers' neurons."""
+        """Whether neurons of answers find demonstrations."""
         return Signal.ANSWER_NEURONS in self.context_signals
 
     def changed(self, **sections: Mapping[str, Any]) -> Config:
-        """Return settings with some section fields replaced, unchecked."""
+        """Return settings with some fields replaced, unchecked."""
         named = {n: getattr(self, n).model_copy(update=f) for n, f in sections.items()}
         return self.model_copy(update=named)

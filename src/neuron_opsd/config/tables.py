@@ -200,7 +200,7 @@ def changed_settings(config: Config) -> dict[str, Any]:
 
 
 def differences(before: Config, after: Config) -> dict[str, Any]:
-    """Return the settings of `before` that differ, by dotted name."""
+    """Return settings of `before` that differ, by dotted name."""
     old, new = flatten(before), flatten(after)
     return {name: value for name, value in new.items() if old[name] != value}
 

@@ -31,7 +31,7 @@ def held_memory(device: str) -> int:
 
 
 def peak_memory(device: str) -> int:
-    """Return the peak bytes since the start or `forget_peak`."""
+    """Return the peak since the start or `forget_peak`, in bytes."""
     if cuda := cuda_of(device):
         return int(cuda.max_memory_allocated(device))
     return line_bytes(STATUS, "VmHWM") or maximum_resident()

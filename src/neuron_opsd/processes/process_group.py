@@ -66,7 +66,7 @@ class ProcessGroup:
     """The ranks of torch's default process group, already set up."""
 
     def __init__(self, timeout: timedelta) -> None:
-        """Meet the others; one silent for `timeout` in a step is lost."""
+        """Meet the others; ones silent for `timeout` in a step are lost."""
         self.rank = dist.get_rank()
         self.size = dist.get_world_size()
         self._hearing = partial(hearing, timeout)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def share_of(count: int, rank: int, size: int) -> slice:
-    """Return a rank's share of `count` items, as equal as can be."""
+    """Return a rank's share of `count` items; shares are nearly equal."""
     start, end = (part * count // size for part in (rank, rank + 1))
     return slice(start, end)
 
@@ -34,7 +34,7 @@ class Ranks(Protocol):
 
     @property
     def rank(self) -> int:
-        """Number of this process, from 0, which alone writes files."""
+        """Number from 0; only rank 0 writes files."""
 
     @property
     def size(self) -> int:

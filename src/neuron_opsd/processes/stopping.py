@@ -73,7 +73,7 @@ class Stopping:
             self.check()
 
     def hear(self, number: int, *, again: bool = False) -> None:
-        """Handle a signal in another thread while the main one cannot."""
+        """Handle a signal in another thread."""
         self.number = self.number or number
         if again or not self.has_begun:
             self.end(RESUMES)
@@ -88,7 +88,7 @@ class Stopping:
 
     @contextmanager
     def after_the_step(self) -> Iterator[None]:
-        """Delay a signal until the training loop checks `number`."""
+        """Delay a signal until the caller checks `number`."""
         self.waits = True
         try:
             yield
@@ -96,7 +96,7 @@ class Stopping:
             self.waits = False
 
     def check(self) -> None:
-        """Stop if a signal has waited, or its interrupt got lost."""
+        """Stop if a signal waits, or its interrupt got lost."""
         if self.number and not self.waits:
             self.unwinds = True
             raise StoppedError

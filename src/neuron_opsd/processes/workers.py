@@ -30,7 +30,7 @@ BYTES: Final = 160 << 20
 def start(
     worker: ModuleType, what: str, environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start a worker that answers lines until its input ends."""
+    """Start a worker that answers lines until input ends."""
     with starting(what):
         return subprocess.Popen(
             **command(worker, environment),
@@ -96,7 +96,7 @@ def begin(num_bytes: int, seconds: float) -> None:
 
 
 def limit_memory(most: int) -> None:
-    """Limit this worker's memory, files and core dumps, if possible."""
+    """Limit memory, files and core dumps, if possible."""
     try:
         import resource
     except ImportError:  # missing on Windows
@@ -117,7 +117,7 @@ def limit_memory(most: int) -> None:
 
 
 def limit_time(seconds: float) -> None:
-    """End this process after `seconds` of processor time; 0: never."""
+    """End this process after `seconds` of processor time, 0 for never."""
     if hasattr(signal, "setitimer"):
         signal.signal(signal.SIGPROF, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_PROF, seconds)

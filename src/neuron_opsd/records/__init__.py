@@ -32,12 +32,11 @@ Role: TypeAlias = Literal["system", "user", "assistant"]
 
 
 class Brief:
-    """A record that prints in a few lines, whatever it holds."""
+    """A record that prints in a few lines."""
 
     __slots__ = ()
 
     def __repr__(self) -> str:
-        """Return the fields, with long texts and sequences cut."""
         short = Repr()
         short.maxtuple = short.maxdict = short.maxlevel = 3
         short.maxother = short.maxstring = 60

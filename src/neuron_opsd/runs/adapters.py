@@ -58,14 +58,14 @@ class Training:
         return inside(self.folder, f"adapter-{step:06d}")
 
     def candidate(self, step: int) -> str:
-        """Path of the adapter after `step` steps while it may be the best."""
+        """Path of an adapter that may be the best."""
         return f"{self.work}/{CANDIDATES}/step-{step:06d}"
 
 
 def lost_adapters(
     run: RunContext, training: Training, made_from: Sequence[str]
 ) -> dict[str, int]:
-    """Return missing adapters, with the step count of each."""
+    """Return missing adapters and their step counts."""
     after = {training.kept(step): step for step in training.keep_after}
     after[training.adapter] = run.config.distill.steps + 1
     stands = run.directory.integrity.is_current

@@ -52,7 +52,7 @@ def keep_checkpoint(
     made_from: Sequence[str],
     metrics: MetricsHash,
 ) -> None:
-    """Write student, teacher and optimiser atomically; delete old checkpoints."""
+    """Write student, teacher and optimiser atomically; delete older ones."""
     home, name = run.path(work), f"{work}/{CHECKPOINTS}/step-{step:06d}"
     sync_metrics(home)
     bound = {
@@ -99,7 +99,7 @@ def drop_checkpoints(run: RunContext, names: Sequence[str]) -> None:
 
 
 def discard_checkpoint(folder: Path) -> None:
-    """Delete a checkpoint's own files, and its folder if then empty."""
+    """Delete a checkpoint's files, and its folder if then empty."""
     if folder.is_symlink() or not folder.is_dir():
         discard(folder)
         return
@@ -115,7 +115,7 @@ def leave(folder: Path) -> None:
 
 
 def end_checkpoints(run: RunContext, work: str) -> None:
-    """Delete all checkpoints of a training that will not resume."""
+    """Delete the checkpoints of a training that will not resume."""
     drop_checkpoints(run, [*{*checkpoints(run, work), *listed(run, work)}])
     leave(run.path(work, CHECKPOINTS))
 
@@ -181,7 +181,7 @@ class Facts(BaseModel):
 
 
 class Bound(BaseModel):
-    """What a state says about itself: step, sources and metrics so far."""
+    """What a state says about itself."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -196,7 +196,7 @@ def facts_of(folder: Path) -> Facts:
 
 
 def changed_sources(folder: Path, home: Path, wanted: Mapping[str, str]) -> str:
-    """Say why training cannot resume from a checkpoint; empty if it can."""
+    """Say why a checkpoint cannot be resumed; empty if it can."""
     try:
         facts = facts_of(folder)
         if sha256_file(folder / STATE) != facts.sha256:

@@ -42,7 +42,7 @@ class Written:
 def extract_neurons(
     completions: Path, out: Path, config: Config, progress: Progress
 ) -> int:
-    """Write the neuron sets of completions to a Parquet file."""
+    """Write neuron sets of completions to a Parquet file."""
     check_result_place(out, (completions, Path(config.model.name)))
     if config.neurons.span != "completion":
         raise ConfigError(

@@ -167,7 +167,7 @@ def mode_for(config: RolloutsConfig, facts: ModelFacts) -> Mode:
 def check_mode(
     config: Config, model: Tokenizer, begun: Iterable[Path], *, chooses: bool
 ) -> None:
-    """Refuse a mode other than an earlier version resolved `auto` to."""
+    """Refuse a mode that differs from an earlier version's choice for `auto`."""
     mode = config.rollouts.mode
     for folder in begun if mode != "auto" else ():
         if read_manifest(folder).settings.get("rollouts.mode") != "auto":
@@ -182,7 +182,7 @@ def check_mode(
 
 
 def check_own_texts(model: Tokenizer, config: Config) -> None:
-    """Refuse control tokens in texts that settings add to questions."""
+    """Refuse control tokens in texts from settings."""
     if config.prompts.form != "chat":
         return
     own = (
@@ -219,7 +219,7 @@ def quietened(config: Config, model: Tokenizer) -> Config:
 
 
 def beginnings(config: Config, model: Tokenizer) -> tuple[TokenIds, TokenIds]:
-    """Return the encoded probe prompts of student and teacher."""
+    """Return the encoded prompts of student and teacher."""
     student = student_prompt(PROBE, config.prompts)
     teacher = teacher_prompt(PROBE, (), config.prompts)
     return model.encode(student), model.encode(teacher)
@@ -260,7 +260,7 @@ def with_date(config: Config, facts: ModelFacts, begun: Iterable[Path]) -> Confi
 
 
 def remarks(facts: ModelFacts, config: Config, given: Config) -> tuple[str, ...]:
-    """Return what a user should know about how a model is run."""
+    """Return remarks on how a model is run."""
     thinking = config.prompts.student_thinking
     found = [] if facts.shares_prompts else [PLAIN_DECODING]
     if config.prompts.form == "chat" and not facts.closes_answers:

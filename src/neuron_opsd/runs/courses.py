@@ -51,7 +51,7 @@ class Course(Protocol):
         """Restore what `state` returned."""
 
     def take(self, earlier: Earlier) -> Iterator[StepMetrics]:
-        """Take the remaining steps, as `stages.training.train` does."""
+        """Take the remaining steps, as in `stages.training.train`."""
 
     def state(self) -> dict[str, Tensor]:
         """Return everything a checkpoint must hold."""
@@ -72,7 +72,7 @@ class Trainer(Protocol):
     """Where trainings run."""
 
     def course(self, job: Job, model: LanguageModel) -> AbstractContextManager[Course]:
-        """Begin to train a copy of a model, which never changes itself."""
+        """Begin to train a copy of a model."""
 
 
 class LocalCourse:
@@ -109,7 +109,7 @@ HERE: Final = Here()
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A job for other processes, with what all must agree on."""
+    """A job for other processes, and what all must share."""
 
     job: Job
     tokens: int
@@ -120,7 +120,7 @@ class Order:
 
 
 def order_text(order: Order) -> str:
-    """Return a job as JSON, if other processes can receive it."""
+    """Return a job as JSON, or refuse what cannot be sent."""
     job = order.job
     return json.dumps(
         {
@@ -136,7 +136,7 @@ def order_text(order: Order) -> str:
 
 
 def name_of(objective: object) -> str:
-    """Return the name by which other processes find a method."""
+    """Return the name other processes find a method by."""
     if not isinstance(objective, Method) or METHODS.get(objective.name) is not type(
         objective
     ):

@@ -71,7 +71,7 @@ class Recipe:
     """Files of each adapter by name in its folder."""
 
     def __call__(self) -> HFModel:
-        """Load the model in a worker, whose files must be identical."""
+        """Load the model in a worker; its files must be identical."""
         # It lives as long as the model: an engine may read an adapter at first use.
         home = TemporaryDirectory(prefix="neuron-opsd-")
         folders = [Path(home.name, str(n)) for n in range(len(self.adapters))]
@@ -135,7 +135,7 @@ def facts_of(model: LanguageModel, nothing: Sequence[None]) -> list[ModelFacts]:
 
 
 def check_room_there(config: Config) -> None:
-    """Refuse `full` tuning in a worker before weights are loaded."""
+    """Refuse `full` tuning in a worker before loading weights."""
     check_training_room(load_tokenizer(config.model).facts, config.distill)
 
 
@@ -145,7 +145,7 @@ def make_nothing(_: None, chunk: Sequence[None]) -> Sequence[None]:
 
 
 def placed(config: Config) -> Config:
-    """Return settings with a model path valid in any folder."""
+    """Return settings with a path valid in any folder."""
     return config.changed(model={"name": place_text(config.model.name)})
 
 
@@ -173,7 +173,7 @@ class ClusterMachines:
     """Workers of a Ray cluster and their models."""
 
     def __init__(self, config: Config, warn: Callable[[str], None]) -> None:
-        """Check the settings; the cluster is joined when there is work."""
+        """Check the settings; the cluster is joined at first use."""
         check_address(config.cluster)
         self.on_others: Callable[[Sequence[str]], None] = ignore
         self._settings = config.cluster
@@ -193,7 +193,7 @@ class ClusterMachines:
 
     @property
     def pool(self) -> Pool:
-        """The cluster's workers; joins the cluster at first use."""
+        """The cluster's workers, joined at first use."""
         if self._pool is None:
             self._joined.enter_context(connected(self._settings))
             threads = torch.get_num_threads()
@@ -275,7 +275,7 @@ class ClusterMachines:
             self.on_others(new)
 
     def course(self, job: Job, model: LanguageModel) -> AbstractContextManager[Course]:
-        """Begin a training in workers, or here if they cannot train it."""
+        """Begin a training in workers, or here if they cannot."""
         if reason := why_here(job.config, model):
             self._warn(f"the workers of the cluster do not train, {reason}")
             return HERE.course(job, model)
@@ -300,7 +300,7 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def why_here(config: Config, model: LanguageModel) -> str:
-    """Say why cluster workers cannot train a model; empty if they can."""
+    """Say why workers cannot train a model; empty if they can."""
     if config.engine.rollouts == "vllm":
         return "since vLLM does not run in processes that train together"
     if config.cluster.address.startswith(CLIENT):

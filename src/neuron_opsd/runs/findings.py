@@ -50,7 +50,7 @@ class Findings:
 def compare_tests(
     tests: Sequence[TestSet], findings: Findings, config: Config
 ) -> tuple[TestComparison, ...]:
-    """Compare the models on every test set, in the given order."""
+    """Compare the models on every test set, in order."""
     return tuple(compare_test(test, findings, config) for test in tests)
 
 
@@ -85,7 +85,7 @@ def compare_test(test: TestSet, findings: Findings, config: Config) -> TestCompa
 def above_baselines(
     before: TestResult, after: TestResult, config: Config
 ) -> dict[str, Interval]:
-    """Return by how much both models beat the most frequent gold answer."""
+    """Return by how much models beat the most frequent gold answer."""
     found = {
         "before": above_baseline(before, config.evaluation, config.seed),
         "after": above_baseline(after, config.evaluation, config.seed),
@@ -96,7 +96,7 @@ def above_baselines(
 def cross_domain(
     tests: Sequence[TestSet], findings: Findings, config: Config
 ) -> Mapping[str, Interval]:
-    """Return the mean differences over cross-domain test sets."""
+    """Return mean differences over cross-domain test sets."""
     names = [test.name for test in tests if not test.in_domain]
     if not names:
         return {}

@@ -44,7 +44,7 @@ def model_fingerprint(config: ModelConfig) -> str:
 
 
 def read_files(folder: Path) -> list[Path]:
-    """Return the files of a model folder that may change its answers."""
+    """Return the files in a folder that may change answers."""
     files = [
         path
         for path in folder.iterdir()
@@ -67,7 +67,7 @@ def files_hash(folder: Path, files: Iterable[Path]) -> str:
 
 
 def known_hash(path: Path) -> str:
-    """Return a file's SHA-256, rehashed only if its status changed."""
+    """Return a file's SHA-256, cached while its status is unchanged."""
     found = path.stat()
     marks = found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
     return hash_as_of(path, marks)

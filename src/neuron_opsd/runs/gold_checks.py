@@ -64,7 +64,7 @@ def refuse_missing(place: str, file: QuestionFile) -> None:
 
 
 def refuse_lines(place: str, file: QuestionFile, free: Sequence[Question]) -> None:
-    """Refuse multi-line answers where only the first line is read."""
+    """Refuse multi-line answers if only one line is read."""
     answers = file.gold.answer_of
     long = [q for q in free if len(answers[q.id].strip().splitlines()) > 1]
     if long:
@@ -92,7 +92,7 @@ def warn_of_latex(
 def warn_of_uncomputed(
     name: str, file: QuestionFile, config: AnswersConfig, warn: Callable[[str], None]
 ) -> None:
-    """Warn of expressions so large that only their spelling is compared."""
+    """Warn of expressions too large to compare but by spelling."""
     readers, answers = readers_for(file.questions, config), file.gold.answer_of
     found = [
         (question, reason)

@@ -171,7 +171,7 @@ def read_pool(
 
 
 def check_size(pool: str, size: int, num_demonstrations: int) -> None:
-    """Refuse a pool with too few questions for the demonstrations."""
+    """Refuse a pool too small for the demonstrations."""
     if size <= num_demonstrations:
         raise DataError(
             f"contexts.num_demonstrations is {num_demonstrations}, but {pool} holds "
@@ -186,7 +186,7 @@ def read_tests(
     config: Config,
     warn: Callable[[str], None] = ignore,
 ) -> tuple[TestSet, ...]:
-    """Read the test sets, whose answers must all be readable."""
+    """Read the test sets; all answers must be readable."""
     sets = []
     for name, source in tests.items():
         found = read_questions(

@@ -38,7 +38,7 @@ class Machines(Workers, Trainer, Protocol):
         tokenizer: ModelTokenizer | None = None,
         base: LanguageModel | None = None,
     ) -> LanguageModel:
-        """Load a frozen model, as `models.load.load_answering` does."""
+        """Load a frozen model, like `models.load.load_answering`."""
 
     def check_room(self, facts: ModelFacts, config: Config) -> None:
         """Refuse `full` tuning that does not fit in memory.
@@ -49,7 +49,7 @@ class Machines(Workers, Trainer, Protocol):
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What may change the last bits, where it differs from this process."""
+        """What may change the last bits and differs from this process."""
 
     def release(self) -> None:
         """Free what workers hold before this process trains."""
@@ -67,11 +67,11 @@ class ThisMachine(Here):
         self.course = trainer.course
 
     def check_room(self, facts: ModelFacts, config: Config) -> None:
-        """Refuse `full` tuning that does not fit on this machine."""
+        """Refuse `full` tuning that does not fit here."""
         check_training_room(facts, config.distill)
 
     def release(self) -> None:
-        """Do nothing: the loaded model is the one to be trained."""
+        """Do nothing: the loaded model will be trained."""
 
 
 THIS_MACHINE: Final = ThisMachine()

@@ -37,7 +37,7 @@ def append_metrics(work: Path, entry: StepMetrics) -> None:
 
 
 def numbers_of(entry: StepMetrics) -> dict[str, float]:
-    """Return a step's measures by name; the guard's begin with `guard_`."""
+    """Return measures by name; the guard's begin with `guard_`."""
     named = asdict(entry)
     look = named.pop("look") or {}
     named |= {f"guard_{n}": v for n, v in look.get("student", {}).items()}
@@ -70,7 +70,7 @@ def hash_metrics(work: Path, num_steps: int) -> str:
 
 
 def lines_of(work: Path) -> list[bytes]:
-    """Return the lines with their ends; none without a file."""
+    """Return the lines with their ends, if any."""
     path = work / METRICS
     if not os.path.lexists(path):
         return []

@@ -45,7 +45,7 @@ def check_sets(
     config: Config,
     sources: Mapping[str, str],
 ) -> None:
-    """Check questions of several files; the pool is named `pool`."""
+    """Check several files; the pool is named `pool`."""
     found = (
         problem
         for name, questions in sets.items()
@@ -139,7 +139,7 @@ def encoded(
 def token_problem(
     model: Tokenizer, asked: PromptedQuestion, prompt: TokenIds, config: Config
 ) -> str:
-    """Say what is wrong with the tokens of a question or its choices."""
+    """Say what is wrong with a question's or choices' tokens."""
     try:
         answers = choice_tokens(model, asked) if asked.written else []
     except DataError as error:
@@ -219,7 +219,7 @@ def check_shown(
 def joined(
     sets: Mapping[str, Sequence[Question]],
 ) -> Iterator[tuple[str, Question, Question]]:
-    """Yield one question of each kind after one of each pool kind."""
+    """Yield each kind of question after each kind in the pool."""
     shown = {roles(question): question for question in sets[POOL]}
     for name, questions in sets.items():
         asked = {roles(question): question for question in reversed(questions)}

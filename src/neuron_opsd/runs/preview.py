@@ -78,7 +78,7 @@ def preview(
 
 
 def hastened(config: Config) -> Config:
-    """Return settings without work that a preview does not show."""
+    """Return settings that skip what a preview does not show."""
     if config.contexts.source == "pool":
         config = config.changed(selection={"rule": KEEPING_ALL})
     contexts = SHOWN_ANSWERS[config.contexts.answer].reads_samples
@@ -91,7 +91,7 @@ def hastened(config: Config) -> Config:
 def find_question(
     questions: Sequence[Question], question_id: str | None, pool: str
 ) -> Question:
-    """Return the question with this id, by default the first."""
+    """Return the question with this id, or the first."""
     for question in questions:
         if question_id in (None, question.id):
             return question
@@ -131,5 +131,5 @@ def show(
 
 
 def token_text(model: Tokenizer, token: int) -> str:
-    """Return a token's text with control tokens and line breaks visible."""
+    """Return a token's text with special characters visible."""
     return repr(model.token_text(token))[1:-1]

@@ -113,7 +113,7 @@ class Leader:
 
 
 def follow(group: ProcessGroup) -> None:
-    """Join rank 0's trainings until it says that it is done."""
+    """Join rank 0's trainings until it ends them."""
     while (text := group.hear_first()) != END:
         with taking_steps(), unless_lost():
             follow_course(read_order(text), group)
@@ -224,7 +224,7 @@ def hear_stop(ranks: Ranks) -> None:
 
 
 def refuse_unsupported(config: Config) -> None:
-    """Refuse settings that several processes cannot train with."""
+    """Refuse settings for which several processes cannot train."""
     on = ("1", "true", "yes", "y", "t", "on")
     if split := [n for n in SPLITTING if os.environ.get(n, "").lower() in on]:
         raise ConfigError(

@@ -90,7 +90,7 @@ REPORT = replace(record_codec("report.json", ReportData), read=load_report)
 
 
 def summary_table(data: ReportData) -> dict[str, Any]:
-    """Return `summary.json`: the outcome, and results across test sets."""
+    """Return `summary.json`: the outcome, and what concerns all test sets."""
     return {
         "outcome": outcome_sentence(data),
         **kept_entry(data),
@@ -147,7 +147,7 @@ def build_report(  # noqa: PLR0913 - it gathers what all stages made
 def other_warnings(
     run: RunContext, teacher_check: TeacherCheck | None
 ) -> tuple[str, ...]:
-    """Return the run's warnings except the teacher check's findings."""
+    """Return warnings other than the teacher check's."""
     known = () if teacher_check is None else teacher_check.findings
     found = [w for w in run.directory.warnings if w not in known]
     if elsewhere := known_changes(run.directory.manifest):
@@ -162,7 +162,7 @@ def title_of(tests: Sequence[TestSet], method: str) -> str:
 
 
 def public_name(model: str) -> str:
-    """Return a model's name for pages: for a path, its folder."""
+    """Return a model's public name: for a path, its folder."""
     path = Path(model)
     return path.name if path.is_absolute() else model
 
@@ -226,7 +226,7 @@ def finish(
 def keep_scores(
     run: RunDirectory, findings: Findings, made_from: Sequence[str]
 ) -> None:
-    """Write each model's score per question, unless current."""
+    """Write each model's score per question, if outdated."""
     if run.integrity.is_current(SCORES, SCORES, made_from):
         return
     models = {"before": findings.before, "after": findings.after, **findings.controls}
@@ -288,7 +288,7 @@ def check_report(run: Path, manifest: Manifest, warn: Callable[[str], None]) -> 
 
 
 def list_page(run: Path) -> None:
-    """Update the page's hash if another version wrote another page."""
+    """Update the page's hash after another version wrote it."""
     name = PAGE.file_name
     known = read_manifest(run).outputs.get(name)
     if known is not None and not integrity.fault_of(run, known):

@@ -59,7 +59,7 @@ def settled(
 
 
 def check_given(config: Config) -> None:
-    """Refuse several given demonstrations: each question has one."""
+    """Refuse several given demonstrations per question."""
     number = config.contexts.num_demonstrations
     if config.contexts.rule == GIVEN and number > 1:
         raise ConfigError(
@@ -100,7 +100,7 @@ def check_selection(config: Config) -> None:
 
 
 def with_method(config: Config) -> Config:
-    """Fill in the method's own settings where the user set none."""
+    """Fill in the method's settings where the user set none."""
     resolved = settled(config)
     method_of(resolved)  # refuses, for example, groups of one rollout
     return resolved

@@ -45,7 +45,7 @@ PART: Final = 64 << 20
 
 
 def in_parts(state: Mapping[str, Tensor], num_bytes: int) -> list[dict[str, Tensor]]:
-    """Split a state into parts of at most `num_bytes`, or of one tensor."""
+    """Split a state into parts of `num_bytes`, or of one tensor."""
     parts: list[dict[str, Tensor]] = []
     room = 0
     for name, value in state.items():
@@ -103,7 +103,7 @@ class TeamCourse:
 
 @contextmanager
 def team_course(team: Team, job: Job, tokens: int) -> Iterator[Course]:
-    """Begin a training in workers with at most `tokens` per pass."""
+    """Begin a training in workers; `tokens` limits a pass."""
     refuse_unsupported(job.config)
     known = model_fingerprint(job.config.model)
     place = {"name": place_text(job.config.model.name)}
@@ -116,7 +116,7 @@ def team_course(team: Team, job: Job, tokens: int) -> Iterator[Course]:
 
 
 def work(line: Line, text: str) -> None:
-    """Run a team's worker: the first answers, the others follow it."""
+    """Run a worker: the first answers, the others follow it."""
     order = read_order(text)
     torch.set_num_threads(order.threads)
     patience = timedelta(seconds=order.job.config.cluster.step_timeout)
@@ -197,7 +197,7 @@ class Desk:
         self.course.load_state(dict(ChainMap(*parts)))
 
     def state(self, num_bytes: int) -> int:
-        """Split the checkpoint state; return the number of parts."""
+        """Split the checkpoint state; return how many parts."""
         self.parts = in_parts(self.course.state(), num_bytes)
         return len(self.parts)
 

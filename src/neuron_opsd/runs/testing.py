@@ -157,7 +157,7 @@ def test_readers(test: TestSet, config: Config) -> dict[str, Reader]:
 
 
 def compared(test: str, label: str) -> list[str]:
-    """Return the names of a model's answers and their verdicts."""
+    """Return the names of a model's answers and verdicts."""
     name = rollouts_name(test, label)
     return [name, verdicts_name(name)]
 
@@ -224,7 +224,7 @@ def test_signals(run: RunContext, model: LanguageModel, test: TestSet) -> Known:
 def medoid_votes(
     run: RunContext, model: LanguageModel, test: TestSet, rollouts: Sequence[Rollout]
 ) -> Mapping[str, Vote]:
-    """Vote on a test set's answers, with medoids if wanted."""
+    """Vote on a test set's answers, with any medoids."""
     votes = tally_votes(summaries_of(rollouts), test_readers(test, run.config))
     own = f"{test_folder(test.name)}{MEDOIDS_NAME}"
     names = MedoidNames(rollouts_name(test.name, BEFORE), own)
@@ -234,7 +234,7 @@ def medoid_votes(
 def test_neurons(
     run: RunContext, model: LanguageModel, test: TestSet, chosen: Chosen
 ) -> Sequence[NeuronSet]:
-    """Return the neurons of chosen answers, if demonstrations need them."""
+    """Return the chosen answers' neurons, if needed."""
     if not run.config.shows_by_neurons:
         return not_read([question.id for question in test.questions])
     neurons = read_neurons(
@@ -258,7 +258,7 @@ def evaluate(
     progress: Progress,
     adapter: Path | None = None,
 ) -> dict[str, Any]:
-    """Test a model on some sets, exactly as a run tests it."""
+    """Test a model on some sets, as a run does."""
     adapters = [] if adapter is None else [adapter]
     if out is not None:
         places = [Path(config.model.name), *map(Path, tests.values()), *adapters]

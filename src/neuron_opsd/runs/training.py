@@ -58,7 +58,7 @@ def train_prepared(
     prepared: Prepared,
     method: Method,
 ) -> tuple[StepMetrics, ...]:
-    """Train a method on prepared data; see `train_adapter`."""
+    """Train a method on prepared data."""
     examples = examples_for(method, prepared)
     trained = {example.question_id for example in examples}
     guarded = guard_questions(prepared.library.questions, trained, run.config)
@@ -231,7 +231,7 @@ def sources_of(
 
 
 def trained_by(run: RunContext) -> dict[str, Any]:
-    """Return the settings without the model's place, since its hash counts."""
+    """Return settings without the model's place; its hash counts."""
     settings = settings_in(run.directory, run.config)
     return {name: value for name, value in settings.items() if name != "model.name"}
 

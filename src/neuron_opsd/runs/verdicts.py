@@ -75,7 +75,7 @@ def noted(
 
 
 def warn_as_kept(run: RunContext, source: str, name: str) -> None:
-    """Warn of comparisons unsettled when an output was made."""
+    """Warn of comparisons left unsettled by an output."""
     output = run.directory.manifest.outputs.get(name)
     if output is None:
         return

@@ -33,7 +33,7 @@ class StepWatch:
             self.see(entry)
 
     def see(self, entry: StepMetrics) -> StepMetrics:
-        """Return a step's record with its spike; warn where a spike begins."""
+        """Return a record with its spike; warn where one begins."""
         entry = replace(entry, spike=round(self._spikes.see(entry), 2))
         if entry.skipped:
             self._warn(

@@ -40,7 +40,6 @@ class InChunks(Generic[Item]):
     """Called with the number of items done, per chunk."""
 
     def __len__(self) -> int:
-        """Return the number of chunks."""
         return -(-len(self.items) // self.size)
 
     def __getitem__(self, number: int) -> Sequence[Item]:
@@ -50,7 +49,6 @@ class InChunks(Generic[Item]):
         return self.items[number * self.size : (number + 1) * self.size]
 
     def __iter__(self) -> Iterator[Sequence[Item]]:
-        """Yield the chunks in order."""
         return map(self.__getitem__, range(len(self)))
 
 
@@ -103,7 +101,7 @@ HERE: Final = Here()
 
 @dataclass(frozen=True, slots=True)
 class Task(Generic[M, Item, R]):
-    """Computes a chunk's results, independently of other chunks."""
+    """Computes a chunk's results, whatever came before it."""
 
     model: M
     function: Callable[[M, Sequence[Item]], Sequence[R]]
@@ -135,13 +133,13 @@ class Employed(Generic[M]):
         function: Callable[[M, Sequence[Item]], Sequence[R]],
         chunks: Sequence[Sequence[Item]],
     ) -> list[Sequence[R]]:
-        """Return the results of chunks in order, without keeping them."""
+        """Return results in the order of chunks, without keeping them."""
         found = dict(self.workers.map(self.model, function, enumerate(chunks)))
         return [found[number] for number in range(len(chunks))]
 
 
 class Cache(Protocol):
-    """Where results come from: computed now, or by an earlier process."""
+    """Results computed now, or by an earlier process."""
 
     def once(
         self,
@@ -151,7 +149,7 @@ class Cache(Protocol):
         *,
         made_from: Sequence[str] = (),
     ) -> T:
-        """Return a whole value, recomputed if its sources changed."""
+        """Return a value, recomputed if its sources changed."""
 
     def chunks(
         self,
@@ -169,7 +167,7 @@ class Cache(Protocol):
 
 
 class Memory:
-    """A cache that keeps nothing and computes in this process."""
+    """Keeps nothing and computes in this process."""
 
     def once(
         self, name: str, codec: object, compute: Callable[[], T], **made_from: object

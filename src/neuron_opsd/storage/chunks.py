@@ -32,7 +32,7 @@ class Plan:
 
 
 def holds(path: Path, data: bytes) -> bool:
-    """Whether a file exists and holds exactly these bytes."""
+    """Return whether a file holds exactly these bytes."""
     try:
         return read_plain(path) == data
     except DataError:
@@ -87,7 +87,7 @@ class Chunks(Generic[R]):
             write_atomic(path, wanted)
 
     def has(self, number: int) -> bool:
-        """Whether a chunk was kept; warns of a damaged one."""
+        """Return whether a chunk was kept; warn of a damaged one."""
         if self.seconds(number) is not None:
             return True
         path = self.path(number)
@@ -133,19 +133,17 @@ class Chunks(Generic[R]):
 
 
 class Joined(Sequence[R]):
-    """Results of kept chunks; one chunk at a time is in memory."""
+    """Results of kept chunks, one chunk in memory at a time."""
 
     def __init__(self, chunks: Chunks[R], numbers: range) -> None:
         self._chunks = chunks
         self._numbers = numbers
 
     def __iter__(self) -> Iterator[R]:
-        """Yield the results chunk by chunk."""
         for number in self._numbers:
             yield from self._chunks.load(number)
 
     def __len__(self) -> int:
-        """Return the number of results."""
         return sum(len(self._chunks.load(number)) for number in self._numbers)
 
     def __getitem__(self, index: Any) -> Any:

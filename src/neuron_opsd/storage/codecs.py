@@ -71,7 +71,7 @@ class Codec(Generic[T]):
             raise stored_rollouts.damaged(path, fault_in(error)) from None
 
     def named(self, name: str) -> Codec[T]:
-        """Return this codec for another file name, without suffix."""
+        """Return this codec for another name, without suffix."""
         return replace(self, file_name=name + Path(self.file_name).suffix)
 
 
@@ -103,7 +103,7 @@ def record_codec(file_name: str, kind: type[Record]) -> Codec[Record]:
 
 
 def records_codec(file_name: str, kind: type[Record]) -> Codec[Sequence[Record]]:
-    """Return a codec for records as a JSON list, one per line."""
+    """Return a codec for a JSON list, one record per line."""
     adapter = TypeAdapter(kind)
 
     def save(records: Sequence[Record], path: Path) -> None:
@@ -130,7 +130,7 @@ def write_listing(lines: Iterable[bytes], path: Path) -> None:
 
 
 def read_listing(path: Path) -> Iterator[Any]:
-    """Yield the records of `write_listing`; equal texts are one object."""
+    """Yield records from `write_listing`; equal texts are shared."""
     known: dict[str, str] = {}
     with path.open("rb") as file:
         if next(file, b"").strip() != b"[":
@@ -271,14 +271,14 @@ def list_items(column: pa.ListArray) -> list[NDArray[Any]]:
 
 
 def groups(records: Iterable[T], size: int | None = None) -> Iterator[Sequence[T]]:
-    """Cut records into groups of `size` or `ROWS_PER_GROUP`."""
+    """Group records by `size` or `ROWS_PER_GROUP`."""
     remaining = iter(records)
     while group := list(islice(remaining, size or ROWS_PER_GROUP)):
         yield group
 
 
 def save_table(table: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path) -> None:
-    """Write batches of rows as a Parquet file, one row group each."""
+    """Write a Parquet file, one row group per batch."""
 
     def fill(temporary: Path) -> None:
         # Unlike Arrow's, errors of a Python file keep the disk's reason.
@@ -301,7 +301,7 @@ def table_codec(
     batch_of: Callable[[Sequence[Record]], pa.RecordBatch],
     records_in: Callable[[pa.RecordBatch], Iterator[Record]],
 ) -> Codec[Sequence[Record]]:
-    """Return a Parquet codec for records; arrays are read-only."""
+    """Return a Parquet codec; its arrays are read-only."""
 
     def save(records: Sequence[Record], path: Path) -> None:
         save_table(map(batch_of, groups(records)), schema, path)

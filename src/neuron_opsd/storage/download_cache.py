@@ -68,7 +68,7 @@ class Noted(BaseModel):
 
 
 def is_cache(folder: Path) -> bool:
-    """Whether an unmarked folder holds only what earlier versions kept."""
+    """Return whether an unmarked folder holds only earlier versions' files."""
     held = {entry.name for entry in folder.iterdir()}
     # Fetching replaces these, so they must have been fetched.
     noted = {part.partition("/")[0] for part in read_marker(folder)}
@@ -94,7 +94,7 @@ def note(folder: Path, recipe: str, about: Part) -> Part:
 
 
 def is_intact(folder: Path, recipe: str | None, part: Part | None) -> bool:
-    """Whether a folder was made by this recipe and is unchanged."""
+    """Return whether a folder was made by this recipe and is whole."""
     if part is None or recipe is None or part.get("recipe") != recipe:
         return False
     return not changed_files(folder, part)
@@ -107,7 +107,7 @@ def changed_files(folder: Path, part: Part) -> list[str]:
 
 
 def is_unchanged(path: Path, known: Part) -> bool:
-    """Whether a file is as recorded."""
+    """Return whether a file is as recorded."""
     try:
         status = path.stat()
         if status.st_size != known["bytes"]:
@@ -120,7 +120,7 @@ def is_unchanged(path: Path, known: Part) -> bool:
 
 
 def read_marker(cache: Path) -> Parts:
-    """Return finished folders; none without a readable `sources.json`."""
+    """Return finished folders, if `sources.json` is readable."""
     try:
         parts = parse_table(read_plain(cache / MARKER)).get("parts")
     except (DataError, DocumentError):
@@ -131,7 +131,7 @@ def read_marker(cache: Path) -> Parts:
 
 
 def is_part(value: object) -> bool:
-    """Whether an entry of `sources.json` is complete."""
+    """Return whether an entry of `sources.json` is complete."""
     try:
         Noted.model_validate(value)
     except ValidationError:

@@ -110,7 +110,7 @@ def open_to_same(folder: Path) -> None:
 
 
 def put_in_place(folder: Path, path: Path) -> None:
-    """Rename a finished folder to its place, setting an older one aside."""
+    """Rename a finished folder to its place, setting any older one aside."""
     try:
         if path.exists():
             path.rename(set_aside_name(path))
@@ -202,7 +202,7 @@ def sync_tree(folder: Path) -> None:
 
 
 def discard(path: Path) -> None:
-    """Delete a file or folder if it exists and the disk allows."""
+    """Delete a file or folder, if it exists and the disk allows."""
     with contextlib.suppress(OSError):
         remove(path)
 

@@ -59,7 +59,7 @@ def is_run(folder: Path) -> bool:
 
 
 def has_no_other_lock(folder: Path) -> bool:
-    """Return whether a folder has no lock, or an empty file as ours are."""
+    """Return whether a folder has no lock but ours, an empty file."""
     lock = folder / LOCK
     return not kind_of(lock) or (kind_of(lock) == FILE and not lock.stat().st_size)
 
@@ -143,7 +143,7 @@ def require_folder(folder: Path, *kinds: Kind, recognise: Recognise = is_run) ->
 
 
 def kind_in(folder: Path) -> str:
-    """Return the kind on a folder's marker; empty if not ours."""
+    """Return the kind on a marker; empty if not ours."""
     path = folder / MARKER
     if kind_of(path) != FILE or path.stat().st_size > len(marker_of("comparison")):
         return ""

@@ -38,7 +38,7 @@ UNPROVEN = "was written by a version that kept no hash of it, so nothing proves 
 
 
 def files_in(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of a folder's files by name, except its card."""
+    """Return the SHA-256 of a folder's files, except its card."""
     if not folder.is_dir():
         return {}
     found = (path for path in folder.iterdir() if path.is_file())
@@ -51,7 +51,7 @@ def is_read(name: str) -> bool:
 
 
 def proof_of(path: Path) -> tuple[str, dict[str, str]]:
-    """Return the SHA-256 of a file or folder, and of a folder's files."""
+    """Return the SHA-256 of a path, and of a folder's files."""
     if path.is_dir():
         files = files_in(path)
         return json_sha256(files), files
@@ -95,7 +95,7 @@ def not_hashed(folder: Path, manifest: Manifest) -> list[str]:
 
 
 def size_of(path: Path, names: Iterable[str]) -> int:
-    """Return the bytes of a file, or of a folder's existing files."""
+    """Return the bytes of a file, or of a folder's files."""
     files = [path / name for name in names] or [path]
     return sum(file.stat().st_size for file in files if file.is_file())
 
@@ -189,7 +189,7 @@ class Integrity:
         self._known[name] = sha256
 
     def mark_changed(self, name: str) -> None:
-        """Mark an output as changed, so that dependants are made again."""
+        """Mark an output changed, so that dependants are remade."""
         self._changed.add(name)
 
     def hashes(self, names: Iterable[str]) -> dict[str, str]:

@@ -122,7 +122,7 @@ def holder_text(folder: Path) -> str:
 
 
 def living_holder(folder: Path) -> str | None:
-    """Name the process working in a folder, if it can be alive."""
+    """Name the process working in a folder, if maybe alive."""
     try:
         holder = parse_table(read_plain(folder / HOLDER))
     except (NeuronOpsdError, DocumentError):

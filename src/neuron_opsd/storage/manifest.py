@@ -63,7 +63,7 @@ Count: TypeAlias = Annotated[int, Field(ge=0, le=10**18)]
 
 
 class KnownFacts(BaseModel):
-    """Facts used in calculations, by stage; others may be present."""
+    """Facts used in calculations, by stage."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -256,7 +256,7 @@ def check_inputs(folder: Path, old: Mapping[str, str], new: Mapping[str, str]) -
 
 @cache
 def installed_versions() -> Mapping[str, str]:
-    """Return the versions of all that results depend on, importing none."""
+    """Return the versions that results depend on, importing none."""
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -310,7 +310,7 @@ def seal(table: Mapping[str, Any]) -> bytes:
 
 
 def unseal(data: bytes) -> dict[str, Any]:
-    """Return a table without its seal; earlier versions wrote none."""
+    """Return a table without its seal, if it has one."""
     table = parse_table(data)
     known = table.pop(SEAL, None)
     if known is not None and known != json_sha256(table):

@@ -35,7 +35,7 @@ class Original:
     """A folder that is copied elsewhere."""
 
     def __init__(self, folder: Path) -> None:
-        """Begin with the contents the copy has already."""
+        """Begin with contents that the copy has already."""
         self.folder = folder
         self._known = marks_of(folder)
 

@@ -46,7 +46,7 @@ def kind_of(path: Path, *, follow: bool = False) -> str:
 
 
 def check_file_place(path: Path) -> None:
-    """Refuse a place where no file can be written or replaced."""
+    """Refuse a place where no file can be written."""
     check_name(path)
     with disk_errors(path, 0):
         found = kind_of(path)
@@ -59,7 +59,7 @@ def check_file_place(path: Path) -> None:
 
 
 def check_folder_place(path: Path, flag: str = "--out") -> None:
-    """Refuse a place where no folder can be made or filled."""
+    """Refuse a place where no folder can be filled."""
     check_name(path)
     with disk_errors(path, 0):
         found = kind_of(path, follow=True)
@@ -79,7 +79,7 @@ def check_name(path: Path) -> None:
 
 
 def check_writing(path: Path, folder: Path) -> None:
-    """Try to make a nameless file in a folder, or its nearest parent."""
+    """Try to make a nameless file in a folder or its nearest parent."""
     place = folder.absolute()
     while not os.path.lexists(place) and place != place.parent:
         place = place.parent

@@ -156,7 +156,7 @@ class RunDirectory:
         self._enter(name, codec.file_name, made_from)
 
     def says(self, codec: Codec[T], value: T) -> bool:
-        """Return whether an output holds a value in this version's form."""
+        """Return whether an output holds a value in today's form."""
         try:
             return codec.load(self.path(codec.file_name)) == value
         except DataError:
@@ -216,7 +216,7 @@ class RunDirectory:
                     clear_chunks(self.path(PARTS, name), output.file)
 
     def note(self, name: str, value: Any) -> None:
-        """Record a fact; a mapping is merged into an existing one."""
+        """Record a fact, merging mappings."""
         old = self.manifest.facts.get(name)
         if isinstance(old, Mapping) and isinstance(value, Mapping):
             value = {**old, **value}
@@ -246,7 +246,7 @@ class RunDirectory:
         *,
         files: Mapping[str, str] | None = None,
     ) -> None:
-        """List a computed output as done; see `Integrity.record`."""
+        """List a computed output; see `Integrity.record`."""
         self.computing()
         self._enter(name, file, made_from, seconds, files)
 
@@ -283,7 +283,7 @@ class RunDirectory:
 
 
 def begun(path: Path, fresh: Manifest) -> Manifest | None:
-    """Return the manifest of a directory, if any, which must match."""
+    """Return a directory's manifest, if any, which must match."""
     if not (path / MANIFEST).exists():
         return None
     found = read_manifest(path)

@@ -38,7 +38,7 @@ ROWS_PER_GROUP: Final = 8192
 
 
 def save_run_scores(models: Mapping[str, Mapping[str, TestResult]], path: Path) -> None:
-    """Write one row per model, test set and question of a run."""
+    """Write a row per model, test set and question."""
     rows = chain.from_iterable(
         result_rows({"model": name}, results) for name, results in models.items()
     )

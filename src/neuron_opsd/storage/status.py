@@ -78,7 +78,7 @@ class RunStatus:
 
 @dataclass(frozen=True, slots=True)
 class RunGroupStatus:
-    """The state of the run directory of one source, seed and start."""
+    """The run directory of one source, seed and start."""
 
     name: str
     models_done: tuple[str, ...]
@@ -140,14 +140,14 @@ def amiss_of_its_own(comparison: Path, check: Check) -> tuple[str, ...]:
 
 
 def unread_in(home: Path) -> list[str]:
-    """Return what was not read of a run group, if it has a manifest."""
+    """Return what was not read of a run group."""
     with suppress(NeuronOpsdError):
         return not_hashed(home, read_manifest(home))
     return []
 
 
 def group_status(comparison: Path, group: Path, check: Check) -> RunGroupStatus:
-    """Read which models of a run group are done; errors are included."""
+    """Read which models of a run group are done, or the error."""
     name = " ".join(group.relative_to(comparison / BLOCKS).parts)
     holder = living_holder(group)
     try:
@@ -167,7 +167,7 @@ def group_status(comparison: Path, group: Path, check: Check) -> RunGroupStatus:
 
 
 def amiss_in(run: Path, manifest: Manifest, check: Check) -> tuple[str, ...]:
-    """Return what is unproven in a run, unless a process works there."""
+    """Return unproven outputs, unless a process works there."""
     if living_holder(run) is not None:
         return ()
     return tuple(faults(run, manifest, check).values())
@@ -247,7 +247,7 @@ def whole_number(value: object) -> int:
 
 
 def training_steps(path: Path) -> tuple[int, dict[str, Any]]:
-    """Return the number of steps, and the last one's metrics."""
+    """Return the number of steps, and the last metrics."""
     last: dict[str, Any] = {}
     steps = 0
     for line in read_text(path).splitlines():

@@ -38,7 +38,6 @@ class StoredNeurons(Sequence[NeuronSet]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[NeuronSet]: ...
     def __getitem__(self, index: int | slice) -> NeuronSet | Sequence[NeuronSet]:
-        """Return one set or a slice; reads everything."""
         return tuple(self)[index]
 
 

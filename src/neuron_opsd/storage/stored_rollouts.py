@@ -122,13 +122,12 @@ class StoredRollouts(Sequence[Rollout]):
                 row += batch.num_rows
 
     def _place(self, row: int) -> tuple[int, int]:
-        """Return a row's group, and its place there."""
         group = bisect_right(self._ends, row)
         return group, row - (self._ends[group - 1] if group else 0)
 
 
 def summaries_of(rollouts: Iterable[Rollout]) -> Iterable[RolloutSummary]:
-    """Return summaries for votes and measures, from the file if there is one."""
+    """Return summaries for votes and measures, from any file."""
     return rollouts.summaries() if isinstance(rollouts, StoredRollouts) else rollouts
 
 
@@ -228,7 +227,7 @@ class Answered(Made[tuple[Item, Given]]):
 
 
 def summaries_in(batch: pa.RecordBatch, row: int) -> Iterator[StoredSummary]:
-    """Yield summaries of a batch that begins at row `row` of the file."""
+    """Yield summaries of a batch that begins at `row` of the file."""
     lengths = pc.list_value_length(batch.column("token_ids")).to_pylist()
     if "final_start" in batch.schema.names:
         closed = batch.column("final_start").is_valid().to_pylist()
@@ -243,7 +242,7 @@ def summaries_in(batch: pa.RecordBatch, row: int) -> Iterator[StoredSummary]:
 
 
 def plain_list(batch: pa.RecordBatch, name: str) -> list[Any]:
-    """Return a column as Python values, with one object per text."""
+    """Return a column as Python values, sharing equal texts."""
     column = batch.column(name)
     if name not in REPEATED:
         return list(column.to_pylist())
@@ -284,7 +283,7 @@ def rollout_of(row: Mapping[str, Any], known: dict[int, int]) -> Rollout:
 
 @contextmanager
 def opened_table(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
-    """Open a Parquet file of ours: the doorway of Arrow's errors."""
+    """Open a Parquet file of ours: the doorway of Arrow."""
     try:
         with reading(path, MAKE_AGAIN), pq.ParquetFile(path) as file:
             check_columns(path, file.schema_arrow, schema)

@@ -81,7 +81,7 @@ def hold_votes(
     rollouts: Sequence[Rollout],
     source: str,
 ) -> dict[str, Vote]:
-    """Vote on all questions by their sampled rollouts, the output `source`."""
+    """Vote on all questions; `source` is the output with their rollouts."""
     listed = work.config.prompts.list_choices
     readers = readers_for(questions, work.config.answers, listed)
     sampled = grouped(work.config, rollouts)
@@ -96,7 +96,7 @@ def hold_votes(
 def grouped(
     config: Config, rollouts: Sequence[Rollout]
 ) -> dict[str, list[RolloutSummary]]:
-    """Return sampled rollouts by question, if anything needs settling."""
+    """Return rollouts by question, if anything needs settling."""
     return (
         sampled_rollouts(summaries_of(rollouts))
         if config.answers.may_leave_open
@@ -107,5 +107,5 @@ def grouped(
 def of_questions(
     sampled: Mapping[str, Sequence[RolloutSummary]], questions: Sequence[Question]
 ) -> list[RolloutSummary]:
-    """Return the rollouts of some questions from `grouped`."""
+    """Return the `grouped` rollouts of some questions."""
     return [one for question in questions for one in sampled.get(question.id, ())]
