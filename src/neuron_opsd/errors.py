@@ -120,8 +120,7 @@ NO_MEMORY: Final = (
     "can't start new thread",
 )
 """PyTorch's messages on a processor, on Windows, on Apple's GPUs, and when the driver
-or a
-library such as cuBLAS finds no room; and Python's about a thread's stack."""
+or a library such as cuBLAS finds no room; and Python's about a thread's stack."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -88,8 +88,7 @@ def look_up(
     """Return what the demonstration rule reads of some questions.
 
     `answered` describes their answers, in the same order; results are cached in
-    `folder`,
-    empty or ending with a slash.
+    `folder`, empty or ending with a slash.
     """
     wanted = context_signals(work.config)
     config = work.config

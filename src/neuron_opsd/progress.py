@@ -32,8 +32,7 @@ class Progress(Protocol):
         """Log the metrics of a training step, as experiment trackers do.
 
         A resumed run logs all steps again, with the same numbers. Test scores of the
-        trained
-        model are one further step.
+        trained model are one further step.
 
         Args:
             stage: Name of the training.

@@ -49,8 +49,7 @@ def teacher_prompt(
     """Return the student's prompt of a question after demonstrations.
 
     Without any it is the student's. `given` follows the question after a blank line,
-    like
-    TRL's SDFT by default. `form` must be resolved.
+    like TRL's SDFT by default. `form` must be resolved.
     """
     thinking = config.teacher_thinking
     if not given:

@@ -227,8 +227,7 @@ def to_toml(
     """Write the settings as TOML, with `comments` each under its field's docstring.
 
     With `only_chosen`, other settings become comments, so that another version or
-    method
-    may set its own.
+    method may set its own.
     """
     lines = setting_lines(config, comments=comments, only_chosen=only_chosen)
     for name, info in Config.model_fields.items():

@@ -111,8 +111,7 @@ class Completion(Brief):
     """Sum over tokens, in nats, under the distribution sampled from."""
     entropy: float
     """Mean entropy per token of that distribution, in nats; vLLM's is estimated by
-    minus
-    the tokens' log-probabilities."""
+    minus the tokens' log-probabilities."""
     final_start: int | None = 0
     """Where the final answer begins in `text`, after any reasoning; `None` if reasoning
     was still open at the end, so there is no answer."""

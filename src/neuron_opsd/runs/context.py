@@ -122,13 +122,10 @@ def resolve(
     """Resolve for a model what the settings leave open.
 
     No `auto` is left in `rollouts.mode`, `prompts.form` and `prompts.list_choices`.
-    Choices
-    are never scored where the model would reason: the template's switch turns reasoning
-    off; without one, answers are written freely if the template opens a reasoning
-    block. If
-    no question `chooses`, a reasoning model keeps reasoning. A date fixed in `begun`,
-    run
-    directories that may exist, is kept.
+    Choices are never scored where the model would reason: the template's switch turns
+    reasoning off; without one, answers are written freely if the template opens a
+    reasoning block. If no question `chooses`, a reasoning model keeps reasoning. A date
+    fixed in `begun`, run directories that may exist, is kept.
 
     Raises:
         ConfigError: If choices would be sampled inside reasoning, student and teacher

@@ -43,8 +43,8 @@ PASSING = (
     "distill.gradient_checkpointing",
     *(f"questions.{n}" for n in QuestionsConfig.model_fields if n.startswith("max_")),
 )
-"""Settings that only permit what was stopped or refused, or choose memory and
-machines."""
+"""Settings that only permit what was stopped or refused, or choose memory and machines.
+"""
 
 VECTORS: Final = re.compile(r"amx|avx|fma|asimd|sve|bf16|i8mm|neon|vnni")
 """Processor features that decide how products are computed."""
@@ -100,8 +100,7 @@ def read_inputs(
     """Read the pool and the test sets.
 
     Gold answers in the pool's file are ignored. `showing` are the settings of all
-    methods,
-    if several.
+    methods, if several.
 
     Raises:
         ConfigError: If a name cannot be a test set's.

@@ -57,8 +57,7 @@ def preview(
     """Show one question as the student and as the teacher see it.
 
     To be quick, demonstrations come from the first questions of the pool only, each
-    asked
-    once where votes do not matter.
+    asked once where votes do not matter.
     """
     config = with_method(config)
     questions = read_pool(pool, config, warn=progress.warn).questions

@@ -38,10 +38,8 @@ def settled(
     """Return the settings that a method trains with.
 
     Later wins: defaults, the method's own, `budget` (for all methods of a comparison),
-    the
-    preset of its source if asked for, the user's choices (file, then flags: the fields
-    set
-    in `config`), and `own`, for one variant of a comparison.
+    the preset of its source if asked for, the user's choices (file, then flags: the
+    fields set in `config`), and `own`, for one variant of a comparison.
     """
     chosen = tables.merge(config.model_dump(exclude_unset=True), own)
     asked = tables.config_from_table(chosen)
@@ -112,8 +110,7 @@ def for_model(
     """Return a method's settings for a model whose neurons may be unreadable.
 
     `config` comes from `settled`; for such a model `instead`, by default the method's
-    own,
-    replaces settings that the user left unset.
+    own, replaces settings that the user left unset.
     """
     refuse_medoids(config, facts)
     asked = asking(config)

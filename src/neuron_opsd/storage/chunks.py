@@ -62,8 +62,7 @@ class Chunks(Generic[R]):
     """The finished chunks of one output, in their own folder.
 
     Chunk n is ``0000n.<suffix>`` and counts only with its receipt, a file with its
-    SHA-256
-    and seconds. Keeping it deletes its journal.
+    SHA-256 and seconds. Keeping it deletes its journal.
     """
 
     def __init__(

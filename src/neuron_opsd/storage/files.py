@@ -79,10 +79,8 @@ def write_folder(
     """Write a folder with `fill`, which gets an empty temporary folder.
 
     A folder at `path` is set aside, replaced and then deleted. A killed process leaves
-    the
-    old or the new one, once `settle_folder` has run; readers must call that first
-    (opening
-    a run directory does).
+    the old or the new one, once `settle_folder` has run; readers must call that first
+    (opening a run directory does).
     """
     temporary = temporary_name(path)
     try:

@@ -62,8 +62,7 @@ def fault_of(folder: Path, output: Output, *, quick: bool = False) -> str:
     """Say what is wrong with an output; empty if whole.
 
     With `quick`, large outputs are compared by size only, so changes that keep the
-    length
-    go unseen.
+    length go unseen.
     """
     path = folder / output.file
     try:

@@ -112,8 +112,7 @@ def holder_text(folder: Path) -> str:
     """Name the holder of a folder's lock.
 
     A new holder is named a moment after locking; until then the file is missing or
-    names a
-    killed process.
+    names a killed process.
     """
     end = monotonic() + NAMED_WITHIN
     while (holder := living_holder(folder)) is None and monotonic() < end:

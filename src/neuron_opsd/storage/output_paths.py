@@ -97,8 +97,7 @@ def check_names(names: Iterable[str], what: str) -> None:
     """Refuse names that are no folder names on some machine, and near duplicates.
 
     A run may move to a file system where `Exam` and `exam` are the same, or to Windows
-    and
-    its device names. `what` is named, such as ``a test set``.
+    and its device names. `what` is named, such as ``a test set``.
     """
     seen: dict[str, str] = {}
     for name in names:
