@@ -123,7 +123,7 @@ def believe(work: Workspace, model: TextScorer, shown: Shown) -> Sequence[Belief
 
 
 def belief_names(config: Config, pool: Sequence[Question]) -> tuple[str, ...]:
-    """Return the output that the rule needs of the teacher, if any."""
+    """Return the teacher output that the rule needs, if any."""
     if not config.selection_rule.reads_teacher:
         return ()
     free = any(not written(question, config) for question in pool)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import ClassVar, Final
 
 MAX_NAMED = 16
-"""Questions named in a message; as many as in a default step."""
+"""Questions named in a message, as many as in a default step."""
 MAX_LISTED = 5
 """Other items listed in a message."""
 
@@ -20,7 +20,7 @@ class NeuronOpsdError(Exception):
     """Base of every error below."""
 
     exit_status: ClassVar[int] = 2
-    """Exit status of the command line: 2 for a user's mistake, 75 for `try again`."""
+    """Of the command line: 2 for a user's mistake, 75 for `try again`."""
 
 
 class ConfigError(NeuronOpsdError, ValueError):
@@ -119,8 +119,8 @@ NO_MEMORY: Final = (
     "_STATUS_ALLOC_FAILED",
     "can't start new thread",
 )
-"""PyTorch's messages on a processor, on Windows, on Apple's GPUs, and when the driver
-or a library such as cuBLAS finds no room; and Python's about a thread's stack."""
+"""From PyTorch on processors, Windows, Apple's GPUs, and when the driver or a library
+such as cuBLAS finds no room; and from Python for a thread's stack."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

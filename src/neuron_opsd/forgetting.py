@@ -27,8 +27,7 @@ from neuron_opsd.results.judging import JudgementData
 from neuron_opsd.results.run import Least
 
 STANDARD: Final = ("arc_easy", "hellaswag", "piqa", "winogrande")
-"""Tasks most models know, decided by the likelihood of choices: quick, without
-sampling."""
+"""Tasks most models know, decided by choice likelihood: quick, and not sampled."""
 BASE, TRAINED = "base", "trained"
 LOG: Final = "lm_eval.log"
 LINES: Final = 3

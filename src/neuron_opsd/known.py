@@ -1,7 +1,4 @@
-"""What demonstration rules compare of questions, if the rule reads it.
-
-Results of model passes come from the cache by chunk.
-"""
+"""What demonstration rules compare of questions, cached if it takes model passes."""
 
 from __future__ import annotations
 

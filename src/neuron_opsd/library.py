@@ -59,9 +59,7 @@ class Choices(TypedDict, total=False):
     command: str
     """How the comparison was called, for its page."""
     recipe: Recipe
-    """Methods, and choices that all others here override; settings are given
-    separately.
-    """
+    """Methods and choices, overridden by all others; settings are given separately."""
 
 
 def run(
@@ -86,7 +84,7 @@ def run(
         command: How the run was called, for its report.
 
     Raises:
-        NeuronOpsdError: For anything that the user can fix.
+        NeuronOpsdError: For anything the user can fix.
     """
     request = running.Request(str(pool), named_files(tests), Path(out), command)
     return running.run(request, as_config(settings), progress)
@@ -114,7 +112,7 @@ def compare(
         choices: Which methods, how often, and from where.
 
     Raises:
-        NeuronOpsdError: For anything that the user can fix.
+        NeuronOpsdError: For anything the user can fix.
     """
     comparison = comparison_of(sources, tests, out, choices)
     return comparing.compare(comparison, as_config(settings), progress)
@@ -133,7 +131,7 @@ def forecast(
     Takes the arguments of `compare`, and writes nothing.
 
     Raises:
-        NeuronOpsdError: For anything that the user can fix.
+        NeuronOpsdError: For anything the user can fix.
     """
     comparison = comparison_of(sources, tests, out, choices)
     return forecasting.forecast(comparison, as_config(settings), progress)
@@ -203,7 +201,7 @@ def evaluate(
         Measures by name of the test set.
 
     Raises:
-        NeuronOpsdError: For anything that the user can fix.
+        NeuronOpsdError: For anything the user can fix.
     """
     places = [None if place is None else Path(place) for place in (out, adapter)]
     config = as_config(settings)
@@ -230,7 +228,7 @@ def analyse(
         atlas: What the pages of single neurons show.
 
     Raises:
-        NeuronOpsdError: For anything that the user can fix.
+        NeuronOpsdError: For anything the user can fix.
     """
     folders, files = list(map(Path, listed(runs))), list(map(str, listed(answers)))
     return analysis.analyse(folders, Path(out), progress, files, command, atlas)
@@ -254,7 +252,7 @@ def plan(
         progress: Called with the samples.
 
     Raises:
-        NeuronOpsdError: For anything that the user can fix.
+        NeuronOpsdError: For anything the user can fix.
     """
     return planning.estimate(
         str(pool), named_files(tests), as_config(settings), progress
@@ -278,7 +276,7 @@ def foresee(
         progress: Receives warnings.
 
     Raises:
-        NeuronOpsdError: For anything that the user can fix.
+        NeuronOpsdError: For anything the user can fix.
     """
     place, files = None if pool is None else str(pool), named_files(tests)
     return foresight.foresee(as_config(settings), gpu_memory, place, files, progress)
@@ -302,7 +300,7 @@ def preview(
         progress: Called with the questions asked.
 
     Raises:
-        NeuronOpsdError: For anything that the user can fix.
+        NeuronOpsdError: For anything the user can fix.
     """
     return previewing.preview(str(pool), question, as_config(settings), progress)
 
@@ -324,7 +322,7 @@ def extract_neurons(
         The number of completions.
 
     Raises:
-        NeuronOpsdError: For anything that the user can fix.
+        NeuronOpsdError: For anything the user can fix.
     """
     config = as_config(settings)
     return captured.extract_neurons(Path(completions), Path(out), config, progress)

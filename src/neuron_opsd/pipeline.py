@@ -101,7 +101,7 @@ def prepare(
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Prepared(records.Brief):
-    """Everything training needs, made from questions without labels."""
+    """Everything training needs, without labels."""
 
     rollouts: Sequence[Rollout]
     """Of the pool; a run's stay in their file."""
@@ -290,7 +290,7 @@ def write_examples(
     contexts: Sequence[records.TeacherContext],
     library: DemonstrationPool,
 ) -> tuple[records.TrainingExample, ...]:
-    """Write what student and teacher see; report what does not fit."""
+    """Write what student and teacher see; report what is dropped."""
     with work.progress.stage("contexts", len(contexts), "questions") as done:
         examples = teaching.build_examples(
             model, contexts, library, work.config, on_done=done

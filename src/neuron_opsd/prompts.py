@@ -25,7 +25,7 @@ def resolve_prompts(
 ) -> PromptsConfig:
     """Resolve `form` and `list_choices` for a model.
 
-    Unless `constrained` to the choices, a model must see them.
+    A model not `constrained` to the choices must see them.
     """
     changes: dict[str, str] = {}
     if config.form == "auto":

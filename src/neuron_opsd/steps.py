@@ -169,7 +169,7 @@ def select_questions(
         chosen: From `representatives`.
         votes: From `tally_votes`.
         config: Names the rule.
-        progress: Told what else than the rule decided.
+        progress: Called with what else decided.
         signals: From `read_signals`, for rules that read more than neurons, own answers
             and votes.
 
@@ -279,7 +279,7 @@ def build_contexts(
         selection: From `select_questions`.
         answers: From `answers_to_show`.
         config: How many demonstrations, and by which rule.
-        progress: Told where a search was not exact.
+        progress: Called if a search was inexact.
 
     Returns:
         One context per selected question, its nearest demonstration last.

@@ -121,7 +121,7 @@ class Pool:
         hand.errand = hand.actor.work.remote(function, chunk.items)
 
     def mailbox(self) -> Mailbox:
-        """Return the mailbox for messages that cannot wait for results."""
+        """Return the mailbox for messages that precede results."""
         return Mailbox()
 
     def close(self) -> None:
@@ -133,7 +133,6 @@ class Pool:
             self._dismiss(hand)
 
     def _free(self, recipe: object) -> Hand | None:
-        """Return an idle worker with the model, if any."""
         self._ask_for_workers()
         for hand in self.hands:
             if hand.errand is None and hand.recipe is recipe:
@@ -262,7 +261,7 @@ def why_lost(said: str) -> str:
 
 
 class Letters:
-    """A cluster process that holds letters, so that they survive their sender."""
+    """A cluster process that holds letters, which outlive their sender."""
 
     def __init__(self) -> None:
         self._letters: list[Any] = []

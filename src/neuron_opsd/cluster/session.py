@@ -37,7 +37,7 @@ LOCAL: Final = "local"
 AUTO: Final = "auto"
 """Address of the cluster this machine belongs to."""
 CLIENT: Final = "ray://"
-"""Prefix of a cluster's address when this machine is outside it."""
+"""Prefix of a cluster's address, from a machine outside it."""
 PLACE: Final = re.compile(
     r"(ray://)?(?P<host>[^\s/:]+|\[[0-9a-fA-F:.]+\]):(?P<port>\d+)"
 )
@@ -126,8 +126,7 @@ def join(ray: Any, settings: ClusterConfig, folder: str) -> None:
     """Join the cluster, or start one with files in a folder."""
     more: dict[str, Any] = {}
     if settings.address == LOCAL:
-        # A private key, in no file, so that other users of this machine cannot submit
-        # work.
+        # A private key, in no file, so that no other user can submit work.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         more = {
             "include_dashboard": False,
@@ -203,7 +202,7 @@ def wait_for(host: str, port: int, settings: ClusterConfig) -> None:
 
 @contextmanager
 def own_signals() -> Iterator[None]:
-    """Restore this process's signal handlers."""
+    """Restore this process's signal handlers at the end."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         yield
@@ -214,7 +213,7 @@ def own_signals() -> Iterator[None]:
 
 
 def share_of(settings: ClusterConfig, threads: int) -> Share:
-    """Return one worker's resources; `threads` are this process's."""
+    """Return a worker's resources; `threads` are this process's."""
     all_gpus, all_cpus = cluster_size()
     gpus = settings.gpus_per_worker
     if gpus is None:
@@ -240,7 +239,7 @@ def num_workers(settings: ClusterConfig, share: Share) -> int:
 
 
 def beside_this() -> dict[str, Any]:
-    """Return Ray options to run on this machine without reserving a processor."""
+    """Return Ray options to run on this machine, reserving no processor."""
     ray = load_ray()
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 

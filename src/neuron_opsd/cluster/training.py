@@ -135,7 +135,7 @@ class Team:
 
     def _fit(self, each: Callable[[], None]) -> None:
         """Run the workers to their end, in a thread."""
-        # By name, since its types come from an earlier version's classes.
+        # By name, since the types are an earlier version's classes.
         train, trainers, errors = map(
             import_module, ("ray.train", "ray.train.torch", "ray.exceptions")
         )

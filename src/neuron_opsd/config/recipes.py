@@ -31,7 +31,7 @@ CHOICES: Final[Mapping[str, tuple[type, str]]] = {
     "at": (list, "a list of whole numbers"),
     "oracle": (bool, "true or false"),
 }
-"""What a recipe may say of a comparison, and the type of each."""
+"""Further entries of a recipe, with their types."""
 PARTS: Final = ("settings", "methods", *CHOICES)
 
 
@@ -42,7 +42,7 @@ class Recipe:
     place: str = ""
     """Its file; empty without one."""
     settings: tables.Table = field(default_factory=dict)
-    """For all methods; a settings file and then flags override them."""
+    """For all methods; overridden by a settings file, then flags."""
     methods: Mapping[str, Any] = field(default_factory=dict)
     """Name to the method's own settings."""
     choices: Mapping[str, Any] = field(default_factory=dict)

@@ -17,22 +17,22 @@ from neuron_opsd.errors import ConfigError, RenamedSettingWarning
 from neuron_opsd.section import Section
 
 Table: TypeAlias = dict[str, Any]
-"""Settings as in a TOML file: values and one level of tables."""
+"""Settings as in TOML: values and one level of tables."""
 
 Settings: TypeAlias = Config | Mapping[str, Any]
-"""Checked settings, or values and tables by name; names may be dotted."""
+"""Checked settings, or entries by name, dotted or nested."""
 
 MAX_BYTES = 2**20
-"""Of a settings file; also guards against an endless device."""
+"""Of a settings file; also stops an endless device."""
 MAX_PARTS = 8
-"""Of a dotted name; no setting has so many."""
+"""Of a dotted name; no setting is that deep."""
 MAX_SHOWN = 80
 """Characters of a value in a message."""
 RENAMED: Final = {"fitness": "teacher_check"}
 """Former section names and today's."""
 
 AS_GIVEN: Final = {"rollouts.mode": "auto"}
-"""Settings that earlier versions kept as given, not resolved."""
+"""Settings that earlier versions kept unresolved."""
 
 
 def load_config(
@@ -148,7 +148,7 @@ def nested(parts: Sequence[str], value: Any) -> Table:
 
 
 def explain(error: ValidationError) -> str:
-    """Say what is wrong with a setting, what is allowed and what to do."""
+    """Say what is wrong with a setting, and what to do."""
     first = error.errors()[0]
     path = [str(part) for part in first["loc"]]
     if first["type"] == "extra_forbidden":
@@ -249,7 +249,7 @@ def setting_lines(section: Section, *, comments: bool, only_chosen: bool) -> lis
             continue
         if comments and info.description:
             lines += [f"# {line.strip()}" for line in info.description.splitlines()]
-        # TOML has no null: an unset switch is left out, or is a comment.
+        # TOML has no null: an unset switch is left out or a comment.
         if value is not None:
             chosen = name in section.model_fields_set or not only_chosen
             lines.append(f"{'' if chosen else '# '}{name} = {toml_value(value)}")
@@ -279,7 +279,7 @@ def toml_value(value: object) -> str:
 
 
 def renamed(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Rename former sections; today's names win over former ones."""
+    """Rename former sections; today's names win."""
     found = dict(table)
     for old in RENAMED.keys() & table.keys():
         given, known = found.pop(old), found.get(RENAMED[old], {})

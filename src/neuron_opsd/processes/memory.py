@@ -81,7 +81,7 @@ def forget_peak(device: str) -> None:
 
 
 def line_bytes(path: Path, name: str) -> int:
-    """Return a named size in kB from a Linux file as bytes, or 0."""
+    """Return a Linux file's named size in bytes, or 0."""
     try:
         lines = path.read_text(encoding="ascii").splitlines()
     except OSError:

@@ -106,7 +106,6 @@ class ProcessGroup:
         self._each(lambda tensor, **how: dist.broadcast(tensor, 0, **how), tensors)
 
     def _each(self, send: Callable[..., Any], tensors: Sequence[Tensor]) -> None:
-        """Send tensors in order, batching some."""
         with self._hearing():
             for start in range(0, len(tensors), NUM_IN_FLIGHT):
                 part = tensors[start : start + NUM_IN_FLIGHT]
@@ -120,7 +119,7 @@ class ProcessGroup:
 
 @contextmanager
 def hearing(timeout: timedelta) -> Iterator[None]:
-    """Turn errors in the block into a lost rank."""
+    """Turn communication errors into a `LostRankError`."""
     try:
         yield
     except RuntimeError as error:

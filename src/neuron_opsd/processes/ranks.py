@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def share_of(count: int, rank: int, size: int) -> slice:
-    """Return a rank's share of `count` items; shares are nearly equal."""
+    """Return a rank's share of `count` items, nearly equal for all."""
     start, end = (part * count // size for part in (rank, rank + 1))
     return slice(start, end)
 

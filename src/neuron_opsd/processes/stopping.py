@@ -25,8 +25,8 @@ SIGNALS: Final = tuple(
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
     if hasattr(signal, name)  # Windows has the first two
 )
-"""Ctrl-C; what batch systems and containers send, some of it ahead of time; and a
-closed terminal."""
+"""Ctrl-C; what batch systems and containers send, maybe ahead of time; a closed
+terminal."""
 
 TOGETHER: Final = 0.3
 """Seconds within which signals count as one."""
@@ -56,7 +56,7 @@ class Stopping:
         """Whether a step is in progress."""
         self.unwinds = False
         self.speaks = True
-        """Whether it prints; only one of several joint processes does."""
+        """Whether it prints; only one of several processes does."""
 
     @property
     def status(self) -> int:
@@ -64,7 +64,7 @@ class Stopping:
         return status_of(self.number or signal.SIGINT)
 
     def take(self, number: int, frame: FrameType | None = None) -> None:
-        """Handle a signal in the main thread."""
+        """Handle a signal in another thread while the main one cannot."""
         del frame
         self.number = self.number or number
         if not self.has_begun:

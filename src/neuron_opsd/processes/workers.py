@@ -22,7 +22,7 @@ READY: Final = b"ready"
 """Written by a one-shot worker when it begins."""
 
 SECONDS: Final = 1.0
-"""Processor time per piece of work; real ones take milliseconds."""
+"""Processor time per piece of work; milliseconds are normal."""
 BYTES: Final = 160 << 20
 """Memory allowed above the process's start."""
 
@@ -63,7 +63,7 @@ def run_once(
 def command(
     worker: ModuleType, environment: Mapping[str, str] | None, *arguments: str
 ) -> dict[str, Any]:
-    """Return `subprocess` arguments for a worker that may import this package."""
+    """Return `subprocess` arguments for a worker."""
     given = os.environ if environment is None else environment
     paths = [str(SOURCES), given.get("PYTHONPATH", "")]
     return {

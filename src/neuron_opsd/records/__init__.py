@@ -114,7 +114,7 @@ class Completion(Brief):
     minus the tokens' log-probabilities."""
     final_start: int | None = 0
     """Where the final answer begins in `text`, after any reasoning; `None` if reasoning
-    was still open at the end, so there is no answer."""
+    was never closed."""
     logprobs: tuple[float, ...] = ()
     """Per token, in nats, if the trainer compares another engine's; or empty."""
 
@@ -274,9 +274,9 @@ class TrainingExample:
     student_prompt: Prompt
     teacher_prompt: Prompt
     choices: tuple[str, ...] = ()
-    """What the student writes for each choice; empty if the answer is free."""
+    """What the student writes per choice; empty for free answers."""
     num_dropped: int = 0
-    """Demonstrations left out because the teacher's prompt was too long."""
+    """Demonstrations that did not fit the teacher's prompt."""
 
     @property
     def question_id(self) -> str:
@@ -286,7 +286,7 @@ class TrainingExample:
 
 @dataclass(frozen=True, slots=True)
 class TeacherCheck:
-    """What can be said of a teacher without labels before it teaches."""
+    """A label-free check of the teacher before it teaches."""
 
     num_questions: int
     student_agreement: float
@@ -304,7 +304,7 @@ class TeacherCheck:
     stability: float
     """Share of questions with the same answer under another, random context."""
     findings: tuple[str, ...] = ()
-    """Objections to this teacher, with advice; empty if there are none."""
+    """Objections to this teacher, with advice."""
     divergence: float | None = None
     """KL(student || teacher) before training, of the choice or per token, in nats."""
     pool_answer: str = ""

@@ -20,8 +20,8 @@ class Belief:
 
     question_id: str
     answers: tuple[str, ...] = ()
-    """The choices, or the samples' distinct answers; empty if none can be read, or only
-    the divergence was wanted."""
+    """The choices, or the samples' distinct answers; empty if none are readable, or
+    only the divergence was wanted."""
     student: tuple[float, ...] = ()
     """Log-probability of each answer without demonstrations, in nats."""
     teacher: tuple[float, ...] = ()

@@ -1,4 +1,4 @@
-"""How a model answered its test questions: scores, their summary, and intervals."""
+"""How a model answered its tests: scores, summaries and intervals."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TypeAlias
 from neuron_opsd.records import Brief
 
 Point: TypeAlias = tuple[float, float]
-"""x and y of a curve."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,8 +74,7 @@ class StepMetrics:
     reward: float | None = None
     """Mean over rollouts, if the method rewards them."""
     agreement: float | None = None
-    """Mean share of a question's rollouts that agree with their vote, if one was held.
-    """
+    """Mean share of a question's rollouts that agree with their vote, if any."""
     skipped: str = ""
     """Why the step taught nothing; its measures are 0 then."""
     spike: float = 0.0

@@ -52,7 +52,7 @@ def keep_checkpoint(
     made_from: Sequence[str],
     metrics: MetricsHash,
 ) -> None:
-    """Write student, teacher and optimiser atomically; delete older ones."""
+    """Write student, teacher and optimiser atomically; drop old checkpoints."""
     home, name = run.path(work), f"{work}/{CHECKPOINTS}/step-{step:06d}"
     sync_metrics(home)
     bound = {
@@ -99,7 +99,7 @@ def drop_checkpoints(run: RunContext, names: Sequence[str]) -> None:
 
 
 def discard_checkpoint(folder: Path) -> None:
-    """Delete a checkpoint's files, and its folder if then empty."""
+    """Delete a checkpoint's files, and its folder if empty."""
     if folder.is_symlink() or not folder.is_dir():
         discard(folder)
         return
@@ -210,7 +210,7 @@ def changed_sources(folder: Path, home: Path, wanted: Mapping[str, str]) -> str:
         return f"{FACTS} says step {facts.step}, but its state is of {bound.step}"
     if others := other_sources(bound.made_from, wanted):
         return f"it was trained from another {', '.join(others)}"
-    # A power cut can save a checkpoint but lose the metrics before it.
+    # A power cut can save a checkpoint but lose metrics before it.
     if bound.metrics != hash_metrics(home, bound.step):
         return (
             f"{METRICS} does not hold the {bound.step} steps before it as they were "

@@ -1,4 +1,4 @@
-"""What all stages of a run share, and settings resolved for a model."""
+"""What a run's stages share, and settings resolved for a model."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from neuron_opsd.storage.run_directory import RunDirectory
 PEAK = "peak_memory_bytes"
 """Manifest fact: peak memory of the run."""
 ROOM: Final = "tokens_per_batch"
-"""Manifest fact: the token limit that passes had to be lowered to."""
+"""Manifest fact: the lowered token limit of passes."""
 SPLITS: Final = "splits"
-"""Manifest fact: how each training's batches had to be split, by step."""
+"""Manifest fact: splits of each training's batches, by step."""
 
 PLAIN_DECODING: Final = (
     "this model's attention cannot be followed, so free answers are made with "
@@ -164,7 +164,7 @@ def mode_for(config: RolloutsConfig, facts: ModelFacts) -> Mode:
 def check_mode(
     config: Config, model: Tokenizer, begun: Iterable[Path], *, chooses: bool
 ) -> None:
-    """Refuse a mode that differs from an earlier version's choice for `auto`."""
+    """Refuse a mode unlike an earlier version's choice for `auto`."""
     mode = config.rollouts.mode
     for folder in begun if mode != "auto" else ():
         if read_manifest(folder).settings.get("rollouts.mode") != "auto":
@@ -223,7 +223,7 @@ def beginnings(config: Config, model: Tokenizer) -> tuple[TokenIds, TokenIds]:
 
 
 def opens_reasoning(config: Config, model: Tokenizer) -> bool:
-    """Whether the student's prompts end inside a reasoning block."""
+    """Whether student prompts end inside a reasoning block."""
     return model.opens_reasoning(beginnings(config, model)[0])
 
 

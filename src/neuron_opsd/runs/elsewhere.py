@@ -62,7 +62,7 @@ OWN: Final = frozenset(("HF_HUB_CACHE", "TRANSFORMERS_CACHE"))
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What a worker builds a model from: its own files, and adapters."""
+    """What a worker builds a model from."""
 
     config: Config
     fingerprint: str
@@ -72,7 +72,7 @@ class Recipe:
 
     def __call__(self) -> HFModel:
         """Load the model in a worker; its files must be identical."""
-        # It lives as long as the model: an engine may read an adapter at first use.
+        # Lives as long as the model: an engine may read adapters at first use.
         home = TemporaryDirectory(prefix="neuron-opsd-")
         folders = [Path(home.name, str(n)) for n in range(len(self.adapters))]
         for folder, files in zip(folders, self.adapters, strict=True):
@@ -207,7 +207,7 @@ class ClusterMachines:
         tokenizer: ModelTokenizer | None = None,
         base: LanguageModel | None = None,
     ) -> LanguageModel:
-        """Have workers load a model, without `base`'s weights; return its stand-in."""
+        """Have workers load a model, ignoring `base`; return its stand-in."""
         del base
         tokenizer = tokenizer or load_tokenizer(config.model)
         recipe = Recipe(
@@ -239,7 +239,8 @@ class ClusterMachines:
     ) -> Iterator[tuple[int, Sequence[R]]]:
         """Yield the results of numbered chunks as they finish, in any order.
 
-        About every second, and before retries, calls `look` and keeps notes.
+        About every second, and before retries, calls `look`, or with `keeping` keeps
+        notes.
         """
         if not isinstance(model, RemoteModel):
             raise TypeError(f"{type(model).__name__} was not loaded by these machines")

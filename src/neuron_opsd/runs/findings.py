@@ -1,7 +1,4 @@
-"""Test scores of a run's models as tables, and a dozen answers in full.
-
-The dozen are pool questions, before and after training.
-"""
+"""Test scores of a run's models as tables, and a dozen pool answers in full."""
 
 from __future__ import annotations
 
@@ -156,7 +153,7 @@ def answer_cases(
 
 
 def choose_cases(prepared: Prepared) -> tuple[TeacherContext, ...]:
-    """Return contexts of a dozen selected questions across all ranks."""
+    """Return the contexts of a dozen questions across all ranks."""
     rank = {entry.question_id: entry.rank for entry in prepared.selection}
     ordered = sorted(prepared.contexts, key=lambda c: rank[c.question_id])
     step = max(1, len(ordered) // NUM_CASES)

@@ -12,7 +12,7 @@ from neuron_opsd.errors import DataError, listing
 from neuron_opsd.records import Question
 
 TEXT_READERS = ("auto", "text")
-"""Values of `answers.reader` that read only the first line of a free answer."""
+"""Values of `answers.reader` that read one line of a free answer."""
 
 
 def check_gold(

@@ -43,8 +43,7 @@ PASSING = (
     "distill.gradient_checkpointing",
     *(f"questions.{n}" for n in QuestionsConfig.model_fields if n.startswith("max_")),
 )
-"""Settings that only permit what was stopped or refused, or choose memory and machines.
-"""
+"""Settings that only permit what was stopped or refused, or choose resources."""
 
 VECTORS: Final = re.compile(r"amx|avx|fma|asimd|sve|bf16|i8mm|neon|vnni")
 """Processor features that decide how products are computed."""
@@ -204,7 +203,7 @@ def read_tests(
 
 
 def name_in_domain(tests: Mapping[str, str], config: Config) -> Config:
-    """Return settings with an in-domain set, by default the first."""
+    """Name an in-domain set in the settings, by default the first."""
     return config.changed(evaluation={"in_domain": in_domain_name(tests, config)})
 
 
@@ -287,7 +286,7 @@ def environment(model: ModelConfig) -> dict[str, str]:
 
 
 def gpu_environment() -> dict[str, str]:
-    """Return the same for any GPU, with its driver, which compiles code."""
+    """Return the same for any GPU, whose driver compiles code."""
     if not torch.cuda.is_available():
         return {}
     driver = ""

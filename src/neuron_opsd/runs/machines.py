@@ -29,7 +29,7 @@ class Machines(Workers, Trainer, Protocol):
     """Workers that also load their models."""
 
     on_others: Callable[[Sequence[str]], None]
-    """Called with differences at a worker, such as ``threads 2 -> 1``."""
+    """Called with a worker's differences, as ``threads 2 -> 1``."""
 
     def load(
         self,

@@ -1,4 +1,4 @@
-"""Checks of questions against a model's tokenizer, before anything is computed.
+"""Checks of questions with a model's tokenizer, before anything is computed.
 
 One `DataError` covers all bad questions and shows twenty, with places.
 """
@@ -67,7 +67,7 @@ def lines_of(
     problems: Sequence[Problem], sources: Mapping[str, str], config: Config
 ) -> list[str]:
     """Return one line per problem, with file and place."""
-    # Places are looked up only now, since most questions are good.
+    # Looked up only now, since most questions are good.
     places = {
         name: read_pool(sources[name], config, name).place_of
         for name in dict.fromkeys(problem.name for problem in problems)

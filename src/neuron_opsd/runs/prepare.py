@@ -58,13 +58,13 @@ class PoolOutputs:
     """Names of a pool's outputs in a run directory."""
 
     folder: str = ""
-    """Folder of selection, contexts and teacher check; empty for the run directory."""
+    """Folder of selection, contexts and teacher check; empty for the run's."""
     neurons: str = "neurons"
     """Name of the neuron sets, shared by equal settings."""
     changed: str = ""
-    """Suffix of other outputs read from neurons with unshared settings."""
+    """Suffix of other neuron outputs with unshared settings."""
     taught: str = ""
-    """Suffix of the teacher's view of the pool, shared by equal contexts."""
+    """Suffix of the teacher's views, shared by equal contexts."""
 
     @property
     def all(self) -> list[str]:
@@ -179,7 +179,7 @@ def tokens_read(
 ) -> int:
     """Count the completion tokens that passes read.
 
-    They end with the span; `neurons.first_tokens` does not shorten answers.
+    For span `answer` these are all, whatever `neurons.first_tokens` leaves out.
     """
     if config.span == "answer":
         return sum(chosen[entry.question_id].num_tokens for entry in neurons)

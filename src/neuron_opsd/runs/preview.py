@@ -46,7 +46,6 @@ class Preview:
     num_teacher_tokens: int
     num_completion_tokens: int
     num_dropped: int
-    """Demonstrations that do not fit."""
     mask: str
     """The end of the student's tokens, trained ones in brackets."""
 

@@ -53,7 +53,7 @@ END: Final = "end"
 SPLITTING: Final = tuple(
     f"ACCELERATE_USE_{name}" for name in ("FSDP", "DEEPSPEED", "MEGATRON_LM")
 )
-"""Variables of `accelerate launch` that ask to split a model's weights."""
+"""Variables of `accelerate launch` that split a model's weights."""
 NEXT: Final = "next"
 """Exchanged before a step; rank 0 says whether it is taken."""
 
@@ -121,7 +121,7 @@ def follow(group: ProcessGroup) -> None:
 
 @contextmanager
 def taking_steps() -> Iterator[None]:
-    """Delay signals to the end of a step; elsewhere they end the process at once."""
+    """Delay signals to the end of a step; elsewhere they end the process."""
     STOPPING.has_begun = True
     with STOPPING.after_the_step():
         yield

@@ -90,7 +90,7 @@ REPORT = replace(record_codec("report.json", ReportData), read=load_report)
 
 
 def summary_table(data: ReportData) -> dict[str, Any]:
-    """Return `summary.json`: the outcome, and what concerns all test sets."""
+    """Return `summary.json`: the outcome and cross-domain results."""
     return {
         "outcome": outcome_sentence(data),
         **kept_entry(data),
@@ -288,7 +288,7 @@ def check_report(run: Path, manifest: Manifest, warn: Callable[[str], None]) -> 
 
 
 def list_page(run: Path) -> None:
-    """Update the page's hash after another version wrote it."""
+    """List the page's hash if another version wrote the page."""
     name = PAGE.file_name
     known = read_manifest(run).outputs.get(name)
     if known is not None and not integrity.fault_of(run, known):

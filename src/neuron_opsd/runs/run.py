@@ -53,10 +53,9 @@ class Request:
     """The inputs of a run."""
 
     pool: str
-    """File or dataset of unlabelled questions; answers in it are never read."""
+    """File or dataset of questions; answers in it are never read."""
     tests: Mapping[str, str]
-    """Name to file; the first is in-domain unless `evaluation.in_domain` names another.
-    """
+    """Name to file; the first is in-domain unless settings say otherwise."""
     out: Path
     command: str = ""
     model: str = ""

@@ -64,7 +64,7 @@ from neuron_opsd.storage.verdicts import (
 )
 
 BEFORE = "before"
-"""The untrained model, whose answers also choose demonstrations."""
+"""The untrained model; its answers also choose demonstrations."""
 
 
 def answer_tests(

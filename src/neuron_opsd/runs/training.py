@@ -115,7 +115,7 @@ def train_adapter(
 
 
 def keep_ranks(run: RunContext, name: str, first_step: int, now: int) -> None:
-    """Record how many processes train, and report changes, which alter last bits."""
+    """Record how many processes train; report changes, which alter last bits."""
     before = run.directory.manifest.facts.get(RANKS, {}).get(name, 1)
     if before == now:
         return

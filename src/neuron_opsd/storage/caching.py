@@ -21,8 +21,7 @@ M = TypeVar("M")
 Item = TypeVar("Item")
 
 Remember: TypeAlias = Callable[[M, Notes], M]
-"""Wraps a model so that noted requests are not repeated; other processes must be able
-to import it."""
+"""Makes a model skip noted requests; importable in other processes."""
 
 
 def ignore(news: object) -> None:

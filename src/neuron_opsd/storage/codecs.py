@@ -281,7 +281,7 @@ def save_table(table: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path) -
     """Write a Parquet file, one row group per batch."""
 
     def fill(temporary: Path) -> None:
-        # Unlike Arrow's, errors of a Python file keep the disk's reason.
+        # A Python file's errors, unlike Arrow's, keep the disk's reason.
         with temporary.open("xb") as file:
             writer = pq.ParquetWriter(file, schema, compression="zstd")
             try:

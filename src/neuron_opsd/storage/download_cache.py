@@ -27,7 +27,7 @@ MADE = {"model", "questions"}
 CACHED = {"gguf", *MADE, LICENCES, MARKER, LOCK, HOLDER}
 """What an unmarked cache of an earlier version may hold."""
 HASHED_AGAIN = 16_000_000
-"""Larger files are hashed again only if their modification time changed."""
+"""Larger files are rehashed only if their modification time changed."""
 
 LICENCES_HEAD = """# Whose these files are
 
@@ -68,7 +68,7 @@ class Noted(BaseModel):
 
 
 def is_cache(folder: Path) -> bool:
-    """Return whether an unmarked folder holds only earlier versions' files."""
+    """Return whether an unmarked folder is an earlier version's cache."""
     held = {entry.name for entry in folder.iterdir()}
     # Fetching replaces these, so they must have been fetched.
     noted = {part.partition("/")[0] for part in read_marker(folder)}

@@ -108,7 +108,7 @@ def open_to_same(folder: Path) -> None:
 
 
 def put_in_place(folder: Path, path: Path) -> None:
-    """Rename a finished folder to its place, setting any older one aside."""
+    """Rename a finished folder to its place, setting aside an older one."""
     try:
         if path.exists():
             path.rename(set_aside_name(path))

@@ -21,15 +21,14 @@ from neuron_opsd.storage.files import sha256_file, write_atomic
 from neuron_opsd.storage.manifest import Manifest, Output, json_sha256, seal, unseal
 
 CARD = "README.md"
-"""Describes a folder's other files; written after them and proven separately."""
+"""Describes a folder's other files; written last and proven separately."""
 HASHES = "hashes.json"
 """Lists comparison files outside the run groups' manifests."""
 MAX_HASHED_BYTES = 32_000_000
 """Files and folders up to this size are always read."""
 READ = {"merges.txt", "vocab.txt"}
 READ_SUFFIXES = {".jinja", ".json", ".model", ".safetensors"}
-"""Files whose presence alone changes a model or adapter; other foreign files are
-ignored."""
+"""Files whose presence changes a model or adapter; other foreign files are ignored."""
 TABLE = TypeAdapter(dict[str, str])
 MADE_AGAIN = "; delete it, and the command that started the comparison makes it again"
 GONE = "is gone"

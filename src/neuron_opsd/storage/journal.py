@@ -21,7 +21,7 @@ from neuron_opsd.storage.files import make_folder, refuse_special, sync
 
 JOURNAL: Final = ".journal"
 SYNC_EVERY: Final = 1.0
-"""Lines reach the disk within this many seconds, even if the machine fails."""
+"""Seconds until lines are on the disk, even if the machine fails."""
 
 
 class Notes(Protocol):
@@ -38,7 +38,6 @@ class Journal:
     """Notes in a file."""
 
     def __init__(self, path: Path, warn: Callable[[str], None]) -> None:
-        """Load what an earlier process kept."""
         self.path = path
         self.values, num_bytes = kept_lines(path, warn)
         self._whole = num_bytes

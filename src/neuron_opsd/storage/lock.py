@@ -25,7 +25,7 @@ from neuron_opsd.storage.output_paths import FILE, kind_of
 LOCK = "LOCK"
 HOLDER = "LOCK.holder"
 NO_FLOCK = "flock not supported"
-"""filelock's words for falling back to another kind of lock."""
+"""filelock's warning of another kind of lock."""
 NAMED_WITHIN: Final = 1.0
 """Seconds to wait to learn a lock's holder."""
 LOCKLESS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})

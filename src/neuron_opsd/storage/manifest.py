@@ -41,7 +41,7 @@ NEW_PLACE = "; start again with another --out"
 FORMER_OUTPUTS: Final = {"teacher_check": "fitness"}
 """Outputs and their names in earlier versions."""
 PLACES = ("model.name",)
-"""Settings that may name a place, which can be spelled in many ways."""
+"""Settings that may name a place, which has many spellings."""
 SEAL: Final = "seal"
 """Field with the SHA-256 of all others."""
 

@@ -19,7 +19,7 @@ NOT_COPIED = frozenset((LOCK, HOLDER))
 """Files that say who works in a folder."""
 
 Marks: TypeAlias = Mapping[str, tuple[int, int, int]]
-"""Inode, size and time by file name; equal marks mean the same file."""
+"""Inode, size and time by name; equal marks mean equal files."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ Item = TypeVar("Item")
 
 
 CHANGES: Final = "not_bit_exact"
-"""Manifest fact: differences where parts were computed, as ``threads 2 -> 1``."""
+"""Manifest fact: differences between parts, as ``threads 2 -> 1``."""
 ABSENT: Final = "not there"
 
 
@@ -191,7 +191,6 @@ class RunDirectory:
     def _fill(
         self, parts: Chunks[R], items: InChunks[Item], task: Task[Any, Item, R]
     ) -> None:
-        """Compute missing chunks, keeping each at once."""
 
         def missing() -> Iterator[tuple[int, Sequence[Item]]]:
             for number, chunk in enumerate(items):

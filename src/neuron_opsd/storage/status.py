@@ -63,7 +63,7 @@ class RunStatus:
 
     run: Path
     finished: bool
-    """Whether the report, written last, exists and nothing is amiss."""
+    """Whether the report, written last, exists, and nothing is amiss."""
     holder: str | None
     """The process working in the directory, if any."""
     steps_done: int
