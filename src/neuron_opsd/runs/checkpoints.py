@@ -1,6 +1,7 @@
 """Checkpoints of a training: where to resume, and what each was made from.
 
-A state names its step, sources and metrics so far; others are skipped with a warning.
+A state names its step, sources and metrics so far; unless they match, it is skipped
+with a warning.
 """
 
 from __future__ import annotations

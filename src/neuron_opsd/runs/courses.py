@@ -109,7 +109,7 @@ HERE: Final = Here()
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A job for other processes, and what all must share."""
+    """A job for other processes, and what they must share."""
 
     job: Job
     tokens: int

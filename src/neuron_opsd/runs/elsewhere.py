@@ -66,7 +66,6 @@ class Recipe:
 
     config: Config
     fingerprint: str
-    """As returned by `model_fingerprint`."""
     adapters: tuple[Mapping[str, bytes], ...]
     """Files of each adapter by name in its folder."""
 

@@ -153,7 +153,7 @@ def answer_cases(
 
 
 def choose_cases(prepared: Prepared) -> tuple[TeacherContext, ...]:
-    """Return the contexts of a dozen questions across all ranks."""
+    """Return the contexts of a dozen selected questions of all ranks."""
     rank = {entry.question_id: entry.rank for entry in prepared.selection}
     ordered = sorted(prepared.contexts, key=lambda c: rank[c.question_id])
     step = max(1, len(ordered) // NUM_CASES)

@@ -130,7 +130,7 @@ def check_given(
     showing: Sequence[Config],
     warn: Callable[[str], None],
 ) -> None:
-    """Refuse questions without the `given` text to show; warn of blank ones."""
+    """Refuse questions without `given` text to show; warn of text never shown."""
     shown = [own for own in showing if own.shows_given and needs_contexts(own)]
     lacking = [question.id for question in questions if not question.given]
     if shown and lacking:

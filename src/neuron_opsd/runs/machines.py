@@ -49,7 +49,7 @@ class Machines(Workers, Trainer, Protocol):
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What may change the last bits and differs from this process."""
+        """What may change the last bits, if unlike this process."""
 
     def release(self) -> None:
         """Free what workers hold before this process trains."""

@@ -135,7 +135,7 @@ def prepare_run(
     for name in outputs.of(belief_names(run.config, pool)):
         run.count_tokens(name, prepared.taught_tokens)
     teacher_check = check(run, model, prepared, cache)
-    # No longer needed, and large for a million questions.
+    # No longer needed, and large for big pools.
     return replace(prepared, representatives={}, teacher_check=teacher_check)
 
 

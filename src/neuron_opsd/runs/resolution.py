@@ -57,7 +57,7 @@ def settled(
 
 
 def check_given(config: Config) -> None:
-    """Refuse several given demonstrations per question."""
+    """Refuse several demonstrations where each question has its own."""
     number = config.contexts.num_demonstrations
     if config.contexts.rule == GIVEN and number > 1:
         raise ConfigError(

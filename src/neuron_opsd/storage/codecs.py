@@ -48,7 +48,6 @@ NEURON_SCHEMA = pa.schema(
 STATE_SCHEMA = pa.schema({"question_id": pa.string(), "values": pa.list_(pa.float32())})
 
 ROWS_PER_GROUP = 4096
-"""Records converted at a time."""
 
 
 @dataclass(frozen=True, slots=True)

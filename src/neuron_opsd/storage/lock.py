@@ -29,7 +29,7 @@ NO_FLOCK = "flock not supported"
 NAMED_WITHIN: Final = 1.0
 """Seconds to wait to learn a lock's holder."""
 LOCKLESS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
-"""Errors of file systems without locks."""
+"""File system errors that mean no locks."""
 
 
 @contextmanager

@@ -42,7 +42,6 @@ from neuron_opsd.storage.manifest import (
 )
 
 MOST = 10**15
-"""Upper limit of any count."""
 
 
 @dataclass(frozen=True, slots=True)
