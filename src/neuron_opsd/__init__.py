@@ -1,9 +1,9 @@
 """Improve a language model in one domain from unlabelled questions alone.
 
 The commands are functions here: `run`, `compare`, `evaluate`, `analyse`, `plan`,
-`foresee`, `preview`, `split`. So is each step of the method, in the order of Algorithm
-1; what they do one after the other is written out in `examples/algorithm1.py`. A name
-is imported when it is first used, so that `import neuron_opsd` costs nothing.
+`foresee`, `preview`, `split`. So are the steps of the method, in the order of Algorithm
+1; `examples/algorithm1.py` runs them in sequence. Names are imported at first use, so
+`import neuron_opsd` costs nothing.
 """
 
 from __future__ import annotations
@@ -82,12 +82,11 @@ __all__ = ["__version__", *sorted(_HOME_OF)]
 
 
 def __getattr__(name: str) -> object:
-    """Import what is asked for from the module that defines it."""
+    """Import a name from the module that defines it."""
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__} has no {name}")
     return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    """Return the names that a user may rely on."""
     return sorted(__all__)

@@ -1,8 +1,8 @@
 """What selection rules read of a pool besides its answers and neurons.
 
-Only what the rule reads is computed. One that reads the teacher has demonstrations
-chosen for the whole pool first; these, and what student and teacher then answer, are
-kept, and methods whose contexts agree share them.
+Only what the rule reads is computed. If it reads the teacher, contexts for the whole
+pool and the answers with and without them are kept, and shared by methods with equal
+contexts.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from neuron_opsd.storage.verdicts import verdicts_name
 
 ROLLOUTS_NAME: Final = "rollouts"
 ANSWERS: Final = (ROLLOUTS_NAME, verdicts_name(ROLLOUTS_NAME))
-"""The answers to the pool, and which of them are equal."""
+"""The answers to the pool, and which are equal."""
 POOL_CONTEXTS: Final = "pool-contexts"
 BELIEFS: Final = "beliefs"
 DIVERGENCES: Final = "divergences"
 TAUGHT: Final = (POOL_CONTEXTS, BELIEFS, DIVERGENCES)
-"""What is kept of the teacher's view of a whole pool."""
+"""Outputs of the teacher's view of a whole pool."""
 
 
 def with_entropies(
@@ -50,7 +50,7 @@ def with_entropies(
     rollouts: Sequence[Rollout],
     answered: PoolSignals,
 ) -> PoolSignals:
-    """Add the entropies of samples, where a rule reads them."""
+    """Add the entropies of samples if a rule reads them."""
     if not work.config.selection_rule.reads_entropies:
         return answered
     among = frozenset(q.id for q in pool if written(q, work.config))
@@ -66,15 +66,14 @@ def with_beliefs(
     known: Known,
     library: Callable[[], DemonstrationPool],
 ) -> PoolSignals:
-    """Add what student and teacher answer to what is known, where a rule reads it.
+    """Add the answers of student and teacher if a rule reads them.
 
-    `rollouts` and `known`, which the rule for demonstrations compares, are of the whole
-    pool; `library` gives all questions that may become demonstrations.
+    `rollouts` and `known` cover the whole pool; `library` returns all possible
+    demonstrations.
 
     Raises:
-        DataError: If there are too few to choose demonstrations from, or a question is
-            too long for the model.
-        NotFiniteError: If the model computes something that is no number.
+        DataError: If demonstrations are too few, or a question is too long.
+        NotFiniteError: If the model computes something that is not a number.
     """
     if not work.config.selection_rule.reads_teacher:
         return answered
@@ -85,7 +84,7 @@ def with_beliefs(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shown:
-    """A pool that is shown to the teacher."""
+    """A pool shown to the teacher."""
 
     library: DemonstrationPool
     known: Known
@@ -94,7 +93,7 @@ class Shown:
 
     @property
     def pool(self) -> list[Question]:
-        """The questions, in the order of the pool."""
+        """The questions in pool order."""
         return list(self.library.questions.values())
 
 
@@ -124,7 +123,7 @@ def believe(work: Workspace, model: TextScorer, shown: Shown) -> Sequence[Belief
 
 
 def belief_names(config: Config, pool: Sequence[Question]) -> tuple[str, ...]:
-    """Return which output the rule asks of the teacher, if any."""
+    """Return the teacher output that the rule needs, if any."""
     if not config.selection_rule.reads_teacher:
         return ()
     free = any(not written(question, config) for question in pool)
@@ -132,10 +131,10 @@ def belief_names(config: Config, pool: Sequence[Question]) -> tuple[str, ...]:
 
 
 def belief_name(config: Config, *, free: bool) -> str:
-    """Return which output a rule that reads the teacher asks for.
+    """Return the output for a rule that reads the teacher.
 
-    Among choices, beliefs hold the divergence as well; with any free answer, it is
-    the loss's, per token, for all.
+    Beliefs among choices include the divergence; with any free answer, the loss's
+    divergence per token is used for all.
     """
     return DIVERGENCES if config.selection_rule.reads_divergence and free else BELIEFS
 
@@ -143,7 +142,7 @@ def belief_name(config: Config, *, free: bool) -> str:
 def pool_contexts(
     work: Workspace, known: Known, library: DemonstrationPool
 ) -> Sequence[TeacherContext]:
-    """Choose demonstrations for the whole pool, without their answers."""
+    """Choose demonstrations, without answers, for the whole pool."""
 
     def choose() -> list[TeacherContext]:
         found = teaching.build_contexts(known, library, work.config)
@@ -160,17 +159,17 @@ def pool_contexts(
 def with_answers(
     context: TeacherContext, answer: Callable[[str], str]
 ) -> TeacherContext:
-    """Return a context whose demonstrations show answers by id."""
+    """Add answers by id to a context's demonstrations."""
     shown = [replace(d, answer=answer(d.question_id)) for d in context.demonstrations]
     return replace(context, demonstrations=tuple(shown))
 
 
 Givers: TypeAlias = Mapping[str, Mapping[str, RolloutSummary]]
-"""Question id to answer to the sample that is scored for it."""
+"""Question id to answer to the sample scored for it."""
 
 
 def givers_for(name: str, shown: Shown, config: Config) -> Givers:
-    """Return the samples that are scored for an output."""
+    """Return the samples scored for an output."""
     samples = summaries_of(shown.rollouts)
     if name == DIVERGENCES:
         firsts = pool_beliefs.first_samples(samples)
@@ -186,7 +185,7 @@ def make_lessons(
     givers: Givers,
     config: Config,
 ) -> list[Lesson]:
-    """Return the lessons of some questions with their contexts."""
+    """Return lessons of questions with their contexts."""
     asked = ask(some, config)
     wanted = [g for a in asked for g in givers.get(a.question.id, {}).values()]
     completions = iter([r.completion for r in in_full(shown.rollouts, wanted)])

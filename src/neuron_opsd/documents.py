@@ -1,7 +1,7 @@
-"""The doorway of `json`, `tomllib` and pydantic: values from texts, or why not.
+"""The doorway of `json`, `tomllib` and pydantic.
 
-Parsers raise `RecursionError` over deep nesting, and a plain `ValueError` over huge
-numbers or bytes that are not UTF-8. All of it becomes a `DocumentError`.
+Parsers raise `RecursionError` on deep nesting, and a plain `ValueError` on huge numbers
+or bytes that are not UTF-8. All become a `DocumentError`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MAX_DEPTH = 64
 """Of settings and our own JSON objects."""
 LONG_NAME = re.compile(rf"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){{{MAX_DEPTH}}}""")
-"""A name too deep, over which `tomllib` takes time squared."""
+"""A name so deep that `tomllib` takes quadratic time."""
 
 
 class DocumentError(ValueError):
@@ -26,14 +26,14 @@ class DocumentError(ValueError):
 
 
 class TooDeepError(DocumentError):
-    """Values are nested so often that nothing could work with them."""
+    """Values are nested too deeply to work with."""
 
     def __init__(self) -> None:
         super().__init__("it is nested too deeply")
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Return the value of a JSON text without repeated fields."""
+    """Parse JSON without repeated fields."""
     try:
         return json.loads(text, object_pairs_hook=without_doubles)
     except DocumentError:
@@ -45,7 +45,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def parse_toml(text: str | bytes) -> dict[str, Any]:
-    """Return the table that a TOML text holds."""
+    """Parse a TOML text."""
     try:
         written = text if isinstance(text, str) else text.decode("utf-8-sig")
         if LONG_NAME.search(written):
@@ -62,7 +62,7 @@ def parse_toml(text: str | bytes) -> dict[str, Any]:
 
 
 def parse_table(text: str | bytes) -> dict[str, Any]:
-    """Return a JSON object, nested at most `MAX_DEPTH` times."""
+    """Parse a JSON object nested at most `MAX_DEPTH` deep."""
     value = parse_json(text)
     if not isinstance(value, dict):
         raise DocumentError("it holds no JSON object")
@@ -71,7 +71,7 @@ def parse_table(text: str | bytes) -> dict[str, Any]:
 
 
 def check_depth(value: object) -> None:
-    """Refuse what is nested more than `MAX_DEPTH` times."""
+    """Refuse nesting deeper than `MAX_DEPTH`."""
     level = [value]
     for _ in range(MAX_DEPTH + 1):
         tables = [one.values() for one in level if isinstance(one, dict)]
@@ -83,7 +83,7 @@ def check_depth(value: object) -> None:
 
 
 def without_doubles(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the fields of a JSON object."""
+    """Return a JSON object's fields, which must be unique."""
     table = dict(pairs)
     if len(table) < len(pairs):
         names = [name for name, _ in pairs]
@@ -93,7 +93,7 @@ def without_doubles(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def why_not_parsed(error: ValueError) -> str:
-    """Say in a line why a parser refused a text."""
+    """Say in one line why a parser refused a text."""
     if isinstance(error, UnicodeDecodeError):
         return f"byte {error.start} is not UTF-8"
     text = str(error).partition("\n")[0]
@@ -103,7 +103,7 @@ def why_not_parsed(error: ValueError) -> str:
 
 
 def fault_in(error: ValidationError | DocumentError | UnicodeDecodeError) -> str:
-    """Say why a text is no table, or which of its fields does not fit."""
+    """Say why a text is no table, or which field is wrong."""
     if isinstance(error, DocumentError | UnicodeDecodeError):
         return first_line(error)
     first = error.errors(include_url=False, include_input=False)[0]
@@ -113,15 +113,15 @@ def fault_in(error: ValidationError | DocumentError | UnicodeDecodeError) -> str
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error, or its kind."""
+    """Return the first line of an error, or its type."""
     return str(error).partition("\n")[0].strip() or type(error).__name__
 
 
 def half_pair(value: object) -> str | None:
-    """Return the first text of nested values that no file can hold, if any.
+    """Return the first text in nested values that no file can hold, if any.
 
-    It holds half of a surrogate pair, which JSON can escape, and which Python puts
-    for each byte of an argument that is not UTF-8.
+    It holds half a surrogate pair, as from JSON escapes, or from arguments that are not
+    UTF-8.
     """
     if isinstance(value, str):
         return value if is_half_pair(value) else None
@@ -133,5 +133,5 @@ def half_pair(value: object) -> str | None:
 
 
 def is_half_pair(text: str) -> bool:
-    """Say whether a text holds half of a surrogate pair."""
+    """Return whether a text holds half a surrogate pair."""
     return any("\ud800" <= char <= "\udfff" for char in text)

@@ -1,7 +1,7 @@
-"""Errors that a user of the tool can cause, and therefore can mend.
+"""Errors that a user can cause, and therefore fix.
 
-Anything else that goes wrong is a bug and keeps its ordinary Python exception. The
-command line turns these, and only these, into one line on stderr and an exit status.
+Anything else is a bug and keeps its ordinary Python exception. The command line turns
+only these into one line on stderr and an exit status.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from contextlib import contextmanager
 from typing import ClassVar, Final
 
 MAX_NAMED = 16
-"""Questions that a message names; as many as a step has by default."""
+"""Questions named in a message, as many as in a default step."""
 MAX_LISTED = 5
-"""Of anything else that a message lists."""
+"""Other items listed in a message."""
 
 
 class NeuronOpsdError(Exception):
     """Base of every error below."""
 
     exit_status: ClassVar[int] = 2
-    """What the command line exits with: 2 for a user's mistake, 75 for `try again`."""
+    """Of the command line: 2 for a user's mistake, 75 for `try again`."""
 
 
 class ConfigError(NeuronOpsdError, ValueError):
@@ -28,7 +28,7 @@ class ConfigError(NeuronOpsdError, ValueError):
 
 
 class RenamedSettingWarning(FutureWarning):
-    """A setting is written by the name that an earlier version gave it."""
+    """A setting has an earlier version's name."""
 
 
 class DataError(NeuronOpsdError, ValueError):
@@ -40,22 +40,22 @@ class ModelError(NeuronOpsdError, ValueError):
 
 
 class TeacherError(NeuronOpsdError):
-    """The teacher does not pass its check, and the run was told to stop then."""
+    """The teacher failed its check, and the run was told to stop."""
 
 
 class TrainingError(NeuronOpsdError):
-    """Training cannot continue, for example because the loss is no longer a number."""
+    """Training cannot continue, for example because the loss is not a number."""
 
 
 class NotFiniteError(NeuronOpsdError):
-    """What a model computed is not a number, or too large to be one."""
+    """A model's result is not a number, or overflowed."""
 
     def __init__(
         self, what: str, places: Sequence[int] = (), questions: Sequence[str] = ()
     ) -> None:
-        """Say what it is, such as ``the loss is nan``, and of what.
+        """Set the problem, such as ``the loss is nan``, and where it is.
 
-        That are places in what the model was given, or ids once these are known.
+        `places` index the model's input; `questions` are ids, once known.
         """
         of = f"{questions_text(questions)}: " if questions else ""
         super().__init__(
@@ -67,18 +67,17 @@ class NotFiniteError(NeuronOpsdError):
         self.questions = tuple(questions)
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:
-        """Be made again from what it is about, in another process."""
         return type(self), (self.what, self.places, self.questions)
 
     def among(self, questions: Sequence[str]) -> NotFiniteError:
-        """Return the same with the ids of its questions; `questions` are by place."""
+        """Add the ids of the questions, given by position."""
         places = dict.fromkeys(self.places)
         return NotFiniteError(self.what, (), [questions[i] for i in places])
 
 
 @contextmanager
 def naming(questions: Sequence[str]) -> Iterator[None]:
-    """Give a `NotFiniteError` the ids of its questions by place."""
+    """Add question ids to a `NotFiniteError`, by position."""
     try:
         yield
     except NotFiniteError as error:
@@ -88,19 +87,19 @@ def naming(questions: Sequence[str]) -> Iterator[None]:
 
 
 def questions_text(questions: Sequence[str]) -> str:
-    """Name some questions, and say how many more there are."""
+    """Name some questions and count the rest."""
     plural = "s" if len(questions) > 1 else ""
     return f"question{plural} {listing(questions, MAX_NAMED)}"
 
 
 def listing(items: Sequence[str], most: int = MAX_LISTED) -> str:
-    """Join some names, and say how many more there are."""
+    """Join some names and count the rest."""
     hidden = len(items) - most
     return ", ".join(items[:most]) + (f" and {hidden} more" if hidden > 0 else "")
 
 
 def clauses(items: Sequence[str]) -> str:
-    """Join some phrases, and say how many more there are."""
+    """Join some phrases and count the rest."""
     hidden = len(items) - MAX_LISTED
     more = [f"and {hidden} more"] if hidden > 0 else []
     return "; ".join([*items[:MAX_LISTED], *more])
@@ -120,14 +119,14 @@ NO_MEMORY: Final = (
     "_STATUS_ALLOC_FAILED",
     "can't start new thread",
 )
-"""What PyTorch says on a processor, on Windows, on Apple's GPUs, and where the driver,
-or a library such as cuBLAS, finds no room; and what Python says of a thread's stack."""
+"""From PyTorch on processors, Windows, Apple's GPUs, and when the driver or a library
+such as cuBLAS finds no room; and from Python for a thread's stack."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an error of Python, NumPy, Arrow or PyTorch means no more memory.
+    """Return whether an error of Python, NumPy, Arrow or PyTorch means no memory.
 
-    PyTorch's are known by name and words, so that nobody imports it to ask.
+    PyTorch's are recognised by their words, to avoid the import.
     """
     if isinstance(error, RuntimeError):
         said = str(error)

@@ -1,6 +1,6 @@
-"""What training made a model forget: standard tasks of lm-eval, before and after.
+"""What training made a model forget: lm-eval's standard tasks before and after.
 
-lm-eval asks each model in a process of its own; its logs are judged as any others.
+lm-eval runs in its own process; its logs are judged like any others.
 """
 
 from __future__ import annotations
@@ -27,38 +27,37 @@ from neuron_opsd.results.judging import JudgementData
 from neuron_opsd.results.run import Least
 
 STANDARD: Final = ("arc_easy", "hellaswag", "piqa", "winogrande")
-"""Tasks that most models know, decided by the likelihood of choices: quick, and nothing
-is drawn."""
+"""Tasks most models know, decided by choice likelihood: quick, and not sampled."""
 BASE, TRAINED = "base", "trained"
 LOG: Final = "lm_eval.log"
 LINES: Final = 3
-"""Last lines of lm-eval's log that an error shows."""
+"""Last lines of lm-eval's log shown in an error."""
 ACCURACY: Final = "avg_at_k"
 
 
 @dataclass(frozen=True, slots=True)
 class ForgettingRequest:
-    """Which run is looked at, and by which tasks."""
+    """The run to look at, and the tasks."""
 
     run: Path
     out: Path
     """A new or empty folder."""
     tasks: tuple[str, ...] = STANDARD
     limit: int = 0
-    """Questions of each task, the first ones; 0 means all."""
+    """Questions per task, from the first; 0 for all."""
     tasks_folder: Path | None = None
-    """Folder with tasks of one's own besides lm-eval's."""
+    """Folder of tasks besides lm-eval's."""
     base: str = ""
-    """Where the base is, if not where the run had it."""
+    """Where the base is, if it moved since the run."""
     batch_size: str = "auto"
     download: bool = False
-    """Whether lm-eval may fetch the questions of its tasks."""
+    """Whether lm-eval may fetch its tasks' questions."""
     command: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskChange:
-    """What became of the accuracy on one task."""
+    """The change of accuracy on one task."""
 
     num_questions: int
     base: float
@@ -66,25 +65,24 @@ class TaskChange:
     change: Interval
     mcnemar: float
     shows: str
-    """In words; nothing where the interval holds zero."""
+    """In words; empty if the interval holds zero."""
     report: str
-    """The page of the task."""
+    """The task's page."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forgetting:
-    """What became of every task."""
+    """The change on every task."""
 
     outcome: str
     tasks: Mapping[str, TaskChange] = field(default_factory=dict)
 
 
 def forgetting(request: ForgettingRequest, progress: Progress = QUIET) -> Forgetting:
-    """Ask base and trained model some standard tasks, and pair their answers.
+    """Ask base and trained model standard tasks, and pair their answers.
 
     Raises:
-        ConfigError: If lm-eval is not installed, or the folder or a task cannot be
-            used.
+        ConfigError: If lm-eval is not installed, or folder or tasks cannot be used.
         ModelError: If lm-eval fails.
         TryAgainError: If it needs files that are not on this machine.
     """
@@ -118,7 +116,7 @@ def forgetting(request: ForgettingRequest, progress: Progress = QUIET) -> Forget
 
 
 def models_of(run: FinishedRun) -> dict[str, str]:
-    """Return lm-eval's names of the model before and after training."""
+    """Return lm-eval's model names before and after training."""
     plain = {"pretrained": run.base.name}
     if run.base.compute != "auto":
         plain["dtype"] = run.base.compute
@@ -159,7 +157,7 @@ def asked(request: ForgettingRequest, label: str, model: str) -> dict[str, Path]
 
 
 def refuse_failed(log: Path, request: ForgettingRequest) -> None:
-    """Say why lm-eval failed, by the end of its log."""
+    """Say why lm-eval failed, with the end of its log."""
     lines = log.read_text("utf-8", "replace").splitlines()
     said = " | ".join(line.strip() for line in lines[-LINES:])
     if not request.download and any("ffline" in line for line in lines):
@@ -189,7 +187,7 @@ def judged_task(
 
 
 def change_of(data: JudgementData, request: ForgettingRequest, name: str) -> TaskChange:
-    """Return what became of the accuracy on a task."""
+    """Return the change of accuracy on a task."""
     (pair,) = data.pairs
     before, after = (one.measures[ACCURACY].value for one in data.files)
     change = pair.change[ACCURACY]
@@ -206,7 +204,7 @@ def change_of(data: JudgementData, request: ForgettingRequest, name: str) -> Tas
 
 
 def outcome(tasks: Mapping[str, TaskChange]) -> str:
-    """Say in a sentence on which tasks the model got worse."""
+    """Say on which tasks the model got worse."""
     worse = [name for name, one in tasks.items() if one.shows == GOT_WORSE]
     if not worse:
         return f"On none of {len(tasks)} tasks was the trained model seen to be worse."

@@ -1,7 +1,4 @@
-"""What rules for demonstrations compare of questions, as far as a run's rule reads it.
-
-What takes a pass of the model comes from the cache, chunk by chunk.
-"""
+"""What demonstration rules compare of questions, cached if it takes model passes."""
 
 from __future__ import annotations
 
@@ -34,19 +31,19 @@ NAMES: Final = {
     Signal.QUESTION_NEURONS: QUESTION_NEURONS,
     Signal.HIDDEN_STATES: HIDDEN_STATES,
 }
-"""Of what takes passes over the questions, in the cache."""
+"""Cache names of results of passes over the questions."""
 
 
 @dataclass(frozen=True, slots=True)
 class MedoidNames:
-    """The names of medoids and their rollouts in the cache."""
+    """Cache names of medoids and their rollouts."""
 
     rollouts: str
     own: str = MEDOIDS_NAME
 
 
 def names_read(config: Config, folder: str = "") -> list[str]:
-    """Return the names of what a run's rule reads by passes."""
+    """Return the names of what the rule reads by passes."""
     wanted = context_signals(config)
     return [f"{folder}{name}" for signal, name in NAMES.items() if signal in wanted]
 
@@ -59,7 +56,7 @@ def with_medoids(
     votes: Mapping[str, Vote],
     names: MedoidNames,
 ) -> Mapping[str, Vote]:
-    """Return votes with the medoids of their rollouts, where wanted."""
+    """Add the medoids of rollouts to votes, if wanted."""
     config = work.config
     if not needs_medoids(config):
         return votes
@@ -73,7 +70,7 @@ def with_medoids(
 def votes_with(
     votes: Mapping[str, Vote], medoids: Iterable[Medoid]
 ) -> Mapping[str, Vote]:
-    """Return votes that know the medoids of their rollouts."""
+    """Add medoids to votes."""
     place = {one.question_id: one.index for one in medoids}
     return {name: replace(v, medoid=place.get(name)) for name, v in votes.items()}
 
@@ -85,10 +82,10 @@ def look_up(
     answered: PoolSignals,
     folder: str = "",
 ) -> Known:
-    """Return what the run's rule for demonstrations reads of some questions.
+    """Return what the demonstration rule reads of some questions.
 
-    `answered` is what is known of them by their answers, in the same order; `folder`,
-    ending with a slash if it is one, is where the cache keeps what is read.
+    `answered` describes their answers, in the same order; results are cached in
+    `folder`, empty or ending with a slash.
     """
     wanted = context_signals(work.config)
     config = work.config
@@ -118,7 +115,7 @@ def look_up(
 def own_answers(
     questions: Sequence[Question], answered: PoolSignals, config: Config
 ) -> tuple[str | None, ...]:
-    """Return the questions' own answers as written, whatever the case."""
+    """Return own answers as written, ignoring case."""
     pairs = zip(questions, answered.answers, strict=True)
     return tuple(
         answer and as_written(answer, question, config.prompts).strip().casefold()
@@ -127,7 +124,7 @@ def own_answers(
 
 
 def certainty_of(answered: PoolSignals) -> tuple[Certainty, ...]:
-    """Return how sure the model is of each of its own answers."""
+    """Return how sure the model is of its own answers."""
     return tuple(
         Certainty(
             answered.votes[name].agreement,

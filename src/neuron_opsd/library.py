@@ -41,26 +41,25 @@ Files: TypeAlias = Mapping[str, Place]
 NUM_SEEDS: Final = 3
 
 STARTS: Final = {"no": (BASE,), "form": (FORM,), "both": (BASE, FORM)}
-"""Where training begins, by `warm_start`."""
 
 
 class Choices(TypedDict, total=False):
-    """How methods are compared, where it is not by default."""
+    """Options of a comparison, where they differ from the defaults."""
 
     methods: Sequence[str]
     """Names, or `NAME=METHOD:section.field=value,...`; else the recipe's or four."""
     seeds: int
-    """How many times each method is trained on each source; else `NUM_SEEDS`."""
+    """How often each method is trained on each source; else `NUM_SEEDS`."""
     warm_start: Literal["no", "form", "both"]
     """Whether training begins from the form-only model; else `no`."""
     at: Sequence[int]
-    """Numbers of steps after which models are tested besides the end."""
+    """Step counts at which models are tested, besides the end."""
     oracle: bool
     """Whether methods may learn from the pool's gold answers."""
     command: str
     """How the comparison was called, for its page."""
     recipe: Recipe
-    """Methods, and choices below all others here; its settings are given apart."""
+    """Methods and choices, overridden by all others; settings are given separately."""
 
 
 def run(
@@ -78,14 +77,14 @@ def run(
     Args:
         pool: Unlabelled questions; answers in the file are never read.
         out: The run directory, which gets `adapter/`, `evaluation.json`, `report.html`
-            and all that these are made from.
+            and everything they are made from.
         settings: Of the run; they name the model.
-        tests: Test sets; the first is the pool's own domain.
+        tests: Test sets; the first is in the pool's own domain.
         progress: Called with every stage.
         command: How the run was called, for its report.
 
     Raises:
-        NeuronOpsdError: For anything that the user can mend.
+        NeuronOpsdError: For anything the user can fix.
     """
     request = running.Request(str(pool), named_files(tests), Path(out), command)
     return running.run(request, as_config(settings), progress)
@@ -105,15 +104,15 @@ def compare(
 
     Args:
         sources: Unlabelled questions to train on.
-        tests: Test sets; every source needs one of its own name, all others are of
-            other domains.
+        tests: Test sets; each source needs one of the same name, all others are
+            cross-domain.
         out: Folder of the comparison, which gets every model and `comparison.html`.
-        settings: What all methods share; they name the model.
+        settings: Shared by all methods; they name the model.
         progress: Called with every stage.
         choices: Which methods, how often, and from where.
 
     Raises:
-        NeuronOpsdError: For anything that the user can mend.
+        NeuronOpsdError: For anything the user can fix.
     """
     comparison = comparison_of(sources, tests, out, choices)
     return comparing.compare(comparison, as_config(settings), progress)
@@ -129,10 +128,10 @@ def forecast(
 ) -> Forecast:
     """Count what is left of a comparison and how long it takes, from small samples.
 
-    Takes what `compare` takes, and writes nothing.
+    Takes the arguments of `compare`, and writes nothing.
 
     Raises:
-        NeuronOpsdError: For anything that the user can mend.
+        NeuronOpsdError: For anything the user can fix.
     """
     comparison = comparison_of(sources, tests, out, choices)
     return forecasting.forecast(comparison, as_config(settings), progress)
@@ -141,7 +140,7 @@ def forecast(
 def comparison_of(
     sources: Files, tests: Files, out: Place, choices: Choices
 ) -> Comparison:
-    """Return what is compared on what."""
+    """Return the comparison to make."""
     recipe = choices.get("recipe", Recipe())
     choices = {**recipe.choices, **choices}  # type: ignore[typeddict-item]
     check_choices(choices)
@@ -159,7 +158,7 @@ def comparison_of(
 
 
 def check_choices(choices: Choices) -> None:
-    """Refuse choices that do not exist, or whose value cannot be.
+    """Refuse unknown choices and impossible values.
 
     Raises:
         ConfigError: For the first of them.
@@ -194,7 +193,7 @@ def evaluate(
     Args:
         tests: Every question needs its answer.
         settings: Model, prompts and sampling.
-        adapter: What training made, if that is to be tested.
+        adapter: What training made, to be tested too.
         out: JSON file for the measures, if they are to be kept.
         progress: Called with every question.
 
@@ -202,7 +201,7 @@ def evaluate(
         Measures by name of the test set.
 
     Raises:
-        NeuronOpsdError: For anything that the user can mend.
+        NeuronOpsdError: For anything the user can fix.
     """
     places = [None if place is None else Path(place) for place in (out, adapter)]
     config = as_config(settings)
@@ -217,19 +216,19 @@ def analyse(
     command: str = "",
     atlas: AtlasRequest = FILES_ALONE,
 ) -> AnalysisData:
-    """Say what the neuron counts of runs have to do with being right.
+    """Relate the neuron counts of runs to correctness.
 
     Args:
-        runs: Run directories, told apart by their folders' names.
-        out: Folder for `analysis.html` and its files, and `atlas/` with a page a run.
-        answers: Files of the pools with the column answer: `NAME=FILE` for the run of
+        runs: Run directories, named by their folders.
+        out: Folder for `analysis.html` and its files, and `atlas/` with a page per run.
+        answers: Files of the pools with the answer column: `NAME=FILE` for the run of
             that name, or `FILE` for all.
         progress: Called with every run.
         command: How the analysis was called, for its page.
         atlas: What the pages of single neurons show.
 
     Raises:
-        NeuronOpsdError: For anything that the user can mend.
+        NeuronOpsdError: For anything the user can fix.
     """
     folders, files = list(map(Path, listed(runs))), list(map(str, listed(answers)))
     return analysis.analyse(folders, Path(out), progress, files, command, atlas)
@@ -243,7 +242,8 @@ def plan(
 ) -> Plan:
     """Estimate tokens, time, memory and disk of every stage of a run.
 
-    Small samples of the run's own stages are timed on this machine, the rest counted.
+    Small samples of the run's own stages are timed on this machine; the rest is
+    counted.
 
     Args:
         pool: Unlabelled questions.
@@ -252,7 +252,7 @@ def plan(
         progress: Called with the samples.
 
     Raises:
-        NeuronOpsdError: For anything that the user can mend.
+        NeuronOpsdError: For anything the user can fix.
     """
     return planning.estimate(
         str(pool), named_files(tests), as_config(settings), progress
@@ -270,13 +270,13 @@ def foresee(
 
     Args:
         settings: Of the run.
-        gpu_memory: In GB; each is answered.
-        pool: Unlabelled questions to count; else lengths are taken.
+        gpu_memory: GPU sizes in GB, each answered.
+        pool: Unlabelled questions to count; else lengths are assumed.
         tests: Its test sets.
-        progress: Told of warnings.
+        progress: Receives warnings.
 
     Raises:
-        NeuronOpsdError: For anything that the user can mend.
+        NeuronOpsdError: For anything the user can fix.
     """
     place, files = None if pool is None else str(pool), named_files(tests)
     return foresight.foresee(as_config(settings), gpu_memory, place, files, progress)
@@ -290,16 +290,17 @@ def preview(
 ) -> previewing.Preview:
     """Show one question as the student and as the teacher see it.
 
-    To be quick it looks for demonstrations among the first questions of the pool only.
+    To be quick, it searches for demonstrations among the first questions of the pool
+    only.
 
     Args:
         pool: Unlabelled questions.
         settings: Model, prompts and contexts.
-        question: Id of the question; the first of the pool when left out.
+        question: Id of the question; by default the first of the pool.
         progress: Called with the questions asked.
 
     Raises:
-        NeuronOpsdError: For anything that the user can mend.
+        NeuronOpsdError: For anything the user can fix.
     """
     return previewing.preview(str(pool), question, as_config(settings), progress)
 
@@ -307,21 +308,21 @@ def preview(
 def extract_neurons(
     completions: Place, out: Place, settings: Settings, progress: Progress = QUIET
 ) -> int:
-    """Write the neuron sets of completions that exist already to a Parquet file.
+    """Write the neuron sets of existing completions to a Parquet file.
 
     Args:
         completions: JSON lines with `id`, `prompt` and `completion`; the prompt is
-            rendered already, control tokens and all.
+            already rendered, including control tokens.
         out: Gets `id`, `neuron_count`, `neuron_ids`, `scores` and `num_tokens`; neuron
             i of layer l has the id l * width + i.
         settings: Model and rule.
         progress: Called with every completion.
 
     Returns:
-        How many completions there were.
+        The number of completions.
 
     Raises:
-        NeuronOpsdError: For anything that the user can mend.
+        NeuronOpsdError: For anything the user can fix.
     """
     config = as_config(settings)
     return captured.extract_neurons(Path(completions), Path(out), config, progress)
@@ -342,5 +343,5 @@ def named_files(files: Files | None) -> dict[str, str]:
 
 
 def listed(values: Any) -> list[Any]:
-    """Return several values as a list, and one alone as a list of it."""
+    """Return values as a list; a single one becomes a list of one."""
     return [values] if isinstance(values, str | Path | int) else list(values)

@@ -1,13 +1,13 @@
 """Algorithm 1 of arXiv:2607.02460, from questions to training examples. Start here.
 
-A model answers a pool of questions. The neurons that pushed each answer say which
-questions to train on, and which others, with the model's own answers, the teacher is
-shown before each. `prepare` is the whole of it in the order of the paper; what a run, a
-preview, a plan or a comparison does with a pool, it does with `prepare` or its parts.
-The student is then trained by `stages.training.train`. No gold answer is read here.
+A model answers a pool of questions. The neurons that pushed each answer decide which
+questions to train on, and which others the teacher sees before each, with the model's
+own answers. `prepare` does all this in the paper's order; runs, previews, plans and
+comparisons use it or its parts. `stages.training.train` then trains the student. No
+gold answer is read here.
 
-What is expensive comes from a `Cache` (`storage.caching`): `once` as a whole, or in
-`chunks`. A run directory is one that resumes; memory keeps nothing.
+Expensive results come from a `Cache` (`storage.caching`): whole by `once`, or in
+`chunks`. A run directory is a cache that resumes; memory keeps nothing.
 """
 
 from __future__ import annotations
@@ -58,16 +58,15 @@ def prepare(
     """Make training examples from unlabelled questions: Algorithm 1 up to training.
 
     Args:
-        work: Its settings are resolved for the model, by `runs.context.resolve`; its
-            cache keeps what is expensive.
-        model: Answers, and its neurons are read.
+        work: Settings resolved by `runs.context.resolve`, and a cache.
+        model: Gives answers and neurons.
         pool: The questions.
-        only: Ids of the questions to make examples of; the selected ones if left out.
+        only: Ids of questions to make examples of; by default the selected ones.
 
     Raises:
-        DataError: If no question can be selected, there are too few to choose
-            demonstrations from, or one is too long for the model.
-        NotFiniteError: If the model computes something that is no number.
+        DataError: If no question can be selected, demonstrations are too few, or a
+            question is too long.
+        NotFiniteError: If the model computes something that is not a number.
     """
     config = work.config
     rollouts = roll_out(work, model, pool)
@@ -102,28 +101,28 @@ def prepare(
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Prepared(records.Brief):
-    """Everything that training needs, made from questions without labels."""
+    """Everything training needs, without labels."""
 
     rollouts: Sequence[Rollout]
-    """Of the pool; those of a run stay in their file."""
+    """Of the pool; a run's stay in their file."""
     votes: Mapping[str, Vote]
     representatives: Mapping[str, records.RolloutSummary]
-    """Question id to the rollout that stands for it; a run lets go of them."""
+    """Question id to its rollout; a run drops them."""
     known: Known
-    """Of every question, as far as the settings ask for it."""
+    """Of every question, as the settings need it."""
     selection: tuple[SelectionEntry, ...]
     library: DemonstrationPool
     contexts: tuple[records.TeacherContext, ...]
     examples: tuple[records.TrainingExample, ...]
     teacher_check: records.TeacherCheck | None = None
     taught_tokens: int = 0
-    """Tokens that were read to know what the teacher answers to the whole pool."""
+    """Tokens read for the teacher's answers to the whole pool."""
 
 
 def centred(work: Workspace, model: TextScorer, pool: Sequence[Question]) -> Workspace:
-    """Return a workspace whose choices are centred, where its settings ask for that.
+    """Return a workspace with centred choices, if its settings ask for that.
 
-    The means are over the pool, of the untrained model, before anything is drawn.
+    Means are the untrained model's over the pool.
     """
     config = work.config
     if not is_centring(config.rollouts):
@@ -167,7 +166,7 @@ def read_neurons(
     name: str = "neurons",
     made_from: Sequence[str] = ANSWERS,
 ) -> Sequence[NeuronSet]:
-    """Read off the neurons that pushed each question's rollout, where they are needed.
+    """Read the neurons that pushed each question's rollout, if needed.
 
     Source: sections 3.1 and 3.2 of arXiv:2607.02460.
     """
@@ -183,7 +182,7 @@ def read_neurons(
 
 
 def warn_of_spans(work: Workspace, chosen: Chosen, config: NeuronsConfig) -> None:
-    """Say how many completions do not hold the span that counts."""
+    """Warn of completions without the counted span."""
     if config.span == "completion":
         return
     ids = list(chosen.facts)
@@ -202,7 +201,7 @@ def warn_of_spans(work: Workspace, chosen: Chosen, config: NeuronsConfig) -> Non
 def select(
     work: Workspace, pool: PoolSignals, made_from: Sequence[str] = ()
 ) -> Sequence[SelectionEntry]:
-    """Select the questions to train on; say what was left out and what was drawn.
+    """Select the questions to train on; report exclusions and random choices.
 
     `made_from` are outputs that the rule reads besides answers and neurons.
     """
@@ -220,7 +219,7 @@ def select(
 
 
 def refuse_none(kept: Set[str], pool: Sequence[Question]) -> Set[str]:
-    """Return the ids of the selected questions."""
+    """Return the ids of the selected questions; refuse none."""
     if kept:
         return kept
     raise DataError(
@@ -238,7 +237,7 @@ def answers_to_show(
     rollouts: Sequence[Rollout],
     votes: Mapping[str, Vote],
 ) -> dict[str, str]:
-    """Return what demonstrations would show; say how many show nothing."""
+    """Return the answers to show; report missing ones."""
     if work.config.shows_given:
         return {question.id: question.given for question in pool}
     found = teaching.shown_answers(rollouts, votes, work.config)
@@ -256,7 +255,7 @@ def demonstration_pool(
     selection: Sequence[SelectionEntry],
     config: Config,
 ) -> DemonstrationPool:
-    """Return the questions that may become demonstrations."""
+    """Return the possible demonstrations."""
     shown = set(answers)
     if config.contexts.source == "selected":
         shown &= kept_ids(selection)
@@ -271,7 +270,7 @@ def demonstration_pool(
 def choose_contexts(
     work: Workspace, trained: Known, library: DemonstrationPool
 ) -> Sequence[records.TeacherContext]:
-    """Choose the demonstrations of questions that are trained on."""
+    """Choose the demonstrations of trained questions."""
     config = work.config
     if not needs_contexts(config):
         config = config.changed(contexts={"num_demonstrations": 0})
@@ -291,7 +290,7 @@ def write_examples(
     contexts: Sequence[records.TeacherContext],
     library: DemonstrationPool,
 ) -> tuple[records.TrainingExample, ...]:
-    """Write what student and teacher see; say what does not fit."""
+    """Write what student and teacher see; report what is dropped."""
     with work.progress.stage("contexts", len(contexts), "questions") as done:
         examples = teaching.build_examples(
             model, contexts, library, work.config, on_done=done

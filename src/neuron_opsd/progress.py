@@ -1,4 +1,4 @@
-"""How stages tell the outside how far they are, without knowing a terminal."""
+"""How stages report progress, independently of a terminal."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any, Final, Protocol
 
 
 class Progress(Protocol):
-    """What the library calls while it works; the command line draws bars with it."""
+    """Called by the library as it works; the command line draws bars."""
 
     def stage(
         self, name: str, total: int, unit: str
     ) -> AbstractContextManager[Callable[[int], None]]:
-        """Open a stage of `total` units; call the value it gives with units done."""
+        """Open a stage of `total` units; the yielded function takes units done."""
 
     def warn(self, text: str) -> None:
-        """Say something that the user should know although the work continues."""
+        """Warn the user; the work continues."""
 
     def log_settings(self, stage: str, settings: Mapping[str, Any]) -> None:
-        """Take what a training is done with, by dotted name, before its first step."""
+        """Log a training's settings by dotted name, before its first step."""
 
     def log_metrics(
         self,
@@ -29,26 +29,26 @@ class Progress(Protocol):
         metrics: Mapping[str, float],
         events: Sequence[str] = (),
     ) -> None:
-        """Take what a training step measured, as trackers of experiments do.
+        """Log the metrics of a training step, as experiment trackers do.
 
-        A run that resumes tells all steps again from the first one, with the same
-        numbers. What the trained model scored on the tests comes as one more step.
+        A resumed run logs all steps again, with the same numbers. Test scores of the
+        trained model are one further step.
 
         Args:
             stage: Name of the training.
-            step: From 0 on.
+            step: From 0.
             metrics: By name.
-            events: What the run warned of at this step, such as signs of collapse.
+            events: Warnings at this step, such as signs of collapse.
         """
 
 
 class Quiet:
-    """Progress that nobody watches; its warnings are Python's own."""
+    """Progress that shows nothing; warnings are Python's own."""
 
     def stage(
         self, name: str, total: int, unit: str
     ) -> AbstractContextManager[Callable[[int], None]]:
-        """Give a function that does nothing."""
+        """Yield a function that does nothing."""
         del name, total, unit
         return nullcontext(lambda units: None)  # noqa: ARG005
 
@@ -70,7 +70,7 @@ class Quiet:
 
 
 class PassedOn:
-    """Progress that hands everything on; whoever extends it writes over the rest."""
+    """Forwards everything; subclasses override parts."""
 
     __slots__ = ()
 
@@ -79,19 +79,19 @@ class PassedOn:
     def stage(
         self, name: str, total: int, unit: str
     ) -> AbstractContextManager[Callable[[int], None]]:
-        """Open a stage there."""
+        """Open a stage of the target."""
         return self.progress.stage(self.called(name), total, unit)
 
     def called(self, stage: str) -> str:
-        """Return what a stage is called there."""
+        """Return the target's name of a stage."""
         return stage
 
     def warn(self, text: str) -> None:
-        """Pass on a warning."""
+        """Forward a warning."""
         self.progress.warn(text)
 
     def log_settings(self, stage: str, settings: Mapping[str, Any]) -> None:
-        """Pass on what a training is done with."""
+        """Forward a training's settings."""
         self.progress.log_settings(self.called(stage), settings)
 
     def log_metrics(
@@ -101,12 +101,12 @@ class PassedOn:
         metrics: Mapping[str, float],
         events: Sequence[str] = (),
     ) -> None:
-        """Pass on what a step measured."""
+        """Forward a step's metrics."""
         self.progress.log_metrics(self.called(stage), step, metrics, events)
 
 
 class Silent(Quiet):
-    """Progress that nobody watches; warnings are kept to be looked at afterwards."""
+    """Shows nothing, and keeps warnings."""
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
@@ -117,4 +117,3 @@ class Silent(Quiet):
 
 
 QUIET: Final = Quiet()
-"""What everything takes where no progress is given."""

@@ -1,7 +1,7 @@
-"""Every prompt text, the student's and the teacher's, and the answers that close them.
+"""All prompt texts of student and teacher, and the answers that close them.
 
-Training and evaluation call the same functions, so a model is always tested on the
-prompt that it was trained on.
+Training and evaluation call the same functions, so a model is tested on the prompt it
+was trained on.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from neuron_opsd.config import PromptsConfig
 from neuron_opsd.records import Message, Prompt, Question
 
 Shown: TypeAlias = tuple[Question, str]
-"""A question and the answer that a demonstration shows for it."""
+"""A question and the answer its demonstration shows."""
 
 LETTERS = string.ascii_uppercase
 
@@ -23,9 +23,9 @@ LETTERS = string.ascii_uppercase
 def resolve_prompts(
     config: PromptsConfig, *, has_chat_template: bool, constrained: bool
 ) -> PromptsConfig:
-    """Return the settings with `form` and `list_choices` decided for a model.
+    """Resolve `form` and `list_choices` for a model.
 
-    One that writes freely, not `constrained` to the choices, must see them to choose.
+    A model not `constrained` to the choices must see them.
     """
     changes: dict[str, str] = {}
     if config.form == "auto":
@@ -36,7 +36,7 @@ def resolve_prompts(
 
 
 def student_prompt(question: Question, config: PromptsConfig) -> Prompt:
-    """Return the prompt of a question as the student and every test sees it."""
+    """Return a question's prompt for the student and all tests."""
     return render((), question, config, thinking=config.student_thinking)
 
 
@@ -46,10 +46,10 @@ def teacher_prompt(
     config: PromptsConfig,
     given: str = "",
 ) -> Prompt:
-    """Return the prompt of a question, as the student is asked, after demonstrations.
+    """Return the student's prompt of a question after demonstrations.
 
-    None leaves the student's prompt. What is `given` with the question follows it after
-    a blank line, as in TRL's SDFT by default. `form` must be resolved.
+    Without any it is the student's. `given` follows the question after a blank line,
+    like TRL's SDFT by default. `form` must be resolved.
     """
     thinking = config.teacher_thinking
     if not given:
@@ -68,7 +68,7 @@ def render(
     *,
     thinking: bool | None,
 ) -> Prompt:
-    """Put demonstrations and a question into the form of the settings."""
+    """Render demonstrations and a question in the set form."""
     if config.form == "plain":
         return Prompt(text=plain_text(demonstrations, question, config))
     turns = [Message("system", text) for text in system_texts(question, config)]
@@ -81,7 +81,7 @@ def render(
 def plain_text(
     demonstrations: Sequence[Shown], question: Question, config: PromptsConfig
 ) -> str:
-    """Write demonstrations and a question as labelled lines."""
+    """Write demonstrations and question as labelled lines."""
     parts = system_texts(question, config)
     parts += [
         f"{asked_lines(shown, config)} {' '.join(answer.split())}"
@@ -92,10 +92,9 @@ def plain_text(
 
 
 def system_texts(question: Question, config: PromptsConfig) -> list[str]:
-    """Return the system turn of a prompt, nothing where there is none.
+    """Return the system turn of a prompt, or nothing.
 
-    It is the setting's text, then that of the question's own conversation; those of
-    demonstrations are left out.
+    It is the setting's text, then the question's own; demonstrations' are left out.
     """
     own = [turn.content for turn in question.messages if turn.role == "system"]
     texts = [text for text in (config.system, *own) if text]
@@ -103,12 +102,12 @@ def system_texts(question: Question, config: PromptsConfig) -> list[str]:
 
 
 def spoken(question: Question) -> list[Message]:
-    """Return the turns of a question without its system turn."""
+    """Return a question's turns except the system turn."""
     return [turn for turn in question.messages if turn.role != "system"]
 
 
 def asked_lines(question: Question, config: PromptsConfig) -> str:
-    """Write a question in the plain form, up to its answer."""
+    """Write a question in the plain form, without its answer."""
     text = "\n\n".join(turn.content for turn in spoken(question))
     shown = with_choices(text, question, config)
     asks = question.question_label or config.question_label
@@ -117,7 +116,7 @@ def asked_lines(question: Question, config: PromptsConfig) -> str:
 
 
 def asked_turns(question: Question, config: PromptsConfig) -> list[Message]:
-    """Return a question's turns, with choices and instruction."""
+    """Return a question's turns with choices and instruction."""
     *before, last = spoken(question)
     return [
         *before,
@@ -126,7 +125,7 @@ def asked_turns(question: Question, config: PromptsConfig) -> list[Message]:
 
 
 def with_choices(text: str, question: Question, config: PromptsConfig) -> str:
-    """Add the choices and the instruction, as the settings say."""
+    """Add choices and instruction, as the settings say."""
     lines = [text.strip()]
     if config.list_choices == "texts":
         lines += [f"- {choice}" for choice in question.choices]
@@ -139,13 +138,13 @@ def with_choices(text: str, question: Question, config: PromptsConfig) -> str:
 
 
 def as_written(answer: str, question: Question, config: PromptsConfig) -> str:
-    """Return an answer as the model writes it, maybe a letter."""
+    """Return an answer as the model writes it: text or letter."""
     written = choice_answers(question, config)
     return dict(zip(question.choices, written, strict=False)).get(answer, answer)
 
 
 def choice_answers(question: Question, config: PromptsConfig) -> tuple[str, ...]:
-    """Return what a model writes for each choice: text or letter."""
+    """Return each choice as the model writes it."""
     if config.list_choices == "letters":
         return tuple(LETTERS[: len(question.choices)])
     return question.choices

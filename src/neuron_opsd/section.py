@@ -1,4 +1,4 @@
-"""What a section of settings is, the ranges of its numbers, and checks beyond types."""
+"""Base class of settings sections, ranges of numbers, and checks beyond types."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pydantic_core import PydanticCustomError, PydanticKnownError, core_schema
 
 
 def iso_date(value: object) -> str:
-    """Return a day as ``2026-11-29``, from such a text or from a date of TOML.
+    """Return a day as ``2026-11-29``, from such a text or a TOML date.
 
     Raises:
-        PydanticCustomError: If it is neither; an empty text stays empty.
+        PydanticCustomError: If it is neither; an empty text is allowed.
     """
     text = value.isoformat() if isinstance(value, date) else value
     try:
@@ -34,7 +34,7 @@ MOST = 2**63 - 1
 Positive: TypeAlias = Annotated[int, Field(ge=1, le=MOST)]
 NotNegative: TypeAlias = Annotated[int, Field(ge=0, le=MOST)]
 Depth: TypeAlias = Annotated[int, Field(ge=1, le=500)]
-"""Python's own reader of JSON follows twice as many and no more."""
+"""Python's JSON reader follows twice as many levels and no more."""
 Temperature: TypeAlias = Annotated[float, Field(gt=0.0, le=10.0)]
 Rate: TypeAlias = Annotated[float, Field(gt=0.0)]
 Day: TypeAlias = Annotated[str, BeforeValidator(iso_date)]
@@ -50,35 +50,33 @@ class Entry(Protocol):
 
 @dataclass(frozen=True)
 class OneOf:
-    """Lets a setting take the names of a table, and adds their help to its own.
+    """Lets a setting take a table's names, and appends their help to its own.
 
-    The table is asked each time, so an entry of one's own counts.
+    The table is read each time.
     """
 
     table: Mapping[str, Entry]
     more: tuple[str, ...] = ()
-    """Names besides, which the setting's own text explains."""
+    """Further names, explained in the setting's own text."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All names, in the order in which they are listed."""
+        """All names in listed order."""
         return (*self.more, *self.table)
 
     @property
     def help(self) -> str:
-        """What each entry does, one a line."""
+        """What each entry does, one per line."""
         return ";\n".join(f"`{name}`: {e.help}" for name, e in self.table.items())
 
     def __get_pydantic_core_schema__(self, *_: Any) -> core_schema.CoreSchema:
-        """Have pydantic take these names alone."""
         return core_schema.no_info_plain_validator_function(self.check)
 
     def __get_pydantic_json_schema__(self, *_: Any) -> dict[str, Any]:
-        """Say in JSON's own way that these are the names."""
         return {"type": "string", "enum": [*self.names]}
 
     def check(self, value: Any) -> str:
-        """Return a name."""
+        """Return a known name."""
         if isinstance(value, str) and value in self.names:
             return value
         *most, last = map(repr, self.names)
@@ -99,7 +97,7 @@ class Section(BaseModel):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **more: Any) -> None:
-        """Add the help of tables' entries to that of settings."""
+        """Append the help of table entries to settings."""
         super().__pydantic_init_subclass__(**more)
         for info in cls.model_fields.values():
             for table in filter(lambda one: isinstance(one, OneOf), info.metadata):

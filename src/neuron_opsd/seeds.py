@@ -1,7 +1,7 @@
-"""Seeds for every random draw, derived from what the draw is for and from nothing else.
+"""Seeds for every random draw, derived only from what the draw is for.
 
-There is no global randomness in this package: a draw depends on the run's seed and on
-the name of its purpose, so neither batch size nor order nor a restart can change it.
+There is no global randomness: a draw depends on the run's seed and the name of its
+purpose, so neither batch size nor order nor a restart can change it.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ def derive_seed(*parts: SeedPart) -> int:
 
 
 def generator(*parts: SeedPart) -> np.random.Generator:
-    """Return a generator of its own for the purpose that the parts name."""
+    """Return a generator for the purpose named by the parts."""
     return np.random.Generator(np.random.Philox(key=derive_seed(*parts)))
 
 
 def uniforms(seed: int, count: int) -> NDArray[np.float64]:
-    """Return `count` numbers in [0, 1) of a seed."""
+    """Return `count` numbers in [0, 1) from a seed."""
     return np.random.Generator(np.random.Philox(key=seed)).random(count)

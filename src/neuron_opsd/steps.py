@@ -1,8 +1,8 @@
 """The steps of Algorithm 1, one function each, on settings of the whole run.
 
-Each takes what the steps before it gave, and the settings that `resolve` decided for a
-model. What is computed stays in memory; `run` does the same in a directory that
-resumes. Without `progress` nothing is shown, and warnings are Python's own.
+Each takes the results of the steps before it, and the settings that `resolve` chose for
+a model. Results stay in memory; `run` does the same in a directory that resumes.
+Without `progress` nothing is shown, and warnings are Python's own.
 `examples/algorithm1.py` puts them together.
 """
 
@@ -62,7 +62,7 @@ def resolve(
 
     Args:
         settings: A `Config` or a table; the method's own are added to them.
-        model: That will be asked.
+        model: The model to ask.
         pool: The questions.
         progress: Called with what the user should know.
 
@@ -93,7 +93,7 @@ def sample_rollouts(
         All rollouts of the first question, then of the second, and so on.
 
     Raises:
-        NotFiniteError: If a logit is no number.
+        NotFiniteError: If a logit is not a number.
     """
     return pipeline.roll_out(Workspace(config, MEMORY, progress), model, pool)
 
@@ -119,7 +119,7 @@ def with_medoids(
 ) -> Mapping[str, Vote]:
     """Return votes that know which rollout `contexts.answer = "neuron-medoid"` shows.
 
-    It takes a pass over every rollout; with another setting the votes stay as they are.
+    It takes a pass over every rollout; with another setting the votes are unchanged.
     """
     work, names = Workspace(config, MEMORY, progress), knowing.MedoidNames("")
     return knowing.with_medoids(work, model, pool, rollouts, votes, names)
@@ -132,20 +132,20 @@ def capture_neurons(
     config: Config,
     progress: Progress = QUIET,
 ) -> Sequence[NeuronSet]:
-    """Read off the neurons that pushed each question's rollout.
+    """Read the neurons that pushed each question's rollout.
 
     Args:
-        model: That wrote the rollouts.
+        model: The model that wrote the rollouts.
         pool: The questions.
-        chosen: The rollout of each, as `representatives` returns them.
+        chosen: One rollout per question, from `representatives`.
         config: Which neurons count.
         progress: Called with every question.
 
     Returns:
-        One set per question; without neurons where the settings ask for none.
+        One set per question; without neurons if the settings ask for none.
 
     Raises:
-        NotFiniteError: If a score is no number.
+        NotFiniteError: If a score is not a number.
 
     Source: sections 3.1 and 3.2 of arXiv:2607.02460.
     """
@@ -162,16 +162,16 @@ def select_questions(
     progress: Progress = QUIET,
     signals: PoolSignals | None = None,
 ) -> Sequence[SelectionEntry]:
-    """Rank the pool by the rule of the settings, and keep the share asked for.
+    """Rank the pool by the settings' rule, and keep the requested share.
 
     Args:
-        neurons: As `capture_neurons` returns them.
-        chosen: As `representatives` returns them.
-        votes: As `tally_votes` returns them.
+        neurons: From `capture_neurons`.
+        chosen: From `representatives`.
+        votes: From `tally_votes`.
         config: Names the rule.
-        progress: Told what else than the rule decided.
-        signals: As `read_signals` returns them, for rules that read more than neurons,
-            own answers and votes.
+        progress: Called with what else decided.
+        signals: From `read_signals`, for rules that read more than neurons, own answers
+            and votes.
 
     Returns:
         One entry per question, in the order of the pool.
@@ -199,14 +199,14 @@ def read_signals(
     known: Known,
     config: Config,
 ) -> PoolSignals:
-    """Return all that the rule of selection reads of a pool.
+    """Return everything the selection rule reads of a pool.
 
     Args:
-        model: Answers without demonstrations and with them, where the rule reads that.
+        model: Answers with and without demonstrations, if the rule reads that.
         pool: The questions.
-        rollouts: As `sample_rollouts` returns them.
-        votes: As `tally_votes` returns them.
-        known: As `look_up` returns it.
+        rollouts: From `sample_rollouts`.
+        votes: From `tally_votes`.
+        known: From `look_up`.
         config: Names the rule.
 
     Raises:
@@ -235,7 +235,7 @@ def answers_to_show(
 ) -> dict[str, str]:
     """Return by question id the model's own answer that a demonstration shows.
 
-    A question whose answer cannot be read, or is too long, is left out.
+    A question whose answer is unreadable or too long is left out.
     """
     work = Workspace(config, MEMORY, progress)
     return pipeline.answers_to_show(work, model, pool, rollouts, votes)
@@ -252,11 +252,11 @@ def look_up(
     """Return what the rule for demonstrations reads of every question.
 
     Args:
-        model: Reads the questions, where the rule asks what it makes of them.
+        model: Reads the questions, if the rule needs its view of them.
         pool: The questions.
-        neurons: As `capture_neurons` returns them.
-        chosen: As `representatives` returns them.
-        votes: As `tally_votes` returns them.
+        neurons: From `capture_neurons`.
+        chosen: From `representatives`.
+        votes: From `tally_votes`.
         config: Names the rule.
     """
     answered = PoolSignals(neurons, chosen, votes)
@@ -275,11 +275,11 @@ def build_contexts(
 
     Args:
         pool: The questions.
-        known: As `look_up` returns it.
-        selection: As `select_questions` returns it.
-        answers: As `answers_to_show` returns them.
+        known: From `look_up`.
+        selection: From `select_questions`.
+        answers: From `answers_to_show`.
         config: How many demonstrations, and by which rule.
-        progress: Told where a search was not exact.
+        progress: Called if a search was inexact.
 
     Returns:
         One context per selected question, its nearest demonstration last.
@@ -315,7 +315,7 @@ def build_examples(
 
 
 def make_learner(model: LanguageModel, config: Config) -> Learner:
-    """Return a student and its teacher that begin as a model, which never changes."""
+    """Return a student and teacher that start as a model, which never changes."""
     return learner_of(model, config.distill, config.seed)
 
 
@@ -325,7 +325,7 @@ def train(
     """Train the student by the method of the settings; yield the metrics of each step.
 
     Args:
-        learner: As `make_learner` returns it; `learner.save_adapter` keeps the result.
+        learner: From `make_learner`; `learner.save_adapter` keeps the result.
         examples: What student and teacher see.
         config: Method, steps and rate.
 

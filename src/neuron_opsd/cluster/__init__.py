@@ -1,1 +1,1 @@
-"""Processes of a Ray cluster that work for this one, and nothing else of a cluster."""
+"""Worker processes in a Ray cluster."""

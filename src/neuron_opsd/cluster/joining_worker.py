@@ -1,6 +1,6 @@
-"""A process that joins a cluster and leaves it again, and can be ended if that hangs.
+"""A process that joins and leaves a cluster, and can be killed if it hangs.
 
-Ray waits for minutes where something listens that is no cluster, and cannot be stopped.
+At an address that is no cluster, Ray waits for minutes and cannot be interrupted.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import sys
 
 
 def main() -> None:
-    """Join the cluster at the address that is given."""
+    """Join the cluster at the given address."""
     import ray
 
     ray.init(address=sys.argv[1], log_to_driver=False, configure_logging=False)

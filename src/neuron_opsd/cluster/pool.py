@@ -1,7 +1,7 @@
-"""Workers of a cluster that share the chunks of a stage, whatever becomes of each.
+"""Cluster workers that share a stage's chunks.
 
-A worker that is lost is replaced, and its chunk is worked on again. Each has one chunk
-at a time, and at most one more is held than there are workers.
+A lost worker is replaced and its chunk retried. Each worker has one chunk at a time; at
+most one more is held than there are workers.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from neuron_opsd.config import ClusterConfig
 from neuron_opsd.errors import ConfigError, TryAgainError
 
 MOST_LOSSES: Final = 3
-"""How often a chunk, or the start of a worker, may be lost."""
+"""How often a chunk, or a worker's start, may be lost."""
 TICK: Final = 1.0
-"""Seconds between looks at what does not come."""
+"""Seconds between checks."""
 TIDY: Final = 5.0
-"""Seconds that workers have to tidy up."""
+"""Seconds for workers to clean up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A chunk that is not done."""
+    """An unfinished chunk."""
 
     number: int
     items: Sequence[Any]
@@ -44,16 +44,16 @@ class Chunk:
 
 @dataclass(slots=True, eq=False)
 class Hand:
-    """A worker as its employer sees it."""
+    """A worker as seen by the pool."""
 
     actor: Any
     errand: Any
-    """Ray's reference to what it was asked for; none once done."""
+    """Ray's reference to its current call; `None` once done."""
     recipe: object = None
-    """Of the model that it has, or is loading."""
+    """Of the model it has or is loading."""
     chunk: Chunk | None = None
     process: int = 0
-    """Its number on its machine; none before it has arrived."""
+    """Process id on its machine; 0 before it has arrived."""
 
 
 class Pool:
@@ -66,7 +66,7 @@ class Pool:
         threads: int,
         warn: Callable[[str], None],
     ) -> None:
-        """Take what workers must have as here, and whom to warn."""
+        """Set what workers copy from here, and where warnings go."""
         self._ray = load_ray()
         self.settings = settings
         self.share = share_of(settings, threads)
@@ -76,9 +76,9 @@ class Pool:
         self.hands: list[Hand] = []
         self._lost_starts = 0
         self._since = 0.0
-        """When workers were first asked for, or one last came or went."""
+        """When workers were first requested, or one last came or went."""
         self._told = False
-        """Whether it was said that some workers do not come."""
+        """Whether missing workers were reported."""
 
     def map(
         self,
@@ -87,15 +87,13 @@ class Pool:
         chunks: Iterable[tuple[int, Sequence[Any]]],
         look: Callable[[], None] | None = None,
     ) -> Iterator[tuple[int, Sequence[Any]]]:
-        """Yield the results of numbered chunks as they are done, in any order.
+        """Yield the results of numbered chunks as they finish, in any order.
 
         Args:
-            recipe: Makes in a worker the model that chunks are worked on with, once
-                for as long as it is the same object.
-            function: Of the model and a chunk; one that another process can import.
-            chunks: Gone over as far as there are workers for them.
-            look: Called every second or so, before results are yielded, and before a
-                lost chunk is given again.
+            recipe: Builds the model in a worker, once per recipe object.
+            function: Called with the model and a chunk; importable elsewhere.
+            chunks: Consumed only as workers become free.
+            look: Called about every second, before yielding, and before retries.
 
         Raises:
             NeuronOpsdError: What the work raised.
@@ -115,19 +113,19 @@ class Pool:
                     return
         finally:
             for hand in [hand for hand in self.hands if hand.chunk]:
-                self._dismiss(hand)  # nobody waits for what it does
+                self._dismiss(hand)  # its results are no longer needed
 
     def give(self, hand: Hand, chunk: Chunk, function: Any) -> None:
-        """Have a worker do a function, given by reference, with a chunk."""
+        """Have a worker apply a function to a chunk."""
         hand.chunk = chunk
         hand.errand = hand.actor.work.remote(function, chunk.items)
 
     def mailbox(self) -> Mailbox:
-        """Return where workers send what cannot wait for the result."""
+        """Return the mailbox for messages that precede results."""
         return Mailbox()
 
     def close(self) -> None:
-        """Let all workers go; those at rest tidy up before."""
+        """Dismiss all workers; idle ones clean up first."""
         resting = [hand for hand in self.hands if hand.errand is None]
         if leaving := [hand.actor.leave.remote() for hand in resting]:
             self._ray.wait(leaving, num_returns=len(leaving), timeout=TIDY)
@@ -135,7 +133,6 @@ class Pool:
             self._dismiss(hand)
 
     def _free(self, recipe: object) -> Hand | None:
-        """Return a worker with the model and nothing to do, if any."""
         self._ask_for_workers()
         for hand in self.hands:
             if hand.errand is None and hand.recipe is recipe:
@@ -146,7 +143,6 @@ class Pool:
         return None
 
     def _ask_for_workers(self) -> None:
-        """Ask for those that are missing."""
         if not self.hands:
             self._since = time.monotonic()
         while len(self.hands) < self.size:
@@ -159,9 +155,9 @@ class Pool:
     def _done(
         self, waiting: deque[Chunk], look: Callable[[], None] | None
     ) -> Iterator[tuple[int, Sequence[Any]]]:
-        """Wait for errands to end; yield the results of those that were chunks.
+        """Wait for calls; yield the results of chunks.
 
-        Those to be worked on again join the waiting.
+        Chunks to retry join `waiting`.
         """
         errands = {hand.errand: hand for hand in self.hands if hand.errand is not None}
         ended, _ = self._ray.wait(list(errands), num_returns=1, timeout=TICK)
@@ -186,12 +182,12 @@ class Pool:
                 yield chunk.number, reply.value
 
     def _reply(self, hand: Hand, errand: Any, chunk: Chunk | None) -> Any:
-        """Return what an errand came to; nothing if its worker was lost."""
+        """Return a call's result, if its worker was not lost."""
         errors = self._ray.exceptions
         try:
             reply = self._ray.get(errand)
         except errors.RayTaskError:
-            raise  # a fault of the program: it would only come again
+            raise  # a bug in the program would only recur
         except errors.RayError as error:
             self._lose(hand, chunk, str(error))
             return None
@@ -202,7 +198,7 @@ class Pool:
         return reply
 
     def _welcome(self, hand: Hand, machine: str, process: int, version: str) -> None:
-        """Note where a worker is; refuse another version of this package."""
+        """Record where a worker is; refuse other package versions."""
         hand.process = process
         self._since = time.monotonic()
         if version != neuron_opsd.__version__:
@@ -213,7 +209,7 @@ class Pool:
             )
 
     def _lose(self, hand: Hand, chunk: Chunk | None, said: str) -> None:
-        """Give a worker up; stop where that happens too often."""
+        """Give up a worker; stop if that happens too often."""
         self._dismiss(hand)
         self._since = time.monotonic()
         why = why_lost(said)
@@ -231,12 +227,11 @@ class Pool:
         self._warn(f"a worker was lost because {why}; another one takes its place")
 
     def _dismiss(self, hand: Hand) -> None:
-        """End a worker."""
         self.hands.remove(hand)
         self._ray.kill(hand.actor)
 
     def _check_arrivals(self) -> None:
-        """Stop if no worker came in time; say once if only some did."""
+        """Stop if no worker came in time; warn once if some did not."""
         if time.monotonic() - self._since < self.settings.timeout:
             return
         missing = sum(not hand.process for hand in self.hands)
@@ -254,7 +249,7 @@ class Pool:
 
 
 def why_lost(said: str) -> str:
-    """Return why a worker was lost, from what Ray says."""
+    """Extract from Ray's message why a worker was lost."""
     if "low on memory" in said or "memory pressure" in said:
         return "memory ran out on its machine"
     for line in said.splitlines():
@@ -266,10 +261,7 @@ def why_lost(said: str) -> str:
 
 
 class Letters:
-    """The process of the cluster that holds letters until they are taken.
-
-    A letter that was sent is not lost with its sender.
-    """
+    """A cluster process that holds letters, which outlive their sender."""
 
     def __init__(self) -> None:
         self._letters: list[Any] = []
@@ -279,24 +271,24 @@ class Letters:
         self._letters.append(letter)
 
     def take(self) -> list[Any]:
-        """Return all letters, oldest first, and hold none."""
+        """Take all letters, oldest first."""
         letters, self._letters = self._letters, []
         return letters
 
 
 class Mailbox:
-    """Where workers send letters to; it can be handed to them."""
+    """Where workers send letters; can be passed to them."""
 
     def __init__(self) -> None:
         kind = load_ray().remote(Letters).options(**beside_this())
         self._actor = kind.remote()
 
     def send(self, letter: Any) -> None:
-        """Send a letter, which has arrived by then."""
+        """Send a letter; returns once it has arrived."""
         self._get(self._actor.put.remote(letter))
 
     def take(self) -> list[Any]:
-        """Return the letters that have arrived."""
+        """Take the letters that have arrived."""
         found: list[Any] = self._get(self._actor.take.remote())
         return found
 

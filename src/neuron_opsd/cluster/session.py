@@ -1,8 +1,8 @@
-"""Joining a Ray cluster, or starting one on this machine, for as long as it is needed.
+"""Joining a Ray cluster, or starting one on this machine.
 
-This room alone imports Ray, and only for a cluster. Ray sends nothing home, shows no
-dashboard and leaves the terminal alone. What cannot be raises a `ConfigError`; what may
-be later a `TryAgainError`.
+Only this room imports Ray, and only for a cluster. Ray reports nothing home, shows no
+dashboard and prints nothing. Lasting faults raise a `ConfigError`, temporary ones a
+`TryAgainError`.
 """
 
 from __future__ import annotations
@@ -33,28 +33,28 @@ from neuron_opsd.processes import workers
 from neuron_opsd.processes.stopping import SIGNALS
 
 LOCAL: Final = "local"
-"""The address that starts Ray on this machine."""
+"""Address that starts Ray on this machine."""
 AUTO: Final = "auto"
-"""The address of the cluster that this machine is part of."""
+"""Address of the cluster this machine belongs to."""
 CLIENT: Final = "ray://"
-"""Begins the address of a cluster without this machine."""
+"""Prefix of a cluster's address, from a machine outside it."""
 PLACE: Final = re.compile(
     r"(ray://)?(?P<host>[^\s/:]+|\[[0-9a-fA-F:.]+\]):(?P<port>\d+)"
 )
 ADDRESSES: Final = f"{LOCAL}, {AUTO}, HOST:PORT or ray://HOST:PORT"
 
 STORE_BYTES: Final = 128 << 20
-"""Of shared memory; more is put on the disk."""
+"""Shared memory; the rest spills to disk."""
 SILENT: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_SCHEDULER_EVENTS": "0",
     "RAY_DISABLE_IMPORT_WARNING": "1",
-    # It would warn of what a later version will do by itself.
+    # Silences a warning about a later version's default.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # Workers do the work of this command, not something beside it.
+    # Workers do this command's work, so they keep its priority.
     "RAY_worker_niceness": "0",
 }
-"""No reports to Ray's makers, no lines on the terminal, no lower priority."""
+"""No reports to Ray's makers, no output, no lower priority."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def load_ray() -> Any:
 
 
 def check_address(settings: ClusterConfig) -> None:
-    """Refuse what can be no cluster."""
+    """Refuse an address that cannot be a cluster's."""
     address = settings.address
     if address not in (LOCAL, AUTO) and not PLACE.fullmatch(address):
         raise ConfigError(f"cluster.address is {address!r}, but it must be {ADDRESSES}")
@@ -100,7 +100,7 @@ def check_address(settings: ClusterConfig) -> None:
 
 @contextmanager
 def connected(settings: ClusterConfig) -> Iterator[None]:
-    """Be part of a cluster, as this process may be already."""
+    """Connect to a cluster, unless connected already."""
     check_address(settings)
     found = PLACE.fullmatch(settings.address)
     ray = load_ray()
@@ -123,10 +123,10 @@ def connected(settings: ClusterConfig) -> Iterator[None]:
 
 
 def join(ray: Any, settings: ClusterConfig, folder: str) -> None:
-    """Join the cluster, or start one with its files in a folder."""
+    """Join the cluster, or start one with files in a folder."""
     more: dict[str, Any] = {}
     if settings.address == LOCAL:
-        # A key of its own, in no file: nobody else on this machine may send it work.
+        # A private key, in no file, so that no other user can submit work.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         more = {
             "include_dashboard": False,
@@ -151,28 +151,28 @@ def join(ray: Any, settings: ClusterConfig, folder: str) -> None:
 
 
 def keep_to_itself() -> None:
-    """Keep Ray from printing what became of a worker on stdout, which is the caller's.
+    """Keep Ray from printing how workers ended on stdout, which is the caller's.
 
-    There is no setting for these lines; `log_to_driver` is for those of workers.
+    No setting turns this off; `log_to_driver` covers only workers' output.
     """
     internals: Any = import_module("ray._private.worker")
     internals.print_to_stdstream = say_nothing
 
 
 def say_nothing(data: object, ignore_prefix: object = None) -> None:
-    """Print nothing, in the place of what prints."""
+    """Replace a printing function and do nothing."""
     del data, ignore_prefix
 
 
 def try_to_join(settings: ClusterConfig) -> None:
-    """Refuse, in bounded time, what listens and is no cluster."""
-    with suppress(OSError):  # no process can be started: this one will see
+    """Refuse, in bounded time, an address that is no cluster."""
+    with suppress(OSError):  # if no process can be started, joining here will fail
         try:
             subprocess.run(
                 **workers.command(joining_worker, None, settings.address),
                 timeout=settings.timeout,
                 capture_output=True,
-                check=False,  # what is wrong is told where this process joins
+                check=False,  # joining here reports what is wrong
             )
         except subprocess.TimeoutExpired as error:
             raise TryAgainError(
@@ -183,7 +183,7 @@ def try_to_join(settings: ClusterConfig) -> None:
 
 
 def wait_for(host: str, port: int, settings: ClusterConfig) -> None:
-    """Wait until somebody listens: Ray would wait for ever."""
+    """Wait for a listener, since Ray would wait for ever."""
     end = time.monotonic() + settings.timeout
     while True:
         try:
@@ -202,7 +202,7 @@ def wait_for(host: str, port: int, settings: ClusterConfig) -> None:
 
 @contextmanager
 def own_signals() -> Iterator[None]:
-    """Keep what this process does on signals."""
+    """Restore this process's signal handlers at the end."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         yield
@@ -213,7 +213,7 @@ def own_signals() -> Iterator[None]:
 
 
 def share_of(settings: ClusterConfig, threads: int) -> Share:
-    """Return what one worker takes; `threads` are this process's."""
+    """Return a worker's resources; `threads` are this process's."""
     all_gpus, all_cpus = cluster_size()
     gpus = settings.gpus_per_worker
     if gpus is None:
@@ -230,7 +230,7 @@ def share_of(settings: ClusterConfig, threads: int) -> Share:
 
 
 def num_workers(settings: ClusterConfig, share: Share) -> int:
-    """Return how many workers to ask for; at least one."""
+    """Return how many workers to request, at least one."""
     gpus, cpus = cluster_size()
     rooms = [cpus // share.cpus]
     if share.gpus:
@@ -239,10 +239,7 @@ def num_workers(settings: ClusterConfig, share: Share) -> int:
 
 
 def beside_this() -> dict[str, Any]:
-    """Return options of a process that is lost with this machine alone.
-
-    It takes no processor.
-    """
+    """Return Ray options to run on this machine, reserving no processor."""
     ray = load_ray()
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -252,12 +249,12 @@ def beside_this() -> dict[str, Any]:
 
 
 def cluster_text() -> str:
-    """Say what the cluster has."""
+    """Describe the cluster's resources."""
     gpus, cpus = cluster_size()
     return f"{gpus:g} GPUs and {cpus:g} processors"
 
 
 def cluster_size() -> tuple[float, float]:
-    """Return how many GPUs and processors the cluster has."""
+    """Return the cluster's numbers of GPUs and processors."""
     total = load_ray().cluster_resources()
     return total.get("GPU", 0), total.get("CPU", 0)

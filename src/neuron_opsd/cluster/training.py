@@ -1,8 +1,7 @@
-"""Workers of a cluster that train together, by Ray Train.
+"""Cluster workers that train together, by Ray Train.
 
-Ray Train starts them, sets up torch's process group, and ends all where one is lost.
-This process asks the first for one thing after the other, over Ray's own queues and no
-disk.
+Ray Train starts them, sets up torch's process group, and ends all if one is lost. This
+process sends requests to the first one by one, over Ray's queues and no disk.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ from neuron_opsd.documents import first_line
 from neuron_opsd.errors import TryAgainError
 
 TICK: Final = 1.0
-"""Seconds between looks at what does not come."""
+"""Seconds between checks."""
 END: Final = "end"
-"""What is asked for last; it is not answered."""
+"""The last request, which gets no answer."""
 LOST: Final = (
     "a worker that trained was lost ({}); the last checkpoint is whole, and the same "
     "command resumes from it"
@@ -42,7 +41,7 @@ class Line:
     answered: Any
 
     def hear(self) -> tuple[str, Any]:
-        """Wait, in the worker, for what is asked, and its data."""
+        """Wait, in the worker, for a request and its data."""
         asked: tuple[str, Any] = self.asked.get()
         return asked
 
@@ -52,11 +51,11 @@ class Line:
 
 
 Work: TypeAlias = Callable[[Line, str], None]
-"""What every worker does; another process can import it."""
+"""What every worker runs; other processes can import it."""
 
 
 class Team:
-    """Workers that train together, for one training."""
+    """Workers for one joint training."""
 
     def __init__(
         self,
@@ -68,13 +67,13 @@ class Team:
         self.size, self.share = size, share
         self.environment, self.settings = environment, settings
         self._end = ""
-        """Why the workers have ended, as Ray says it."""
+        """Why the workers ended, as Ray says it."""
         self._thread: threading.Thread | None = None
         self._line: Line | None = None
         self._arrived = False
 
     def begin(self, work: Work, text: str) -> None:
-        """Start the workers, each of which is given the same text."""
+        """Start the workers, all with the same text."""
         load_ray()
         from ray.util.queue import Queue
 
@@ -85,7 +84,7 @@ class Team:
         self._thread.start()
 
     def ask(self, what: str, data: object = None) -> Any:
-        """Ask the first worker for something; return its answer.
+        """Send the first worker a request; return its answer.
 
         Raises:
             NeuronOpsdError: What the worker raised.
@@ -102,7 +101,6 @@ class Team:
         return reply.value
 
     def _answer(self, what: str, data: object, end: float) -> Reply:
-        """Ask, and wait while somebody can answer."""
         assert self._line is not None
         self._line.asked.put((what, data))
         while True:
@@ -114,7 +112,7 @@ class Team:
                 return found
 
     def close(self) -> None:
-        """Let the workers go."""
+        """Release the workers."""
         if self._line is None or self._thread is None:
             return
         if self._thread.is_alive():
@@ -125,7 +123,6 @@ class Team:
         self._line = self._thread = None
 
     def _look(self, end: float) -> None:
-        """Stop where nobody will answer any more."""
         if self._thread is not None and not self._thread.is_alive():
             raise TryAgainError(LOST.format(self._end or "Ray does not say why"))
         if not self._arrived and time.monotonic() > end:
@@ -138,7 +135,7 @@ class Team:
 
     def _fit(self, each: Callable[[], None]) -> None:
         """Run the workers to their end, in a thread."""
-        # By name, since its types are those of an earlier version's classes.
+        # By name, since the types are an earlier version's classes.
         train, trainers, errors = map(
             import_module, ("ray.train", "ray.train.torch", "ray.exceptions")
         )
@@ -162,7 +159,7 @@ class Team:
             )
             try:
                 trainer.fit()
-            except SystemExit:  # so Ray ends the calls of other threads as it stops
+            except SystemExit:  # how Ray ends calls in other threads as it stops
                 self._end = "Ray was stopped"
             except (train.TrainingFailedError, errors.RayError) as error:
                 self._end = first_line(error)

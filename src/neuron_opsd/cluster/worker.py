@@ -1,7 +1,4 @@
-"""What a process of a cluster does: it loads a model and works on chunks with it.
-
-It writes nothing and knows no run directory.
-"""
+"""A cluster process that works on chunks with a model, writing nothing."""
 
 from __future__ import annotations
 
@@ -17,17 +14,17 @@ from neuron_opsd.errors import NeuronOpsdError
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A value, or what the user can mend."""
+    """A value, or an error that the user can fix."""
 
     value: Any = None
     error: NeuronOpsdError | None = None
 
 
 class Worker:
-    """One process with a model of its own."""
+    """A process with its own model."""
 
     def __init__(self, environment: Mapping[str, str], threads: int) -> None:
-        """Set what decides the last bits before libraries read it."""
+        """Set what decides the last bits before importing libraries."""
         os.environ.update(environment, OMP_NUM_THREADS=str(threads))
         import torch
 
@@ -35,15 +32,15 @@ class Worker:
         self.model: Any = None
 
     def arrive(self) -> tuple[str, int, str]:
-        """Return names of machine and process, and our version there."""
+        """Return machine, process id and package version."""
         return socket.gethostname(), os.getpid(), neuron_opsd.__version__
 
     def leave(self) -> None:
-        """Let go of the model and its files."""
+        """Release the model and its files."""
         self.model = None
 
     def load(self, recipe: Callable[[], Any]) -> Reply:
-        """Load a model in place of the one before."""
+        """Load a model, replacing any other."""
         self.model = None
         try:
             self.model = recipe()

@@ -1,6 +1,6 @@
 """Settings, one frozen record per stage; flags and the TOML file mirror them exactly.
 
-A default is written once, here; help texts and reference pages are made from these.
+Defaults are written only here; help and reference pages are made from them.
 """
 
 from __future__ import annotations
@@ -85,53 +85,53 @@ class Config(Section):
 
     @property
     def training_tokens(self) -> int:
-        """The longest training rollout."""
+        """Longest training rollout."""
         return self.distill.max_new_tokens or self.rollouts.max_new_tokens
 
     @property
     def test_tokens(self) -> int:
-        """The longest test rollout."""
+        """Longest test rollout."""
         return self.evaluation.max_new_tokens or self.rollouts.max_new_tokens
 
     @property
     def most_new_tokens(self) -> int:
-        """The longest completion of any stage."""
+        """Longest completion of any stage."""
         return max(self.rollouts.max_new_tokens, self.training_tokens, self.test_tokens)
 
     @property
     def tests_prompted(self) -> bool:
-        """Whether the untrained model is tested with demonstrations in its prompt."""
+        """Whether the untrained model is also tested prompted."""
         shown = self.contexts.num_demonstrations > 0 and not self.shows_given
         return self.evaluation.prompted and shown
 
     @property
     def shows_given(self) -> bool:
-        """Whether the teacher sees what is given with a question, and nothing found."""
+        """Whether the teacher sees only what is given with a question."""
         return self.contexts.rule == GIVEN and self.contexts.num_demonstrations > 0
 
     @property
     def selection_rule(self) -> SelectionRule:
-        """The rule by which questions are selected."""
+        """The rule that selects questions."""
         return SELECTION_RULES[self.selection.rule]
 
     @property
     def selects_by_neurons(self) -> bool:
-        """Whether questions are selected by their neurons."""
+        """Whether selection needs neurons."""
         return self.selection_rule.reads_neurons
 
     @property
     def context_signals(self) -> frozenset[Signal]:
-        """What must be known of questions to find the demonstrations, if any."""
+        """What finding demonstrations needs to know of questions."""
         if not self.contexts.num_demonstrations or self.shows_given:
             return frozenset()
         return CONTEXT_RULES[self.contexts.rule].reads
 
     @property
     def shows_by_neurons(self) -> bool:
-        """Whether demonstrations are found by the neurons of answers."""
+        """Whether neurons of answers find demonstrations."""
         return Signal.ANSWER_NEURONS in self.context_signals
 
     def changed(self, **sections: Mapping[str, Any]) -> Config:
-        """Return settings with some fields of their sections replaced, unchecked."""
+        """Return settings with some fields replaced, unchecked."""
         named = {n: getattr(self, n).model_copy(update=f) for n, f in sections.items()}
         return self.model_copy(update=named)

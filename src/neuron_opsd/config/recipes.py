@@ -1,6 +1,6 @@
-"""A comparison written down: methods with their settings, and what all share.
+"""Recipes of comparisons: methods with their settings, and what all share.
 
-Pools and tests are no part of it, so that one recipe compares on anybody's questions:
+Pools and tests are not part of a recipe, so it applies to anybody's questions:
 
     seeds = 3
 
@@ -11,7 +11,7 @@ Pools and tests are no part of it, so that one recipe compares on anybody's ques
     lmsi = {}
     by-words = { method = "neuron-opsd", contexts = { rule = "words" } }
 
-What a method is, is not known here; `comparison.variants` makes variants of them.
+Methods are not resolved here; `comparison.variants` does that.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CHOICES: Final[Mapping[str, tuple[type, str]]] = {
     "at": (list, "a list of whole numbers"),
     "oracle": (bool, "true or false"),
 }
-"""What a recipe may say of how methods are compared, and what each takes."""
+"""Further entries of a recipe, with their types."""
 PARTS: Final = ("settings", "methods", *CHOICES)
 
 
@@ -40,20 +40,20 @@ class Recipe:
     """What a file says of a comparison."""
 
     place: str = ""
-    """Its file; empty where there is none."""
+    """Its file; empty without one."""
     settings: tables.Table = field(default_factory=dict)
-    """Of all methods; a settings file, and then flags, win over them."""
+    """For all methods; overridden by a settings file, then flags."""
     methods: Mapping[str, Any] = field(default_factory=dict)
     """Name to the method's own settings."""
     choices: Mapping[str, Any] = field(default_factory=dict)
-    """How methods are compared, by the names of `CHOICES`."""
+    """How methods are compared, keyed as `CHOICES`."""
 
 
 def read_recipe(path: str | Path) -> Recipe:
-    """Read a recipe, and check its settings and the kind of its entries.
+    """Read a recipe, and check its settings and entries.
 
     Raises:
-        ConfigError: If the file cannot be read, or for the first entry that is wrong.
+        ConfigError: If the file cannot be read, or for the first wrong entry.
     """
     table = tables.toml_table(Path(path), "recipe")
     for name, value in table.items():
@@ -73,13 +73,13 @@ def read_recipe(path: str | Path) -> Recipe:
 
 
 def check_part(place: str, name: str, value: Any) -> None:
-    """Refuse an entry that no recipe has, and a value of another kind."""
+    """Refuse unknown entries and values of another type."""
     if name not in PARTS:
         near = difflib.get_close_matches(name, PARTS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(PARTS)}"
         raise ConfigError(f"recipe {place} has no entry {name}; {hint}")
     kind, said = CHOICES.get(name, (dict, "a table"))
-    # A truth value counts as a whole number elsewhere in Python.
+    # isinstance would accept a Boolean as a whole number.
     if type(value) is not kind:
         given = tables.shortened(value)
         raise ConfigError(f"recipe {place}: {name} is {given}, but it must be {said}")

@@ -1,7 +1,4 @@
-"""Settings from files and flags, and back to TOML; the records are in `config`.
-
-What earlier versions named otherwise is read by its former name too.
-"""
+"""Settings from files and flags, and back to TOML; former names still work."""
 
 from __future__ import annotations
 
@@ -20,22 +17,22 @@ from neuron_opsd.errors import ConfigError, RenamedSettingWarning
 from neuron_opsd.section import Section
 
 Table: TypeAlias = dict[str, Any]
-"""Settings as a TOML file holds them: values and one level of tables."""
+"""Settings as in TOML: values and one level of tables."""
 
 Settings: TypeAlias = Config | Mapping[str, Any]
-"""Checked settings, or values and tables by name; names may be dotted."""
+"""Checked settings, or entries by name, dotted or nested."""
 
 MAX_BYTES = 2**20
-"""Of a settings file; also of a device that never ends."""
+"""Of a settings file; also stops an endless device."""
 MAX_PARTS = 8
-"""Of a dotted name; no setting has so many."""
+"""Of a dotted name; no setting is that deep."""
 MAX_SHOWN = 80
 """Characters of a value in a message."""
 RENAMED: Final = {"fitness": "teacher_check"}
-"""Sections of earlier versions, and their names now."""
+"""Former section names and today's."""
 
 AS_GIVEN: Final = {"rollouts.mode": "auto"}
-"""What earlier versions kept as given, not as resolved."""
+"""Settings that earlier versions kept unresolved."""
 
 
 def load_config(
@@ -58,10 +55,10 @@ def load_config(
 
 
 def as_config(settings: Settings) -> Config:
-    """Return checked settings, whichever way they are given.
+    """Return checked settings from either form.
 
     Raises:
-        ConfigError: For the first name or value that cannot be.
+        ConfigError: For the first wrong name or value.
     """
     if isinstance(settings, Config):
         return settings
@@ -77,7 +74,7 @@ def as_config(settings: Settings) -> Config:
 
 
 def config_from_table(table: Mapping[str, Any]) -> Config:
-    """Check a nested table and return the settings, defaults filled in."""
+    """Check a nested table and fill in defaults."""
     broken = half_pair(table)
     if broken is not None:
         raise ConfigError(
@@ -91,7 +88,7 @@ def config_from_table(table: Mapping[str, Any]) -> Config:
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> Table:
-    """Return a table with the entries of both, those of `above` winning."""
+    """Merge tables; entries of `above` win."""
     merged: Table = dict(below)
     for key, value in above.items():
         old = merged.get(key)
@@ -126,7 +123,7 @@ def toml_table(path: Path, what: str) -> Table:
 
 
 def parse_assignment(text: str) -> Table:
-    """Read one `section.field=value`; the value is TOML, or a bare string."""
+    """Read `section.field=value`, with a TOML value or bare string."""
     name, equals, value = text.partition("=")
     parts = name.strip().split(".")
     if not equals or not all(parts) or len(parts) > MAX_PARTS:
@@ -144,14 +141,14 @@ def parse_assignment(text: str) -> Table:
 
 
 def nested(parts: Sequence[str], value: Any) -> Table:
-    """Return a value in the tables that its name has."""
+    """Nest a value in tables by its name."""
     for part in reversed(parts):
         value = {part: value}
     return renamed_by_user(value)
 
 
 def explain(error: ValidationError) -> str:
-    """Say what is wrong with a setting, what is allowed, what to do."""
+    """Say what is wrong with a setting, and what to do."""
     first = error.errors()[0]
     path = [str(part) for part in first["loc"]]
     if first["type"] == "extra_forbidden":
@@ -167,16 +164,16 @@ def explain(error: ValidationError) -> str:
 
 
 def shortened(value: object) -> str:
-    """Write a value as Python does, cut if it is long."""
+    """Write a value as Python does, truncated."""
     try:
         text = repr(value)
-    except ValueError:  # of a number of thousands of digits
+    except ValueError:  # a number with thousands of digits
         return "a number of thousands of digits"
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 def unknown_name(path: list[str]) -> str:
-    """Say that there is no such setting, and which is nearest."""
+    """Say that a setting is unknown, and which is nearest."""
     known = list(section_fields(path[:-1]))
     path = [*path[:-1], path[-1][:MAX_SHOWN]]
     near = difflib.get_close_matches(path[-1], known, n=1)
@@ -187,7 +184,7 @@ def unknown_name(path: list[str]) -> str:
 
 
 def section_fields(path: list[str]) -> Mapping[str, Any]:
-    """Return the fields of the section at a path, by name."""
+    """Return the fields of a section by name."""
     section: type[BaseModel] = Config
     for part in path:
         kind = section.model_fields[part].annotation
@@ -198,23 +195,23 @@ def section_fields(path: list[str]) -> Mapping[str, Any]:
 
 
 def changed_settings(config: Config) -> dict[str, Any]:
-    """Return the settings that differ from the defaults, by dotted name."""
+    """Return non-default settings by dotted name."""
     return differences(Config(), config)
 
 
 def differences(before: Config, after: Config) -> dict[str, Any]:
-    """Return the settings that `before` has otherwise, by dotted name."""
+    """Return settings of `before` that differ, by dotted name."""
     old, new = flatten(before), flatten(after)
     return {name: value for name, value in new.items() if old[name] != value}
 
 
 def flatten(config: Config) -> dict[str, Any]:
-    """Return every setting by dotted name, as JSON values."""
+    """Return every setting by dotted name as JSON values."""
     return flatten_table(config.model_dump(mode="json"))
 
 
 def flatten_table(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the entries of a table of tables by dotted name."""
+    """Flatten a table of tables to dotted names."""
     flat: dict[str, Any] = {}
     for name, value in table.items():
         if isinstance(value, Mapping):
@@ -229,8 +226,8 @@ def to_toml(
 ) -> str:
     """Write the settings as TOML, with `comments` each under its field's docstring.
 
-    With `only_chosen`, what was not chosen stands there as a comment, so that a later
-    version or another method may bring its own.
+    With `only_chosen`, other settings become comments, so that another version or
+    method may set its own.
     """
     lines = setting_lines(config, comments=comments, only_chosen=only_chosen)
     for name, info in Config.model_fields.items():
@@ -244,7 +241,7 @@ def to_toml(
 
 
 def setting_lines(section: Section, *, comments: bool, only_chosen: bool) -> list[str]:
-    """Write the plain fields of one section as TOML lines."""
+    """Write a section's plain fields as TOML lines."""
     lines: list[str] = []
     for name, info in type(section).model_fields.items():
         value = getattr(section, name)
@@ -252,7 +249,7 @@ def setting_lines(section: Section, *, comments: bool, only_chosen: bool) -> lis
             continue
         if comments and info.description:
             lines += [f"# {line.strip()}" for line in info.description.splitlines()]
-        # TOML has no null: an unset switch is left out, as a comment where asked.
+        # TOML has no null: an unset switch is left out or a comment.
         if value is not None:
             chosen = name in section.model_fields_set or not only_chosen
             lines.append(f"{'' if chosen else '# '}{name} = {toml_value(value)}")
@@ -262,7 +259,7 @@ def setting_lines(section: Section, *, comments: bool, only_chosen: bool) -> lis
 
 
 def toml_values(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return settings by name as TOML, or `unset`."""
+    """Return settings as TOML by name, or `unset`."""
     return {n: "unset" if v is None else toml_value(v) for n, v in settings.items()}
 
 
@@ -274,7 +271,7 @@ def toml_value(value: object) -> str:
         parts = (f"{toml_value(key)} = {toml_value(one)}" for key, one in value.items())
         return f"{{{', '.join(parts)}}}"
     if isinstance(value, str):
-        # A JSON string is a TOML one, but for one control character.
+        # JSON strings are TOML strings, except for one control character.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(toml_value, value))}]"
@@ -282,10 +279,7 @@ def toml_value(value: object) -> str:
 
 
 def renamed(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings by section with each section under today's name.
-
-    Where both names are given, today's wins.
-    """
+    """Rename former sections; today's names win."""
     found = dict(table)
     for old in RENAMED.keys() & table.keys():
         given, known = found.pop(old), found.get(RENAMED[old], {})
@@ -295,7 +289,7 @@ def renamed(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def renamed_by_user(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the same, and warn of each former name."""
+    """Do the same, and warn of each former name."""
     for old in RENAMED.keys() & table.keys():
         warnings.warn(
             f"the settings {old}.* are called {RENAMED[old]}.* now, and are read as "
@@ -307,10 +301,9 @@ def renamed_by_user(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_begun(settings: Mapping[str, Any], begun: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings as the run directory keeps them that they belong to.
+    """Return settings in the words of their run directory.
 
-    What was made from them is known by their hash, so a directory of an earlier
-    version keeps its own words.
+    Outputs are tied to the hash of settings, so older directories keep their names.
     """
     sections = {name.partition(".")[0] for name in begun}
     former = {new: old for old, new in RENAMED.items() if old in sections}

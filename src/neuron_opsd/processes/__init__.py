@@ -1,1 +1,1 @@
-"""Signals, worker processes and what they may take."""
+"""Signals, worker processes and their resources."""

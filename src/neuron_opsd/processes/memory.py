@@ -1,4 +1,4 @@
-"""What memory this process holds and what is free, on a GPU or as the system says."""
+"""Memory used and free, on a GPU or the host."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from typing import Any
 STATUS = Path("/proc/self/status")
 AVAILABLE = Path("/proc/meminfo")
 GROUP = Path("/sys/fs/cgroup")
-"""Of a container, whose limit is not that of the machine."""
+"""A container's limits, which are not the machine's."""
 CLEAR = Path("/proc/self/clear_refs")
 FORGET_PEAK = "5"
-"""Sets the peak back to what is held now."""
+"""Resets the peak to current use."""
 
 
 def cuda_of(device: str) -> Any:
-    """Return `torch.cuda`, imported only for a GPU; nothing for a processor."""
+    """Return `torch.cuda`, imported only for a GPU, else `None`."""
     return import_module("torch.cuda") if device.startswith("cuda") else None
 
 
 def held_memory(device: str) -> int:
-    """Return the bytes held now; 0 where unknown."""
+    """Return the bytes in use; 0 if unknown."""
     if cuda := cuda_of(device):
         return int(cuda.memory_allocated(device))
     return line_bytes(STATUS, "VmRSS") or maximum_resident()
 
 
 def peak_memory(device: str) -> int:
-    """Return the most bytes held since the start, or since `forget_peak`."""
+    """Return the peak since the start or `forget_peak`, in bytes."""
     if cuda := cuda_of(device):
         return int(cuda.max_memory_allocated(device))
     return line_bytes(STATUS, "VmHWM") or maximum_resident()
 
 
 def free_memory(device: str) -> int:
-    """Return the bytes that are still free, what torch keeps for later included.
+    """Return the free bytes, including torch's reserve.
 
-    Where the system does not say, half of the machine's memory counts as free.
+    If unknown, half of the machine's memory.
     """
     if cuda := cuda_of(device):
         cuda.empty_cache()
@@ -50,7 +50,7 @@ def free_memory(device: str) -> int:
 
 
 def total_memory(device: str) -> int:
-    """Return the bytes of all memory; 0 where unknown."""
+    """Return the bytes of all memory; 0 if unknown."""
     if cuda := cuda_of(device):
         return int(cuda.mem_get_info(device)[1])
     try:
@@ -66,13 +66,13 @@ def free_in_group() -> int:
             int((GROUP / name).read_text(encoding="ascii"))
             for name in ("memory.max", "memory.current")
         )
-    except (OSError, ValueError):  # not a container, or one without a limit
+    except (OSError, ValueError):  # no container, or one without a limit
         return sys.maxsize
     return max(0, most - used)
 
 
 def forget_peak(device: str) -> None:
-    """Set the peak back to what is held now, if possible."""
+    """Reset the peak to current use, if possible."""
     if cuda := cuda_of(device):
         cuda.reset_peak_memory_stats(device)
         return
@@ -81,7 +81,7 @@ def forget_peak(device: str) -> None:
 
 
 def line_bytes(path: Path, name: str) -> int:
-    """Return a size in a file of Linux, in kB after a name; 0 without it."""
+    """Return a Linux file's named size in bytes, or 0."""
     try:
         lines = path.read_text(encoding="ascii").splitlines()
     except OSError:
@@ -91,11 +91,11 @@ def line_bytes(path: Path, name: str) -> int:
 
 
 def maximum_resident() -> int:
-    """Return the peak as systems besides Linux tell it, or 0."""
+    """Return the peak on systems other than Linux, or 0."""
     if sys.platform == "win32":
         return 0
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # macOS counts bytes, all others kibibytes.
+    # macOS counts bytes, others kibibytes.
     return peak if sys.platform == "darwin" else 1024 * peak

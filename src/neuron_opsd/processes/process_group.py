@@ -1,7 +1,7 @@
 """Ranks over torch.distributed: gloo for texts and on processors, NCCL on GPUs.
 
-Texts go through a gloo group of their own, since NCCL moves nothing but what is on a
-GPU. Nothing else in the package knows torch.distributed.
+Texts have their own gloo group, since NCCL moves only GPU data. No other module knows
+torch.distributed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from neuron_opsd.errors import ConfigError, is_out_of_memory
 from neuron_opsd.processes.ranks import LostRankError
 
 NO_LIMIT: Final = timedelta(days=365)
-"""How long a rank waits for what rank 0 does alone."""
+"""Limit for what rank 0 does alone."""
 
 NUM_IN_FLIGHT: Final = 64
 
@@ -31,13 +31,12 @@ LOCAL_RANK: Final = "LOCAL_RANK"
 
 @contextmanager
 def joined(device: str, timeout: float) -> Iterator[ProcessGroup]:
-    """Join the processes that were started with this one, by torchrun or the like.
+    """Join the processes started with this one, by torchrun or the like.
 
-    Of GPUs each takes its own; one that says nothing in a step for `timeout` seconds is
-    lost.
+    Each takes its own GPU; one silent for `timeout` seconds in a step is lost.
 
     Raises:
-        ConfigError: If there are more processes than GPUs on this machine.
+        ConfigError: If this machine has fewer GPUs than processes.
         LostRankError: If not all come.
     """
     on_gpu = device.startswith("cuda")
@@ -52,7 +51,7 @@ def joined(device: str, timeout: float) -> Iterator[ProcessGroup]:
 
 
 def take_own_gpu() -> None:
-    """Compute on this process's own GPU."""
+    """Select this process's own GPU."""
     place, count = int(os.environ.get(LOCAL_RANK, "0")), torch.cuda.device_count()
     if place >= count:
         raise ConfigError(
@@ -67,7 +66,7 @@ class ProcessGroup:
     """The ranks of torch's default process group, already set up."""
 
     def __init__(self, timeout: timedelta) -> None:
-        """Meet the others; one that is silent for so long in a step is lost."""
+        """Meet the others; ones silent for `timeout` in a step are lost."""
         self.rank = dist.get_rank()
         self.size = dist.get_world_size()
         self._hearing = partial(hearing, timeout)
@@ -76,7 +75,7 @@ class ProcessGroup:
             self._waiting = dist.new_group(backend="gloo", timeout=NO_LIMIT)
 
     def tell(self, word: str) -> list[str]:
-        """Tell all ranks a text; return what each one told, in their order."""
+        """Send a text to all ranks; return all texts by rank."""
         own = as_bytes(word)
         sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
         with self._hearing():
@@ -89,7 +88,7 @@ class ProcessGroup:
         return [as_text(row[: int(n)]) for row, n in zip(rows, sizes, strict=True)]
 
     def hear_first(self, word: str = "-") -> str:
-        """Return the word that rank 0 says, however long that takes."""
+        """Return rank 0's word, however long it takes."""
         own = as_bytes(word)
         size = torch.tensor([len(own)])
         with self._hearing():
@@ -99,15 +98,14 @@ class ProcessGroup:
         return as_text(row)
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
-        """Put the sum over all ranks into tensors that are alike on each."""
+        """Sum same-shaped tensors over all ranks, in place."""
         self._each(dist.all_reduce, tensors)
 
     def copy_first(self, tensors: Sequence[Tensor]) -> None:
-        """Put what rank 0 holds into tensors that are alike on each."""
+        """Overwrite same-shaped tensors on every rank with rank 0's."""
         self._each(lambda tensor, **how: dist.broadcast(tensor, 0, **how), tensors)
 
     def _each(self, send: Callable[..., Any], tensors: Sequence[Tensor]) -> None:
-        """Send tensors in their order, some of them at once."""
         with self._hearing():
             for start in range(0, len(tensors), NUM_IN_FLIGHT):
                 part = tensors[start : start + NUM_IN_FLIGHT]
@@ -121,7 +119,7 @@ class ProcessGroup:
 
 @contextmanager
 def hearing(timeout: timedelta) -> Iterator[None]:
-    """Say in a line that another rank is lost."""
+    """Turn communication errors into a `LostRankError`."""
     try:
         yield
     except RuntimeError as error:
@@ -140,11 +138,11 @@ def hearing(timeout: timedelta) -> Iterator[None]:
 
 
 def as_bytes(text: str) -> Tensor:
-    """Return a text that is not empty as UTF-8 bytes ``(bytes,)``."""
+    """Encode a non-empty text as UTF-8 bytes ``(bytes,)``."""
     found = bytearray(text.encode("utf-8", "surrogatepass"))
     return torch.frombuffer(found, dtype=torch.uint8)
 
 
 def as_text(row: Tensor) -> str:
-    """Return the text of UTF-8 bytes ``(bytes,)``."""
+    """Decode UTF-8 bytes ``(bytes,)``."""
     return row.numpy().tobytes().decode("utf-8", "surrogatepass")

@@ -1,4 +1,4 @@
-"""What the processor of this machine can do."""
+"""Features of this machine's processor."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 
 def listed_flags() -> frozenset[str]:
-    """Return the features that Linux lists of this processor."""
+    """Return the processor features listed by Linux."""
     text = ""
     with suppress(OSError):
         text = CPU_INFO.read_text(encoding="utf-8", errors="replace")
@@ -28,6 +28,6 @@ def processor_flags(cpu_info: str) -> frozenset[str]:
 
 
 def processor_features() -> Mapping[str, Any]:
-    """Return features by name as PyTorch, or else Linux, tells them."""
+    """Return features by name from PyTorch, or else Linux."""
     told = getattr(torch.cpu, "get_capabilities", None)
     return told() if told else dict.fromkeys(listed_flags(), True)

@@ -1,7 +1,7 @@
-"""Processes that train together, each called a rank.
+"""Processes that train together, called ranks.
 
 All hold the same weights and take the same steps, each with its share of the questions.
-What it finds is added up, or told, at the same places of the step on every rank.
+All exchange results at the same places of a step.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Final, Protocol
 from neuron_opsd.errors import ConfigError, TryAgainError
 
 if TYPE_CHECKING:
-    from torch import Tensor  # slow to import, and the command line asks for its rank
+    from torch import Tensor  # slow to import, and the command line needs its rank
 
 
 def share_of(count: int, rank: int, size: int) -> slice:
-    """Return one of `size` shares of so many, as equal as can be."""
+    """Return a rank's share of `count` items, nearly equal for all."""
     start, end = (part * count // size for part in (rank, rank + 1))
     return slice(start, end)
 
@@ -27,31 +27,31 @@ class LostRankError(TryAgainError):
 
 
 class Ranks(Protocol):
-    """What one of these processes knows of the others.
+    """The other processes, as seen from one.
 
-    What is done with them raises a `LostRankError` if one cannot be heard.
+    Methods raise a `LostRankError` if one does not respond.
     """
 
     @property
     def rank(self) -> int:
-        """Number of this process, from 0, which alone writes files."""
+        """Number from 0; only rank 0 writes files."""
 
     @property
     def size(self) -> int:
-        """How many processes there are."""
+        """Number of processes."""
 
     def tell(self, word: str) -> list[str]:
-        """Tell all ranks a text; return what each one told, in their order."""
+        """Send a text to all ranks; return all texts by rank."""
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
-        """Put the sum over all ranks into tensors that are alike on each."""
+        """Sum tensors of equal shape over all ranks, in place."""
 
     def copy_first(self, tensors: Sequence[Tensor]) -> None:
-        """Put what rank 0 holds into tensors that are alike on each."""
+        """Overwrite same-shaped tensors on every rank with rank 0's."""
 
 
 class Alone:
-    """The only rank of a training, which shares nothing."""
+    """The only rank of a training."""
 
     rank: Final = 0
     size: Final = 1
@@ -68,10 +68,8 @@ class Alone:
 
 
 ALONE: Final = Alone()
-"""What a training takes where nothing else is said."""
 
 RANK, SIZE = "RANK", "WORLD_SIZE"
-"""Variables by which torchrun numbers processes."""
 NEEDED: Final = (RANK, SIZE, "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -79,7 +77,7 @@ def launched_rank() -> int | None:
     """Return this process's rank if torchrun, or the like, started several.
 
     Raises:
-        ConfigError: If what it was told is no number.
+        ConfigError: If the variables are no numbers.
     """
     if not all(name in os.environ for name in NEEDED):
         return None

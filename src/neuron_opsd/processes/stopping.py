@@ -1,13 +1,12 @@
-"""Being asked to stop by a signal: once, and then once more.
+"""Stopping on a signal, and at once on a second one.
 
-The first signal unwinds the program as an interrupt from the keyboard does; while steps
-are taken it waits for the end of the one that is being taken. The second ends the
-process at once, whatever it is in: what a run keeps is whole at any time. So does the
-first before anything has begun, since an interrupt can get lost in an import. What
-arrives together is one signal: `timeout`, batch systems and wrappers send theirs to the
-process and to its group, so that it arrives twice.
+The first signal unwinds the program like a keyboard interrupt; training finishes the
+current step first. The second ends the process at once: what a run keeps is whole at
+any time. So does the first before anything has begun, since an import can lose an
+interrupt. Signals close together count as one: `timeout`, batch systems and wrappers
+signal both the process and its group.
 
-There is one `STOPPING`, because signals are the process's.
+There is one `STOPPING`, because signals belong to the process.
 """
 
 from __future__ import annotations
@@ -26,23 +25,23 @@ SIGNALS: Final = tuple(
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
     if hasattr(signal, name)  # Windows has the first two
 )
-"""Ctrl-C; what batch systems and containers send, some of it ahead of time; and a
-terminal that is gone."""
+"""Ctrl-C; what batch systems and containers send, maybe ahead of time; a closed
+terminal."""
 
 TOGETHER: Final = 0.3
-"""Seconds in which other signals are the first wish, told twice."""
+"""Seconds within which signals count as one."""
 STDERR: Final = 2
 SHOW_CURSOR: Final = "\x1b[?25h"
 RESUMES: Final = "stopped; the same command resumes"
 
 
 def status_of(number: int) -> int:
-    """Return the exit status after a signal, as shells count it."""
+    """Return the exit status after a signal, as in shells."""
     return 128 + number
 
 
 class StoppedError(KeyboardInterrupt):
-    """A signal arrived; unwinds like an interrupt from the keyboard."""
+    """A signal arrived; unwinds like a keyboard interrupt."""
 
 
 class Stopping:
@@ -50,23 +49,22 @@ class Stopping:
 
     def __init__(self) -> None:
         self.number = 0
-        """Of the signal; 0 while there was none."""
+        """Of the signal; 0 without one."""
         self.has_begun = False
         """Whether there is anything to unwind."""
         self.waits = False
-        """Whether a step is being taken."""
+        """Whether a step is in progress."""
         self.unwinds = False
-        """Whether the program was told to end, and is on its way."""
         self.speaks = True
-        """Whether it says so; one of processes that work together does."""
+        """Whether it prints; only one of several processes does."""
 
     @property
     def status(self) -> int:
-        """What the process ends with."""
+        """Exit status of the process."""
         return status_of(self.number or signal.SIGINT)
 
     def take(self, number: int, frame: FrameType | None = None) -> None:
-        """Hear of a signal in the main thread."""
+        """Handle a signal in another thread while the main one cannot."""
         del frame
         self.number = self.number or number
         if not self.has_begun:
@@ -75,7 +73,7 @@ class Stopping:
             self.check()
 
     def hear(self, number: int, *, again: bool = False) -> None:
-        """Hear of a signal in another thread, while the main one cannot."""
+        """Handle a signal in another thread."""
         self.number = self.number or number
         if again or not self.has_begun:
             self.end(RESUMES)
@@ -83,14 +81,14 @@ class Stopping:
             say("stopping after this step; once more stops at once")
 
     def end(self, text: str) -> None:
-        """End the process, with a line and nothing unwound."""
+        """End the process with a line, unwinding nothing."""
         if self.speaks:
             say(text)
         os._exit(self.status)
 
     @contextmanager
     def after_the_step(self) -> Iterator[None]:
-        """Let a signal wait until whoever takes steps looks at `number`."""
+        """Delay a signal until the caller checks `number`."""
         self.waits = True
         try:
             yield
@@ -98,7 +96,7 @@ class Stopping:
             self.waits = False
 
     def check(self) -> None:
-        """Stop where a signal has waited, or its interrupt got lost."""
+        """Stop if a signal waits, or its interrupt got lost."""
         if self.number and not self.waits:
             self.unwinds = True
             raise StoppedError
@@ -108,18 +106,17 @@ STOPPING: Final = Stopping()
 
 
 def say(text: str) -> None:
-    """Write a line to stderr, also where a line is half written."""
+    """Write a line to stderr, even after a partial line."""
     cursor = SHOW_CURSOR if os.isatty(STDERR) else ""
-    with suppress(OSError):  # the terminal may be what is gone
+    with suppress(OSError):  # the terminal may be gone
         os.write(STDERR, f"{cursor}neuron-opsd: {text}\n".encode())
 
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Let signals stop what is done, in the main thread; elsewhere none arrive.
+    """Let signals stop the block, in the main thread; elsewhere none arrive.
 
-    A signal that whoever started the process has it ignore, as `nohup` does, stays
-    ignored.
+    Signals that the parent process ignored, as `nohup` does, stay ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -134,13 +131,13 @@ def stoppable() -> Iterator[None]:
                 for number, handler in before.items():
                     signal.signal(number, handler)
     finally:
-        # Whoever trains next in this process was not asked to stop.
+        # The next training in this process starts without a stop.
         vars(STOPPING).update(vars(Stopping()))
 
 
 @contextmanager
 def heard() -> Iterator[None]:
-    """Have a thread hear of signals as soon as they arrive."""
+    """Have a thread handle signals as soon as they arrive."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
@@ -150,12 +147,12 @@ def heard() -> Iterator[None]:
         yield
     finally:
         signal.set_wakeup_fd(before)
-        os.close(writing)  # the thread ends once it has heard of all there were
+        os.close(writing)  # the thread ends after the last signal
         listener.join()
 
 
 def listen(reading: int) -> None:
-    """Hear of every signal whose number arrives."""
+    """Handle every signal whose number arrives."""
     first: float | None = None
     with os.fdopen(reading, "rb", buffering=0) as numbers:
         while number := numbers.read(1):

@@ -1,4 +1,4 @@
-"""Processes of our own for work that can run on or fill all memory, and may be lost.
+"""Worker processes for work that may not end, or may fill memory or crash.
 
 The last functions are for the workers themselves.
 """
@@ -19,18 +19,18 @@ from neuron_opsd.errors import TryAgainError
 
 SOURCES: Final = Path(__file__).resolve().parents[2]
 READY: Final = b"ready"
-"""What a worker that is run once writes when it begins."""
+"""Written by a one-shot worker when it begins."""
 
 SECONDS: Final = 1.0
-"""Processor time of one piece of work; real ones take milliseconds."""
+"""Processor time per piece of work; milliseconds are normal."""
 BYTES: Final = 160 << 20
-"""Memory above what the process has when it begins."""
+"""Memory allowed above the process's start."""
 
 
 def start(
     worker: ModuleType, what: str, environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start a worker that answers lines until its input ends."""
+    """Start a worker that answers lines until input ends."""
     with starting(what):
         return subprocess.Popen(
             **command(worker, environment),
@@ -43,7 +43,7 @@ def start(
 def run_once(
     worker: ModuleType, what: str, *arguments: str, given: bytes = b""
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a worker to its end; a `TryAgainError` if none begins."""
+    """Run a worker to its end, or raise a `TryAgainError`."""
     with starting(what):
         done = subprocess.run(
             **command(worker, None, *arguments),
@@ -63,21 +63,21 @@ def run_once(
 def command(
     worker: ModuleType, environment: Mapping[str, str] | None, *arguments: str
 ) -> dict[str, Any]:
-    """Return how `subprocess` starts a worker, which may import this package."""
+    """Return `subprocess` arguments for a worker."""
     given = os.environ if environment is None else environment
     paths = [str(SOURCES), given.get("PYTHONPATH", "")]
     return {
         # -P keeps this package's modules from shadowing the standard library's.
         "args": [sys.executable, "-P", str(worker.__file__), *arguments],
         "env": {**given, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
-        # A stop from the terminal is the parent's to follow.
+        # The parent handles a stop from the terminal.
         "start_new_session": True,
     }
 
 
 @contextmanager
 def starting(what: str) -> Iterator[None]:
-    """Turn an error of starting a process into a `TryAgainError`."""
+    """Turn a failure to start into a `TryAgainError`."""
     try:
         yield
     except OSError as error:
@@ -88,7 +88,7 @@ def starting(what: str) -> Iterator[None]:
 
 
 def begin(num_bytes: int, seconds: float) -> None:
-    """Say that a worker is ready, and set its limits."""
+    """Report a worker ready, and set its limits."""
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     limit_memory(num_bytes)
@@ -96,10 +96,10 @@ def begin(num_bytes: int, seconds: float) -> None:
 
 
 def limit_memory(most: int) -> None:
-    """Limit this worker's memory, files and core dumps, if possible."""
+    """Limit memory, files and core dumps, if possible."""
     try:
         import resource
-    except ImportError:  # there is none on Windows
+    except ImportError:  # missing on Windows
         return
     taken = 0
     with suppress(OSError):
@@ -111,13 +111,13 @@ def limit_memory(most: int) -> None:
         (resource.RLIMIT_CORE, 0),
     ]
     for kind, value in limits:
-        # Some systems know a limit and do not let it be set.
+        # Some systems know a limit but do not allow it to be set.
         with suppress(ValueError, OSError):
             resource.setrlimit(kind, (value, value))
 
 
 def limit_time(seconds: float) -> None:
-    """End this process after so much processor time; 0: never."""
+    """End this process after `seconds` of processor time, 0 for never."""
     if hasattr(signal, "setitimer"):
         signal.signal(signal.SIGPROF, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_PROF, seconds)

@@ -1,9 +1,8 @@
 """The records that pass from one stage to the next.
 
 All are frozen and hold plain values, tuples and arrays, so any stage can restart from
-what the stage before it wrote. Gold answers travel apart, as `GoldAnswers`, to
-evaluation alone, whose scores (`records.scores`) hold them; no other record has a field
-for one, and so training stays annotation-free.
+what the previous one wrote. Only `GoldAnswers`, which go to evaluation alone, and its
+scores (`records.scores`) hold gold answers, so training stays annotation-free.
 """
 
 from __future__ import annotations
@@ -27,18 +26,17 @@ Pair: TypeAlias = tuple[TokenIds, TokenIds]
 """A prompt and a completion."""
 
 NeuronIds: TypeAlias = NDArray[np.uint32]
-"""Sorted, without repeats; neuron i of layer l has the id ``l * F + i``."""
+"""Sorted and unique; neuron i of layer l has the id ``l * F + i``."""
 
 Role: TypeAlias = Literal["system", "user", "assistant"]
 
 
 class Brief:
-    """A record that fits on a few lines when it is shown, whatever it holds."""
+    """A record that prints in a few lines."""
 
     __slots__ = ()
 
     def __repr__(self) -> str:
-        """Return the fields, long texts and sequences cut."""
         short = Repr()
         short.maxtuple = short.maxdict = short.maxlevel = 3
         short.maxother = short.maxstring = 60
@@ -57,46 +55,46 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One unlabelled item of a pool or of a test set."""
+    """One unlabelled item of a pool or test set."""
 
     id: str
     messages: tuple[Message, ...]
     """The conversation that asks; nearly always a single user turn."""
     choices: tuple[str, ...] = ()
-    """The texts to choose from; empty where the answer is free."""
+    """Texts to choose from; empty if the answer is free."""
     question_label: str = ""
-    """Word before it in the plain form, where its set has one of its own."""
+    """Word before it in the plain form, if its set has its own."""
     answer_label: str = ""
-    """The same before its answer."""
+    """Word before its answer."""
     given: str = ""
     """What its file gives the teacher to see with it (`contexts.rule=given`)."""
 
     @property
     def text(self) -> str:
-        """What is asked, the turns of a conversation joined by blank lines."""
+        """The turns of the conversation, joined by blank lines."""
         return "\n\n".join(message.content for message in self.messages)
 
 
 @dataclass(frozen=True, slots=True)
 class GoldAnswers:
-    """The true answers of a set of questions; for evaluation only."""
+    """The true answers to a set of questions; only for evaluation."""
 
     answer_of: Mapping[str, str]
-    """Question id to gold answer, a choice's text where the question has choices."""
+    """Question id to gold answer, a choice's text if the question has choices."""
     aliases_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Question id to other answers that are right too, of those that have any."""
+    """Question id to other correct answers, if any."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a model is given: a text as it stands, or turns for its chat template."""
+    """What a model is given: plain text, or turns for its chat template."""
 
     text: str = ""
     messages: tuple[Message, ...] = ()
     thinking: bool | None = None
     """Passed to chat templates that can switch reasoning on or off."""
     date: str = ""
-    """Day that chat templates print, as ``2026-11-29``; today where it is empty."""
+    """Day for chat templates, as ``2026-11-29``; today if empty."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -104,25 +102,25 @@ class Completion(Brief):
     """What a model adds to a prompt."""
 
     token_ids: TokenIds
-    """The completion only, its end token included when it `finished`."""
+    """The completion only, including its end token if `finished`."""
     text: str
-    """Decoded without the end token and other control tokens."""
+    """Decoded without control tokens such as the end token."""
     finished: bool
-    """False when sampling stopped at the longest length allowed."""
+    """False if cut at the maximum length."""
     logprob: float
-    """Sum over tokens, in nats, under the distribution that was sampled from."""
+    """Sum over tokens, in nats, under the distribution sampled from."""
     entropy: float
-    """Mean over tokens of the same distribution's entropy, in nats; vLLM's is estimated
-    by minus the log-probabilities of the tokens."""
+    """Mean entropy per token of that distribution, in nats; vLLM's is estimated by
+    minus the tokens' log-probabilities."""
     final_start: int | None = 0
-    """Where the final answer begins in `text`, after any reasoning; `None` where
-    reasoning was still open at the end, so that there is no answer."""
+    """Where the final answer begins in `text`, after any reasoning; `None` if reasoning
+    was never closed."""
     logprobs: tuple[float, ...] = ()
-    """Of each token, in nats, where the trainer compares another engine's; or empty."""
+    """Per token, in nats, if the trainer compares another engine's; or empty."""
 
     @property
     def final(self) -> str | None:
-        """The text after the reasoning; `None` where that was never closed."""
+        """The text after the reasoning; `None` if that was never closed."""
         if self.final_start is None:
             return None
         return self.text[self.final_start :].strip()
@@ -134,21 +132,21 @@ class Rollout(Brief):
 
     question_id: str
     index: int
-    """Place among the rollouts of the same question and temperature, from 0."""
+    """Place among rollouts of the same question and temperature, from 0."""
     temperature: float
     """0 for the greedy completion."""
     completion: Completion
     answer: str | None
-    """Normalised final answer, `None` when the text holds none."""
+    """Normalised final answer, `None` if the text has none."""
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of the completion, its end token included."""
+        """Completion tokens, including the end token."""
         return len(self.completion.token_ids)
 
     @property
     def finished(self) -> bool:
-        """Whether the completion came to its end."""
+        """Whether the completion was not cut."""
         return self.completion.finished
 
     @property
@@ -158,20 +156,20 @@ class Rollout(Brief):
 
     @property
     def logprob(self) -> float:
-        """That of the completion."""
+        """The completion's log-probability."""
         return self.completion.logprob
 
     @property
     def entropy(self) -> float:
-        """That of the completion."""
+        """The completion's mean entropy."""
         return self.completion.entropy
 
 
 @dataclass(frozen=True, slots=True)
 class StoredSummary:
-    """A rollout without its text and its tokens, which take far more room.
+    """A rollout without text and tokens, which take far more room.
 
-    The fields are those of `Rollout`, and of its completion.
+    Fields are as in `Rollout` and its completion.
     """
 
     question_id: str
@@ -184,29 +182,29 @@ class StoredSummary:
     logprob: float
     entropy: float
     row: int
-    """Where the rollout stands in its file, from 0."""
+    """The rollout's row in its file, from 0."""
 
 
 RolloutSummary: TypeAlias = Rollout | StoredSummary
-"""What votes and measures need of a rollout: neither its text nor its tokens."""
+"""What votes and measures need of a rollout."""
 
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """What the sampled rollouts of one question agree on."""
+    """What a question's sampled rollouts agree on."""
 
     question_id: str
     pseudo_label: str | None
-    """The answer with most votes; never a true label."""
+    """The answer with the most votes; never a true label."""
     counts: Mapping[str, int]
     num_rollouts: int
     spellings: Mapping[str, str] = field(default_factory=dict)
-    """Every answer as it was given, to the one of `counts` that it counted for."""
+    """Every answer as given, to the one of `counts` it counted for."""
     medoid: int | None = None
-    """Index of the rollout whose neurons are most like the others', if it is known."""
+    """Index of the rollout whose neurons are most like the others', if known."""
 
     def supported_by(self, answer: str | None) -> bool:
-        """Say whether an answer that voted is the pseudo-label, however spelled."""
+        """Return whether a voting answer is the pseudo-label, however spelled."""
         if answer is None or self.pseudo_label is None:
             return False
         return self.spellings.get(answer, answer) == self.pseudo_label
@@ -221,42 +219,42 @@ class Vote:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NeuronSet:
-    """Which neurons pushed the tokens of one completion."""
+    """The neurons that pushed the tokens of one completion."""
 
     question_id: str
     neuron_count: int | None
-    """s(x): size of the counted set, before the cut; `None` where nobody read it."""
+    """s(x): size of the counted set, before the cut; `None` if not read."""
     neuron_ids: NeuronIds
     """N(x): the strongest of the counted set with a positive score, sorted."""
     scores: NDArray[np.float32]
-    """Contribution scores in logits, one for each of `neuron_ids`."""
+    """Contribution scores in logits, one per entry of `neuron_ids`."""
     num_tokens: int
-    """Length of the completion that was scored."""
+    """Length of the scored completion."""
 
 
 @dataclass(frozen=True, slots=True)
 class SelectionEntry:
-    """Whether one question of the pool is trained on, and why."""
+    """Whether to train on one question of the pool, and why."""
 
     question_id: str
     neuron_count: int | None
-    """`None` where no neurons were read."""
+    """`None` if no neurons were read."""
     rank: int
-    """Place in the order of the rule, from 0 for the first to be kept."""
+    """Place in the rule's order, from 0 for the first to keep."""
     kept: bool
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """A question of the pool with the model's own answer, shown to the teacher."""
+    """A pool question with the model's own answer, shown to the teacher."""
 
     question_id: str
     answer: str
-    """What the demonstration says the assistant answered."""
+    """What it says the assistant answered."""
     distance: float | None
     """Jaccard distance of neurons in [0, 1], or cosine distance of hidden states, as
-    the rule compares them; `None` where neither was read."""
+    the rule compares them; `None` if neither was read."""
     reason: str
 
 
@@ -276,9 +274,9 @@ class TrainingExample:
     student_prompt: Prompt
     teacher_prompt: Prompt
     choices: tuple[str, ...] = ()
-    """What the student writes to give each choice; empty where the answer is free."""
+    """What the student writes per choice; empty for free answers."""
     num_dropped: int = 0
-    """Demonstrations left out because the teacher's prompt would have been too long."""
+    """Demonstrations that did not fit the teacher's prompt."""
 
     @property
     def question_id(self) -> str:
@@ -288,7 +286,7 @@ class TrainingExample:
 
 @dataclass(frozen=True, slots=True)
 class TeacherCheck:
-    """What can be said without labels about a teacher before it teaches."""
+    """A label-free check of the teacher before it teaches."""
 
     num_questions: int
     student_agreement: float
@@ -299,16 +297,16 @@ class TeacherCheck:
     """Mean entropy of the student's answers, in nats."""
     teacher_entropy: float
     top_answer: str
-    """The answer the teacher gives most often."""
+    """The teacher's most frequent answer."""
     top_answer_share: float
     top_answer_share_student: float
     """Share of questions to which the student gives the teacher's top answer."""
     stability: float
-    """Share of questions answered alike with another, random context."""
+    """Share of questions with the same answer under another, random context."""
     findings: tuple[str, ...] = ()
-    """What speaks against this teacher, each with advice; empty when nothing does."""
+    """Objections to this teacher, with advice."""
     divergence: float | None = None
     """KL(student || teacher) before training, of the choice or per token, in nats."""
     pool_answer: str = ""
-    """The answer that the student's samples give most often to the pool."""
+    """The student's most frequent answer to the pool."""
     pool_answer_share: float = 0.0

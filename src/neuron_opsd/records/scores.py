@@ -1,4 +1,4 @@
-"""How a model answered its test questions: scores, their summary, and intervals."""
+"""How a model answered its tests: scores, summaries and intervals."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import TypeAlias
 from neuron_opsd.records import Brief
 
 Point: TypeAlias = tuple[float, float]
-"""Abscissa and ordinate of a curve."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuestionScore:
-    """How one test question was answered; all shares are of its rollouts."""
+    """How one test question was answered; shares are of its rollouts."""
 
     question_id: str
     num_correct: int
@@ -27,9 +26,9 @@ class QuestionScore:
     mean_length: float
     """Completion tokens, end token included."""
     gold_answer: str = ""
-    """Normalised; empty where it is not known. Nothing that trains sees a score."""
+    """Normalised; empty if unknown. Training never sees a score."""
     answers: tuple[tuple[str, int], ...] = ()
-    """Every answer with how many rollouts gave it, a right one spelled as gold."""
+    """Each answer and its number of rollouts; a correct one is spelled as gold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ class Interval:
 
     @property
     def holds_zero(self) -> bool:
-        """Whether no difference was seen; it was not where there is no number."""
+        """Whether no difference was seen; also true without a number."""
         return not (self.low > 0.0 or self.high < 0.0)
 
 
@@ -50,18 +49,18 @@ class Interval:
 class TestResult(Brief):
     """One model on one test set."""
 
-    __test__ = False  # pytest would take the name for a test class
+    __test__ = False  # pytest would take it for a test class
 
     name: str
     metrics: Mapping[str, float]
-    """By the names in `method.calibration.METRICS`."""
+    """Keyed by `method.calibration.METRICS`."""
     scores: tuple[QuestionScore, ...] = field(repr=False)
-    num_unsettled: int = 0  # comparisons that were not resolved and count as different
+    num_unsettled: int = 0  # unresolved comparisons, which count as different
 
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """The questions whose confidence is above `low` and not above `high`."""
+    """The questions with confidence in (low, high]."""
 
     low: float
     high: float

@@ -1,6 +1,6 @@
-"""What a training leaves of its steps: metrics, looks at the student, and signs.
+"""What a training records of its steps: metrics, looks at the student, and signs.
 
-None of it knows a gold answer.
+None of it uses gold answers.
 """
 
 from __future__ import annotations
@@ -10,42 +10,40 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a model's rollouts of some questions are like, told without labels.
+    """Label-free measures of a model's rollouts of some questions.
 
-    What has not been measured is `None`.
+    `None` means not measured.
     """
 
     mean_length: float
-    """Completion tokens of a rollout."""
+    """Completion tokens per rollout."""
     truncated: float
-    """Share of rollouts cut at the longest length allowed."""
+    """Share of rollouts cut at the maximum length."""
     repetition: float
-    """Share of a rollout's runs of tokens that it has just written before."""
+    """Share of a rollout's token runs that repeat recent ones."""
     entropy: float
-    """Mean over rollouts of the entropy per token they were drawn with, in nats."""
+    """Mean over rollouts of the entropy per token when sampled, in nats."""
     agreement: float | None = None
-    """Unanimity: share of a question's rollouts that agree with its most frequent
-    answer, the mean over questions."""
+    """Share of a question's rollouts with its most frequent answer; question mean."""
     top_answer_share: float | None = None
-    """Share of all rollouts that the most frequent answer takes."""
+    """Share of all rollouts with the most frequent answer."""
     information: float | None = None
-    """Nats that an answer tells of which question it answers: the entropy of the
-    answers to all questions less the mean entropy of those to one."""
+    """Nats that an answer tells about its question: the entropy of answers to all
+    questions less the mean entropy of answers to one."""
     base_agreement: float | None = None
-    """How probably a rollout says what a rollout of the base model says."""
+    """Probability that a rollout's answer equals one of the base model's."""
     divergence: float | None = None
     """KL(model || base) in nats: of the choice, or per token of the model's rollouts
-    where answers are free."""
+    for free answers."""
     surprise: float | None = None
-    """KL(base || model) in nats, of the choice, or per token of the base's rollouts:
-    how improbable the model finds what the base says."""
+    """KL(base || model) in nats: of the choice, or per token of the base's rollouts."""
     num_rollouts: int = 0
-    """How many were drawn; 0 where shares are exact probabilities of choices."""
+    """Number sampled; 0 if shares are exact probabilities of choices."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What student and base answer to the guard's questions after a step."""
+    """Answers of student and base to the guard's questions after a step."""
 
     student: Reading
     base: Reading
@@ -53,7 +51,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class StepMetrics:
-    """What one optimiser step did."""
+    """The metrics of one optimiser step."""
 
     step: int
     loss: float
@@ -62,38 +60,36 @@ class StepMetrics:
     """Before clipping."""
     learning_rate: float
     num_tokens: int
-    """Completion tokens that were trained on."""
+    """Completion tokens trained on."""
     mean_length: float
-    """Completion tokens of a rollout."""
+    """Completion tokens per rollout."""
     truncated: float
-    """Share of rollouts cut at the longest length allowed."""
+    """Share of rollouts cut at the maximum length."""
     entropy: float
-    """Mean over rollouts of the entropy per token they were drawn with, in nats."""
+    """Mean over rollouts of the entropy per token when sampled, in nats."""
     top_answer_share: float
-    """Share of the rollouts whose text is the most frequent of the step."""
+    """Share of the step's rollouts with its most frequent text."""
     num_generated: int = 0
-    """Completion tokens that were drawn, trained on or not."""
+    """Completion tokens sampled, trained on or not."""
     reward: float | None = None
-    """Mean over rollouts, where a method rewards them."""
+    """Mean over rollouts, if the method rewards them."""
     agreement: float | None = None
-    """Mean share of a question's rollouts that agree with their vote, where one was
-    held."""
+    """Mean share of a question's rollouts that agree with their vote, if any."""
     skipped: str = ""
-    """Why nothing was learnt in this step; what is measured of it is 0 then."""
+    """Why the step taught nothing; its measures are 0 then."""
     spike: float = 0.0
-    """How many times the usual its loss, or gradient, was, where a warning said so."""
+    """Loss or gradient as a multiple of the usual, if a warning said so."""
     engine_gap: float | None = None
-    """Mean distance of the engine's log-probabilities from the trainer's, in nats."""
+    """Mean distance between engine and trainer log-probabilities, in nats."""
     repetition: float = 0.0
-    """Mean over rollouts of the share of their runs of tokens that they have just
-    written before."""
+    """Mean over rollouts of the share of token runs that repeat recent ones."""
     look: Look | None = None
-    """At the guard's questions, after the steps that `guard.every` names."""
+    """At the guard's questions, after steps chosen by `guard.every`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Collapse:
-    """One label-free sign, seen during training, that the student is collapsing."""
+    """One label-free sign, seen in training, that the student is collapsing."""
 
     step: int
     """After which it was first seen."""
@@ -107,7 +103,7 @@ class Kept:
     """The best step of a training, chosen without labels."""
 
     num_steps: int
-    """How many steps it had taken then; 0 for the untrained model."""
+    """Steps taken by then; 0 for the untrained model."""
     score: float
     last: float
     """Score after the last step."""

@@ -1,1 +1,1 @@
-"""One run in its directory: stages, with the files they leave."""
+"""The stages of one run and the files they write."""

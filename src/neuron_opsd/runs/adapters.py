@@ -1,6 +1,6 @@
-"""The adapters of a training: the last, those after some steps, and the best.
+"""A training's adapters: the last, those kept after given steps, and the best.
 
-A candidate for the best is kept while a checkpoint is left after which it may still be.
+Candidates for the best are kept while a checkpoint may still lead to them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from neuron_opsd.runs.prepare import inside
 from neuron_opsd.storage.files import discard, write_folder
 
 CANDIDATES: Final = "candidates"
-"""Folder of the adapters of which one may be the best."""
+"""Folder of adapters that may prove best."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +31,12 @@ class Training:
 
     name: str
     folder: str = ""
-    """Folder of metrics, checkpoints and adapter; empty for the run directory,
-    whose `train/` then holds the first two."""
+    """Folder of metrics, checkpoints and adapter. Empty: the run directory, with
+    metrics and checkpoints in `train/`."""
     keep_after: tuple[int, ...] = ()
-    """Numbers of steps after which the adapter is kept as well."""
+    """Step counts after which the adapter is also kept."""
     made_from: tuple[str, ...] = ()
-    """What the objective was given besides settings and examples."""
+    """Inputs of the objective besides settings and examples."""
 
     @property
     def adapter(self) -> str:
@@ -45,27 +45,27 @@ class Training:
 
     @property
     def work(self) -> str:
-        """Folder of its metrics and checkpoints."""
+        """Folder of metrics and checkpoints."""
         return inside(self.folder, "train")
 
     @property
     def metrics(self) -> str:
-        """Path of its metrics, which names them too."""
+        """Path of the metrics, also their name."""
         return f"{self.work}/{METRICS}"
 
     def kept(self, step: int) -> str:
-        """Path of the adapter as it was after a number of steps."""
+        """Path of the adapter kept after `step` steps."""
         return inside(self.folder, f"adapter-{step:06d}")
 
     def candidate(self, step: int) -> str:
-        """Path of the same while that step may be the best."""
+        """Path of an adapter that may be the best."""
         return f"{self.work}/{CANDIDATES}/step-{step:06d}"
 
 
 def lost_adapters(
     run: RunContext, training: Training, made_from: Sequence[str]
 ) -> dict[str, int]:
-    """Return the adapters that are missing, with the steps each is kept after."""
+    """Return missing adapters and their step counts."""
     after = {training.kept(step): step for step in training.keep_after}
     after[training.adapter] = run.config.distill.steps + 1
     stands = run.directory.integrity.is_current
@@ -75,7 +75,7 @@ def lost_adapters(
 def keep_adapter(
     run: RunContext, course: Course, name: str, made_from: Sequence[str]
 ) -> None:
-    """Write the adapter as it is now."""
+    """Write the current adapter."""
     write_folder(run.path(name), course.save_adapter, course.num_bytes)
     run.directory.record(name, name, made_from)
 
@@ -87,7 +87,7 @@ def keep_after_step(
     made_from: Sequence[str],
     metrics: Sequence[StepMetrics],
 ) -> None:
-    """Write the adapter after a step if asked to, or if it is the best so far."""
+    """Write the adapter if wanted after this step, or if best so far."""
     count = len(metrics)
     if count in training.keep_after:
         keep_adapter(run, course, training.kept(count), made_from)
@@ -97,9 +97,9 @@ def keep_after_step(
 
 
 def best_of(run: RunContext, metrics: Sequence[StepMetrics]) -> int | None:
-    """Return after how many steps the adapter is best, `None` where none is kept.
+    """Return the step count of the best adapter, `None` if none is kept.
 
-    Before any look it is the untrained one.
+    Before any look it is 0, the untrained adapter.
     """
     if run.config.guard.keep == "last":
         return None
@@ -108,7 +108,7 @@ def best_of(run: RunContext, metrics: Sequence[StepMetrics]) -> int | None:
 
 
 def kept_of(config: Config, metrics: Sequence[StepMetrics]) -> Kept | None:
-    """Return which step a training ends with, `None` for the last.
+    """Return the step a training ends with, `None` for the last.
 
     It is the last unless a sign of collapse was seen.
     """
@@ -120,7 +120,7 @@ def kept_of(config: Config, metrics: Sequence[StepMetrics]) -> Kept | None:
 def latest_with_best(
     run: RunContext, training: Training, made_from: Sequence[str]
 ) -> int:
-    """Return after how many steps training may resume with its best adapter."""
+    """Return the last step at which training can resume with its best adapter."""
     if run.config.guard.keep == "last":
         return run.config.distill.steps
     metrics = read_metrics(run.path(training.work))
@@ -137,7 +137,7 @@ def latest_with_best(
 def drop_candidates(
     run: RunContext, training: Training, metrics: Sequence[StepMetrics]
 ) -> None:
-    """Delete what can no longer be the best."""
+    """Delete candidates that can no longer be the best."""
     counts = [len(metrics), *checkpoint_steps(run, training.work)]
     drop_all_but(
         run, training, {best_of(run, metrics[:count]) for count in counts if metrics}
@@ -147,7 +147,7 @@ def drop_candidates(
 def drop_all_but(
     run: RunContext, training: Training, steps: Collection[int | None]
 ) -> None:
-    """Delete the candidates that are not of some steps."""
+    """Delete candidates of all other steps."""
     kept = {training.candidate(step) for step in steps if step is not None}
     home = f"{training.work}/{CANDIDATES}/"
     gone = [
@@ -166,7 +166,7 @@ def write_adapter(
     training: Training,
     metrics: Sequence[StepMetrics],
 ) -> None:
-    """Write what a training ends with: the last adapter, or the best."""
+    """Write the final adapter: the last, or the best."""
     path, best = run.path(training.adapter), kept_of(run.config, metrics)
     if best is None:
         write_folder(path, course.save_adapter, course.num_bytes)

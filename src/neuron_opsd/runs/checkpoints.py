@@ -1,7 +1,7 @@
-"""Checkpoints of a training: where it would resume, and what it was made from.
+"""Checkpoints of a training: where to resume, and what each was made from.
 
-A state names its step, its sources and the metrics up to it. One that does not fit is
-passed over, with a line that says why.
+A state names its step, sources and metrics so far; unless they match, it is skipped
+with a warning.
 """
 
 from __future__ import annotations
@@ -38,12 +38,11 @@ from neuron_opsd.storage.manifest import json_sha256
 STATE = "state.safetensors"
 FACTS = "checkpoint.json"
 BOUND = "neuron-opsd"
-"""Key of a state's metadata for step, sources and metrics."""
+"""Metadata key of a state's step, sources and metrics."""
 CHECKPOINTS = "checkpoints"
 CHECKPOINT = re.compile(r"step-\d{6,}")
 KEPT_CHECKPOINTS = 2
 UNREAD = (DataError, DocumentError, OSError, SafetensorError, ValidationError)
-"""What is raised over a checkpoint that cannot be read."""
 
 
 def keep_checkpoint(
@@ -54,7 +53,7 @@ def keep_checkpoint(
     made_from: Sequence[str],
     metrics: MetricsHash,
 ) -> None:
-    """Write student, teacher and optimiser as a whole; drop old ones."""
+    """Write student, teacher and optimiser atomically; drop old checkpoints."""
     home, name = run.path(work), f"{work}/{CHECKPOINTS}/step-{step:06d}"
     sync_metrics(home)
     bound = {
@@ -66,7 +65,7 @@ def keep_checkpoint(
     state, files = course.state(), dict[str, str]()
 
     def fill(folder: Path) -> None:
-        # One key: several would be written in any order.
+        # A single key, since several have no fixed order.
         metadata = {BOUND: json.dumps(bound, sort_keys=True)}
         with saving():
             save_file(state, folder / STATE, metadata=metadata)
@@ -82,26 +81,26 @@ def keep_checkpoint(
 
 
 def checkpoints(run: RunContext, work: str) -> list[str]:
-    """Return the names of a training's checkpoints, oldest first."""
+    """Return checkpoint names, oldest first."""
     found = (path.name for path in run.path(work, CHECKPOINTS).glob("step-*"))
     names = sorted(name for name in found if CHECKPOINT.fullmatch(name))
     return [f"{work}/{CHECKPOINTS}/{name}" for name in names]
 
 
 def checkpoint_steps(run: RunContext, work: str) -> list[int]:
-    """Return after how many steps a training's checkpoints were taken."""
+    """Return the step counts of the checkpoints."""
     return [int(name.rpartition("-")[2]) for name in checkpoints(run, work)]
 
 
 def drop_checkpoints(run: RunContext, names: Sequence[str]) -> None:
-    """Delete checkpoints, after they are taken from the list."""
+    """Unlist checkpoints, then delete them."""
     run.directory.forget(names)
     for name in names:
         discard_checkpoint(run.path(name))
 
 
 def discard_checkpoint(folder: Path) -> None:
-    """Delete what training wrote into a checkpoint, and its folder if empty."""
+    """Delete a checkpoint's files, and its folder if empty."""
     if folder.is_symlink() or not folder.is_dir():
         discard(folder)
         return
@@ -111,19 +110,19 @@ def discard_checkpoint(folder: Path) -> None:
 
 
 def leave(folder: Path) -> None:
-    """Delete a folder that is empty."""
+    """Delete a folder if empty."""
     with contextlib.suppress(OSError):
         folder.rmdir()
 
 
 def end_checkpoints(run: RunContext, work: str) -> None:
-    """Delete all checkpoints of a training that nothing resumes from."""
+    """Delete the checkpoints of a training that will not resume."""
     drop_checkpoints(run, [*{*checkpoints(run, work), *listed(run, work)}])
     leave(run.path(work, CHECKPOINTS))
 
 
 def listed(run: RunContext, work: str) -> Iterator[str]:
-    """Yield the names of the checkpoints that the manifest lists."""
+    """Yield the checkpoint names listed in the manifest."""
     for name in run.directory.manifest.outputs:
         folder, _, last = name.rpartition("/")
         if folder == f"{work}/{CHECKPOINTS}" and CHECKPOINT.fullmatch(last):
@@ -131,9 +130,9 @@ def listed(run: RunContext, work: str) -> Iterator[str]:
 
 
 def forget_lost(run: RunContext, work: str) -> None:
-    """Say which checkpoints of a finished training are not whole; unlist them.
+    """Report and unlist damaged checkpoints of a finished training.
 
-    Nothing resumes from them, so of large ones only the size is looked at.
+    Only the size of large ones is checked, since nothing resumes from them.
     """
     outputs = run.directory.manifest.outputs
     lost = {
@@ -149,10 +148,9 @@ def forget_lost(run: RunContext, work: str) -> None:
 def go_back(
     run: RunContext, course: Course, work: str, made_from: Sequence[str], latest: int
 ) -> int:
-    """Put a training at its last checkpoint that fits; return the next step.
+    """Restore the last matching checkpoint, at most `latest`; return the next step.
 
-    One after more steps than `latest` does not fit. Metrics of later steps, which
-    will be taken again, are dropped.
+    Metrics of the steps to repeat are dropped.
     """
     home, wanted = run.path(work), run.directory.integrity.hashes(made_from)
     first = 0
@@ -175,7 +173,7 @@ def go_back(
 
 
 class Facts(BaseModel):
-    """What a checkpoint says of its state, beside it."""
+    """What the file next to a state says about it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -184,7 +182,7 @@ class Facts(BaseModel):
 
 
 class Bound(BaseModel):
-    """What a state says of itself: step, sources, and metrics up to it."""
+    """What a state says about itself."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -194,12 +192,12 @@ class Bound(BaseModel):
 
 
 def facts_of(folder: Path) -> Facts:
-    """Return what a checkpoint says of its state."""
+    """Read the facts of a checkpoint."""
     return Facts.model_validate(parse_json(read_plain(folder / FACTS)))
 
 
 def changed_sources(folder: Path, home: Path, wanted: Mapping[str, str]) -> str:
-    """Say why training cannot resume from a checkpoint; empty where it can."""
+    """Say why a checkpoint cannot be resumed; empty if it can."""
     try:
         facts = facts_of(folder)
         if sha256_file(folder / STATE) != facts.sha256:
@@ -213,7 +211,7 @@ def changed_sources(folder: Path, home: Path, wanted: Mapping[str, str]) -> str:
         return f"{FACTS} says step {facts.step}, but its state is of {bound.step}"
     if others := other_sources(bound.made_from, wanted):
         return f"it was trained from another {', '.join(others)}"
-    # A power cut can leave a checkpoint whole whose metrics never reached the disk.
+    # A power cut can save a checkpoint but lose metrics before it.
     if bound.metrics != hash_metrics(home, bound.step):
         return (
             f"{METRICS} does not hold the {bound.step} steps before it as they were "
@@ -223,9 +221,9 @@ def changed_sources(folder: Path, home: Path, wanted: Mapping[str, str]) -> str:
 
 
 def unlike_listed(run: RunContext, name: str) -> str:
-    """Say whether a checkpoint is not the one that the manifest lists.
+    """Say how a checkpoint differs from the manifest; empty if it does not.
 
-    Its state was compared with `FACTS`: its gigabytes are not read once more.
+    Gigabytes of state, checked against `FACTS` before, are not reread.
     """
     output = run.directory.manifest.outputs.get(name)
     if output is None:

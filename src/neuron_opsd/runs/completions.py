@@ -1,4 +1,4 @@
-"""Neuron sets of texts that exist already: the `neurons` command."""
+"""Neuron sets of existing texts: the `neurons` command."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FIELDS = ("id", "prompt", "completion")
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """One row: a rendered prompt, and what a model wrote."""
+    """One row: a rendered prompt and its completion."""
 
     id: str
     prompt: str
@@ -42,7 +42,7 @@ class Written:
 def extract_neurons(
     completions: Path, out: Path, config: Config, progress: Progress
 ) -> int:
-    """Write the neuron sets of completions to a Parquet file."""
+    """Write neuron sets of completions to a Parquet file."""
     check_result_place(out, (completions, Path(config.model.name)))
     if config.neurons.span != "completion":
         raise ConfigError(
@@ -89,7 +89,7 @@ def read_completions(path: Path, bounds: QuestionsConfig) -> list[Written]:
 
 
 def parse(row: FileRow) -> Written:
-    """Return what a row holds."""
+    """Return the contents of a row."""
     if isinstance(row.values, BadRowError):
         raise row.values
     for field in FIELDS:
@@ -102,7 +102,7 @@ def parse(row: FileRow) -> Written:
 
 
 def encode(model: Tokenizer, row: Written, path: Path) -> Pair:
-    """Return a row's token ids."""
+    """Return the token ids of a row."""
     prompt, completion = model.encode_rendered(row.prompt, row.completion)
     length = len(prompt) + len(completion)
     if length > model.facts.max_positions:
@@ -114,7 +114,7 @@ def encode(model: Tokenizer, row: Written, path: Path) -> Pair:
 
 
 def write_sets(sets: Sequence[NeuronSet], out: Path) -> None:
-    """Write neuron sets under the names of the command."""
+    """Write neuron sets with the command's column names."""
     schema = NEURON_SCHEMA.set(0, NEURON_SCHEMA.field(0).with_name("id"))
     batches = map(neuron_batch, groups(sets))
     save_table((one.rename_columns(schema.names) for one in batches), schema, out)

@@ -1,4 +1,4 @@
-"""What all stages of a run share, and what its settings come to for a model."""
+"""What a run's stages share, and settings resolved for a model."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from neuron_opsd.storage.manifest import MANIFEST, read_manifest
 from neuron_opsd.storage.run_directory import RunDirectory
 
 PEAK = "peak_memory_bytes"
-"""Fact of a manifest: how much memory the run took."""
+"""Manifest fact: peak memory of the run."""
 ROOM: Final = "tokens_per_batch"
-"""Fact of a manifest: to how many tokens passes had to be lowered."""
+"""Manifest fact: the lowered token limit of passes."""
 SPLITS: Final = "splits"
-"""Fact of a manifest: how batches of each training had to be split, by step."""
+"""Manifest fact: splits of each training's batches, by step."""
 
 PLAIN_DECODING: Final = (
     "this model's attention cannot be followed, so free answers are made with "
@@ -64,9 +64,9 @@ Mode: TypeAlias = Literal["free", "constrained"]
 
 @dataclass(frozen=True, slots=True)
 class TestSet:
-    """A test set under the name the user gave it."""
+    """A test set and its name."""
 
-    __test__ = False  # pytest would take the name for a test class
+    __test__ = False  # pytest would take it for a test class
 
     name: str
     questions: tuple[Question, ...]
@@ -76,40 +76,40 @@ class TestSet:
 
 @dataclass(frozen=True, slots=True)
 class RunContext(PassedOn):
-    """A run directory with settings decided for a model."""
+    """A run directory with settings resolved for a model."""
 
     directory: RunDirectory
     config: Config
-    """As `resolve` returns it."""
+    """As returned by `resolve`."""
     progress: Progress
     machines: Machines = THIS_MACHINE
 
     @property
     def work(self) -> Workspace:
-        """What the steps of Algorithm 1 are done with."""
+        """Workspace for the steps of Algorithm 1."""
         return Workspace(self.config, self.directory, self, self.machines)
 
     def path(self, *parts: str) -> Path:
-        """Return the path of something in the run directory."""
+        """Return a path in the run directory."""
         return self.directory.path(*parts)
 
     def warn(self, text: str) -> None:
-        """Keep a warning in the run, and hand it on."""
+        """Record a warning in the run and pass it on."""
         self.directory.warn(text)
 
     def count_tokens(self, stage: str, num_tokens: int) -> None:
-        """Keep how many tokens a stage read and wrote."""
+        """Record how many tokens a stage read and wrote."""
         if self.directory.manifest.facts.get("tokens", {}).get(stage) != num_tokens:
             self.directory.note("tokens", {stage: num_tokens})
 
     def note_peak_memory(self, device: str) -> None:
-        """Keep the peak of memory of the process that ended this run first."""
+        """Record this process's peak memory, unless one is recorded."""
         if PEAK not in self.directory.manifest.facts:
             self.directory.note(PEAK, peak_memory(device))
 
 
 PROBE = Question("probe", (Message("user", "Which one?"),))
-"""Put to a template to see how it begins an answer."""
+"""Rendered to see how a template begins an answer."""
 
 
 def resolve(
@@ -119,18 +119,18 @@ def resolve(
     *,
     chooses: bool = True,
 ) -> Config:
-    """Decide for a model what the settings leave open.
+    """Resolve for a model what the settings leave open.
 
     No `auto` is left in `rollouts.mode`, `prompts.form` and `prompts.list_choices`.
     Choices are never scored where the model would reason: the template's switch turns
-    that off. Without one, answers are written freely if the template opens a block.
-    Where no question `chooses`, a model that reasons keeps doing so. What run
-    directories that may have been `begun` decided by the day stays.
+    reasoning off; without one, answers are written freely if the template opens a
+    reasoning block. If no question `chooses`, a reasoning model keeps reasoning. A date
+    fixed in `begun`, run directories that may exist, is kept.
 
     Raises:
         ConfigError: If choices would be sampled inside reasoning, student and teacher
-            do not begin alike, a text of the settings holds a control token, or the
-            selection rule has nothing to compare.
+            prompts begin differently, a text of the settings holds a control token, or
+            the selection rule has nothing to compare.
     """
     begun = [folder for folder in begun if (folder / MANIFEST).is_file()]
     check_mode(config, model, begun, chooses=chooses)
@@ -155,7 +155,7 @@ def resolve(
 
 
 def mode_for(config: RolloutsConfig, facts: ModelFacts) -> Mode:
-    """Decide whether answers are sampled among the choices."""
+    """Decide whether to sample among the choices."""
     if config.mode != "auto":
         return config.mode
     return "constrained" if facts.num_parameters < config.constrain_below else "free"
@@ -164,7 +164,7 @@ def mode_for(config: RolloutsConfig, facts: ModelFacts) -> Mode:
 def check_mode(
     config: Config, model: Tokenizer, begun: Iterable[Path], *, chooses: bool
 ) -> None:
-    """Refuse another mode than `auto` came to in an earlier version."""
+    """Refuse a mode unlike an earlier version's choice for `auto`."""
     mode = config.rollouts.mode
     for folder in begun if mode != "auto" else ():
         if read_manifest(folder).settings.get("rollouts.mode") != "auto":
@@ -179,7 +179,7 @@ def check_mode(
 
 
 def check_own_texts(model: Tokenizer, config: Config) -> None:
-    """Refuse a control token in what the settings add to questions."""
+    """Refuse control tokens in texts from settings."""
     if config.prompts.form != "chat":
         return
     own = (
@@ -192,7 +192,7 @@ def check_own_texts(model: Tokenizer, config: Config) -> None:
 
 
 def with_mode(config: Config, model: Tokenizer, mode: Mode) -> Config:
-    """Return the settings with a mode, and the prompts resolved for it."""
+    """Return settings with this mode and resolved prompts."""
     prompts = resolve_prompts(
         config.prompts,
         has_chat_template=model.facts.has_chat_template,
@@ -203,10 +203,10 @@ def with_mode(config: Config, model: Tokenizer, mode: Mode) -> Config:
 
 
 def quietened(config: Config, model: Tokenizer) -> Config:
-    """Return the settings with reasoning off, where the template has a switch.
+    """Return settings with reasoning off, if the template has a switch.
 
-    Without an opened block a model may write the mark itself, and a choice in its
-    place has next to no probability.
+    A model may open a reasoning block itself; a choice in its place has almost no
+    probability.
     """
     names = ("student_thinking", "teacher_thinking")
     off = {name: False for name in names if getattr(config.prompts, name) is None}
@@ -216,21 +216,21 @@ def quietened(config: Config, model: Tokenizer) -> Config:
 
 
 def beginnings(config: Config, model: Tokenizer) -> tuple[TokenIds, TokenIds]:
-    """Return how a question is put to the student and to the teacher."""
+    """Return the encoded prompts of student and teacher."""
     student = student_prompt(PROBE, config.prompts)
     teacher = teacher_prompt(PROBE, (), config.prompts)
     return model.encode(student), model.encode(teacher)
 
 
 def opens_reasoning(config: Config, model: Tokenizer) -> bool:
-    """Whether the student's prompts end inside a block of reasoning."""
+    """Whether student prompts end inside a reasoning block."""
     return model.opens_reasoning(beginnings(config, model)[0])
 
 
 def check_alike(config: Config, model: Tokenizer) -> None:
-    """Refuse that one of student and teacher alone reasons.
+    """Refuse settings where only one of student and teacher reasons.
 
-    The student's tokens would mean another thing to the teacher.
+    The student's tokens would mean something else to the teacher.
     """
     student, teacher = beginnings(config, model)
     if model.opens_reasoning(student) != model.opens_reasoning(teacher):
@@ -244,9 +244,9 @@ def check_alike(config: Config, model: Tokenizer) -> None:
 
 
 def with_date(config: Config, facts: ModelFacts, begun: Iterable[Path]) -> Config:
-    """Return the settings with a day where the chat template prints one.
+    """Return settings with a date if the chat template prints one.
 
-    It holds for the life of a run, which must ask with the same tokens.
+    A run must always use the same tokens.
     """
     prompts = config.prompts
     if prompts.date or prompts.form != "chat" or not facts.prints_date:
@@ -257,7 +257,7 @@ def with_date(config: Config, facts: ModelFacts, begun: Iterable[Path]) -> Confi
 
 
 def remarks(facts: ModelFacts, config: Config, given: Config) -> tuple[str, ...]:
-    """Say what a user should know of how a model is run."""
+    """Return remarks on how a model is run."""
     thinking = config.prompts.student_thinking
     found = [] if facts.shares_prompts else [PLAIN_DECODING]
     if config.prompts.form == "chat" and not facts.closes_answers:
@@ -275,7 +275,7 @@ def remarks(facts: ModelFacts, config: Config, given: Config) -> tuple[str, ...]
 
 
 def keep_room(run: RunContext, model: Capturer) -> None:
-    """Give a model the room that a run has found; keep what it finds."""
+    """Restore this run's token limit, and record new ones."""
     usual = run.config.model.tokens_per_batch
     model.room.memory = round(run.config.engine.decoding_memory * GB)
     model.room.tokens = min(usual, run.directory.manifest.facts.get(ROOM, usual))
@@ -289,7 +289,7 @@ def keep_room(run: RunContext, model: Capturer) -> None:
 
 
 def splits_of(run: RunContext, name: str) -> Splits:
-    """Return how a training's batches were split so far; keep what is found."""
+    """Return a training's batch splits so far, and record new ones."""
     rows = run.directory.manifest.facts.get(SPLITS, {}).get(name, [])
     known = [Split(**row) for row in rows]
     for split in known[1:]:
@@ -304,7 +304,7 @@ def splits_of(run: RunContext, name: str) -> Splits:
 
 
 def split_text(split: Split) -> str:
-    """Say in one line how batches are split, and since when."""
+    """Say how batches are split, and since which step."""
     return (
         f"step {split.step}: memory ran out; from here on training passes hold at most "
         f"{split.micro_batch_size} completions and others {split.tokens} tokens, which "

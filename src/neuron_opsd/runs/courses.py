@@ -1,9 +1,9 @@
-"""Trainings under way, wherever their steps are taken.
+"""Trainings in progress, wherever their steps run.
 
-The run directory belongs to the process that the user started. A course takes steps for
-it, here or in other processes, and gives it metrics, states and the adapter. Other
-processes are told settings, examples and the method's name as a text; each loads the
-model's own files, and says by their hash which these are.
+The user's process owns the run directory. A course takes steps for it, here or in other
+processes, and returns metrics, states and the adapter. Other processes receive
+settings, examples and the method's name as text; each loads the model's files itself
+and checks their hash.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ QUESTIONS: Final = TypeAdapter(tuple[PromptedQuestion, ...])
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is to be trained, on what and how."""
+    """What to train, on what and how."""
 
     config: Config
     """Resolved for the model."""
@@ -45,38 +45,38 @@ class Job:
 
 
 class Course(Protocol):
-    """A training under way."""
+    """A training in progress."""
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go back to what `state` returned."""
+        """Restore what `state` returned."""
 
     def take(self, earlier: Earlier) -> Iterator[StepMetrics]:
-        """Take the steps that are left, as `stages.training.train` does."""
+        """Take the remaining steps, as in `stages.training.train`."""
 
     def state(self) -> dict[str, Tensor]:
-        """Return all that a checkpoint must hold."""
+        """Return everything a checkpoint must hold."""
 
     def save_adapter(self, folder: Path) -> None:
-        """Write what training made."""
+        """Write the trained adapter."""
 
     @property
     def num_bytes(self) -> int:
-        """Size of what is trained."""
+        """Bytes of the trained weights."""
 
     @property
     def num_ranks(self) -> int:
-        """How many processes take its steps."""
+        """Number of processes taking its steps."""
 
 
 class Trainer(Protocol):
-    """Where trainings take their steps."""
+    """Where trainings run."""
 
     def course(self, job: Job, model: LanguageModel) -> AbstractContextManager[Course]:
-        """Begin a training of a model, which itself never changes."""
+        """Begin to train a copy of a model."""
 
 
 class LocalCourse:
-    """A training whose steps this process takes, alone or as a rank."""
+    """A training in this process, alone or as a rank."""
 
     def __init__(self, job: Job, learner: Learner, ranks: Ranks = ALONE) -> None:
         self.job = job
@@ -87,7 +87,7 @@ class LocalCourse:
         self.num_bytes, self.num_ranks = learner.num_bytes, ranks.size
 
     def take(self, earlier: Earlier) -> Iterator[StepMetrics]:
-        """Take the steps that are left."""
+        """Take the remaining steps."""
         job = self.job
         steps = train(
             self.learner, job.examples, job.objective, job.config, earlier, self.ranks
@@ -109,18 +109,18 @@ HERE: Final = Here()
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A job as it is told, with what all that share it must have alike."""
+    """A job for other processes, and what they must share."""
 
     job: Job
     tokens: int
-    """That a pass without gradient may hold to begin with."""
+    """Initial token limit of a pass without gradient."""
     fingerprint: str
-    """Of the model's files, as `runs.fingerprint` finds it."""
+    """`runs.fingerprint` of the model's files."""
     threads: int
 
 
 def order_text(order: Order) -> str:
-    """Return a job as JSON, if other processes can be told of it."""
+    """Return a job as JSON, or refuse what cannot be sent."""
     job = order.job
     return json.dumps(
         {
@@ -136,7 +136,7 @@ def order_text(order: Order) -> str:
 
 
 def name_of(objective: object) -> str:
-    """Return the name by which another process finds a method."""
+    """Return the name other processes find a method by."""
     if not isinstance(objective, Method) or METHODS.get(objective.name) is not type(
         objective
     ):
@@ -153,7 +153,7 @@ def name_of(objective: object) -> str:
 
 
 def read_order(text: str) -> Order:
-    """Return the job that `order_text` wrote down."""
+    """Read the job that `order_text` wrote."""
     table: dict[str, Any] = json.loads(text)
     config = Config.model_validate(table["config"])
     method = METHODS[table["method"]](config)

@@ -1,4 +1,4 @@
-"""Answering by workers of a cluster, each with a model of its own."""
+"""Answering by cluster workers, each with its own model."""
 
 from __future__ import annotations
 
@@ -55,24 +55,23 @@ SAME: Final = tuple(
     f"{name}_"
     for name in ("GOMP", "HF_DATASETS", "HF_HUB", "OMP", "TOKENIZERS", "TRANSFORMERS")
 )
-"""Beginnings of variables that workers are given as they are here."""
+"""Prefixes of environment variables copied to workers."""
 OWN: Final = frozenset(("HF_HUB_CACHE", "TRANSFORMERS_CACHE"))
-"""Those of them that name places on one machine."""
+"""Exceptions: variables that name places on one machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What a worker makes a model from: its own files, and adapters."""
+    """What a worker builds a model from."""
 
     config: Config
     fingerprint: str
-    """Of the model's files, as `model_fingerprint` returns it."""
     adapters: tuple[Mapping[str, bytes], ...]
-    """The files of each, by their names in its folder."""
+    """Files of each adapter by name in its folder."""
 
     def __call__(self) -> HFModel:
-        """Load the model in a worker, whose files must be the same."""
-        # It goes with the model: an engine may read an adapter when it is first asked.
+        """Load the model in a worker; its files must be identical."""
+        # Lives as long as the model: an engine may read adapters at first use.
         home = TemporaryDirectory(prefix="neuron-opsd-")
         folders = [Path(home.name, str(n)) for n in range(len(self.adapters))]
         for folder, files in zip(folders, self.adapters, strict=True):
@@ -90,14 +89,14 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Results of a chunk, and what the worker has to tell."""
+    """Results of a chunk, and the worker's news."""
 
     results: Sequence[Any]
     environment: Mapping[str, str]
     tokens: int
-    """That its passes may hold by now."""
+    """Current token limit of the worker's passes."""
     told: tuple[str, ...]
-    """Why that has become less."""
+    """Why the limit was lowered."""
 
 
 def worked_on(
@@ -108,9 +107,9 @@ def worked_on(
     tokens: int,
     remember: Remember[Any] | None = None,
 ) -> list[Done]:
-    """Work on a chunk in a worker, with passes of so many tokens at most.
+    """Work on a chunk in a worker, with at most `tokens` per pass.
 
-    With `remember` the chunk's notes come first.
+    With `remember` a chunk begins with its notes.
     """
     told: list[str] = []
     model.room.tokens = min(tokens, model.room.tokens)
@@ -130,27 +129,27 @@ def environment_here(config: ModelConfig) -> dict[str, str]:
 
 
 def facts_of(model: LanguageModel, nothing: Sequence[None]) -> list[ModelFacts]:
-    """Return what a worker's model is."""
+    """Return the facts of a worker's model."""
     return [model.facts for _ in nothing]
 
 
 def check_room_there(config: Config) -> None:
-    """Refuse `full` tuning in a worker, before any weights are there."""
+    """Refuse `full` tuning in a worker before loading weights."""
     check_training_room(load_tokenizer(config.model).facts, config.distill)
 
 
 def make_nothing(_: None, chunk: Sequence[None]) -> Sequence[None]:
-    """Return a chunk as it is."""
+    """Return a chunk unchanged."""
     return chunk
 
 
 def placed(config: Config) -> Config:
-    """Return settings whose model is found from any folder."""
+    """Return settings with a path valid in any folder."""
     return config.changed(model={"name": place_text(config.model.name)})
 
 
 def same_variables() -> dict[str, str]:
-    """Return the variables that workers have as this process does."""
+    """Return the environment variables to copy to workers."""
     return {
         name: value
         for name, value in os.environ.items()
@@ -160,7 +159,7 @@ def same_variables() -> dict[str, str]:
 
 @contextmanager
 def machines_for(config: Config, progress: Progress) -> Iterator[Machines]:
-    """Give what the settings ask for while a command works."""
+    """Yield the machines that the settings ask for."""
     if not config.cluster.address:
         with led(config) as trainer:
             yield ThisMachine(trainer)
@@ -170,10 +169,10 @@ def machines_for(config: Config, progress: Progress) -> Iterator[Machines]:
 
 
 class ClusterMachines:
-    """Workers of a Ray cluster, and the models that they have."""
+    """Workers of a Ray cluster and their models."""
 
     def __init__(self, config: Config, warn: Callable[[str], None]) -> None:
-        """Check what is asked for; join the cluster when there is work."""
+        """Check the settings; the cluster is joined at first use."""
         check_address(config.cluster)
         self.on_others: Callable[[Sequence[str]], None] = ignore
         self._settings = config.cluster
@@ -181,7 +180,7 @@ class ClusterMachines:
         self._joined = ExitStack()
         self._pool: Pool | None = None
         self.environment: Mapping[str, str] = {}
-        """What may change the last bits where the first worker works."""
+        """What may change the last bits at the first worker."""
         self._told: set[str] = set()
 
     def __enter__(self) -> ClusterMachines:
@@ -193,7 +192,7 @@ class ClusterMachines:
 
     @property
     def pool(self) -> Pool:
-        """The workers of the cluster, which this process joins first."""
+        """The cluster's workers, joined at first use."""
         if self._pool is None:
             self._joined.enter_context(connected(self._settings))
             threads = torch.get_num_threads()
@@ -207,10 +206,7 @@ class ClusterMachines:
         tokenizer: ModelTokenizer | None = None,
         base: LanguageModel | None = None,
     ) -> LanguageModel:
-        """Have workers load a model, and return what stands for it here.
-
-        They have weights of their own, so those of `base` are of no use.
-        """
+        """Have workers load a model, ignoring `base`; return its stand-in."""
         del base
         tokenizer = tokenizer or load_tokenizer(config.model)
         recipe = Recipe(
@@ -226,7 +222,7 @@ class ClusterMachines:
         return model
 
     def check_room(self, facts: ModelFacts, config: Config) -> None:
-        """Refuse `full` tuning that a worker has no room for."""
+        """Refuse `full` tuning that does not fit a worker."""
         del facts
         if config.distill.tuning == "full":
             recipe = partial(check_room_there, placed(config))
@@ -240,10 +236,10 @@ class ClusterMachines:
         keeping: Keeping[M] | None = None,
         look: Callable[[], None] | None = None,
     ) -> Iterator[tuple[int, Sequence[R]]]:
-        """Yield the results of numbered chunks as they are done, in any order.
+        """Yield the results of numbered chunks as they finish, in any order.
 
-        `look` is called every second or so, and before a lost chunk is given again;
-        so is what keeps notes.
+        About every second, and before retries, calls `look`, or with `keeping` keeps
+        notes.
         """
         if not isinstance(model, RemoteModel):
             raise TypeError(f"{type(model).__name__} was not loaded by these machines")
@@ -267,7 +263,7 @@ class ClusterMachines:
             yield number, done.results
 
     def _hear(self, room: Room, done: Done) -> None:
-        """Hear of less room, and of another environment than the run's."""
+        """Accept a lower token limit, and an environment unlike the run's."""
         if done.tokens < room.tokens:
             room.tokens = done.tokens
             if room.told is not None:
@@ -279,24 +275,24 @@ class ClusterMachines:
             self.on_others(new)
 
     def course(self, job: Job, model: LanguageModel) -> AbstractContextManager[Course]:
-        """Begin a training in workers, or here where they cannot train it."""
+        """Begin a training in workers, or here if they cannot."""
         if reason := why_here(job.config, model):
             self._warn(f"the workers of the cluster do not train, {reason}")
             return HERE.course(job, model)
-        # A GPU is not shared with another process that trains.
+        # Training does not share a GPU with another process.
         share = replace(self.pool.share, gpus=float(math.ceil(self.pool.share.gpus)))
         size = num_workers(self._settings, share)
         team = Team(size, share, same_variables(), self._settings)
         return team_course(team, job, model.room.tokens)
 
     def release(self) -> None:
-        """Let the workers go; others come when there is work."""
+        """Release the workers; new ones start when there is work."""
         if self._pool is not None:
             self._pool.close()
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write what `copied` returned into a folder."""
+    """Write the files that `copied` returned."""
     for name, data in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -304,7 +300,7 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def why_here(config: Config, model: LanguageModel) -> str:
-    """Say why workers of a cluster cannot train a model; empty if they can."""
+    """Say why workers cannot train a model; empty if they can."""
     if config.engine.rollouts == "vllm":
         return "since vLLM does not run in processes that train together"
     if config.cluster.address.startswith(CLIENT):

@@ -1,7 +1,4 @@
-"""What the models of a run scored on its tests, as tables, and a dozen answers in full.
-
-The dozen are questions of the pool, before and after training.
-"""
+"""Test scores of a run's models as tables, and a dozen pool answers in full."""
 
 from __future__ import annotations
 
@@ -34,23 +31,23 @@ from neuron_opsd.storage.stored_rollouts import in_full, summaries_of
 NUM_CASES = 12
 
 Results = Mapping[str, TestResult]
-"""By name of the test set."""
+"""By test set name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What the models of a run answered to its tests."""
+    """Test results of a run's models."""
 
     before: Results
     after: Results
     controls: Mapping[str, Results]
-    """By name; a control need not have answered every set."""
+    """By name; a control may lack some sets."""
 
 
 def compare_tests(
     tests: Sequence[TestSet], findings: Findings, config: Config
 ) -> tuple[TestComparison, ...]:
-    """Compare the models on every test set, in the order given."""
+    """Compare the models on every test set, in order."""
     return tuple(compare_test(test, findings, config) for test in tests)
 
 
@@ -85,7 +82,7 @@ def compare_test(test: TestSet, findings: Findings, config: Config) -> TestCompa
 def above_baselines(
     before: TestResult, after: TestResult, config: Config
 ) -> dict[str, Interval]:
-    """Return by how much two models exceed the most frequent gold answer."""
+    """Return by how much models beat the most frequent gold answer."""
     found = {
         "before": above_baseline(before, config.evaluation, config.seed),
         "after": above_baseline(after, config.evaluation, config.seed),
@@ -96,7 +93,7 @@ def above_baselines(
 def cross_domain(
     tests: Sequence[TestSet], findings: Findings, config: Config
 ) -> Mapping[str, Interval]:
-    """Return the mean differences over the test sets of other domains."""
+    """Return mean differences over cross-domain test sets."""
     names = [test.name for test in tests if not test.in_domain]
     if not names:
         return {}
@@ -109,7 +106,7 @@ def cross_domain(
 
 
 def comparison_entry(comparison: TestComparison) -> dict[str, Any]:
-    """Return one test set's entry of `evaluation.json`."""
+    """Return a test set's entry in `evaluation.json`."""
     entry: dict[str, Any] = {
         "domain": "in" if comparison.in_domain else "cross",
         "num_questions": comparison.num_questions,
@@ -129,10 +126,7 @@ def comparison_entry(comparison: TestComparison) -> dict[str, Any]:
 
 
 def unsettled_entry(comparison: TestComparison, config: Config) -> dict[str, Any]:
-    """Return how many comparisons of each model's answers were not resolved.
-
-    With other readers than that of expressions there is no such entry.
-    """
+    """Count each model's unresolved comparisons, for the reader of expressions."""
     if not config.answers.may_leave_open:
         return {}
     models = {"before": comparison.before, "after": comparison.after}
@@ -144,7 +138,7 @@ def unsettled_entry(comparison: TestComparison, config: Config) -> dict[str, Any
 def answer_cases(
     run: RunContext, model: Answerer, prepared: Prepared, made_from: Sequence[str]
 ) -> Mapping[str, Sequence[Rollout]]:
-    """Answer a dozen questions with the trained model; return rollouts by id."""
+    """Answer a dozen questions with the trained model."""
     config, known = run.config, prepared.library.questions
     asked = ask([known[c.question_id] for c in choose_cases(prepared)], config)
     draws = [(config.rollouts.temperature, config.rollouts.num_samples)]
@@ -169,7 +163,7 @@ def choose_cases(prepared: Prepared) -> tuple[TeacherContext, ...]:
 def build_cases(
     model: Tokenizer, prepared: Prepared, after: Mapping[str, Sequence[Rollout]]
 ) -> tuple[Case, ...]:
-    """Show a dozen questions in full."""
+    """Build a dozen full examples."""
     known = prepared.library.questions
     examples = {example.question_id: example for example in prepared.examples}
     reasons = {entry.question_id: entry.reason for entry in prepared.selection}
@@ -197,13 +191,13 @@ def build_cases(
 
 
 def of_questions(rollouts: Sequence[Rollout], ids: Set[str]) -> list[Rollout]:
-    """Return the rollouts of some questions in full."""
+    """Return the full rollouts of some questions."""
     some = [one for one in summaries_of(rollouts) if one.question_id in ids]
     return in_full(rollouts, some)
 
 
 def answer_counts(rollouts: Sequence[Rollout]) -> tuple[AnswerCount, ...]:
-    """Count the answers of a question's rollouts, most frequent first."""
+    """Count the answers of rollouts, most frequent first."""
     counts = Counter(rollout.answer for rollout in rollouts)
     text_of = {rollout.answer: rollout.completion.text for rollout in rollouts}
     return tuple(

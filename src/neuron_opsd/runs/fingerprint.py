@@ -1,6 +1,6 @@
-"""What a model is known by: a run resumes with the very model it was started with.
+"""The identity of a model: a run resumes only with the exact model it began with.
 
-It is a hash of every file that is loaded, wherever the model is stored.
+It is a hash of every loaded file, wherever the model is stored.
 """
 
 from __future__ import annotations
@@ -18,19 +18,18 @@ IMAGES = (".gif", ".jpeg", ".jpg", ".pdf", ".png", ".svg", ".webp")
 PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
 OTHER_FORMS = (".gguf", ".h5", ".msgpack", ".onnx", ".ot", ".tflite")
 NEVER_READ = frozenset((".md", *IMAGES, *PICKLES, *OTHER_FORMS))
-"""Endings of files in a model's folder that are never loaded."""
+"""Endings of files in a model folder that are never loaded."""
 
 TEMPLATES = "additional_chat_templates"
-"""Folder of chat templates besides the first."""
 
 
 def model_fingerprint(config: ModelConfig) -> str:
-    """Return what a model is known by, wherever it is stored.
+    """Return the identity of a model.
 
     Returns:
-        Of a folder a hash of every file that weights, settings, tokenizer and chat
-        template may be loaded from; of a GGUF file its hash; of a hub id the commit
-        that the revision stood for when it was loaded, with a hash of the weights.
+        For a folder, a hash of every file that weights, settings, tokenizer and chat
+        template may be loaded from; for a GGUF file, its hash; for a hub id, the commit
+        of its revision when loaded, with a hash of the weights.
     """
     folder = Path(config.name).expanduser()
     if folder.is_file():
@@ -45,7 +44,7 @@ def model_fingerprint(config: ModelConfig) -> str:
 
 
 def read_files(folder: Path) -> list[Path]:
-    """Return the files of a model's folder that may change its answers."""
+    """Return the files in a folder that may change answers."""
     files = [
         path
         for path in folder.iterdir()
@@ -58,7 +57,7 @@ def read_files(folder: Path) -> list[Path]:
 
 
 def files_hash(folder: Path, files: Iterable[Path]) -> str:
-    """Return a hash of the names and contents of files."""
+    """Hash the names and contents of files."""
     digest = hashlib.sha256()
     for path in files:
         name = path.relative_to(folder).as_posix()
@@ -68,7 +67,7 @@ def files_hash(folder: Path, files: Iterable[Path]) -> str:
 
 
 def known_hash(path: Path) -> str:
-    """Return the SHA-256 of a file, read again only if its status changed."""
+    """Return a file's SHA-256, cached while its status is unchanged."""
     found = path.stat()
     marks = found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
     return hash_as_of(path, marks)
@@ -76,6 +75,6 @@ def known_hash(path: Path) -> str:
 
 @cache
 def hash_as_of(path: Path, marks: tuple[int, ...]) -> str:
-    """Return the SHA-256 of a file of that status."""
+    """Return a file's SHA-256, cached by status."""
     del marks
     return sha256_file(path)

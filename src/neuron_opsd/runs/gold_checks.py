@@ -1,4 +1,4 @@
-"""What can be known of gold answers before a model is loaded is checked here."""
+"""Checks of gold answers that need no model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from neuron_opsd.errors import DataError, listing
 from neuron_opsd.records import Question
 
 TEXT_READERS = ("auto", "text")
-"""Values of `answers.reader` that read the first line of a free answer."""
+"""Values of `answers.reader` that read one line of a free answer."""
 
 
 def check_gold(
@@ -22,11 +22,11 @@ def check_gold(
     config: AnswersConfig,
     warn: Callable[[str], None],
 ) -> None:
-    """Refuse a test set that could not be scored, and warn of one that hardly could.
+    """Refuse a test set that cannot be scored; warn of a doubtful one.
 
     Raises:
         ConfigError: If the reader needs choices that a question lacks.
-        DataError: Says how many answers are wrong, and where the first are.
+        DataError: With the number of wrong answers, and the first places.
     """
     place = f"test set {name} ({source})"
     refuse_missing(place, file)
@@ -48,7 +48,7 @@ def check_gold(
 
 
 def where(file: QuestionFile, question: Question) -> str:
-    """Name a question and where it stands."""
+    """Name a question and its place."""
     return f"{question.id} ({file.place_of.get(question.id, 'no known row')})"
 
 
@@ -64,7 +64,7 @@ def refuse_missing(place: str, file: QuestionFile) -> None:
 
 
 def refuse_lines(place: str, file: QuestionFile, free: Sequence[Question]) -> None:
-    """Refuse answers of several lines where only the first is read."""
+    """Refuse multi-line answers if only one line is read."""
     answers = file.gold.answer_of
     long = [q for q in free if len(answers[q.id].strip().splitlines()) > 1]
     if long:
@@ -79,7 +79,7 @@ def refuse_lines(place: str, file: QuestionFile, free: Sequence[Question]) -> No
 def warn_of_latex(
     name: str, file: QuestionFile, free: Sequence[Question], warn: Callable[[str], None]
 ) -> None:
-    r"""Say that answers such as ``\frac12`` are compared letter by letter."""
+    r"""Warn that answers such as ``\frac12`` are compared literally."""
     found = [q for q in free if "\\" in file.gold.answer_of[q.id]]
     if found:
         warn(
@@ -92,7 +92,7 @@ def warn_of_latex(
 def warn_of_uncomputed(
     name: str, file: QuestionFile, config: AnswersConfig, warn: Callable[[str], None]
 ) -> None:
-    """Say which expressions are too large to be compared but by spelling."""
+    """Warn of expressions too large to compare but by spelling."""
     readers, answers = readers_for(file.questions, config), file.gold.answer_of
     found = [
         (question, reason)
@@ -127,7 +127,7 @@ def refuse_unreadable(place: str, file: QuestionFile, config: AnswersConfig) -> 
 
 
 def shown(file: QuestionFile, questions: Sequence[Question]) -> str:
-    """Name a few questions, their places and their gold answers."""
+    """List a few questions with places and gold answers."""
     return listing(
         [
             f"{where(file, question)} {file.gold.answer_of[question.id][:60]!r}"

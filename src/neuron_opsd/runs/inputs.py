@@ -1,4 +1,4 @@
-"""What a run is made from: questions, settings and the machine."""
+"""The inputs of a run: questions, settings and the machine."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from neuron_opsd.storage.output_paths import check_names as refuse_names
 from neuron_opsd.storage.run_directory import RunDirectory
 
 TAKEN = (POOL, "model")
-"""Names under which a run's other inputs are kept."""
+"""Names reserved for a run's other inputs."""
 
 PASSING = (
     *("teacher_check.one_answer", "distill.on_nonfinite", "answers.max_minutes"),
@@ -43,11 +43,10 @@ PASSING = (
     "distill.gradient_checkpointing",
     *(f"questions.{n}" for n in QuestionsConfig.model_fields if n.startswith("max_")),
 )
-"""Settings that only let pass what was stopped or refused, or say what memory and
-machines to take."""
+"""Settings that only permit what was stopped or refused, or choose resources."""
 
 VECTORS: Final = re.compile(r"amx|avx|fma|asimd|sve|bf16|i8mm|neon|vnni")
-"""Names of a processor's abilities that choose how products are computed."""
+"""Processor features that decide how products are computed."""
 
 DRIVER_NUMBER: Final = re.compile(r"\b\d{3,}\.\d+(\.\d+)?\b")
 
@@ -64,7 +63,7 @@ LIMITS: Final = (
     "OPENBLAS_CORETYPE",
     "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
 )
-"""Variables by which libraries use less, or other arithmetic."""
+"""Variables that limit libraries or change their arithmetic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +73,13 @@ class Inputs:
     pool: tuple[Question, ...]
     tests: tuple[TestSet, ...]
     hashes: Mapping[str, str]
-    """SHA-256 of what every file asks, by the name of its set."""
+    """SHA-256 of the questions of each set, by name."""
     sources: Mapping[str, str] = field(default_factory=dict)
-    """File or dataset of each, by the same names."""
+    """File or dataset of each set, by name."""
 
     @property
     def datasets(self) -> dict[str, str]:
-        """Those sources that are datasets of the hub."""
+        """The sources that are hub datasets."""
         return {name: one for name, one in self.sources.items() if is_dataset(one)}
 
     @property
@@ -99,13 +98,13 @@ def read_inputs(
 ) -> Inputs:
     """Read the pool and the test sets.
 
-    The pool's gold answers, if its file has any, are not looked at. `showing` are the
-    settings of all methods, where there are several.
+    Gold answers in the pool's file are ignored. `showing` are the settings of all
+    methods, if several.
 
     Raises:
         ConfigError: If a name cannot be a test set's.
         DataError: If a file has bad rows, the pool is too small, or a test question has
-            no readable answer or stands in the pool.
+            no readable answer or is in the pool.
     """
     in_domain = in_domain_name(tests, config)
     check_targets(config.questions.format, (POOL, *tests))
@@ -131,7 +130,7 @@ def check_given(
     showing: Sequence[Config],
     warn: Callable[[str], None],
 ) -> None:
-    """Refuse a question without what is to be shown; warn where no such thing is."""
+    """Refuse questions without `given` text to show; warn of text never shown."""
     shown = [own for own in showing if own.shows_given and needs_contexts(own)]
     lacking = [question.id for question in questions if not question.given]
     if shown and lacking:
@@ -156,7 +155,7 @@ def read_pool(
     name: str = POOL,
     warn: Callable[[str], None] = ignore,
 ) -> QuestionFile:
-    """Read the questions of a file, and none of its answers."""
+    """Read the questions of a file, ignoring answers."""
     found = read_questions(
         source,
         allow_download=config.model.allow_download,
@@ -185,7 +184,7 @@ def read_tests(
     config: Config,
     warn: Callable[[str], None] = ignore,
 ) -> tuple[TestSet, ...]:
-    """Read the test sets, whose answers must all be readable."""
+    """Read the test sets; all answers must be readable."""
     sets = []
     for name, source in tests.items():
         found = read_questions(
@@ -204,12 +203,12 @@ def read_tests(
 
 
 def name_in_domain(tests: Mapping[str, str], config: Config) -> Config:
-    """Return the settings with the in-domain set named, by default the first."""
+    """Name an in-domain set in the settings, by default the first."""
     return config.changed(evaluation={"in_domain": in_domain_name(tests, config)})
 
 
 def in_domain_name(tests: Mapping[str, str], config: Config) -> str:
-    """Return the name of the pool's own test set; empty without any."""
+    """Return the name of the in-domain test set, or an empty text."""
     check_names(tests)
     chosen = config.evaluation.in_domain or next(iter(tests), "")
     if chosen and chosen not in tests:
@@ -221,7 +220,7 @@ def in_domain_name(tests: Mapping[str, str], config: Config) -> str:
 
 
 def check_names(tests: Mapping[str, str]) -> None:
-    """Refuse what cannot name a test set."""
+    """Refuse names that a test set cannot have."""
     refuse_names(tests, "a test set")
     for name in tests:
         if name.casefold() in TAKEN:
@@ -232,7 +231,7 @@ def check_names(tests: Mapping[str, str]) -> None:
 
 
 def questions_hash(questions: tuple[Question, ...]) -> str:
-    """Return a hash of what is asked, in order; without answers."""
+    """Hash the questions in order, without answers."""
     digest = hashlib.sha256()
     for question in questions:
         asked: tuple[object, ...] = question.id, question.messages, question.choices
@@ -246,7 +245,7 @@ def questions_hash(questions: tuple[Question, ...]) -> str:
 
 
 def test_hash(test: TestSet) -> str:
-    """Return a hash of a test set's questions and gold answers."""
+    """Hash a test set's questions and gold answers."""
     gold = sorted(test.gold.answer_of.items())
     text = questions_hash(test.questions) + repr(gold)
     if test.gold.aliases_of:
@@ -255,10 +254,10 @@ def test_hash(test: TestSet) -> str:
 
 
 def run_settings(config: Config) -> dict[str, Any]:
-    """Return the settings that the results of a run depend on, by dotted name.
+    """Return the settings that a run's results depend on, by dotted name.
 
-    A model on this machine is named by its absolute path. Those that only let pass
-    what was stopped or refused are left out, so that such a run resumes.
+    A local model has its absolute path. Settings that only permit what was stopped or
+    refused are left out, so that a run can resume with others.
     """
     settings = flatten(config)
     settings["model.name"] = place_text(config.model.name)
@@ -266,12 +265,12 @@ def run_settings(config: Config) -> dict[str, Any]:
 
 
 def settings_in(directory: RunDirectory, config: Config) -> dict[str, Any]:
-    """Return the same as a run directory of any version keeps them."""
+    """Return the same as kept by a run directory of any version."""
     return as_begun(run_settings(config), directory.manifest.settings)
 
 
 def environment(model: ModelConfig) -> dict[str, str]:
-    """Return what, besides versions, may change the last bits, or more."""
+    """Return what, besides versions, may change results."""
     able = processor_features()
     vectors = [n for n in sorted(able) if able[n] is True and VECTORS.match(n)]
     limits = [f"{name}={os.environ[name]}" for name in LIMITS if name in os.environ]
@@ -287,7 +286,7 @@ def environment(model: ModelConfig) -> dict[str, str]:
 
 
 def gpu_environment() -> dict[str, str]:
-    """Return the same of a GPU, if there is one; a driver compiles for it too."""
+    """Return the same for any GPU, whose driver compiles code."""
     if not torch.cuda.is_available():
         return {}
     driver = ""

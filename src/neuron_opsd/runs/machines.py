@@ -1,8 +1,8 @@
 """Where a run's model answers: in this process, or in workers of a Ray cluster.
 
-The run directory belongs to the process that the user started. Workers are given values
-and return values; they need the model's own files. What they note on the way to a chunk
-is kept here, so that nothing finished is repeated.
+The user's process owns the run directory. Workers receive and return values; they need
+their own model files. Their notes on unfinished chunks are kept here, so that no
+finished work is repeated.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from neuron_opsd.storage.run_directory import RunDirectory
 
 
 class Machines(Workers, Trainer, Protocol):
-    """Workers that also load the models which they work with."""
+    """Workers that also load their models."""
 
     on_others: Callable[[Sequence[str]], None]
-    """Told what is otherwise where a worker works: ``threads 2 -> 1``."""
+    """Called with a worker's differences, as ``threads 2 -> 1``."""
 
     def load(
         self,
@@ -38,25 +38,25 @@ class Machines(Workers, Trainer, Protocol):
         tokenizer: ModelTokenizer | None = None,
         base: LanguageModel | None = None,
     ) -> LanguageModel:
-        """Load a frozen model, as `models.load.load_answering` does."""
+        """Load a frozen model, like `models.load.load_answering`."""
 
     def check_room(self, facts: ModelFacts, config: Config) -> None:
-        """Refuse `full` tuning that there is no room for.
+        """Refuse `full` tuning that does not fit in memory.
 
         Raises:
-            ModelError: Saying what it needs, what is free and what to take instead.
+            ModelError: With what is needed, what is free and what to use instead.
         """
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What may change the last bits, where it is not as in this process."""
+        """What may change the last bits, if unlike this process."""
 
     def release(self) -> None:
-        """Free what workers hold, before this process trains."""
+        """Free what workers hold before this process trains."""
 
 
 class ThisMachine(Here):
-    """This process, and those that train with it."""
+    """This process and those that train with it."""
 
     on_others: Callable[[Sequence[str]], None] = ignore
     environment: Mapping[str, str] = MappingProxyType({})
@@ -67,11 +67,11 @@ class ThisMachine(Here):
         self.course = trainer.course
 
     def check_room(self, facts: ModelFacts, config: Config) -> None:
-        """Refuse `full` tuning that this machine has no room for."""
+        """Refuse `full` tuning that does not fit here."""
         check_training_room(facts, config.distill)
 
     def release(self) -> None:
-        """Do nothing: what is held is what will be trained."""
+        """Do nothing: the loaded model will be trained."""
 
 
 THIS_MACHINE: Final = ThisMachine()
@@ -84,12 +84,12 @@ def load_again(
     machines: Machines = THIS_MACHINE,
     base: LanguageModel | None = None,
 ) -> LanguageModel:
-    """Load the model that a run was started with, once more and with adapters.
+    """Load a run's model again, with adapters.
 
-    They are put beside the weights of `base` where that is given.
+    They share the weights of `base` if given.
 
     Raises:
-        DataError: If its files were changed since.
+        DataError: If its files changed since the run began.
         ModelError: If it or an adapter cannot be loaded.
     """
     model = machines.load(config, *adapters, base=base)
@@ -105,23 +105,23 @@ def load_again(
 
 @dataclass(frozen=True, slots=True)
 class SentNotes:
-    """Notes as a worker has them: those known when it got them, and a way home."""
+    """A worker's notes: known ones, and where to send new ones."""
 
     number: int
     known: Mapping[str, Any]
     send: Callable[[tuple[int, str, Any]], None]
 
     def get(self, key: str) -> Any:
-        """Return the value of a key, `None` where there is none."""
+        """Return a key's value, or `None`."""
         return self.known.get(key)
 
     def add(self, key: str, value: Any) -> None:
-        """Send a value, which has arrived by then."""
+        """Send a value; returns once it has arrived."""
         self.send((self.number, key, value))
 
 
 class KeptNotes:
-    """The journals of the chunks that workers have."""
+    """The journals of the chunks in progress."""
 
     def __init__(self, mailbox: Mailbox, journal: Callable[[int], Journal]) -> None:
         self._mailbox = mailbox
@@ -131,7 +131,7 @@ class KeptNotes:
     def with_notes(
         self, chunks: Iterable[tuple[int, Sequence[Any]]]
     ) -> Iterator[tuple[int, Sequence[Any]]]:
-        """Put notes, of what is known by then, before the items."""
+        """Prepend the current notes to each chunk."""
         for number, chunk in chunks:
             self._open[number] = journal = self._journal(number)
             yield (
@@ -140,11 +140,11 @@ class KeptNotes:
             )
 
     def take(self) -> None:
-        """Keep what has arrived for chunks that are not done."""
+        """Keep notes that arrived for unfinished chunks."""
         for number, key, value in self._mailbox.take():
             if number in self._open:
                 self._open[number].add(key, value)
 
     def end(self, number: int) -> None:
-        """Forget a chunk that is done."""
+        """Forget a finished chunk."""
         del self._open[number]

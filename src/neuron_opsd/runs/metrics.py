@@ -1,4 +1,4 @@
-"""The metrics of a training: one line per step, added as soon as it is taken."""
+"""Training metrics: one line per step, appended at once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STEP = TypeAdapter(StepMetrics)
 
 
 def append_metrics(work: Path, entry: StepMetrics) -> None:
-    """Add a line to the metrics; a torn one is dropped on resuming."""
+    """Append a line; a torn one is dropped on resuming."""
     for name, value in asdict(entry).items():
         if isinstance(value, float) and not math.isfinite(value):
             raise TrainingError(
@@ -37,7 +37,7 @@ def append_metrics(work: Path, entry: StepMetrics) -> None:
 
 
 def numbers_of(entry: StepMetrics) -> dict[str, float]:
-    """Return what a step measured, by name; the guard's begin with `guard_`."""
+    """Return measures by name; the guard's begin with `guard_`."""
     named = asdict(entry)
     look = named.pop("look") or {}
     named |= {f"guard_{n}": v for n, v in look.get("student", {}).items()}
@@ -47,14 +47,14 @@ def numbers_of(entry: StepMetrics) -> dict[str, float]:
 
 
 def cut_metrics(work: Path, num_steps: int) -> None:
-    """Keep the metrics of the first steps alone."""
+    """Keep the metrics of the first steps only."""
     kept = read_metrics(work)[:num_steps]
     lines = "".join(json.dumps(asdict(entry)) + "\n" for entry in kept)
     write_atomic(work / METRICS, lines.encode())
 
 
 def read_metrics(work: Path) -> tuple[StepMetrics, ...]:
-    """Read the metrics of all steps, up to a torn line."""
+    """Read all steps up to a torn line."""
     metrics = []
     for line in lines_of(work):
         try:
@@ -65,12 +65,12 @@ def read_metrics(work: Path) -> tuple[StepMetrics, ...]:
 
 
 def hash_metrics(work: Path, num_steps: int) -> str:
-    """Return the SHA-256 of the lines of the first steps."""
+    """Return the SHA-256 of the first lines."""
     return hashlib.sha256(b"".join(lines_of(work)[:num_steps])).hexdigest()
 
 
 def lines_of(work: Path) -> list[bytes]:
-    """Return the lines of the metrics with their ends; none without a file."""
+    """Return the lines with their ends, if any."""
     path = work / METRICS
     if not os.path.lexists(path):
         return []
@@ -78,7 +78,7 @@ def lines_of(work: Path) -> list[bytes]:
 
 
 class MetricsHash:
-    """The SHA-256 of a training's metrics, read on as they grow."""
+    """Incremental SHA-256 of a growing metrics file."""
 
     def __init__(self, work: Path) -> None:
         self._path = work / METRICS
@@ -86,7 +86,7 @@ class MetricsHash:
         self._size = 0
 
     def now(self) -> str:
-        """Return the hash of the file, which must only have grown."""
+        """Hash the file, which must only have grown."""
         if self._path.exists():
             with reading(self._path), self._path.open("rb") as file:
                 file.seek(self._size)
@@ -97,7 +97,7 @@ class MetricsHash:
 
 
 def sync_metrics(work: Path) -> None:
-    """Wait until the metrics are on the disk."""
+    """Flush the metrics to the disk."""
     with disk_errors(work / METRICS, 0):
         sync(work / METRICS)
         sync(work)

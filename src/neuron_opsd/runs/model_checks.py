@@ -1,7 +1,6 @@
-"""What a model's tokenizer can say of questions, asked before anything is computed.
+"""Checks of questions with a model's tokenizer, before anything is computed.
 
-What is refused raises a `DataError` for all bad questions at once, of which it shows
-twenty, with their files and places.
+One `DataError` covers all bad questions and shows twenty, with places.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from neuron_opsd.runs.inputs import POOL, Inputs, read_pool
 from neuron_opsd.stages.rollouts import PromptedQuestion, ask, choice_tokens
 
 CHUNK: Final = 256
-"""Questions that are rendered and encoded at once."""
+"""Questions rendered and encoded at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +28,13 @@ class Problem:
     """What is wrong with one question."""
 
     name: str
-    """Of its file: `pool`, or the test set's."""
+    """Of its file: `pool`, or the test set."""
     question_id: str
     text: str
 
 
 def check_questions(model: Tokenizer, inputs: Inputs, config: Config) -> None:
-    """Refuse questions that the model cannot hold, or choices it cannot tell apart."""
+    """Refuse questions too long, or choices that the model cannot tell apart."""
     sets = {POOL: inputs.pool} | {test.name: test.questions for test in inputs.tests}
     check_sets(model, sets, config, inputs.sources)
 
@@ -46,7 +45,7 @@ def check_sets(
     config: Config,
     sources: Mapping[str, str],
 ) -> None:
-    """Check questions of several files, the pool's under the name `pool`."""
+    """Check several files; the pool is named `pool`."""
     found = (
         problem
         for name, questions in sets.items()
@@ -67,8 +66,8 @@ def check_sets(
 def lines_of(
     problems: Sequence[Problem], sources: Mapping[str, str], config: Config
 ) -> list[str]:
-    """Say what is wrong, a line each, with the file and the place in it."""
-    # Nobody keeps the places of a million good questions for the sake of a bad one.
+    """Return one line per problem, with file and place."""
+    # Looked up only now, since most questions are good.
     places = {
         name: read_pool(sources[name], config, name).place_of
         for name in dict.fromkeys(problem.name for problem in problems)
@@ -83,7 +82,7 @@ def lines_of(
 def where(
     problem: Problem, sources: Mapping[str, str], place_of: Mapping[str, str]
 ) -> str:
-    """Say where a question stands, as exactly as is known."""
+    """Say where a question is, as exactly as known."""
     file = sources.get(problem.name, problem.name)
     place = place_of.get(problem.question_id)
     return f"{file}, {place}" if place else file
@@ -92,10 +91,9 @@ def where(
 def problems_of(
     model: Tokenizer, name: str, asked: Sequence[PromptedQuestion], config: Config
 ) -> Iterator[Problem]:
-    """Yield what is wrong with some questions of one file.
+    """Yield the problems of some questions of one file.
 
-    Turns that the template refuses are told alone: it refuses most conversations
-    then.
+    Turns the template refuses are reported alone: it then refuses most conversations.
     """
     sound = []
     for one in asked:
@@ -126,7 +124,7 @@ def whose(asked: PromptedQuestion) -> str:
 def encoded(
     model: Tokenizer, prompts: Sequence[Prompt], names: Sequence[str]
 ) -> list[TokenIds]:
-    """Return the token ids of prompts."""
+    """Encode prompts."""
     try:
         return model.encode_all(prompts)
     except (DataError, ModelError) as error:
@@ -141,7 +139,7 @@ def encoded(
 def token_problem(
     model: Tokenizer, asked: PromptedQuestion, prompt: TokenIds, config: Config
 ) -> str:
-    """Say what is wrong with the tokens of a question or its choices."""
+    """Say what is wrong with a question's or choices' tokens."""
     try:
         answers = choice_tokens(model, asked) if asked.written else []
     except DataError as error:
@@ -153,7 +151,7 @@ def token_problem(
 
 
 def length_problem(model: Tokenizer, who: str, length: int, longest: int) -> str:
-    """Say that a prompt and its longest answer are too long."""
+    """Say that prompt and longest answer do not fit."""
     if length + longest <= model.facts.max_positions:
         return ""
     return (
@@ -164,7 +162,7 @@ def length_problem(model: Tokenizer, who: str, length: int, longest: int) -> str
 
 
 def unknown_problem(model: Tokenizer, who: str, texts: Sequence[TokenIds]) -> str:
-    """Name a token that the model has no weights for."""
+    """Name a token without weights."""
     last = max(max(text, default=0) for text in texts)
     if last < model.facts.vocab_size:
         return ""
@@ -178,10 +176,10 @@ def unknown_problem(model: Tokenizer, who: str, texts: Sequence[TokenIds]) -> st
 def long_teachers(
     model: Tokenizer, asked: Sequence[PromptedQuestion], config: Config
 ) -> Iterator[Problem]:
-    """Yield questions that the student can hold and the teacher cannot.
+    """Yield questions that fit the student but not the teacher.
 
-    Demonstrations that do not fit are left out, so the question alone must fit as
-    the teacher is asked it, with what was given with it.
+    Only the question with its `given` text must fit, since demonstrations can be
+    dropped.
     """
     other = []
     for one in asked:
@@ -207,10 +205,9 @@ def long_teachers(
 def check_shown(
     model: Tokenizer, sets: Mapping[str, Sequence[Question]], config: Config
 ) -> None:
-    """Refuse turns that the chat template does not write after a demonstration.
+    """Refuse turns that the chat template rejects after a demonstration.
 
-    That depends on whose turns follow each other, so one question stands for all
-    with the same.
+    One question is tried per sequence of roles.
     """
     names, prompts = [], []
     for name, question, other in joined(sets):
@@ -222,7 +219,7 @@ def check_shown(
 def joined(
     sets: Mapping[str, Sequence[Question]],
 ) -> Iterator[tuple[str, Question, Question]]:
-    """Yield a question of each kind after one of each kind of the pool's."""
+    """Yield each kind of question after each kind in the pool."""
     shown = {roles(question): question for question in sets[POOL]}
     for name, questions in sets.items():
         asked = {roles(question): question for question in reversed(questions)}
@@ -232,12 +229,12 @@ def joined(
 
 
 def roles(question: Question) -> tuple[str, ...]:
-    """Return whose turns a question consists of."""
+    """Return the roles of a question's turns."""
     return tuple(message.role for message in question.messages)
 
 
 def letters_problem(question: Question, config: Config) -> str:
-    """Say that there are more choices than letters to list them by."""
+    """Say that there are more choices than letters."""
     many = len(question.choices)
     if config.prompts.list_choices != "letters" or many <= len(LETTERS):
         return ""

@@ -1,4 +1,4 @@
-"""Algorithm 1 in a run directory, and whether its teacher is fit to teach."""
+"""Algorithm 1 in a run directory, and the teacher check."""
 
 from __future__ import annotations
 
@@ -48,34 +48,31 @@ R = TypeVar("R")
 Item = TypeVar("Item")
 
 MADE = (*ANSWERS, "neurons", "selection", "contexts")
-"""What `prepare` makes of a pool."""
+"""Outputs of `prepare` for a pool."""
 OWN = ("selection", "contexts", "teacher_check")
-"""What no two methods share."""
+"""Outputs that methods never share."""
 
 
 @dataclass(frozen=True, slots=True)
 class PoolOutputs:
-    """What outputs made of a pool are called in a run directory."""
+    """Names of a pool's outputs in a run directory."""
 
     folder: str = ""
-    """Folder of selection, contexts and the teacher's check; empty for the run
-    directory."""
+    """Folder of selection, contexts and teacher check; empty for the run's."""
     neurons: str = "neurons"
-    """Of the neuron sets, shared by all that ask for the same."""
+    """Name of the neuron sets, shared by equal settings."""
     changed: str = ""
-    """Ends the names of what else is read off neurons by settings that are not
-    shared."""
+    """Suffix of other neuron outputs with unshared settings."""
     taught: str = ""
-    """Ends the names of the teacher's views of the whole pool, which all share
-    whose contexts are alike."""
+    """Suffix of the teacher's views, shared by equal contexts."""
 
     @property
     def all(self) -> list[str]:
-        """All that `prepare` makes, up to the teacher's contexts."""
+        """All outputs up to the teacher's contexts."""
         return self.of(MADE)
 
     def of(self, names: Sequence[str]) -> list[str]:
-        """Return the names of outputs, given those in `prepare`."""
+        """Return the output names for names in `prepare`."""
         own = {name: inside(self.folder, name) for name in OWN}
         own |= {n: f"{n}{self.changed}" for n in (QUESTION_NEURONS, MEDOIDS_NAME)}
         own["neurons"] = self.neurons
@@ -98,7 +95,7 @@ class PoolCache:
         *,
         made_from: Sequence[str] = (),
     ) -> T:
-        """Return an output that is kept as a whole."""
+        """Return an output kept as a whole."""
         own, *sources = self.outputs.of([name, *made_from])
         return self.directory.once(own, codec.named(own), compute, made_from=sources)
 
@@ -111,7 +108,7 @@ class PoolCache:
         *,
         made_from: Sequence[str] = (),
     ) -> Sequence[R]:
-        """Return an output that is kept chunk by chunk."""
+        """Return an output kept by chunk."""
         own, *sources = self.outputs.of([name, *made_from])
         placed = codec.named(own)
         return self.directory.chunks(own, placed, items, task, made_from=sources)
@@ -129,7 +126,7 @@ def prepare_run(
     """Run Algorithm 1 up to training in a run directory, and check the teacher.
 
     Raises:
-        TeacherError: If there is nothing to learn from the teacher.
+        TeacherError: If the teacher has nothing to teach.
     """
     cache = PoolCache(run.directory, outputs)
     work = Workspace(run.config, cache, run, run.machines)
@@ -138,14 +135,14 @@ def prepare_run(
     for name in outputs.of(belief_names(run.config, pool)):
         run.count_tokens(name, prepared.taught_tokens)
     teacher_check = check(run, model, prepared, cache)
-    # Nothing asks for them again, and of a million questions they take much room.
+    # No longer needed, and large for big pools.
     return replace(prepared, representatives={}, teacher_check=teacher_check)
 
 
 def count_pool_tokens(
     run: RunContext, model: Tokenizer, prepared: Prepared, outputs: PoolOutputs
 ) -> None:
-    """Keep how many tokens answering a pool and capturing took."""
+    """Count the tokens of answering and capturing a pool."""
     asked = ask(list(prepared.library.questions.values()), run.config)
     prompts = prompt_tokens(model, asked)
     run.count_tokens(ROLLOUTS_NAME, prompts + written_tokens(prepared.rollouts))
@@ -162,7 +159,7 @@ def count_pool_tokens(
 
 
 def prompt_tokens(model: Tokenizer, asked: Sequence[PromptedQuestion]) -> int:
-    """Return how many tokens prompts have, encoded many at once."""
+    """Count prompt tokens, encoding in batches."""
     return sum(
         len(ids)
         for some in InChunks(asked, CHUNK)
@@ -171,7 +168,7 @@ def prompt_tokens(model: Tokenizer, asked: Sequence[PromptedQuestion]) -> int:
 
 
 def written_tokens(rollouts: Sequence[Rollout]) -> int:
-    """Return the completion tokens of some rollouts."""
+    """Count completion tokens."""
     return sum(rollout.num_tokens for rollout in summaries_of(rollouts))
 
 
@@ -180,10 +177,9 @@ def tokens_read(
     chosen: Mapping[str, RolloutSummary],
     config: NeuronsConfig,
 ) -> int:
-    """Return how many tokens of completions passes went over.
+    """Count the completion tokens that passes read.
 
-    That is up to the end of a span; of an answer all, whatever
-    `neurons.first_tokens` leaves out.
+    For span `answer` these are all, whatever `neurons.first_tokens` leaves out.
     """
     if config.span == "answer":
         return sum(chosen[entry.question_id].num_tokens for entry in neurons)
@@ -191,17 +187,17 @@ def tokens_read(
 
 
 def inside(folder: str, name: str) -> str:
-    """Return the name of something in a folder of the run directory."""
+    """Return a name inside a folder of the run directory."""
     return f"{folder}/{name}" if folder else name
 
 
 def check(
     run: RunContext, model: Answerer, prepared: Prepared, cache: PoolCache
 ) -> TeacherCheck | None:
-    """Ask whether the teacher is fit to teach; warn or stop as the settings say.
+    """Check the teacher; warn or stop as the settings say.
 
     Raises:
-        TeacherError: If the settings stop at a finding, or at nothing to learn.
+        TeacherError: If settings stop at a finding, or there is nothing to learn.
     """
     config = run.config
     if config.teacher_check.action == "off":
@@ -243,7 +239,7 @@ def compare_teacher(
     config, library = run.config, prepared.library
     some = prepared.contexts[: config.teacher_check.num_questions]
     ids = {context.question_id for context in some}
-    # Drawn apart from the contexts themselves, which may be random too.
+    # Independent of the contexts' draws, which may be random too.
     apart = config.model_copy(update={"seed": derive_seed(config.seed, DRAWS)})
     random = build_contexts(prepared.known.of(ids), library, apart, rule="random")
 

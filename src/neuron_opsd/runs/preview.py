@@ -1,4 +1,4 @@
-"""One question as the student and as the teacher see it, before anything is trained."""
+"""One question as student and teacher see it before training."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from neuron_opsd.storage.stored_rollouts import in_full
 
 KEEPING_ALL: Final = next(n for n, one in SELECTION_RULES.items() if one.keeps_all)
 NUM_NEIGHBOURS = 64
-"""Questions that a preview asks, the previewed one among them."""
+"""Questions asked for a preview, the shown one included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +39,15 @@ class Preview:
     demonstrations: int
     completion_example: str
     answer: str | None
-    """What is read from it; `None` where it holds no answer."""
+    """`None` if it holds no answer."""
     answer_why: str
     """What the answer was read from, or why there is none."""
     num_student_tokens: int
     num_teacher_tokens: int
     num_completion_tokens: int
     num_dropped: int
-    """Demonstrations that do not fit."""
     mask: str
-    """The end of the student's tokens, each trained one in brackets."""
+    """The end of the student's tokens, trained ones in brackets."""
 
 
 def preview(
@@ -56,8 +55,8 @@ def preview(
 ) -> Preview:
     """Show one question as the student and as the teacher see it.
 
-    To be quick it looks for demonstrations among the first questions of the pool,
-    and asks each once where votes do not matter.
+    To be quick, demonstrations come from the first questions of the pool only, each
+    asked once where votes do not matter.
     """
     config = with_method(config)
     questions = read_pool(pool, config, warn=progress.warn).questions
@@ -77,7 +76,7 @@ def preview(
 
 
 def hastened(config: Config) -> Config:
-    """Return settings that ask nothing for what a preview does not show."""
+    """Return settings that skip what a preview does not show."""
     if config.contexts.source == "pool":
         config = config.changed(selection={"rule": KEEPING_ALL})
     contexts = SHOWN_ANSWERS[config.contexts.answer].reads_samples
@@ -90,7 +89,7 @@ def hastened(config: Config) -> Config:
 def find_question(
     questions: Sequence[Question], question_id: str | None, pool: str
 ) -> Question:
-    """Return the question of an id, or the first."""
+    """Return the question with this id, or the first."""
     for question in questions:
         if question_id in (None, question.id):
             return question
@@ -103,7 +102,7 @@ def find_question(
 def show(
     model: Tokenizer, question: Question, prepared: Prepared, work: Workspace
 ) -> Preview:
-    """Put together what is shown of a question."""
+    """Build the preview of a question."""
     (context,), (example,) = prepared.contexts, prepared.examples
     (asked,) = ask([question], work.config)
     chosen = prepared.representatives[question.id]
@@ -130,5 +129,5 @@ def show(
 
 
 def token_text(model: Tokenizer, token: int) -> str:
-    """Return a token's text, control tokens and line breaks visible."""
+    """Return a token's text with special characters visible."""
     return repr(model.token_text(token))[1:-1]

@@ -1,9 +1,8 @@
-"""Trainings that several processes take part in, such as torchrun starts.
+"""Training by several processes, for example under torchrun.
 
-Rank 0 does all that a run does and owns its directory. The others wait for a training,
-load the model, and take its steps too. Settings with which several processes cannot
-train raise a `ConfigError`; a rank that has ended raises a `LostRankError` in all
-others.
+Rank 0 does all of a run and owns its directory. The others wait for a training, load
+the model and take its steps too. Settings that several processes cannot train with
+raise a `ConfigError`; a rank that ends raises a `LostRankError` in all others.
 """
 
 from __future__ import annotations
@@ -50,23 +49,23 @@ from neuron_opsd.stages.training import Earlier
 from neuron_opsd.storage.manifest import installed_versions
 
 END: Final = "end"
-"""What rank 0 says where there is no other training."""
+"""Sent by rank 0 when no training is left."""
 SPLITTING: Final = tuple(
     f"ACCELERATE_USE_{name}" for name in ("FSDP", "DEEPSPEED", "MEGATRON_LM")
 )
-"""Variables of `accelerate launch` that ask to split a model's weights."""
+"""Variables of `accelerate launch` that split a model's weights."""
 NEXT: Final = "next"
-"""What ranks tell each other before a step; rank 0 says whether it is taken."""
+"""Exchanged before a step; rank 0 says whether it is taken."""
 
 
 class LedCourse(LocalCourse):
-    """A training as rank 0 leads it."""
+    """A training led by rank 0."""
 
     is_under_way = False
-    """Whether the others wait to hear of a next step."""
+    """Whether the others wait for a next step."""
 
     def take(self, earlier: Earlier) -> Iterator[StepMetrics]:
-        """Take the steps that are left, with all ranks."""
+        """Take the remaining steps with all ranks."""
         share_start(self, earlier)
         self.is_under_way = True
         steps = super().take(earlier)
@@ -77,21 +76,21 @@ class LedCourse(LocalCourse):
             yield entry
 
     def end(self) -> None:
-        """Let the other ranks go."""
+        """Release the other ranks."""
         if self.is_under_way:
             self.is_under_way = False
             told(self.ranks, NEXT, value=False)
 
 
 class Leader:
-    """Where trainings take their steps in rank 0 of several."""
+    """Trainings led by rank 0."""
 
     def __init__(self, group: ProcessGroup) -> None:
         self.group = group
 
     @contextmanager
     def course(self, job: Job, model: LanguageModel) -> Iterator[Course]:
-        """Begin a training, and have the other ranks begin it."""
+        """Begin a training on all ranks."""
         config = job.config.changed(model={"compute": model.facts.compute})
         known = model_fingerprint(config.model)
         told_job = replace(job, config=config)
@@ -108,13 +107,13 @@ class Leader:
         course.end()
 
     def dismiss(self) -> None:
-        """Tell the others that there is no other training."""
+        """Tell the others that no training is left."""
         with suppress(LostRankError):
             self.group.hear_first(END)
 
 
 def follow(group: ProcessGroup) -> None:
-    """Take part in what rank 0 trains, until it says that this is all."""
+    """Join rank 0's trainings until it ends them."""
     while (text := group.hear_first()) != END:
         with taking_steps(), unless_lost():
             follow_course(read_order(text), group)
@@ -122,7 +121,7 @@ def follow(group: ProcessGroup) -> None:
 
 @contextmanager
 def taking_steps() -> Iterator[None]:
-    """Let a signal wait for the end of a step; before and after it ends at once."""
+    """Delay signals to the end of a step; elsewhere they end the process."""
     STOPPING.has_begun = True
     with STOPPING.after_the_step():
         yield
@@ -131,7 +130,7 @@ def taking_steps() -> Iterator[None]:
 
 @contextmanager
 def unless_lost() -> Iterator[None]:
-    """Pass over an error that rank 0 raises as well."""
+    """Ignore an error that rank 0 raises as well."""
     try:
         yield
     except LostRankError:
@@ -141,7 +140,7 @@ def unless_lost() -> Iterator[None]:
 
 
 def follow_course(order: Order, group: ProcessGroup) -> None:
-    """Take the steps of a training that rank 0 takes."""
+    """Take the steps of rank 0's training."""
     load = partial(load_model, order.job.config.model)
     course = LocalCourse(order.job, begin(order, load, group), group)
     steps = course.take(share_start(course, Earlier()))
@@ -152,11 +151,11 @@ def follow_course(order: Order, group: ProcessGroup) -> None:
 
 
 def begin(order: Order, load: Callable[[], LanguageModel], ranks: Ranks) -> Learner:
-    """Return a learner of a model, which must be the same on every rank.
+    """Return a learner; models must be identical on all ranks.
 
     Raises:
-        DataError: If the model's files are others on one.
-        TrainingError: If other software is installed on one.
+        DataError: If the model's files differ between ranks.
+        TrainingError: If installed software differs between ranks.
     """
 
     def made() -> Learner:
@@ -182,7 +181,7 @@ def begin(order: Order, load: Callable[[], LanguageModel], ranks: Ranks) -> Lear
 
 
 def share_start(course: LocalCourse, earlier: Earlier) -> Earlier:
-    """Put every rank where rank 0 is; return what is known of earlier steps."""
+    """Copy rank 0's state to every rank; return its earlier steps."""
     ranks = course.ranks
     known: dict[str, Any] = {
         "steps": earlier.num_steps,
@@ -190,7 +189,7 @@ def share_start(course: LocalCourse, earlier: Earlier) -> Earlier:
         "splits": [asdict(split) for split in earlier.splits.known],
     }
     first = told(ranks, "start", known)[0]
-    if unlike_first(ranks, course.learner):  # a training that begins is alike on each
+    if unlike_first(ranks, course.learner):  # a new training is alike on all ranks
         copy_state(course)
         check_alike(ranks, course.learner, "before the first step")
     if ranks.rank == 0:
@@ -200,7 +199,7 @@ def share_start(course: LocalCourse, earlier: Earlier) -> Earlier:
 
 
 def copy_state(course: LocalCourse) -> None:
-    """Put the state of rank 0 into the training of every rank."""
+    """Copy rank 0's training state to every rank."""
     ranks, state = course.ranks, course.state()
     forms: dict[str, Any] = {
         name: [str(v.dtype), list(v.shape)] for name, v in state.items()
@@ -213,19 +212,19 @@ def copy_state(course: LocalCourse) -> None:
 
 
 def empty(dtype: str, shape: Sequence[int]) -> Tensor:
-    """Return a tensor to be filled, of a type as printed."""
+    """Return an uninitialised tensor of a dtype as printed."""
     kind: torch.dtype = getattr(torch, dtype.removeprefix("torch."))
     return torch.empty(list(shape), dtype=kind)
 
 
 def hear_stop(ranks: Ranks) -> None:
-    """Let a signal that one rank was sent stop all after this step."""
+    """Make a signal to any rank stop all after this step."""
     numbers = told(ranks, "stop", STOPPING.number)
     STOPPING.number = STOPPING.number or next(filter(None, numbers), 0)
 
 
 def refuse_unsupported(config: Config) -> None:
-    """Refuse settings with which several processes cannot train."""
+    """Refuse settings for which several processes cannot train."""
     on = ("1", "true", "yes", "y", "t", "on")
     if split := [n for n in SPLITTING if os.environ.get(n, "").lower() in on]:
         raise ConfigError(
@@ -247,14 +246,14 @@ def refuse_unsupported(config: Config) -> None:
 
 
 def together(config: Config) -> AbstractContextManager[ProcessGroup]:
-    """Join the processes that were started with this one."""
+    """Join the processes started with this one."""
     refuse_unsupported(config)
     return joined(device_of(config.model), config.cluster.step_timeout)
 
 
 @contextmanager
 def led(config: Config) -> Iterator[Trainer]:
-    """Give where to train: this process, or all started with it."""
+    """Yield where to train: this process, or all started with it."""
     rank = launched_rank()
     if rank is None:
         yield HERE
@@ -273,7 +272,7 @@ def led(config: Config) -> Iterator[Trainer]:
 
 
 def follow_run(config: Config) -> None:
-    """Take part in the trainings of the run that rank 0 does."""
+    """Join the trainings of rank 0's run."""
     STOPPING.speaks = False
     with together(config) as group:
         follow(group)

@@ -1,4 +1,4 @@
-"""How answers are read: the `read` command, by the same readers as in a run."""
+"""The `read` command: read answers with a run's readers."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ COLUMNS: Final = (
     *("id", "completion", "question", "choices", "gold", "reader"),
     *("finished", "thinking_opened"),
 )
-"""What a row may hold; other columns are not read."""
+"""Columns that are read; others are ignored."""
 
 ENDINGS: Final = (".jsonl", ".jsonl.gz")
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """One completion to be read."""
+    """One completion to read."""
 
     question: Question
     completion: str
@@ -48,21 +48,20 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class ReadAnswer:
-    """What was read from one completion."""
+    """The answer read from one completion."""
 
     id: str
     answer: str | None
-    """The choice's text, or the normalised answer; `None` for none."""
+    """The choice's text or the normalised answer; `None` if there is none."""
     why: str
     same: bool | None
-    """Whether it is the gold answer; `None` without one."""
+    """Whether it equals the gold answer; `None` without one."""
 
 
 def read_answers(path: Path, config: Config) -> tuple[ReadAnswer, ...]:
     """Read the answers of the completions in a file, as a run would.
 
-    They are JSON lines, which hold `COLUMNS`; the settings name the reader of those
-    that name none.
+    Rows are JSON lines with `COLUMNS`; the settings name the default reader.
 
     Raises:
         ConfigError: If a setting of the reader cannot be used.
@@ -97,7 +96,7 @@ def read_answers(path: Path, config: Config) -> tuple[ReadAnswer, ...]:
 
 
 def judged(written: Written, config: ModelConfig, reader: Reader) -> ReadAnswer:
-    """Read one completion and compare its answer with any gold one."""
+    """Read one answer and compare it with any gold one."""
     marks = all_marks(config.reasoning_start, config.reasoning_end)
     final = final_part(written.completion, opened=written.thinking_opened, marks=marks)
     reading = reader.read(final, written.question, finished=written.finished)
@@ -117,7 +116,7 @@ def judged(written: Written, config: ModelConfig, reader: Reader) -> ReadAnswer:
 
 
 def reader_of(written: Written, config: Config, list_choices: str) -> Reader:
-    """Return the reader of a row, by its own name first."""
+    """Return a row's reader, by its own name first."""
     answers = config.answers.model_copy(update={"reader": written.reader})
     if written.reader.startswith("choice-") and not written.question.choices:
         raise BadRowError(
@@ -132,7 +131,7 @@ def reader_of(written: Written, config: Config, list_choices: str) -> Reader:
 
 
 def parse(row: FileRow, default_id: str, reader: str) -> Written:
-    """Return what a row holds."""
+    """Return a row's contents."""
     if isinstance(row.values, BadRowError):
         raise row.values
     values = row.values
@@ -156,7 +155,7 @@ def parse(row: FileRow, default_id: str, reader: str) -> Written:
 
 
 def check_names(values: Values) -> None:
-    """Refuse a column that is nearly named like one that is read."""
+    """Refuse a column whose name is nearly a known one."""
     for name in values:
         near = get_close_matches(name.strip().lower(), COLUMNS, n=1, cutoff=0.85)
         if name not in COLUMNS and near and near[0] not in values:
@@ -166,7 +165,7 @@ def check_names(values: Values) -> None:
 
 
 def plain_text(values: Values, name: str) -> str | None:
-    """Return a text, or a number as written; `None` for none."""
+    """Return a text, or a number as written, or `None`."""
     value = values.get(name)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
@@ -176,7 +175,7 @@ def plain_text(values: Values, name: str) -> str | None:
 
 
 def choices_of(value: Any) -> Iterator[str]:
-    """Yield the texts of the choices; there may be none."""
+    """Yield the texts of any choices."""
     seen: set[str] = set()
     if value is not None and not isinstance(value, list):
         raise BadRowError(f"choices must be a list of texts, not {kind_of(value)}")
@@ -190,7 +189,7 @@ def choices_of(value: Any) -> Iterator[str]:
 
 
 def named_reader(name: Any) -> str:
-    """Return the name of a reader."""
+    """Check a reader's name."""
     names = ("auto", *READERS)
     if name not in names:
         raise BadRowError(f"reader is {shorten(name)}; allowed are {', '.join(names)}")
@@ -198,7 +197,7 @@ def named_reader(name: Any) -> str:
 
 
 def truth(values: Mapping[str, Any], name: str, *, missing: bool) -> bool:
-    """Return a truth value."""
+    """Return a Boolean."""
     value = values.get(name)
     if value is not None and not isinstance(value, bool):
         raise BadRowError(f"{name} must be true or false, not {shorten(value)}")

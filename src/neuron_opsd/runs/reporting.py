@@ -1,4 +1,4 @@
-"""From stored results to `evaluation.json`, the report and the model card."""
+"""Stored results to `evaluation.json`, report and model card."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ PAGE = text_codec(RUN_PAGE)
 
 
 def load_report(path: Path) -> ReportData:
-    """Read a report, with whatever the libraries raise."""
+    """Read a report; library errors pass through."""
     table = load_json(path)
     found = table.get("format") if isinstance(table, dict) else None
     if found != REPORT_FORMAT:
@@ -80,7 +80,7 @@ def load_report(path: Path) -> ReportData:
             f"{REPORT_FORMAT}; run the version that wrote it, or the same `neuron-opsd "
             "run` command, which makes it again from the results"
         )
-    if "fitness" in table:  # as the teacher's check was called before
+    if "fitness" in table:  # the former name of the teacher check
         table["teacher_check"] = table.pop("fitness")
     config = renamed(table.get("config", {}))
     return TypeAdapter(ReportData).validate_python(table | {"config": config})
@@ -90,7 +90,7 @@ REPORT = replace(record_codec("report.json", ReportData), read=load_report)
 
 
 def summary_table(data: ReportData) -> dict[str, Any]:
-    """Return `summary.json`: the outcome and what concerns several test sets."""
+    """Return `summary.json`: the outcome and cross-domain results."""
     return {
         "outcome": outcome_sentence(data),
         **kept_entry(data),
@@ -100,7 +100,7 @@ def summary_table(data: ReportData) -> dict[str, Any]:
 
 
 def kept_entry(data: ReportData) -> dict[str, Any]:
-    """Return after how many steps the best adapter was, where that is kept."""
+    """Return the step count of the best adapter, if kept."""
     if data.guard is None or data.guard.kept is None:
         return {}
     return {"kept_after_steps": data.guard.kept.num_steps}
@@ -116,7 +116,7 @@ def build_report(  # noqa: PLR0913 - it gathers what all stages made
     cases: Sequence[Case],
     command: str,
 ) -> ReportData:
-    """Gather everything that the report says."""
+    """Gather everything in the report."""
     sizes = sizes_of(run.config.neurons, facts)
     return ReportData(
         title=title_of(tests, run.config.method),
@@ -147,7 +147,7 @@ def build_report(  # noqa: PLR0913 - it gathers what all stages made
 def other_warnings(
     run: RunContext, teacher_check: TeacherCheck | None
 ) -> tuple[str, ...]:
-    """Return the run's warnings without the findings of the teacher's check."""
+    """Return warnings other than the teacher check's."""
     known = () if teacher_check is None else teacher_check.findings
     found = [w for w in run.directory.warnings if w not in known]
     if elsewhere := known_changes(run.directory.manifest):
@@ -156,19 +156,19 @@ def other_warnings(
 
 
 def title_of(tests: Sequence[TestSet], method: str) -> str:
-    """Name the run by its method and its domain."""
+    """Title a run by method and domain."""
     names = [f" on {test.name}" for test in tests if test.in_domain]
     return f"{'Neuron-OPSD' if method == OURS else method}{''.join(names)}"
 
 
 def public_name(model: str) -> str:
-    """Return what pages call a model: of a path the folder's name."""
+    """Return a model's public name: for a path, its folder."""
     path = Path(model)
     return path.name if path.is_absolute() else model
 
 
 def model_summary(facts: ModelFacts) -> ModelSummary:
-    """Return what the report says of a model."""
+    """Summarise a model for the report."""
     return ModelSummary(
         name=public_name(facts.name),
         family=facts.family,
@@ -181,7 +181,7 @@ def model_summary(facts: ModelFacts) -> ModelSummary:
 
 
 def stage_costs(run: RunContext) -> tuple[StageCost, ...]:
-    """Return time and tokens of every stage."""
+    """Return time and tokens per stage."""
     tokens = run.directory.manifest.facts.get("tokens", {})
     seconds = {
         name: output.seconds
@@ -198,10 +198,7 @@ def stage_costs(run: RunContext) -> tuple[StageCost, ...]:
 def finish(
     run: RunContext, data: ReportData, findings: Findings, base_model: str
 ) -> None:
-    """Write the measures, the scores, the report and the card, which names the base.
-
-    Each is made from the answers to the tests, or from all stages.
-    """
+    """Write measures, scores, report, and a card that names the base."""
     directory = run.directory
     stages = [
         name
@@ -229,7 +226,7 @@ def finish(
 def keep_scores(
     run: RunDirectory, findings: Findings, made_from: Sequence[str]
 ) -> None:
-    """Write what each model scored on each question, unless current."""
+    """Write each model's score per question, if outdated."""
     if run.integrity.is_current(SCORES, SCORES, made_from):
         return
     models = {"before": findings.before, "after": findings.after, **findings.controls}
@@ -238,7 +235,7 @@ def keep_scores(
 
 
 def base_of(adapter: Path) -> str:
-    """Return what an adapter was trained on; empty for a whole model."""
+    """Return an adapter's base; empty for a whole model."""
     settings = json_codec(ADAPTER_SETTINGS)
     path = adapter / settings.file_name
     if not path.is_file():
@@ -247,7 +244,7 @@ def base_of(adapter: Path) -> str:
 
 
 def rebuild_report(run: Path, warn: Callable[[str], None]) -> Path:
-    """Write the report of a finished run anew from what its directory holds.
+    """Rewrite the report of a finished run from its directory.
 
     Raises:
         DataError: If the run is not finished, or `report.json` is not proven.
@@ -270,9 +267,9 @@ def rebuild_report(run: Path, warn: Callable[[str], None]) -> Path:
 
 
 def check_report(run: Path, manifest: Manifest, warn: Callable[[str], None]) -> None:
-    """Refuse a report that is not proven; say what else of the run is not.
+    """Refuse an unproven report; warn of other unproven outputs.
 
-    Of what is large, from which no page is made, only the size is compared.
+    Large files, not used in pages, are compared by size only.
     """
     found = integrity.faults(run, manifest, integrity.quick_fault)
     found.pop(PAGE.file_name, None)
@@ -291,7 +288,7 @@ def check_report(run: Path, manifest: Manifest, warn: Callable[[str], None]) -> 
 
 
 def list_page(run: Path) -> None:
-    """List the page's hash where another version wrote another page."""
+    """List the page's hash if another version wrote the page."""
     name = PAGE.file_name
     known = read_manifest(run).outputs.get(name)
     if known is not None and not integrity.fault_of(run, known):

@@ -1,4 +1,4 @@
-"""The settings that a method trains with, from all who have a word in them.
+"""The settings a method trains with, merged from all their sources.
 
 What is refused raises a `ConfigError`.
 """
@@ -24,7 +24,7 @@ from neuron_opsd.models.load import check_engine, check_quantization
 from neuron_opsd.models.roles import ModelFacts
 
 SOURCE: Final = "source"
-"""Value of `preset` that takes what a method's source trains with."""
+"""`preset` value that takes the settings of a method's source."""
 
 NOTHING: Final[Table] = {}
 ONE_GIVEN: Final[Table] = {"contexts": {"num_demonstrations": 1}}
@@ -37,10 +37,9 @@ def settled(
 ) -> Config:
     """Return the settings that a method trains with.
 
-    What comes later wins: the defaults, the method's own settings, `budget`, which all
-    methods of a comparison are given, the preset of its source where that is asked for,
-    what the user chose for all (in a file, then by flags, as far as fields of `config`
-    are set), and `own`, chosen for one variant of a comparison.
+    Later wins: defaults, the method's own, `budget` (for all methods of a comparison),
+    the preset of its source if asked for, the user's choices (file, then flags: the
+    fields set in `config`), and `own`, for one variant of a comparison.
     """
     chosen = tables.merge(config.model_dump(exclude_unset=True), own)
     asked = tables.config_from_table(chosen)
@@ -58,7 +57,7 @@ def settled(
 
 
 def check_given(config: Config) -> None:
-    """Refuse to show several of what each question has one of."""
+    """Refuse several demonstrations where each question has its own."""
     number = config.contexts.num_demonstrations
     if config.contexts.rule == GIVEN and number > 1:
         raise ConfigError(
@@ -69,9 +68,9 @@ def check_given(config: Config) -> None:
 
 
 def check_selection(config: Config) -> None:
-    """Refuse a selection rule that nothing could be read for.
+    """Refuse a selection rule without anything to read.
 
-    Whether answers are free is known once the settings are resolved for a model.
+    Free answers are known only for settings resolved for a model.
     """
     rule, contexts = config.selection_rule, config.contexts
     named = f"selection.rule={config.selection.rule}"
@@ -99,7 +98,7 @@ def check_selection(config: Config) -> None:
 
 
 def with_method(config: Config) -> Config:
-    """Return the settings of a run with its method's own where the user named none."""
+    """Fill in the method's settings where the user set none."""
     resolved = settled(config)
     method_of(resolved)  # refuses, for example, groups of one rollout
     return resolved
@@ -108,10 +107,10 @@ def with_method(config: Config) -> Config:
 def for_model(
     config: Config, facts: ModelFacts, instead: Mapping[str, Any] | None = None
 ) -> Config:
-    """Return the settings of a method for a model whose neurons may not be readable.
+    """Return a method's settings for a model whose neurons may be unreadable.
 
-    `config` is as `settled` returns it; `instead` are settings for such a model where
-    the user named none, the method's own when left out.
+    `config` comes from `settled`; for such a model `instead`, by default the method's
+    own, replaces settings that the user left unset.
     """
     refuse_medoids(config, facts)
     asked = asking(config)
@@ -133,7 +132,7 @@ def for_model(
 
 
 def refuse_medoids(config: Config, facts: ModelFacts) -> None:
-    """Refuse to show answers by neurons that cannot be read."""
+    """Refuse to pick shown answers by unreadable neurons."""
     if facts.why_no_neurons and needs_medoids(config):
         others = [n for n, one in SHOWN_ANSWERS.items() if not one.reads_all_neurons]
         raise ConfigError(
@@ -144,7 +143,7 @@ def refuse_medoids(config: Config, facts: ModelFacts) -> None:
 
 
 def listing(names: Sequence[str]) -> str:
-    """Name several things of which one is to be chosen."""
+    """List alternatives."""
     *most, last = names
     return f"{', '.join(most)} or {last}" if most else last
 
@@ -157,19 +156,19 @@ def asking(config: Config) -> list[str]:
 
 
 def instead_of(section: str) -> str:
-    """Say what to set so that a section asks for no neurons."""
+    """Say how to set a section to need no neurons."""
     if section == "selection":
         return f"selection.rule to {reading_none(SELECTION_RULES)}"
     return f"contexts.rule to {reading_none(CONTEXT_RULES)} (or no demonstrations)"
 
 
 def reading_none(rules: Mapping[str, ContextRule | SelectionRule]) -> str:
-    """Name the rules that read no neurons."""
+    """List the rules that need no neurons."""
     return listing([n for n, rule in rules.items() if not rule.reads_neurons])
 
 
 def replaced_text(config: Config, resolved: Config) -> str:
-    """Say what `for_model` put in place of what reads neurons."""
+    """Say what `for_model` put in place of neuron rules."""
     changed = tables.differences(config, resolved)
     if not changed:
         return ""
@@ -181,7 +180,7 @@ def replaced_text(config: Config, resolved: Config) -> str:
 
 
 def method_remarks(config: Config, resolved: Config) -> list[str]:
-    """Say what a user should know of a method's settings."""
+    """Return remarks on a method's settings."""
     method, found = METHODS[config.method], tables.flatten(config)
     own = tables.flatten_table(method.settings)
     remarks = [

@@ -1,7 +1,7 @@
-"""One run: a model improved from unlabelled questions, and what that did measured.
+"""One run: improve a model from unlabelled questions and measure the effect.
 
-Gold answers are read after training, to measure. What a model computes is kept, so the
-same call resumes wherever an earlier one was stopped.
+Gold answers are read only after training. Model outputs are kept, so the same call
+resumes a stopped run.
 """
 
 from __future__ import annotations
@@ -50,22 +50,20 @@ SETTINGS = text_codec("config.toml")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a run is asked to do."""
+    """The inputs of a run."""
 
     pool: str
-    """File or dataset of unlabelled questions; answers in it are never read."""
+    """File or dataset of questions; answers in it are never read."""
     tests: Mapping[str, str]
-    """Name to file of every test set; the first is the pool's own domain unless
-    `evaluation.in_domain` names another."""
+    """Name to file; the first is in-domain unless settings say otherwise."""
     out: Path
     command: str = ""
-    """How the run was called, for the report."""
     model: str = ""
-    """What report and card call the model; else its own name."""
+    """The model's name in report and card; by default its own."""
 
 
 def run(request: Request, config: Config, progress: Progress) -> ReportData:
-    """Improve a model from unlabelled questions, and measure what that did.
+    """Improve a model from unlabelled questions, and measure the effect.
 
     Writes the run directory: `config.toml`, rollouts, neurons, selection, contexts,
     `train/`, `adapter/`, `evaluation.json` and `report.html`.
@@ -85,7 +83,7 @@ def run_on(
     inputs: Inputs,
     progress: Progress,
 ) -> ReportData:
-    """Run where the settings say that the model answers."""
+    """Run on the given machines."""
     tokenizer = load_tokenizer(config.model)
     own = for_model(config, tokenizer.facts)
     resolved = resolve(own, tokenizer, [request.out], chooses=inputs.chooses)
@@ -130,12 +128,12 @@ def improve(
     main, method = Training("distillation"), method_of(run.config)
     metrics = train_prepared(run, model, main, prepared, method)
 
-    model.release()  # what training kept of it makes room
+    model.release()  # frees what training kept of it
     trained = trained_model(run, model, main.adapter)
     after = answer_tests(run, trained, inputs.tests, "after", [main.adapter])
     made = [main.adapter, *RUN_OUTPUTS.all]
     cases = build_cases(model, prepared, answer_cases(run, trained, prepared, made))
-    del trained  # its weights make room for the control's
+    del trained  # frees memory for the control
     if run.config.evaluation.form_only:
         controls[FORM_ONLY] = form_only(run, model, prepared, inputs.tests)
     findings = Findings(before, after, controls)
@@ -158,7 +156,7 @@ def form_only(
 ) -> Mapping[str, TestResult]:
     """Train the same steps on random choices and answer the tests.
 
-    This gain comes from seeing what an answer looks like.
+    This gain comes from seeing the form of an answer.
     """
     method = METHODS[FORM_ONLY](run.config)
     training = Training(FORM_ONLY, f"controls/{FORM_ONLY}")

@@ -1,7 +1,7 @@
-"""Trainings whose steps the workers of a Ray cluster take.
+"""Trainings whose steps run in Ray cluster workers.
 
-This process keeps the run directory: it sends the first state, asks for one step after
-the other, and writes the metrics, states and adapter that come back.
+This process owns the run directory: it sends the first state, requests steps one by
+one, and writes the metrics, states and adapter that return.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ from neuron_opsd.stages.training import Earlier
 from neuron_opsd.storage.manifest import place_text
 
 PART: Final = 64 << 20
-"""Bytes of a state that are sent at once; after full tuning it has billions."""
+"""Bytes of state sent at once; full tuning has billions."""
 
 
 def in_parts(state: Mapping[str, Tensor], num_bytes: int) -> list[dict[str, Tensor]]:
-    """Cut a state into parts of so many bytes, or of a single tensor."""
+    """Split a state into parts of `num_bytes`, or of one tensor."""
     parts: list[dict[str, Tensor]] = []
     room = 0
     for name, value in state.items():
@@ -58,7 +58,7 @@ def in_parts(state: Mapping[str, Tensor], num_bytes: int) -> list[dict[str, Tens
 
 
 class TeamCourse:
-    """A training under way in the workers of a team."""
+    """A training in a team's workers."""
 
     def __init__(self, job: Job, team: Team) -> None:
         self.job = job
@@ -67,13 +67,13 @@ class TeamCourse:
         self.num_ranks = team.size
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go back to what `state` returned."""
+        """Restore what `state` returned."""
         for part in in_parts(state, PART):
             self.team.ask("take", save(part))
         self.team.ask("load")
 
     def take(self, earlier: Earlier) -> Iterator[StepMetrics]:
-        """Take the steps that are left."""
+        """Take the remaining steps."""
         begun = (earlier.num_steps, earlier.num_skipped, earlier.splits.known)
         self.team.ask("begin", begun)
         for _ in range(earlier.num_steps, self.job.config.distill.steps):
@@ -84,14 +84,14 @@ class TeamCourse:
             yield entry
 
     def state(self) -> dict[str, Tensor]:
-        """Return all that a checkpoint must hold."""
+        """Return everything a checkpoint must hold."""
         found: dict[str, Tensor] = {}
         for _ in range(self.team.ask("state", PART)):
             found |= load(self.team.ask("part"))
         return found
 
     def save_adapter(self, folder: Path) -> None:
-        """Write what training made."""
+        """Write the trained adapter."""
         self.team.ask("adapter", PART)
         while piece := self.team.ask("piece"):
             name, data = piece
@@ -103,7 +103,7 @@ class TeamCourse:
 
 @contextmanager
 def team_course(team: Team, job: Job, tokens: int) -> Iterator[Course]:
-    """Begin a training in workers, whose passes may hold so many `tokens`."""
+    """Begin a training in workers; `tokens` limits a pass."""
     refuse_unsupported(job.config)
     known = model_fingerprint(job.config.model)
     place = {"name": place_text(job.config.model.name)}
@@ -116,7 +116,7 @@ def team_course(team: Team, job: Job, tokens: int) -> Iterator[Course]:
 
 
 def work(line: Line, text: str) -> None:
-    """Be a worker of a team: the first answers, the others follow it."""
+    """Run a worker: the first answers, the others follow it."""
     order = read_order(text)
     torch.set_num_threads(order.threads)
     patience = timedelta(seconds=order.job.config.cluster.step_timeout)
@@ -129,7 +129,7 @@ def work(line: Line, text: str) -> None:
 
 
 def answer_all(line: Line, order: Order, group: ProcessGroup) -> None:
-    """Answer, in the first worker, until nothing is asked."""
+    """Answer requests in the first worker until they end."""
     desk: Desk | None = None
     while (asked := line.hear())[0] != END:
         what, data = asked
@@ -143,13 +143,13 @@ def answer_all(line: Line, order: Order, group: ProcessGroup) -> None:
 
 
 def plain(error: NeuronOpsdError) -> NeuronOpsdError:
-    """Return an error that reaches another process whole."""
+    """Return an error that can be sent to another process."""
     again = error.exit_status == TryAgainError.exit_status
     return (TryAgainError if again else TrainingError)(str(error))
 
 
 class Desk:
-    """What the first worker answers."""
+    """The first worker's request handlers."""
 
     def __init__(self, order: Order, group: ProcessGroup) -> None:
         def made() -> Any:
@@ -157,12 +157,12 @@ class Desk:
 
         self.course = LedCourse(order.job, begin(order, made, group), group)
         self.notes: list[tuple[list[Split], str]] = []
-        """Splits found since the last step, and what was said."""
+        """Splits and messages since the last step."""
         self.steps: Iterator[StepMetrics] = iter(())
         self.parts: list[dict[str, Tensor]] = []
-        """Of a state that is on its way."""
+        """Of an incoming state."""
         self.pieces: Iterator[tuple[str, bytes]] = iter(())
-        """Of the files of what training made."""
+        """Of the trained files."""
         self.answers: Mapping[str, Callable[[Any], Any]] = {
             "size": lambda _: self.course.num_bytes,
             "take": lambda data: self.parts.append(load(data)),
@@ -176,7 +176,7 @@ class Desk:
         }
 
     def begin(self, begun: tuple[int, int, list[Split]]) -> None:
-        """Begin the steps that are left."""
+        """Begin the remaining steps."""
         num_steps, num_skipped, known = begun
 
         def note(splits: Sequence[Split], said: str) -> None:
@@ -186,27 +186,27 @@ class Desk:
         self.steps = self.course.take(Earlier(num_steps, num_skipped, splits))
 
     def step(self) -> tuple[StepMetrics, list[tuple[list[Split], str]]]:
-        """Take a step; return its metrics and the splits found in it."""
+        """Take a step; return its metrics and new splits."""
         entry = next(self.steps)
         notes, self.notes = self.notes, []
         return entry, notes
 
     def load(self) -> None:
-        """Go back to a state whose parts have all arrived."""
+        """Restore a state whose parts have all arrived."""
         parts, self.parts = self.parts, []
         self.course.load_state(dict(ChainMap(*parts)))
 
     def state(self, num_bytes: int) -> int:
-        """Cut a checkpoint's state into parts; return how many."""
+        """Split the checkpoint state; return how many parts."""
         self.parts = in_parts(self.course.state(), num_bytes)
         return len(self.parts)
 
     def adapter(self, num_bytes: int) -> None:
-        """Begin to give the adapter's files in pieces."""
+        """Begin to send the adapter's files in pieces."""
         self.pieces = self.read(num_bytes)
 
     def read(self, num_bytes: int) -> Iterator[tuple[str, bytes]]:
-        """Yield pieces of files, each with the file's name."""
+        """Yield pieces of files with their names."""
         with TemporaryDirectory(prefix="neuron-opsd-") as home:
             folder = Path(home)
             self.course.save_adapter(folder)

@@ -1,4 +1,4 @@
-"""Answering test sets with one model after another, in a run or without one."""
+"""Answering test sets with several models, in a run or without one."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ from neuron_opsd.storage.verdicts import (
 )
 
 BEFORE = "before"
-"""Label of the untrained model, whose answers also choose demonstrations."""
+"""The untrained model; its answers also choose demonstrations."""
 
 
 def answer_tests(
@@ -74,9 +74,9 @@ def answer_tests(
     label: str,
     made_from: Sequence[str] = (),
 ) -> dict[str, TestResult]:
-    """Answer all test sets with one model, by the prompts it was trained on.
+    """Answer all test sets with one model, with the prompts it was trained on.
 
-    Draws do not depend on its label: models are compared on the same random numbers.
+    Seeds do not depend on the label: all models get the same.
     """
     return {
         test.name: answer_test(
@@ -94,7 +94,7 @@ def answer_test(
     asked: Sequence[PromptedQuestion],
     made_from: Sequence[str] = (),
 ) -> TestResult:
-    """Answer one test set, put as `asked`, and score the answers."""
+    """Answer and score one test set, put as `asked`."""
     rollouts = sample_test(run.work, model, test.name, label, asked, made_from)
     tokens = prompt_tokens(model, asked) + written_tokens(rollouts)
     run.count_tokens(rollouts_name(test.name, label), tokens)
@@ -109,7 +109,7 @@ def sample_test(
     asked: Sequence[PromptedQuestion],
     made_from: Sequence[str] = (),
 ) -> Sequence[Rollout]:
-    """Sample the answers to one test set."""
+    """Sample answers to one test set."""
     config, name = work.config, rollouts_name(test, label)
     draws = [(config.evaluation.temperature, config.evaluation.num_samples)]
     if label == BEFORE:
@@ -130,7 +130,7 @@ def sample_test(
 def scored(
     work: Workspace, test: TestSet, label: str, rollouts: Sequence[Rollout]
 ) -> TestResult:
-    """Settle which answers are equal, and compare them with gold."""
+    """Settle which answers are equal, and score them."""
     verdicts = settle_test(work, test, label, rollouts)
     readers, told = test_readers(test, work.config), summaries_of(rollouts)
     scores = score_rollouts(test.questions, told, test.gold, readers)
@@ -141,7 +141,7 @@ def scored(
 def settle_test(
     work: Workspace, test: TestSet, label: str, rollouts: Sequence[Rollout]
 ) -> tuple[Verdict, ...]:
-    """Settle which answers equal each other and the gold ones."""
+    """Settle which answers equal each other or the gold ones."""
     readers, sampled = test_readers(test, work.config), grouped(work.config, rollouts)
 
     def judge(chunk: Sequence[Question]) -> None:
@@ -152,28 +152,28 @@ def settle_test(
 
 
 def test_readers(test: TestSet, config: Config) -> dict[str, Reader]:
-    """Return question id to reader of a test set's answers."""
+    """Return the reader for each question id."""
     return readers_for(test.questions, config.answers, config.prompts.list_choices)
 
 
 def compared(test: str, label: str) -> list[str]:
-    """Return the names of a model's answers to a test, and of their verdicts."""
+    """Return the names of a model's answers and verdicts."""
     name = rollouts_name(test, label)
     return [name, verdicts_name(name)]
 
 
 def rollouts_name(test: str, label: str) -> str:
-    """Return the name of a model's answers to a test set."""
+    """Name a model's answers to a test set."""
     return f"tests/{test}/{label}" if label else test
 
 
 def test_folder(test: str) -> str:
-    """Return the folder of a test set, ending with a slash."""
+    """Return a test set's folder with a trailing slash."""
     return f"tests/{test}/"
 
 
 def neurons_name(test: str) -> str:
-    """Return the name of the neurons of the untrained model's answers."""
+    """Name the neurons of the untrained model's answers."""
     return f"{test_folder(test)}neurons"
 
 
@@ -184,11 +184,10 @@ def answer_prompted(
     prepared: Prepared,
     made: PoolOutputs,
 ) -> TestResult:
-    """Answer a test set with demonstrations from the pool in every prompt.
+    """Answer a test set with pool demonstrations in every prompt.
 
-    That needs no training: each test question gets the demonstrations of a
-    teacher's question, and no label is read. The untrained model's own answers,
-    which find them, must be there already.
+    Nothing is trained and no label is read: test questions get demonstrations as the
+    teacher's do, found by the untrained model's answers, which must exist.
     """
     plain = ask(test.questions, run.config)
     known = test_signals(run, model, test)
@@ -207,10 +206,7 @@ def answer_prompted(
 
 
 def test_signals(run: RunContext, model: LanguageModel, test: TestSet) -> Known:
-    """Return what demonstrations for a test set are found by, if by anything.
-
-    Answers, and their neurons, are those of the untrained model.
-    """
+    """Return what finds demonstrations for a test set, from the untrained model."""
     config, ids = run.config, [question.id for question in test.questions]
     answered = PoolSignals(not_read(ids))
     if config.context_signals & OF_ANSWERS:
@@ -228,7 +224,7 @@ def test_signals(run: RunContext, model: LanguageModel, test: TestSet) -> Known:
 def medoid_votes(
     run: RunContext, model: LanguageModel, test: TestSet, rollouts: Sequence[Rollout]
 ) -> Mapping[str, Vote]:
-    """Return votes on a test set's answers, with medoids where wanted."""
+    """Vote on a test set's answers, with any medoids."""
     votes = tally_votes(summaries_of(rollouts), test_readers(test, run.config))
     own = f"{test_folder(test.name)}{MEDOIDS_NAME}"
     names = MedoidNames(rollouts_name(test.name, BEFORE), own)
@@ -238,7 +234,7 @@ def medoid_votes(
 def test_neurons(
     run: RunContext, model: LanguageModel, test: TestSet, chosen: Chosen
 ) -> Sequence[NeuronSet]:
-    """Return the neurons of chosen answers, if demonstrations are found by them."""
+    """Return the chosen answers' neurons, if needed."""
     if not run.config.shows_by_neurons:
         return not_read([question.id for question in test.questions])
     neurons = read_neurons(
@@ -262,7 +258,7 @@ def evaluate(
     progress: Progress,
     adapter: Path | None = None,
 ) -> dict[str, Any]:
-    """Test a model on some sets, exactly as a run tests it."""
+    """Test a model on some sets, as a run does."""
     adapters = [] if adapter is None else [adapter]
     if out is not None:
         places = [Path(config.model.name), *map(Path, tests.values()), *adapters]
@@ -294,7 +290,7 @@ def evaluate(
 
 
 def tested(work: Workspace, model: Answerer, test: TestSet) -> dict[str, Any]:
-    """Return the measures of a model on one set."""
+    """Measure a model on one set."""
     asked = ask(test.questions, work.config)
     result = scored(work, test, "", sample_test(work, model, test.name, "", asked))
     table: dict[str, Any] = without_nan(result.metrics)

@@ -1,4 +1,4 @@
-"""Training in a run directory: checkpoints, metrics, and resuming after a stop."""
+"""Training in a run directory: checkpoints, metrics and resuming."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ from neuron_opsd.storage.integrity import CARD, GONE, fault_of
 from neuron_opsd.storage.manifest import json_sha256
 
 RANKS: Final = "ranks"
-"""Fact of a manifest: how many processes train, where it is not one."""
+"""Manifest fact: how many processes train, if not one."""
 
 
 def train_prepared(
@@ -58,7 +58,7 @@ def train_prepared(
     prepared: Prepared,
     method: Method,
 ) -> tuple[StepMetrics, ...]:
-    """Train a method on what was prepared for it, as `train_adapter` does."""
+    """Train a method on prepared data."""
     examples = examples_for(method, prepared)
     trained = {example.question_id for example in examples}
     guarded = guard_questions(prepared.library.questions, trained, run.config)
@@ -73,9 +73,9 @@ def train_adapter(
     objective: Objective,
     guarded: Sequence[PromptedQuestion] = (),
 ) -> tuple[StepMetrics, ...]:
-    """Train an adapter into the run directory, or return the metrics of one that is.
+    """Train an adapter in the run directory, or return a finished one's metrics.
 
-    The guard looks at what the student answers to the questions `guarded`.
+    The guard looks at the student's answers to `guarded`.
 
     Raises:
         TrainingError: If the loss is not finite, or the settings stop at a collapse.
@@ -93,7 +93,7 @@ def train_adapter(
         warn_as_kept(run, training.work, training_name(training.work))
         return metrics
     keep_room(run, model)
-    run.machines.release()  # they make room for what is trained
+    run.machines.release()  # makes room for what is trained
     job = Job(run.config, examples, objective, guarded)
     with run.machines.course(job, model) as course:
         latest = min(min(lost.values()) - 1, latest_with_best(run, training, made_from))
@@ -115,10 +115,7 @@ def train_adapter(
 
 
 def keep_ranks(run: RunContext, name: str, first_step: int, now: int) -> None:
-    """Keep how many processes take a training's steps; say where that changed.
-
-    The sum of their gradients differs in its last bits.
-    """
+    """Record how many processes train; report changes, which alter last bits."""
     before = run.directory.manifest.facts.get(RANKS, {}).get(name, 1)
     if before == now:
         return
@@ -131,9 +128,9 @@ def keep_ranks(run: RunContext, name: str, first_step: int, now: int) -> None:
 def list_training(
     run: RunContext, training: Training, made_from: Sequence[str]
 ) -> None:
-    """List a finished training's adapter, its card and its metrics.
+    """List a finished training's adapter, card and metrics.
 
-    The card of a run's own adapter is replaced by one with the results.
+    A later card with results replaces the run's own.
     """
     card = f"{training.adapter}/{CARD}"
     sync_metrics(run.path(training.work))
@@ -153,9 +150,9 @@ def run_steps(
     steps: Iterator[StepMetrics],
     done: Callable[[int], None],
 ) -> tuple[StepMetrics, ...]:
-    """Take the steps that are left, keeping metrics and checkpoints.
+    """Take the remaining steps, keeping metrics and checkpoints.
 
-    A signal waits for the end of a step and a checkpoint.
+    Signals wait for the end of a step and its checkpoint.
     """
     start = perf_counter()
     work = run.path(training.work)
@@ -182,14 +179,14 @@ def run_steps(
                 if ends:
                     break
     if len(metrics) < run.config.distill.steps:
-        STOPPING.check()  # else the adapter is written first
+        STOPPING.check()  # otherwise the adapter is written first
     add_seconds(run, training.name, start)
     watch.check()
     return tuple(metrics)
 
 
 def add_seconds(run: RunContext, name: str, start: float) -> float:
-    """Count the time since `start` towards a training; return the time."""
+    """Add and return the training time since `start`."""
     now = perf_counter()
     before = run.directory.manifest.facts.get("seconds", {}).get(name, 0.0)
     run.directory.note("seconds", {name: round(before + now - start, 3)})
@@ -205,7 +202,7 @@ def trained_model(run: RunContext, base: LanguageModel, folder: str) -> Language
 
 
 def examples_for(method: Method, prepared: Prepared) -> Sequence[TrainingExample]:
-    """Return what a method trains on."""
+    """Return a method's examples."""
 
     def texts() -> dict[str, str]:
         contexts = method.config.contexts
@@ -219,9 +216,9 @@ def examples_for(method: Method, prepared: Prepared) -> Sequence[TrainingExample
 def sources_of(
     run: RunContext, training: Training, examples: Sequence[TrainingExample]
 ) -> list[str]:
-    """Name what a training is made from, and note the hash of what is no output.
+    """Name a training's sources, recording hashes of those that are no output.
 
-    That is the run's inputs, the settings, the examples, and `Training.made_from`.
+    They are inputs, settings, examples, and `Training.made_from`.
     """
     settings = f"settings of {training.adapter}"
     shown = f"examples of {training.adapter}"
@@ -234,15 +231,15 @@ def sources_of(
 
 
 def trained_by(run: RunContext) -> dict[str, Any]:
-    """Return the settings without the model's place, which its hash stands for."""
+    """Return settings without the model's place; its hash counts."""
     settings = settings_in(run.directory, run.config)
     return {name: value for name, value in settings.items() if name != "model.name"}
 
 
 def check_metrics(run: RunContext, training: Training) -> None:
-    """Refuse a finished training whose metrics are not as they were written.
+    """Refuse a finished training whose metrics were changed.
 
-    Only training again would make them, in the place of a whole adapter.
+    Restoring them would retrain an intact adapter.
     """
     output = run.directory.manifest.outputs.get(training.metrics)
     fault = GONE if output is None else fault_of(run.directory.folder, output)

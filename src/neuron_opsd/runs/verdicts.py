@@ -1,4 +1,4 @@
-"""Which answers of a training or of a check are equal, kept: for the `latex` reader."""
+"""Kept verdicts on equal answers of a training or check, for the `latex` reader."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ T = TypeVar("T")
 
 
 def training_name(work: str) -> str:
-    """Return what the verdicts of a training are called."""
+    """Name a training's verdicts."""
     return f"{work}/verdicts"
 
 
 def warn_of_unsettled(
     run: RunContext, source: str, verdicts: Sequence[Verdict]
 ) -> None:
-    """Say how many comparisons were not settled, if any."""
+    """Warn of unsettled comparisons."""
     if text := unsettled_text(verdicts):
         run.warn(f"{source}: {text}")
 
@@ -32,10 +32,10 @@ def warn_of_unsettled(
 def training_verdicts(
     run: RunContext, work: str, made_from: Sequence[str]
 ) -> Iterator[Callable[[], None]]:
-    """Keep the verdicts of a training's votes, those of an earlier process too.
+    """Keep the verdicts of a training's votes, earlier processes included.
 
     Yields:
-        What writes all there are by now.
+        A function that writes all current verdicts.
     """
     if not run.config.answers.may_leave_open:
         yield lambda: None
@@ -55,7 +55,7 @@ def training_verdicts(
         try:
             yield write
         except TryAgainError:
-            write()  # what cost two hours is not asked for again
+            write()  # verdicts can take hours
             raise
         write()
         warn_of_unsettled(run, work, tuple(notes.values()))
@@ -64,7 +64,7 @@ def training_verdicts(
 def noted(
     run: RunContext, source: str, made_from: Sequence[str], compute: Callable[[], T]
 ) -> T:
-    """Compute an output, and keep the verdicts that it took."""
+    """Compute an output, keeping its verdicts."""
     if not run.config.answers.may_leave_open:
         return compute()
     name = verdicts_name(source)
@@ -75,7 +75,7 @@ def noted(
 
 
 def warn_as_kept(run: RunContext, source: str, name: str) -> None:
-    """Warn of what could not be settled when an output was made."""
+    """Warn of comparisons left unsettled by an output."""
     output = run.directory.manifest.outputs.get(name)
     if output is None:
         return

@@ -1,4 +1,4 @@
-"""What is told of a training: warnings of its steps, and numbers for trackers."""
+"""Training warnings per step, and numbers for trackers."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from neuron_opsd.stages.engine_gap import WARNED as GAP_WARNED
 
 
 class StepWatch:
-    """Sees the steps of a training, those taken before as well.
+    """Watches all steps of a training, earlier ones included.
 
-    So a run that was stopped warns of the same steps and signs as one that was not.
+    So a resumed run warns as one that never stopped.
     """
 
     def __init__(self, run: RunContext, metrics: Sequence[StepMetrics]) -> None:
@@ -29,12 +29,11 @@ class StepWatch:
         self._stood_out = False
         self.guard = Guard(run.config.guard)
         self.events: dict[int, list[str]] = {}
-        """What was warned of, by step."""
         for entry in metrics:
             self.see(entry)
 
     def see(self, entry: StepMetrics) -> StepMetrics:
-        """Return a step's record with its spike; warn where one begins."""
+        """Return a record with its spike; warn where one begins."""
         entry = replace(entry, spike=round(self._spikes.see(entry), 2))
         if entry.skipped:
             self._warn(
@@ -52,17 +51,16 @@ class StepWatch:
         return entry
 
     def _warn(self, step: int, text: str) -> None:
-        """Warn of a step, and keep what was said of it."""
         self.events.setdefault(step, []).append(text)
         self.run.warn(text)
 
     @property
     def stops(self) -> bool:
-        """Whether a sign was seen and the settings say to stop."""
+        """Whether a sign was seen at which the settings stop."""
         return self.run.config.guard.on_collapse == "stop" and bool(self.guard.seen)
 
     def check(self) -> None:
-        """Stop where a sign was seen, if the settings say so."""
+        """Stop at a sign, if the settings say so."""
         if not self.stops:
             return
         found = clauses([sign_text(sign) for sign in self.guard.seen.values()])
@@ -75,7 +73,7 @@ class StepWatch:
 
 
 def spike_text(entry: StepMetrics) -> str:
-    """Say what stands out of a step and what to do."""
+    """Say what stands out in a step and what to do."""
     what, value = "loss", entry.loss
     if entry.reward is not None:
         what, value = "gradient's norm", entry.grad_norm
@@ -96,7 +94,7 @@ def gap_text(step: int, gap: float) -> str:
 
 
 def skipped_last(metrics: Sequence[StepMetrics]) -> int:
-    """Return how many steps were skipped at the end."""
+    """Count the skipped steps at the end."""
     count = 0
     for entry in reversed(metrics):
         if not entry.skipped:
@@ -106,7 +104,7 @@ def skipped_last(metrics: Sequence[StepMetrics]) -> int:
 
 
 def collapse_text(sign: Collapse) -> str:
-    """Say what a sign of collapse is and what to do."""
+    """Explain a sign of collapse and what to do."""
     return (
         f"{sign_text(sign)}; fewer steps or a lower distill.learning_rate may help, "
         "and guard.keep=best ends with the best step"
@@ -114,12 +112,12 @@ def collapse_text(sign: Collapse) -> str:
 
 
 def sign_text(sign: Collapse) -> str:
-    """Say what a sign of collapse is, and when it was seen."""
+    """Name a sign of collapse and its step."""
     return f"step {sign.step}: {sign.sign} ({sign.value:.3g}, limit {sign.limit:.3g})"
 
 
 def tell_settings(run: RunContext, training: Training) -> None:
-    """Tell what a training is done with."""
+    """Log a training's settings."""
     run.log_settings(training.name, settings_in(run.directory, run.config))
 
 
@@ -129,14 +127,14 @@ def tell_steps(
     metrics: Sequence[StepMetrics],
     events: Mapping[int, Sequence[str]],
 ) -> None:
-    """Tell what steps measured, and what was warned of."""
+    """Log metrics and warnings of steps."""
     for entry in metrics:
         said = events.get(entry.step, ())
         run.log_metrics(training.name, entry.step, numbers_of(entry), said)
 
 
 def tell_results(run: RunContext, training: str, models: Mapping[str, Results]) -> None:
-    """Tell what models scored on the tests, as one step after the last.
+    """Log test scores as one step after the last.
 
     A measure is named like ``exam/after/avg_at_k``.
     """
@@ -150,7 +148,7 @@ def tell_results(run: RunContext, training: str, models: Mapping[str, Results]) 
 
 
 def tell_again(run: RunContext, training: Training, after: Results) -> None:
-    """Tell all of a training that has ended."""
+    """Log a finished training again in full."""
     tell_settings(run, training)
     tell_steps(run, training, read_metrics(run.path(training.work)), {})
     tell_results(run, training.name, {"after": after})

@@ -1,6 +1,6 @@
-"""Files that are written whole or not at all, and run directories made of them.
+"""Atomic files, and the run directories made of them.
 
-Whatever writes raises a `TryAgainError` where the disk is full or fails, and a
-`ConfigError` where nothing may be written; whatever reads raises a `DataError` where a
-file is missing or does not hold what it should. Docstrings name what is raised besides.
+Writing raises a `TryAgainError` if the disk is full or fails, and a `ConfigError` if
+not allowed; reading raises a `DataError` if a file is missing or damaged. Docstrings
+name further errors.
 """

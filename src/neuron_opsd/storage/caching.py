@@ -1,8 +1,7 @@
-"""What is computed once: a run directory keeps it, memory does not.
+"""Results that are computed once: a run directory keeps them, memory does not.
 
-What is computed chunk by chunk is a `Task`: a function, and the model that it is done
-with. `Workers` do it, in this process or in others that have the same model; the
-process that asked keeps the results.
+Chunked work is a `Task`: a function and its model. `Workers` do it here or in other
+processes with the same model; the calling process keeps the results.
 """
 
 from __future__ import annotations
@@ -22,50 +21,47 @@ M = TypeVar("M")
 Item = TypeVar("Item")
 
 Remember: TypeAlias = Callable[[M, Notes], M]
-"""Gives a model that asks nothing again that is noted; another process must be able to
-import it."""
+"""Makes a model skip noted requests; importable in other processes."""
 
 
 def ignore(news: object) -> None:
-    """Hear of something, and do nothing."""
+    """Do nothing."""
     del news
 
 
 @dataclass(frozen=True, slots=True)
 class InChunks(Generic[Item]):
-    """Items that are computed so many at a time."""
+    """Items in chunks of a fixed size."""
 
     items: Sequence[Item]
     size: int
     done: Callable[[int], None] = ignore
-    """Called with how many items are done, chunk by chunk."""
+    """Called with the number of items done, per chunk."""
 
     def __len__(self) -> int:
-        """Return how many chunks there are."""
         return -(-len(self.items) // self.size)
 
     def __getitem__(self, number: int) -> Sequence[Item]:
-        """Return a chunk, cut at the same places each time."""
+        """Return a chunk, always cut at the same places."""
         if not 0 <= number < len(self):
             raise IndexError(number)
         return self.items[number * self.size : (number + 1) * self.size]
 
     def __iter__(self) -> Iterator[Sequence[Item]]:
-        """Yield the chunks in order."""
         return map(self.__getitem__, range(len(self)))
 
 
 @dataclass(frozen=True, slots=True)
 class Keeping(Generic[M]):
-    """How what is found on the way to a chunk is kept."""
+    """How findings on the way to a chunk are kept."""
 
     remember: Remember[M]
     journal: Callable[[int], Journal]
-    """Gives that of a chunk by its number."""
+    """Chunk number to its journal."""
 
 
 class Workers(Protocol):
-    """Those who work on chunks."""
+    """Something that works on chunks."""
 
     def map(
         self,
@@ -74,16 +70,15 @@ class Workers(Protocol):
         chunks: Iterable[tuple[int, Sequence[Item]]],
         keeping: Keeping[M] | None = None,
     ) -> Iterator[tuple[int, Sequence[R]]]:
-        """Yield the results of numbered chunks as they are done, in any order.
+        """Yield the results of numbered chunks as they finish, in any order.
 
-        The function, which another process must be able to import, is of the model and
-        a chunk, whatever chunk came before. Chunks are gone over no further than there
-        are workers free for them; with `keeping` one that is stopped resumes.
+        The function must be importable elsewhere, and depend on model and chunk alone.
+        Chunks are consumed as workers become free; with `keeping`, stopped ones resume.
         """
 
 
 class Here:
-    """This process, which works on one chunk after the other."""
+    """This process, one chunk at a time."""
 
     def map(
         self,
@@ -92,7 +87,7 @@ class Here:
         chunks: Iterable[tuple[int, Sequence[Item]]],
         keeping: Keeping[M] | None = None,
     ) -> Iterator[tuple[int, Sequence[R]]]:
-        """Yield the results of chunks in their order."""
+        """Yield the results of chunks in order."""
         for number, chunk in chunks:
             own = model
             if keeping is not None:
@@ -105,13 +100,13 @@ HERE: Final = Here()
 
 @dataclass(frozen=True, slots=True)
 class Task(Generic[M, Item, R]):
-    """What makes a chunk's results, whatever came before it."""
+    """Computes a chunk's results, whatever came before it."""
 
     model: M
     function: Callable[[M, Sequence[Item]], Sequence[R]]
     workers: Workers = HERE
     remember: Remember[M] | None = None
-    """`None` where a chunk that is stopped begins anew."""
+    """`None` if a stopped chunk starts over."""
 
     def each(
         self,
@@ -127,7 +122,7 @@ class Task(Generic[M, Item, R]):
 
 @dataclass(frozen=True, slots=True)
 class Employed(Generic[M]):
-    """A model, and the workers that have it."""
+    """A model and the workers that have it."""
 
     model: M
     workers: Workers = HERE
@@ -137,13 +132,13 @@ class Employed(Generic[M]):
         function: Callable[[M, Sequence[Item]], Sequence[R]],
         chunks: Sequence[Sequence[Item]],
     ) -> list[Sequence[R]]:
-        """Return the results of chunks in order, which are not kept."""
+        """Return results in the order of chunks, without keeping them."""
         found = dict(self.workers.map(self.model, function, enumerate(chunks)))
         return [found[number] for number in range(len(chunks))]
 
 
 class Cache(Protocol):
-    """Where results come from: computed now, or by an earlier process."""
+    """Results computed now, or by an earlier process."""
 
     def once(
         self,
@@ -153,7 +148,7 @@ class Cache(Protocol):
         *,
         made_from: Sequence[str] = (),
     ) -> T:
-        """Return a value as a whole, made again where what it is from changed."""
+        """Return a value, recomputed if its sources changed."""
 
     def chunks(
         self,
@@ -164,14 +159,14 @@ class Cache(Protocol):
         *,
         made_from: Sequence[str] = (),
     ) -> Sequence[R]:
-        """Return a list, computed chunk by chunk; the codec is for a chunk as well.
+        """Return a list computed by chunk; the codec also handles one chunk.
 
-        Items are told of chunks that are kept, too; `made_from` is as of `once`.
+        Kept chunks are reported to `items` too; `made_from` is as in `once`.
         """
 
 
 class Memory:
-    """A cache that keeps nothing and computes in this process."""
+    """Keeps nothing and computes in this process."""
 
     def once(
         self, name: str, codec: object, compute: Callable[[], T], **made_from: object
@@ -202,7 +197,7 @@ MEMORY: Final = Memory()
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """What every step is done with besides a model."""
+    """What every step needs besides a model."""
 
     config: Config
     """Resolved for the model."""
@@ -219,10 +214,9 @@ class Workspace:
         made_from: Sequence[str] = (),
         stage: str = "",
     ) -> Sequence[R]:
-        """Return what a task makes of items, one for each question, in chunks.
+        """Return a task's results, one per item, computed in chunks.
 
-        The cache keeps it by `name`, which is also the stage's if that has no
-        other.
+        The cache keeps them by `name`, the default of `stage`.
         """
         with self.progress.stage(stage or name, len(items), "questions") as done:
             chunks = InChunks(items, self.config.rollouts.block_size, done)
@@ -235,14 +229,14 @@ class Workspace:
         function: Callable[[M, Sequence[Item]], Sequence[R]],
         remember: Remember[M] | None = None,
     ) -> Task[M, Item, R]:
-        """Return what the workers are to do with a model."""
+        """Return a task on a model for the workers."""
         return Task(model, function, self.workers, remember)
 
     def employed(self, model: M) -> Employed[M]:
-        """Return a model with the workers that have it."""
+        """Return a model with its workers."""
         return Employed(model, self.workers)
 
     def warn(self, remarks: Iterable[str]) -> None:
-        """Tell the user of each remark."""
+        """Pass each remark to the user."""
         for text in remarks:
             self.progress.warn(text)

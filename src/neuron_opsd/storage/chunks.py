@@ -1,4 +1,4 @@
-"""Long computations cut into chunks, each kept as soon as it is done."""
+"""Long computations in chunks, each kept as soon as it is done."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How an output is cut into chunks, and what these are made from."""
+    """How an output is cut, and its sources."""
 
     num_items: int
     size: int
@@ -32,7 +32,7 @@ class Plan:
 
 
 def holds(path: Path, data: bytes) -> bool:
-    """Say whether a file exists and holds these bytes."""
+    """Return whether a file holds exactly these bytes."""
     try:
         return read_plain(path) == data
     except DataError:
@@ -40,12 +40,12 @@ def holds(path: Path, data: bytes) -> bool:
 
 
 def suffix_of(file_name: str) -> str:
-    """Return what the names of an output's chunks end in."""
+    """Return the suffix of an output's chunks."""
     return "".join(Path(file_name).suffixes)
 
 
 def clear_chunks(folder: Path, file_name: str) -> None:
-    """Delete the chunks of an output, and their folder if empty."""
+    """Delete an output's chunks, and their folder if empty."""
     if folder.is_symlink() or not folder.is_dir():
         remove(folder)
         return
@@ -54,15 +54,15 @@ def clear_chunks(folder: Path, file_name: str) -> None:
     for entry in sorted(folder.iterdir()):
         if entry.name == PLAN or ours.fullmatch(entry.name):
             remove(entry)
-    with suppress(OSError):  # somebody else's file is in it
+    with suppress(OSError):  # it holds a foreign file
         folder.rmdir()
 
 
 class Chunks(Generic[R]):
-    """The finished chunks of one output, in a folder of their own.
+    """The finished chunks of one output, in their own folder.
 
-    Chunk n is stored in ``0000n.<suffix>`` and counts only with its receipt, a file
-    of its SHA-256 and the seconds it took. Its journal goes once it is kept.
+    Chunk n is ``0000n.<suffix>`` and counts only with its receipt, a file with its
+    SHA-256 and seconds. Keeping it deletes its journal.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Chunks(Generic[R]):
         plan: Plan,
         warn: Callable[[str], None],
     ) -> None:
-        """Keep what exists, unless it was cut otherwise or made from other things."""
+        """Keep existing chunks, unless cut or made otherwise."""
         self.folder = folder
         self.codec = codec
         self.warn = warn
@@ -86,7 +86,7 @@ class Chunks(Generic[R]):
             write_atomic(path, wanted)
 
     def has(self, number: int) -> bool:
-        """Say whether a chunk was kept; warn of a damaged one."""
+        """Return whether a chunk was kept; warn of a damaged one."""
         if self.seconds(number) is not None:
             return True
         path = self.path(number)
@@ -95,23 +95,23 @@ class Chunks(Generic[R]):
         return False
 
     def keep(self, number: int, results: Sequence[R], start: float) -> None:
-        """Keep a chunk; what it took is counted from `start`."""
+        """Keep a chunk; its time counts from `start`."""
         path = self.path(number)
         self.codec.save(results, path)
         receipt = {"sha256": sha256_file(path), "seconds": perf_counter() - start}
         write_atomic(self.receipt(number), seal(receipt))
-        discard(self._file(number, JOURNAL))  # what is kept counts without it
+        discard(self._file(number, JOURNAL))  # a kept chunk counts without it
 
     def journal(self, number: int) -> Journal:
-        """Return the journal of a chunk that is not kept yet."""
+        """Return the journal of an unfinished chunk."""
         return Journal(self._file(number, JOURNAL), self.warn)
 
     def load(self, number: int) -> Sequence[R]:
-        """Return a chunk that was kept."""
+        """Return a kept chunk."""
         return self.codec.load(self.path(number))
 
     def seconds(self, number: int) -> float | None:
-        """Return what a chunk took, `None` if it is missing or damaged."""
+        """Return a chunk's time, `None` if missing or damaged."""
         try:
             receipt = read_receipt(self.receipt(number))
             found = sha256_file(self.path(number)) if receipt else None
@@ -120,11 +120,11 @@ class Chunks(Generic[R]):
         return receipt.seconds if receipt and receipt.sha256 == found else None
 
     def path(self, number: int) -> Path:
-        """Return the path of a chunk."""
+        """Return a chunk's path."""
         return self._file(number, suffix_of(self.codec.file_name))
 
     def receipt(self, number: int) -> Path:
-        """Return the path of a receipt."""
+        """Return a receipt's path."""
         return self._file(number, RECEIPT)
 
     def _file(self, number: int, ending: str) -> Path:
@@ -132,21 +132,19 @@ class Chunks(Generic[R]):
 
 
 class Joined(Sequence[R]):
-    """The results of kept chunks; memory holds one chunk at a time."""
+    """Results of kept chunks, one chunk in memory at a time."""
 
     def __init__(self, chunks: Chunks[R], numbers: range) -> None:
         self._chunks = chunks
         self._numbers = numbers
 
     def __iter__(self) -> Iterator[R]:
-        """Yield the results, read chunk by chunk."""
         for number in self._numbers:
             yield from self._chunks.load(number)
 
     def __len__(self) -> int:
-        """Return how many results there are."""
         return sum(len(self._chunks.load(number)) for number in self._numbers)
 
     def __getitem__(self, index: Any) -> Any:
-        """Return one result or some; all of them are read."""
+        """Return one result or a slice; reads everything."""
         return list(self)[index]

@@ -1,7 +1,7 @@
-"""How the records that stages pass on become files and come back unchanged.
+"""Lossless conversion of records to files and back.
 
-Tables are Parquet and the rest is JSON; neither can hold code. Equal values give equal
-bytes. Half a surrogate pair, which no file can hold, becomes the character U+FFFD.
+Tables are Parquet, the rest is JSON; neither can hold code. Equal values give equal
+bytes. Half a surrogate pair, which no file can hold, becomes U+FFFD.
 """
 
 from __future__ import annotations
@@ -48,22 +48,21 @@ NEURON_SCHEMA = pa.schema(
 STATE_SCHEMA = pa.schema({"question_id": pa.string(), "values": pa.list_(pa.float32())})
 
 ROWS_PER_GROUP = 4096
-"""Records that are turned into a table at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Codec(Generic[T]):
-    """How one kind of value becomes a file and comes back."""
+    """How one type of value is written and read."""
 
     file_name: str
-    """The file of the value in a run directory, `/` for folders."""
+    """Its file in a run directory, `/` for folders."""
     save: Callable[[T, Path], None]
-    """Writes the file, whole or not at all."""
+    """Writes the file atomically."""
     read: Callable[[Path], T]
-    """Reads it, with whatever the libraries raise."""
+    """Reads it; library errors pass through."""
 
     def load(self, path: Path) -> T:
-        """Return the value of a file of ours, or raise why there is none."""
+        """Read a file of ours, or raise why it cannot be read."""
         try:
             with reading(path, MAKE_AGAIN):
                 return self.read(path)
@@ -71,17 +70,17 @@ class Codec(Generic[T]):
             raise stored_rollouts.damaged(path, fault_in(error)) from None
 
     def named(self, name: str) -> Codec[T]:
-        """Return the same codec for another file, named without its end."""
+        """Return this codec for another name, without suffix."""
         return replace(self, file_name=name + Path(self.file_name).suffix)
 
 
 def json_codec(file_name: str) -> Codec[Any]:
-    """Return a codec for what JSON can hold; tuples become lists."""
+    """Return a codec for JSON values; tuples become lists."""
     return Codec(file_name, save_json, load_json)
 
 
 def text_codec(file_name: str) -> Codec[str]:
-    """Return a codec for a text."""
+    """Return a codec for text."""
     return Codec(
         file_name,
         lambda text, path: write_atomic(path, encode(text)),
@@ -90,7 +89,7 @@ def text_codec(file_name: str) -> Codec[str]:
 
 
 def record_codec(file_name: str, kind: type[Record]) -> Codec[Record]:
-    """Return a codec for one record, a JSON object of its fields."""
+    """Return a codec for one record as a JSON object."""
     adapter = TypeAdapter(kind)
 
     def save(record: Record, path: Path) -> None:
@@ -103,7 +102,7 @@ def record_codec(file_name: str, kind: type[Record]) -> Codec[Record]:
 
 
 def records_codec(file_name: str, kind: type[Record]) -> Codec[Sequence[Record]]:
-    """Return a codec for many records, a JSON list with one a line."""
+    """Return a codec for a JSON list, one record per line."""
     adapter = TypeAdapter(kind)
 
     def save(records: Sequence[Record], path: Path) -> None:
@@ -117,7 +116,7 @@ def records_codec(file_name: str, kind: type[Record]) -> Codec[Sequence[Record]]
 
 
 def write_listing(lines: Iterable[bytes], path: Path) -> None:
-    """Write records as JSON, one a line, however many."""
+    """Stream records as JSON, one per line."""
 
     def fill(temporary: Path) -> None:
         with temporary.open("wb") as file:
@@ -130,7 +129,7 @@ def write_listing(lines: Iterable[bytes], path: Path) -> None:
 
 
 def read_listing(path: Path) -> Iterator[Any]:
-    """Yield the records that `write_listing` wrote; equal texts are one."""
+    """Yield records from `write_listing`; equal texts are shared."""
     known: dict[str, str] = {}
     with path.open("rb") as file:
         if next(file, b"").strip() != b"[":
@@ -145,7 +144,7 @@ def read_listing(path: Path) -> Iterator[Any]:
 
 
 def shared(value: Any, known: dict[str, str]) -> Any:
-    """Return a value with known texts in the place of equal ones."""
+    """Replace texts in a value by known equal ones."""
     if isinstance(value, str):
         return known.setdefault(value, value)
     if isinstance(value, list):
@@ -156,17 +155,17 @@ def shared(value: Any, known: dict[str, str]) -> Any:
 
 
 def save_json(value: Any, path: Path) -> None:
-    """Write a value as JSON with one field a line."""
+    """Write a value as JSON with one field per line."""
     write_atomic(path, encode(to_json(value, indent=2) + "\n"))
 
 
 def load_json(path: Path) -> Any:
-    """Read a JSON file; what is none raises a `DocumentError`."""
+    """Read a JSON file, or raise a `DocumentError`."""
     return parse_json(read_plain(path))
 
 
 def without_nan(value: Any) -> Any:
-    """Return nested values with `None` for what is no JSON number."""
+    """Replace NaN and infinities by `None`."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if is_dataclass(value):
@@ -184,18 +183,18 @@ def to_json(value: Any, indent: int | None = None) -> str:
 
 
 def encode(text: str) -> bytes:
-    """Return a text as UTF-8 without half surrogate pairs."""
+    """Encode text as UTF-8 without half surrogate pairs."""
     return writable(text).encode()
 
 
 def writable(text: str) -> str:
-    """Return a text with half surrogate pairs replaced by U+FFFD."""
-    # Going through UTF-16 also joins pairs that stand as two characters.
+    """Replace half surrogate pairs by U+FFFD."""
+    # UTF-16 also joins pairs given as two characters.
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def rollout_batch(rollouts: Sequence[Rollout]) -> pa.RecordBatch:
-    """Return some rollouts as columns."""
+    """Convert rollouts to columns."""
     completions = [rollout.completion for rollout in rollouts]
     answers = [rollout.answer for rollout in rollouts]
     columns = {
@@ -214,7 +213,7 @@ def rollout_batch(rollouts: Sequence[Rollout]) -> pa.RecordBatch:
 
 
 def neuron_batch(sets: Sequence[NeuronSet]) -> pa.RecordBatch:
-    """Return some neuron sets as columns."""
+    """Convert neuron sets to columns."""
     columns = {
         "question_id": [writable(item.question_id) for item in sets],
         "neuron_count": [item.neuron_count for item in sets],
@@ -226,7 +225,7 @@ def neuron_batch(sets: Sequence[NeuronSet]) -> pa.RecordBatch:
 
 
 def neuron_sets(batch: pa.RecordBatch) -> Iterator[NeuronSet]:
-    """Yield the neuron sets of some rows."""
+    """Yield neuron sets from rows."""
     return map(
         NeuronSet,
         batch.column("question_id").to_pylist(),
@@ -238,7 +237,7 @@ def neuron_sets(batch: pa.RecordBatch) -> Iterator[NeuronSet]:
 
 
 def state_batch(states: Sequence[QuestionState]) -> pa.RecordBatch:
-    """Return some hidden states as columns."""
+    """Convert hidden states to columns."""
     columns = {
         "question_id": [writable(item.question_id) for item in states],
         "values": list_array([item.values for item in states], pa.float32()),
@@ -247,7 +246,7 @@ def state_batch(states: Sequence[QuestionState]) -> pa.RecordBatch:
 
 
 def states_in(batch: pa.RecordBatch) -> Iterator[QuestionState]:
-    """Yield the hidden states of some rows."""
+    """Yield hidden states from rows."""
     return map(
         QuestionState,
         batch.column("question_id").to_pylist(),
@@ -256,7 +255,7 @@ def states_in(batch: pa.RecordBatch) -> Iterator[QuestionState]:
 
 
 def list_array(arrays: Sequence[NDArray[Any]], kind: pa.DataType) -> pa.ListArray:
-    """Return arrays of any lengths as one column of lists."""
+    """Convert arrays of any lengths to a column of lists."""
     lengths = [len(array) for array in arrays]
     offsets = np.cumsum([0, *lengths], dtype=np.int32)
     values = np.concatenate(arrays).astype(kind.to_pandas_dtype(), copy=False)
@@ -264,24 +263,24 @@ def list_array(arrays: Sequence[NDArray[Any]], kind: pa.DataType) -> pa.ListArra
 
 
 def list_items(column: pa.ListArray) -> list[NDArray[Any]]:
-    """Return a column of lists as arrays."""
+    """Convert a column of lists to arrays."""
     offsets = column.offsets.to_numpy()
     values = column.values.to_numpy()
     return [values[start:stop] for start, stop in pairwise(offsets)]
 
 
 def groups(records: Iterable[T], size: int | None = None) -> Iterator[Sequence[T]]:
-    """Cut records into runs of `size` or `ROWS_PER_GROUP`."""
+    """Group records by `size` or `ROWS_PER_GROUP`."""
     remaining = iter(records)
     while group := list(islice(remaining, size or ROWS_PER_GROUP)):
         yield group
 
 
 def save_table(table: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path) -> None:
-    """Write batches of rows as a Parquet file, a row group each."""
+    """Write a Parquet file, one row group per batch."""
 
     def fill(temporary: Path) -> None:
-        # Of a file of Python's, errors say what the disk said, unlike Arrow's own.
+        # A Python file's errors, unlike Arrow's, keep the disk's reason.
         with temporary.open("xb") as file:
             writer = pq.ParquetWriter(file, schema, compression="zstd")
             try:
@@ -289,7 +288,7 @@ def save_table(table: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path) -
                     writer.write_batch(batch, row_group_size=max(1, batch.num_rows))
                 writer.close()
             finally:
-                # Else it writes and complains once more when it is collected.
+                # Otherwise it writes and fails again on collection.
                 writer.is_open = False
 
     write_file(path, fill)
@@ -301,7 +300,7 @@ def table_codec(
     batch_of: Callable[[Sequence[Record]], pa.RecordBatch],
     records_in: Callable[[pa.RecordBatch], Iterator[Record]],
 ) -> Codec[Sequence[Record]]:
-    """Return a codec for many records, a Parquet file; arrays are read-only."""
+    """Return a Parquet codec; its arrays are read-only."""
 
     def save(records: Sequence[Record], path: Path) -> None:
         save_table(map(batch_of, groups(records)), schema, path)

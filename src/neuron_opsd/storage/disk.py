@@ -1,7 +1,4 @@
-"""The doorway of the operating system: what it says of files, as a line with advice.
-
-Every `OSError` becomes one of the project's errors.
-"""
+"""The operating system's file errors as the project's, with advice in one line."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ PASSING: Final = {
     errno.ESTALE: "the network file system lost it",
     errno.ENOTCONN: "the file system is no longer connected",
 }
-"""What goes wrong for a while: the same command works later."""
+"""Temporary faults: the same command works later."""
 
 LASTING: Final = {
     errno.EACCES: "permission is denied",
@@ -43,36 +40,35 @@ LASTING: Final = {
     errno.ENOSYS: "the file system cannot do that",
     errno.EOPNOTSUPP: "the file system cannot do that",
 }
-"""What stays wrong until another place is chosen."""
+"""Lasting faults: choose another place."""
 
 GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
 MAKE_AGAIN: Final = "; delete it, and the command that started the run makes it again"
-"""What to do about a damaged file of a run."""
 UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
 def reason_of(error: OSError) -> str:
-    """Say in words what the operating system refused."""
+    """Say why the operating system refused."""
     code = error.errno or 0
     return PASSING.get(code) or LASTING.get(code) or error.strerror or first_line(error)
 
 
 @contextmanager
 def disk_errors(path: Path, needed: int | Path) -> Iterator[None]:
-    """Turn errors of the disk below into ones that say what to do and what is needed.
+    """Turn disk errors in the block into errors with advice and the size needed.
 
-    That is bytes, or the file or folder whose size says how far writing got.
+    `needed` is bytes, or a path whose size says how far writing got.
     """
     try:
         yield
     except OSError as error:
         if error.errno == errno.EPIPE:
-            raise  # of the terminal: no file has such a thing
+            raise  # from the terminal: no file raises these
         raise writing_error(path, needed, error) from error
 
 
 def writing_error(path: Path, needed: int | Path, error: OSError) -> NeuronOpsdError:
-    """Return what to raise where something could not be written."""
+    """Return the error for a failed write."""
     reason = reason_of(error)
     if error.errno in LASTING:
         return ConfigError(f"cannot write {path}: {reason}; choose another place")
@@ -84,7 +80,7 @@ def writing_error(path: Path, needed: int | Path, error: OSError) -> NeuronOpsdE
 
 @contextmanager
 def reading(path: Path, advice: str = "") -> Iterator[None]:
-    """Turn errors of the disk into a `DataError` about a file."""
+    """Turn disk errors into a `DataError` about a file."""
     try:
         yield
     except OSError as error:
@@ -98,7 +94,7 @@ def reading(path: Path, advice: str = "") -> Iterator[None]:
 
 
 def read_plain(path: Path, advice: str = "") -> bytes:
-    """Return the bytes of a plain file; never waits, as on a named pipe."""
+    """Read a plain file; never blocks, as a named pipe would."""
     with reading(path, advice):
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
@@ -108,7 +104,7 @@ def read_plain(path: Path, advice: str = "") -> bytes:
 
 
 def size_text(needed: int | Path) -> str:
-    """Say how many bytes something needs, exactly or at least."""
+    """Say how many bytes are needed, exactly or at least."""
     if isinstance(needed, int):
         return f"it needs {readable_bytes(needed)}"
     try:
@@ -118,13 +114,13 @@ def size_text(needed: int | Path) -> str:
 
 
 def size_of(path: Path) -> int:
-    """Return the bytes of a file or of a folder's files."""
+    """Return the bytes of a file or folder."""
     files = [path] if path.is_file() else path.rglob("*")
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def readable_bytes(count: int) -> str:
-    """Write a number of bytes for people: ``12.3 MB``."""
+    """Write bytes for people: ``12.3 MB``."""
     amount = float(count)
     for unit in UNITS[:-1]:
         if amount < 1000:

@@ -1,7 +1,7 @@
-"""The folder of what outlives a command: fetched files and converted models.
+"""The folder that outlives commands: downloads and converted models.
 
-`sources.json` lists what is finished, with the hash of each file, and `LICENSES.md`
-says to people whose it is.
+`sources.json` lists finished folders with file hashes; `LICENSES.md` names the owners
+for people.
 """
 
 from __future__ import annotations
@@ -25,10 +25,9 @@ MARKER = "sources.json"
 LICENCES = "LICENSES.md"
 MADE = {"model", "questions"}
 CACHED = {"gguf", *MADE, LICENCES, MARKER, LOCK, HOLDER}
-"""What a cache of an earlier version, without our mark, may hold."""
+"""What an unmarked cache of an earlier version may hold."""
 HASHED_AGAIN = 16_000_000
-"""Bytes up to which a file is always hashed; a larger one only when its time of change
-is another."""
+"""Larger files are rehashed only if their modification time changed."""
 
 LICENCES_HEAD = """# Whose these files are
 
@@ -42,13 +41,13 @@ texts are unchanged but for spaces.
 """
 
 Part: TypeAlias = dict[str, Any]
-"""What `sources.json` says of one folder."""
+"""An entry of `sources.json`."""
 Parts: TypeAlias = dict[str, Part]
-"""By the folder, relative to the cache."""
+"""By folder, relative to the cache."""
 
 
 class NotedFile(BaseModel):
-    """What `sources.json` says of a file."""
+    """A file's entry in `sources.json`."""
 
     model_config = ConfigDict(strict=True)
 
@@ -58,7 +57,7 @@ class NotedFile(BaseModel):
 
 
 class Noted(BaseModel):
-    """What a `Part` must have at least."""
+    """Required fields of a `Part`."""
 
     model_config = ConfigDict(strict=True)
 
@@ -69,7 +68,7 @@ class Noted(BaseModel):
 
 
 def is_cache(folder: Path) -> bool:
-    """Say whether an unmarked folder holds only what earlier versions kept."""
+    """Return whether an unmarked folder is an earlier version's cache."""
     held = {entry.name for entry in folder.iterdir()}
     # Fetching replaces these, so they must have been fetched.
     noted = {part.partition("/")[0] for part in read_marker(folder)}
@@ -77,12 +76,12 @@ def is_cache(folder: Path) -> bool:
 
 
 def claim_cache(cache: Path) -> None:
-    """Make a folder the cache, unless it is already; see `claim`."""
+    """Make a folder the cache unless it is one; see `claim`."""
     claim(cache, "cache", is_cache, "NEURON_OPSD_CACHE")
 
 
 def note(folder: Path, recipe: str, about: Part) -> Part:
-    """Return the entry of `sources.json` for a finished folder."""
+    """Return the `sources.json` entry of a finished folder."""
     files = {
         path.name: {
             "bytes": path.stat().st_size,
@@ -95,20 +94,20 @@ def note(folder: Path, recipe: str, about: Part) -> Part:
 
 
 def is_intact(folder: Path, recipe: str | None, part: Part | None) -> bool:
-    """Say whether a folder was made by a recipe and is unchanged."""
+    """Return whether a folder was made by this recipe and is whole."""
     if part is None or recipe is None or part.get("recipe") != recipe:
         return False
     return not changed_files(folder, part)
 
 
 def changed_files(folder: Path, part: Part) -> list[str]:
-    """Return the names of files that are not as they were noted."""
+    """Return the names of changed files."""
     files: Mapping[str, Part] = part.get("files", {})
     return [name for name, one in files.items() if not is_unchanged(folder / name, one)]
 
 
 def is_unchanged(path: Path, known: Part) -> bool:
-    """Say whether a file is the one that was noted."""
+    """Return whether a file is as recorded."""
     try:
         status = path.stat()
         if status.st_size != known["bytes"]:
@@ -121,7 +120,7 @@ def is_unchanged(path: Path, known: Part) -> bool:
 
 
 def read_marker(cache: Path) -> Parts:
-    """Return what is finished; nothing without a readable `sources.json`."""
+    """Return finished folders, if `sources.json` is readable."""
     try:
         parts = parse_table(read_plain(cache / MARKER)).get("parts")
     except (DataError, DocumentError):
@@ -132,7 +131,7 @@ def read_marker(cache: Path) -> Parts:
 
 
 def is_part(value: object) -> bool:
-    """Say whether an entry of `sources.json` is complete."""
+    """Return whether an entry of `sources.json` is complete."""
     try:
         Noted.model_validate(value)
     except ValidationError:
@@ -141,14 +140,14 @@ def is_part(value: object) -> bool:
 
 
 def write_marker(cache: Path, parts: Parts) -> None:
-    """Write the licences, and then that what was fetched is finished."""
+    """Write the licences, then `sources.json`."""
     write_atomic(cache / LICENCES, licences_text(parts).encode())
     text = json.dumps({"parts": dict(sorted(parts.items()))}, indent=2)
     write_atomic(cache / MARKER, f"{text}\n".encode())
 
 
 def licences_text(parts: Parts) -> str:
-    """Return a Markdown page about all folders of a cache."""
+    """Return a Markdown page about all folders."""
     page = LICENCES_HEAD
     for folder, part in sorted(parts.items()):
         use = "**forbidden**" if part.get("noncommercial") else "see the licence"
@@ -158,7 +157,7 @@ def licences_text(parts: Parts) -> str:
 
 
 def cache_folder() -> Path:
-    """Return the folder, which the environment may name."""
+    """Return the folder, which the environment may override."""
     if own := os.environ.get("NEURON_OPSD_CACHE"):
         return Path(own).expanduser()
     if shared := os.environ.get("XDG_CACHE_HOME"):

@@ -1,8 +1,8 @@
-"""Writing files and folders whole or not at all, whenever the process is killed.
+"""Atomic writing of files and folders, whenever the process is killed.
 
-A file or folder is filled under a temporary name beside its place, made durable and
-only then renamed. What a killed process leaves under temporary names is never read;
-`remove_leftovers` clears it away.
+Each is filled under a temporary name next to its target, made durable and only then
+renamed. What a killed process leaves under temporary names is never read;
+`remove_leftovers` deletes it.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from neuron_opsd.errors import ConfigError
 from neuron_opsd.storage.disk import disk_errors
 
 OWN = "neuron-opsd"
-"""Part of all temporary names, so that nobody else's file is taken for one."""
+"""Part of all temporary names, to tell them from other files."""
 TEMPORARY = re.compile(rf"\.(.+)\.[0-9a-f]{{8}}\.{OWN}\.tmp", re.DOTALL)
 SET_ASIDE = re.compile(rf"\.(.+)\.{OWN}\.old", re.DOTALL)
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file, making its folder where there is none.
+    """Write a file, creating its folder if needed.
 
-    At every moment, also after a power cut, `path` holds either what it held before or
-    all of `data`.
+    At every moment, also after a power cut, `path` holds its old contents or all of
+    `data`.
     """
     write_file(path, lambda temporary: put(temporary, data), len(data))
 
@@ -39,7 +39,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 def write_file(
     path: Path, fill: Callable[[Path], None], num_bytes: int | None = None
 ) -> None:
-    """Write a file that `fill` makes; the size is for messages."""
+    """Write a file with `fill`; the size is for messages."""
     refuse_special(path)
     temporary = temporary_name(path)
     try:
@@ -54,7 +54,7 @@ def write_file(
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, all on the disk by then."""
+    """Make a folder and its parents, durably."""
     if folder.is_dir():
         return
     make_folder(folder.parent)
@@ -63,7 +63,7 @@ def make_folder(folder: Path) -> None:
 
 
 def refuse_special(path: Path) -> None:
-    """Refuse to replace a device, a named pipe or a socket."""
+    """Refuse to replace a device, named pipe or socket."""
     with disk_errors(path, 0):
         special = path.exists() and not (path.is_file() or path.is_dir())
     if special:
@@ -76,11 +76,11 @@ def refuse_special(path: Path) -> None:
 def write_folder(
     path: Path, fill: Callable[[Path], None], num_bytes: int | None = None
 ) -> None:
-    """Write a folder that `fill` makes in the empty temporary folder it is given.
+    """Write a folder with `fill`, which gets an empty temporary folder.
 
-    A folder that stands at `path` is set aside, replaced and then deleted. A process
-    killed in between leaves the old one or the new one, after `settle_folder`, which
-    whoever reads the folder must call first (opening a run directory does).
+    A folder at `path` is set aside, replaced and then deleted. A killed process leaves
+    the old or the new one, once `settle_folder` has run; readers must call that first
+    (opening a run directory does).
     """
     temporary = temporary_name(path)
     try:
@@ -97,9 +97,9 @@ def write_folder(
 
 
 def open_to_same(folder: Path) -> None:
-    """Let whoever may read or write a new folder do the same with its files.
+    """Give a new folder's files its permissions.
 
-    Libraries make files that only their owner may read, whatever the umask says.
+    Libraries ignore the umask and make files private.
     """
     mode = stat.S_IMODE(folder.stat().st_mode) & 0o666
     for path in folder.rglob("*"):
@@ -108,7 +108,7 @@ def open_to_same(folder: Path) -> None:
 
 
 def put_in_place(folder: Path, path: Path) -> None:
-    """Rename a finished folder to its place, setting an older one aside."""
+    """Rename a finished folder to its place, setting aside an older one."""
     try:
         if path.exists():
             path.rename(set_aside_name(path))
@@ -119,10 +119,9 @@ def put_in_place(folder: Path, path: Path) -> None:
 
 
 def settle_folder(path: Path) -> None:
-    """Bring a folder into order whose replacement was cut short.
+    """Repair a folder whose replacement was interrupted.
 
-    The old folder comes back where the new one did not get to its place, and is
-    deleted where it did. Does nothing where nothing was cut short.
+    The old folder is restored if the new one did not reach its place, else deleted.
     """
     aside = set_aside_name(path)
     if not aside.exists():
@@ -135,7 +134,7 @@ def settle_folder(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Clear a folder, at any depth, of what killed processes left in it.
+    """Delete what killed processes left in a folder, at any depth.
 
     Call it only while no other process can be writing there.
     """
@@ -150,35 +149,35 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def is_leftover_of(name: str, entry: str) -> bool:
-    """Say whether a name is that of an unfinished write of a file."""
+    """Return whether a name is a file's temporary name."""
     found = TEMPORARY.fullmatch(entry)
     return found is not None and found[1] == name
 
 
 def sha256_file(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes in hexadecimal."""
+    """Return a file's SHA-256 in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def temporary_name(path: Path) -> Path:
-    """Return an unused name beside `path`."""
+    """Return an unused name next to `path`."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.{OWN}.tmp")
 
 
 def set_aside_name(path: Path) -> Path:
-    """Return where a folder stays while another replaces it."""
+    """Return where a folder stays during its replacement."""
     return path.with_name(f".{path.name}.{OWN}.old")
 
 
 def put(path: Path, data: bytes) -> None:
-    """Write a new file's bytes as they are."""
+    """Write a new file's bytes."""
     with path.open("xb") as file:
         file.write(data)
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or the list of names in a folder, is on the disk."""
+    """Flush a file, or a folder's list of names, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -191,7 +190,7 @@ def sync(path: Path) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """Wait until a folder and all that is in it is on the disk."""
+    """Flush a folder and its contents to the disk."""
     for entry in sorted(folder.iterdir()):
         if entry.is_dir():
             sync_tree(entry)
@@ -201,7 +200,7 @@ def sync_tree(folder: Path) -> None:
 
 
 def discard(path: Path) -> None:
-    """Delete a file or folder if it exists, and if the disk lets us."""
+    """Delete a file or folder, if it exists and the disk allows."""
     with contextlib.suppress(OSError):
         remove(path)
 

@@ -1,8 +1,8 @@
-"""Folders of our own: each carries a marker, and no other folder is ever touched.
+"""Our own folders: each carries a marker, and no other folder is touched.
 
-The marker is written first, into a folder that is new or empty. Locks, clean-up and
-outputs come after it, so what somebody else keeps in a folder is never changed, however
-much its names look like ours. What is refused raises a `ConfigError`.
+The marker comes first, in a new or empty folder; locks, clean-up and outputs follow. So
+other people's files are never changed, however much their names look like ours. What is
+refused raises a `ConfigError`.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ TRAIN: Final = "train"
 """Folder of a training's metrics and checkpoints."""
 METRICS: Final = "metrics.jsonl"
 RUN_PAGE: Final = "report.html"
-"""Written last, as `COMPARISON_PAGE` and `PROBE_PAGE` are."""
+"""Written last, as are `COMPARISON_PAGE` and `PROBE_PAGE`."""
 PROBE_PAGE: Final = "probe.html"
 COMPARISON_PAGE: Final = "comparison.html"
 BLOCKS: Final = "blocks"
-"""Folder of a comparison that holds its run directories."""
+"""Folder of a comparison's run directories."""
 METHOD_FOLDERS: Final = "methods"
-"""Folder, in such a run directory, of a folder for each method."""
+"""Folder in such a run directory, with one folder per method."""
 Kind: TypeAlias = Literal["run", "comparison", "cache", "questions"]
 
 NAMES: Final[dict[str, str]] = {
@@ -47,11 +47,11 @@ NAMES: Final[dict[str, str]] = {
 }
 
 Recognise: TypeAlias = Callable[[Path], bool]
-"""Says whether an earlier version made a folder without a marker."""
+"""Tells whether an earlier version made an unmarked folder."""
 
 
 def is_run(folder: Path) -> bool:
-    """Say whether a run of an earlier version began in a folder."""
+    """Return whether a run of an earlier version began here."""
     manifest = folder / MANIFEST
     held = {entry.name for entry in folder.iterdir()}
     only_locked = {LOCK} <= held <= {LOCK, HOLDER}
@@ -59,7 +59,7 @@ def is_run(folder: Path) -> bool:
 
 
 def has_no_other_lock(folder: Path) -> bool:
-    """Say whether a folder has no lock, or an empty file as ours are."""
+    """Return whether a folder has no lock but ours, an empty file."""
     lock = folder / LOCK
     return not kind_of(lock) or (kind_of(lock) == FILE and not lock.stat().st_size)
 
@@ -67,9 +67,9 @@ def has_no_other_lock(folder: Path) -> bool:
 def check_folder(
     folder: Path, kind: Kind, recognise: Recognise = is_run, flag: str = "--out"
 ) -> None:
-    """Refuse a folder that is neither new, empty nor ours, or may not be written to.
+    """Refuse a folder that is not new, empty or ours, or is read-only.
 
-    Nothing is changed. `recognise` is asked where it holds something without a marker.
+    Changes nothing. `recognise` decides about unmarked folders with contents.
     """
     check_folder_place(folder, flag)
     if not folder.is_dir():
@@ -97,16 +97,16 @@ def check_folder(
 def claim(
     folder: Path, kind: Kind, recognise: Recognise = is_run, flag: str = "--out"
 ) -> None:
-    """Make a folder ours by writing its marker, after `check_folder`."""
+    """Mark a folder as ours, after `check_folder`."""
     check_folder(folder, kind, recognise, flag)
     if not os.path.lexists(folder / MARKER):
         write_atomic(folder / MARKER, marker_of(kind))
 
 
 def check_result_place(path: Path, inputs: Iterable[Path]) -> None:
-    """Refuse to put a command's one file over what it reads, or among files of ours.
+    """Refuse an output file that would replace an input, or lie in a folder of ours.
 
-    The inputs may be missing, or no names. A file of another kind is replaced.
+    Inputs may be missing, or no file names. Other files are replaced.
     """
     check_file_place(path)
     place = path.resolve()
@@ -133,7 +133,7 @@ def check_outside(path: Path) -> None:
 
 
 def require_folder(folder: Path, *kinds: Kind, recognise: Recognise = is_run) -> None:
-    """Refuse a folder that is not of these kinds."""
+    """Refuse a folder of another kind."""
     known = kind_in(folder) in kinds or (
         not os.path.lexists(folder / MARKER) and folder.is_dir() and recognise(folder)
     )
@@ -143,7 +143,7 @@ def require_folder(folder: Path, *kinds: Kind, recognise: Recognise = is_run) ->
 
 
 def kind_in(folder: Path) -> str:
-    """Return what a folder's marker says it is; empty for none of ours."""
+    """Return the kind on a marker; empty if not ours."""
     path = folder / MARKER
     if kind_of(path) != FILE or path.stat().st_size > len(marker_of("comparison")):
         return ""
@@ -152,5 +152,5 @@ def kind_in(folder: Path) -> str:
 
 
 def marker_of(kind: str) -> bytes:
-    """Return the bytes of a marker."""
+    """Return a marker's bytes."""
     return (json.dumps({"neuron-opsd": kind, "format": 1}) + "\n").encode()

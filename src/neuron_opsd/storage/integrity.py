@@ -1,7 +1,7 @@
-"""Whether what a run directory holds is what its manifest says it wrote.
+"""Checks that a run directory still holds what its manifest lists.
 
-A file is proven by its SHA-256, a folder by those of its files; and by the hashes of
-what it was made from, which must be those of what is stored beside it now.
+A file is proven by its SHA-256, a folder by its files'; and by the hashes of its
+sources, which must be those of today.
 """
 
 from __future__ import annotations
@@ -21,15 +21,14 @@ from neuron_opsd.storage.files import sha256_file, write_atomic
 from neuron_opsd.storage.manifest import Manifest, Output, json_sha256, seal, unseal
 
 CARD = "README.md"
-"""Describes a folder's other files: written after them, proven apart."""
+"""Describes a folder's other files; written last and proven separately."""
 HASHES = "hashes.json"
-"""Lists files of a comparison, whose run groups have manifests."""
+"""Lists comparison files outside the run groups' manifests."""
 MAX_HASHED_BYTES = 32_000_000
-"""Bytes of a file or folder that are always read."""
+"""Files and folders up to this size are always read."""
 READ = {"merges.txt", "vocab.txt"}
 READ_SUFFIXES = {".jinja", ".json", ".model", ".safetensors"}
-"""What changes a model or adapter by its presence; other files beside our own are none
-of our business."""
+"""Files whose presence changes a model or adapter; other foreign files are ignored."""
 TABLE = TypeAdapter(dict[str, str])
 MADE_AGAIN = "; delete it, and the command that started the comparison makes it again"
 GONE = "is gone"
@@ -38,7 +37,7 @@ UNPROVEN = "was written by a version that kept no hash of it, so nothing proves 
 
 
 def files_in(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of a folder's files by name, without its card."""
+    """Return the SHA-256 of a folder's files, except its card."""
     if not folder.is_dir():
         return {}
     found = (path for path in folder.iterdir() if path.is_file())
@@ -46,12 +45,12 @@ def files_in(folder: Path) -> dict[str, str]:
 
 
 def is_read(name: str) -> bool:
-    """Whether a file may be read when a model or adapter is loaded."""
+    """Return whether loading a model or adapter may read a file."""
     return name in READ or Path(name).suffix in READ_SUFFIXES
 
 
 def proof_of(path: Path) -> tuple[str, dict[str, str]]:
-    """Return the SHA-256 of a file or folder, and of a folder's files."""
+    """Return the SHA-256 of a path, and of a folder's files."""
     if path.is_dir():
         files = files_in(path)
         return json_sha256(files), files
@@ -59,10 +58,10 @@ def proof_of(path: Path) -> tuple[str, dict[str, str]]:
 
 
 def fault_of(folder: Path, output: Output, *, quick: bool = False) -> str:
-    """Say what became of an output of a run directory; nothing where it is whole.
+    """Say what is wrong with an output; empty if whole.
 
-    Quickly, of what is large only the size is compared. That is no proof: a change that
-    keeps the length is not seen.
+    With `quick`, large outputs are compared by size only, so changes that keep the
+    length go unseen.
     """
     path = folder / output.file
     try:
@@ -77,7 +76,7 @@ def fault_of(folder: Path, output: Output, *, quick: bool = False) -> str:
 
 
 def hash_now(path: Path, output: Output) -> str:
-    """Return the hash of an output, less files of others beside it."""
+    """Return an output's hash, ignoring foreign files."""
     if not output.files:
         return sha256_file(path)
     found = files_in(path)
@@ -87,31 +86,31 @@ def hash_now(path: Path, output: Output) -> str:
 
 
 def not_hashed(folder: Path, manifest: Manifest) -> list[str]:
-    """Return the files and folders that `quick_fault` does not read."""
+    """Return what `quick_fault` does not read."""
     found = manifest.outputs.values()
     sizes = {one.file: size_of(folder / one.file, one.files) for one in found}
     return [file for file, size in sizes.items() if size > MAX_HASHED_BYTES]
 
 
 def size_of(path: Path, names: Iterable[str]) -> int:
-    """Return the bytes of a file, or of the files of a folder that exist."""
+    """Return the bytes of a file, or of a folder's files."""
     files = [path / name for name in names] or [path]
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def other_sources(made_from: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Name what something was made from and is another now."""
+    """Name the sources that differ now."""
     names = dict.fromkeys([*made_from, *now])
     return [name for name in names if made_from.get(name) != now.get(name)]
 
 
 Check: TypeAlias = Callable[[Path, Output], str]
-"""Says what became of an output of a folder; empty where whole."""
+"""Says what is wrong with an output of a folder; empty if whole."""
 quick_fault: Final[Check] = partial(fault_of, quick=True)
 
 
 def faults(folder: Path, manifest: Manifest, check: Check = fault_of) -> dict[str, str]:
-    """Say of every output that is not proven what is wrong."""
+    """Say what is wrong with each unproven output."""
     return {
         name: f"{folder / output.file} {fault}"
         for name, output in manifest.outputs.items()
@@ -120,7 +119,7 @@ def faults(folder: Path, manifest: Manifest, check: Check = fault_of) -> dict[st
 
 
 def changed_sources(output: Output, manifest: Manifest) -> str:
-    """Say which sources of an output are others by now."""
+    """Say which sources of an output have changed."""
     sources = (output.made_from or {}).items()
     kept = {name: known for name, known in sources if name in manifest.outputs}
     others = other_sources(kept, hashes(manifest, kept))
@@ -128,7 +127,7 @@ def changed_sources(output: Output, manifest: Manifest) -> str:
 
 
 def hashes(manifest: Manifest, names: Iterable[str]) -> dict[str, str]:
-    """Return the hashes of those outputs that there are."""
+    """Return the hashes of existing outputs."""
     found = manifest.outputs
     return {name: found[name].sha256 for name in names if name in found}
 
@@ -136,17 +135,14 @@ def hashes(manifest: Manifest, names: Iterable[str]) -> dict[str, str]:
 def write_listed(
     folder: Path, names: Iterable[str], known: Iterable[Output] = ()
 ) -> None:
-    """Keep the hashes of a folder's files that no manifest lists, in `hashes.json`.
-
-    Those of other files that are `known` stay there.
-    """
+    """Record in `hashes.json` files that no manifest lists; other `known` ones stay."""
     table = {output.file: output.sha256 for output in known}
     table |= {name: sha256_file(folder / name) for name in names}
     write_atomic(folder / HASHES, seal(table))
 
 
 def listed(folder: Path) -> list[Output]:
-    """Return the files that `hashes.json` lists, if there is one."""
+    """Return the files in `hashes.json`, if any."""
     path = folder / HASHES
     if not os.path.lexists(path):
         return []
@@ -159,9 +155,9 @@ def listed(folder: Path) -> list[Output]:
 
 
 def listed_faults(folder: Path, check: Check = fault_of) -> dict[str, str]:
-    """Say the same as `faults` of the files that `hashes.json` lists.
+    """Do as `faults` for the files in `hashes.json`.
 
-    It keeps no sizes, so of what is large `quick_fault` sees only that it is gone.
+    It has no sizes, so `quick_fault` sees only whether large files exist.
     """
     return {
         output.file: f"{folder / output.file} {fault}"
@@ -171,9 +167,9 @@ def listed_faults(folder: Path, check: Check = fault_of) -> dict[str, str]:
 
 
 class Integrity:
-    """The proofs in a manifest, kept while a process holds the run directory.
+    """A manifest's proofs, while a process holds the run directory.
 
-    A file is hashed once a process, since no other one may change it meanwhile.
+    Files are hashed once per process, since no other may change them.
     """
 
     def __init__(
@@ -187,23 +183,23 @@ class Integrity:
         self._changed: set[str] = set()
 
     def add_source(self, name: str, sha256: str) -> None:
-        """Take the hash of a source that is no output."""
+        """Add the hash of a source that is no output."""
         self._known[name] = sha256
 
     def mark_changed(self, name: str) -> None:
-        """Note an output that says something else now; what follows is made again."""
+        """Mark an output changed, so that dependants are remade."""
         self._changed.add(name)
 
     def hashes(self, names: Iterable[str]) -> dict[str, str]:
-        """Return the hashes of those sources that there are."""
+        """Return the hashes of existing sources."""
         listed = list(names)
         known = {name: self._known[name] for name in listed if name in self._known}
         return known | hashes(self.manifest, listed)
 
     def is_current(self, name: str, file: str, made_from: Sequence[str] = ()) -> bool:
-        """Say whether an output is done, whole, and made from what there is now.
+        """Return whether an output is done, whole, and made from today's sources.
 
-        Outputs among what it must be made from must be whole themselves.
+        Source outputs must be whole too.
         """
         output = self.manifest.outputs.get(name)
         if output is None or output.file != file:
@@ -219,7 +215,7 @@ class Integrity:
         return not others
 
     def is_intact(self, name: str) -> bool:
-        """Say whether a listed output is whole; warn where it is not."""
+        """Return whether a listed output is whole; warn if not."""
         output = self.manifest.outputs[name]
         fault = "" if name in self._intact else fault_of(self.folder, output)
         if fault:
@@ -236,10 +232,9 @@ class Integrity:
         seconds: float | None,
         files: Mapping[str, str] | None = None,
     ) -> None:
-        """Put a file or folder into the manifest as it is now.
+        """List a file or folder in the manifest as it is now.
 
-        `seconds` is what it took, of what is computed; `files` are the hashes of a
-        folder's files, where they were taken just now.
+        `seconds` is its computing time; `files` are a folder's fresh hashes.
         """
         known = files and (json_sha256(dict(files)), dict(files))
         sha256, found = known or proof_of(self.folder / file)
@@ -254,7 +249,7 @@ class Integrity:
         self._intact.add(name)
 
     def remove(self, names: Iterable[str]) -> bool:
-        """Take outputs out of the manifest; say whether there were any."""
+        """Unlist outputs; return whether any were listed."""
         listed = [name for name in names if name in self.manifest.outputs]
         for name in listed:
             del self.manifest.outputs[name]

@@ -1,8 +1,8 @@
-"""A file of what was found so far, one line for each, kept until something larger is.
+"""A file of findings, one per line, kept until a larger result replaces it.
 
-A line holds a key, a value and the hash of both. A process that is killed leaves all
-its lines, and at most a torn one at the end, which is not read; a power cut can take
-those of the last seconds, since short answers come faster than a disk can promise each.
+A line holds a key, a value and the hash of both. A killed process leaves all its lines,
+and at most a torn one at the end, which is not read. A power cut can lose the last
+seconds, since answers come faster than a disk can sync.
 """
 
 from __future__ import annotations
@@ -20,34 +20,32 @@ from neuron_opsd.storage.disk import disk_errors, read_plain
 from neuron_opsd.storage.files import make_folder, refuse_special, sync
 
 JOURNAL: Final = ".journal"
-"""What the name of a journal ends in."""
 SYNC_EVERY: Final = 1.0
-"""Seconds after which lines are on the disk whatever happens to the machine."""
+"""Seconds until lines are on the disk, even if the machine fails."""
 
 
 class Notes(Protocol):
-    """Values by key, as JSON can hold them."""
+    """JSON values by key."""
 
     def get(self, key: str) -> Any:
-        """Return the value of a key, `None` where there is none."""
+        """Return a key's value, or `None`."""
 
     def add(self, key: str, value: Any) -> None:
-        """Keep a value, even if the process is killed from now on."""
+        """Keep a value, even if the process is killed right after."""
 
 
 class Journal:
     """Notes in a file."""
 
     def __init__(self, path: Path, warn: Callable[[str], None]) -> None:
-        """Take what an earlier process has kept in the file."""
         self.path = path
         self.values, num_bytes = kept_lines(path, warn)
         self._whole = num_bytes
-        """Bytes of the whole lines."""
+        """Bytes of whole lines."""
         self._synced = -SYNC_EVERY
 
     def get(self, key: str) -> Any:
-        """Return the value of a key, `None` where there is none."""
+        """Return a key's value, or `None`."""
         return self.values.get(key)
 
     def add(self, key: str, value: Any) -> None:
@@ -72,10 +70,7 @@ class Journal:
 
 
 def kept_lines(path: Path, warn: Callable[[str], None]) -> tuple[dict[str, Any], int]:
-    """Return the values of the whole lines that a journal begins with, and their bytes.
-
-    Where a line was damaged, it and all after it are made again.
-    """
+    """Return the values and bytes of the whole lines before any damage."""
     found: dict[str, Any] = {}
     num_bytes = 0
     if not os.path.lexists(path):

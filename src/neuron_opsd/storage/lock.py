@@ -1,4 +1,4 @@
-"""One process at a time in a run directory, and who that is."""
+"""One process at a time per run directory, and which one."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from neuron_opsd.storage.output_paths import FILE, kind_of
 LOCK = "LOCK"
 HOLDER = "LOCK.holder"
 NO_FLOCK = "flock not supported"
-"""How filelock says that it takes another kind of lock."""
+"""filelock's warning of another kind of lock."""
 NAMED_WITHIN: Final = 1.0
-"""Seconds to wait to learn who holds a lock."""
+"""Seconds to wait to learn a lock's holder."""
 LOCKLESS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
-"""Numbers by which file systems say that they have no locks."""
+"""File system errors that mean no locks."""
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises:
         InUseError: If another process holds it.
-        ConfigError: If no lock can be had there.
+        ConfigError: If the folder cannot be locked.
     """
     lock = FileLock(folder / LOCK, timeout=0)
     take(lock, folder)
@@ -51,7 +51,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def named_holder(folder: Path) -> Iterator[None]:
-    """Say in the folder who holds it."""
+    """Record the holder in the folder."""
     holder = {
         "pid": os.getpid(),
         "host": socket.gethostname(),
@@ -91,9 +91,9 @@ def take(lock: BaseFileLock, folder: Path) -> None:
 
 @contextmanager
 def native_locks() -> Iterator[None]:
-    """Let filelock raise a `UserWarning` where the file system has no locks.
+    """Make filelock raise a `UserWarning` on file systems without locks.
 
-    It would write a file in the lock's place, which outlives a process that is killed.
+    Its fallback, a lock file, would outlive a killed process.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=NO_FLOCK)
@@ -109,10 +109,10 @@ def lockless(folder: Path, reason: str) -> str:
 
 
 def holder_text(folder: Path) -> str:
-    """Say who holds a folder's lock.
+    """Name the holder of a folder's lock.
 
-    A holder takes the lock a moment before it can say so; until then the file is
-    missing or names one that was killed.
+    A new holder is named a moment after locking; until then the file is missing or
+    names a killed process.
     """
     end = monotonic() + NAMED_WITHIN
     while (holder := living_holder(folder)) is None and monotonic() < end:
@@ -121,7 +121,7 @@ def holder_text(folder: Path) -> str:
 
 
 def living_holder(folder: Path) -> str | None:
-    """Say which process works in a folder, if it can be alive."""
+    """Name the process working in a folder, if maybe alive."""
     try:
         holder = parse_table(read_plain(folder / HOLDER))
     except (NeuronOpsdError, DocumentError):
@@ -135,7 +135,7 @@ def living_holder(folder: Path) -> str | None:
 
 
 def alive(pid: int) -> bool:
-    """Say whether a process of this machine exists."""
+    """Return whether a process of this machine exists."""
     if pid <= 0:
         return False
     try:

@@ -1,7 +1,7 @@
-"""What a run directory says about itself: what made it, from what, and what is done.
+"""The manifest of a run directory: its origin, its sources and what is done.
 
-A manifest proves what is stored beside it. Itself it carries the hash of its contents,
-so that no flipped bit becomes a number that a report states.
+It proves what is stored next to it, and carries its own hash, so that no flipped bit
+reaches a report.
 """
 
 from __future__ import annotations
@@ -25,11 +25,10 @@ from neuron_opsd.storage.files import write_atomic
 
 MANIFEST = "manifest.json"
 PARTS = "parts"
-"""Folder of what long stages have done so far, in chunks."""
+"""Folder of the chunks of unfinished stages."""
 PLAN: Final = "plan.json"
-"""Says how an output is cut, beside its chunks."""
+"""Says how an output is cut, next to its chunks."""
 RECEIPT: Final = ".done"
-"""What the name of a receipt ends in."""
 SCHEMA_VERSION = 1
 PACKAGES = (
     *("neuron_opsd", "torch", "transformers", "peft", "numpy"),
@@ -40,18 +39,18 @@ NVIDIA_DRIVER: Final = Path("/proc/driver/nvidia/version")
 USE_THE_OTHER = "use the version that wrote it, or start again with another --out"
 NEW_PLACE = "; start again with another --out"
 FORMER_OUTPUTS: Final = {"teacher_check": "fitness"}
-"""Outputs, and what earlier versions called them."""
+"""Outputs and their names in earlier versions."""
 PLACES = ("model.name",)
-"""Settings that may name a place, which can be written in many ways."""
+"""Settings that may name a place, which has many spellings."""
 SEAL: Final = "seal"
 """Field with the SHA-256 of all others."""
 
 Settings: TypeAlias = Mapping[str, Any]
-"""Values that JSON can hold, by dotted name."""
+"""JSON values by dotted name."""
 
 
 def inner_path(name: str) -> str:
-    """Return a path below a run directory as it is."""
+    """Return a name, checked to be a path inside a run directory."""
     path = PurePosixPath(name)
     if not name or path.is_absolute() or ".." in path.parts or "\0" in name:
         raise ValueError(f"{name!r} is no path below the run directory")
@@ -64,7 +63,7 @@ Count: TypeAlias = Annotated[int, Field(ge=0, le=10**18)]
 
 
 class KnownFacts(BaseModel):
-    """Facts of a manifest that others calculate with, by stage, among others."""
+    """Facts used in calculations, by stage."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -75,13 +74,13 @@ class KnownFacts(BaseModel):
 
 
 def checked_facts(facts: dict[str, Any]) -> dict[str, Any]:
-    """Return facts as they are, checked."""
+    """Return checked facts unchanged."""
     KnownFacts.model_validate(facts)
     return facts
 
 
 class Output(BaseModel):
-    """One finished file or folder of a run directory."""
+    """One finished file or folder."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -89,14 +88,13 @@ class Output(BaseModel):
     sha256: str
     """Of the file, or of the names and hashes in `files`."""
     seconds: Seconds | None = None
-    """Time it took, over all processes; `None` for what is only written."""
+    """Computing time over all processes; `None` if only written."""
     made_from: dict[str, str] | None = None
-    """Names of its sources to their SHA-256; `None` from versions that did not keep
-    it."""
+    """Source names to SHA-256; `None` from versions that did not keep it."""
     files: dict[str, str] = {}
-    """The SHA-256 of a folder's files by name."""
+    """SHA-256 of a folder's files by name."""
     size: int | None = None
-    """Bytes of the file, or of `files`; `None` from versions that did not keep it."""
+    """Bytes of the file or of `files`; `None` from versions that did not keep it."""
 
 
 class Manifest(BaseModel):
@@ -115,7 +113,7 @@ class Manifest(BaseModel):
 
 
 class Receipt(BaseModel):
-    """What the file beside a finished chunk says of it."""
+    """The receipt of a finished chunk."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -124,7 +122,7 @@ class Receipt(BaseModel):
 
 
 def read_receipt(path: Path) -> Receipt | None:
-    """Return a receipt, `None` if it is missing or damaged."""
+    """Read a receipt; `None` if missing or damaged."""
     try:
         return Receipt.model_validate(unseal(read_plain(path)))
     except (DataError, DocumentError, ValidationError):
@@ -132,7 +130,7 @@ def read_receipt(path: Path) -> Receipt | None:
 
 
 def kept_name(name: str, outputs: Container[str]) -> str:
-    """Return the name by which an output, maybe of an earlier version, is listed."""
+    """Return the name an output is listed under, maybe a former one."""
     folder, slash, last = name.rpartition("/")
     former = f"{folder}{slash}{FORMER_OUTPUTS.get(last, last)}"
     return former if former in outputs else name
@@ -141,7 +139,7 @@ def kept_name(name: str, outputs: Container[str]) -> str:
 def new_manifest(
     settings: Settings, inputs: Mapping[str, str], environment: Mapping[str, str]
 ) -> Manifest:
-    """Return the manifest of a run that begins."""
+    """Return the manifest of a new run."""
     return Manifest(
         schema_version=SCHEMA_VERSION,
         settings=as_json(settings),
@@ -152,7 +150,7 @@ def new_manifest(
 
 
 def is_manifest(path: Path) -> bool:
-    """Say whether a file has the fields of a run's manifest."""
+    """Return whether a file has the fields of a run's manifest."""
     try:
         table = parse_table(read_plain(path))
     except (NeuronOpsdError, DocumentError):
@@ -162,7 +160,7 @@ def is_manifest(path: Path) -> bool:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read what a run directory says about itself, also while another process runs it.
+    """Read a run directory's manifest, also while another process runs it.
 
     Raises:
         DataError: If there is no manifest or it cannot be understood.
@@ -190,10 +188,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def unknown_names(error: Exception) -> list[str]:
-    """Return the fields that a later version added; none where other things are wrong.
-
-    A manifest that is damaged has wrong values, not only more of them.
-    """
+    """Return the fields a later version added; none if values are wrong."""
     if not isinstance(error, ValidationError):
         return []
     found = error.errors()
@@ -204,14 +199,14 @@ def unknown_names(error: Exception) -> list[str]:
 
 
 def written_by(table: Any) -> str:
-    """Say which version of this package wrote a manifest."""
+    """Say which version wrote a manifest."""
     versions = table.get("versions") if isinstance(table, dict) else None
     found = versions.get("neuron_opsd") if isinstance(versions, dict) else None
     return f" (of neuron-opsd {found})" if isinstance(found, str) else ""
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `manifest.json` whole or not at all."""
+    """Write `manifest.json` atomically."""
     write_atomic(folder / MANIFEST, seal(manifest.model_dump()))
 
 
@@ -224,7 +219,7 @@ def check_settings(folder: Path, old: Settings, new: Settings) -> None:
         if value_text(old, name) != value_text(fresh, name)
     ]
     if changed:
-        # All settings stand in a manifest: another version knows more or fewer.
+        # A manifest holds all settings: another version has more or fewer.
         ours = old.keys() == fresh.keys()
         with_what = "the old ones" if ours else "the version it was started with"
         raise ConfigError(
@@ -234,7 +229,7 @@ def check_settings(folder: Path, old: Settings, new: Settings) -> None:
 
 
 def check_provenance(folder: Path, manifest: Manifest) -> None:
-    """Refuse to resume a run that does not say what its files came from."""
+    """Refuse to resume a run without listed sources."""
     for output in manifest.outputs.values():
         if output.made_from is None:
             raise DataError(
@@ -261,7 +256,7 @@ def check_inputs(folder: Path, old: Mapping[str, str], new: Mapping[str, str]) -
 
 @cache
 def installed_versions() -> Mapping[str, str]:
-    """Return the versions of all that results depend on, importing none."""
+    """Return the versions that results depend on, importing none."""
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -272,14 +267,14 @@ def installed_versions() -> Mapping[str, str]:
 
 
 def input_change(name: str, old: Mapping[str, str], new: Mapping[str, str]) -> str:
-    """Say what became of an input file."""
+    """Say how an input file changed."""
     if name not in new:
         return "is left out"
     return "was changed" if name in old else "is new"
 
 
 def value_text(settings: Settings, name: str) -> str:
-    """Write a setting's value as JSON, which tells 1 from 1.0 and true."""
+    """Write a setting as JSON, telling 1 from 1.0 and true."""
     if name not in settings:
         return UNSET
     value = settings[name]
@@ -289,7 +284,7 @@ def value_text(settings: Settings, name: str) -> str:
 
 
 def place_text(value: str) -> str:
-    """Write a place that exists by its absolute path; others as they are."""
+    """Make an existing place absolute; keep others."""
     try:
         path = Path(value).expanduser()
         return str(path.resolve()) if value and path.exists() else value
@@ -298,24 +293,24 @@ def place_text(value: str) -> str:
 
 
 def json_sha256(value: Any) -> str:
-    """Return the SHA-256 of a value that JSON can hold."""
+    """Return the SHA-256 of a JSON value."""
     text = json.dumps(value, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def as_json(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a table as it comes back from a file."""
+    """Return a table as read back from a file."""
     return dict(json.loads(json.dumps(dict(table))))
 
 
 def seal(table: Mapping[str, Any]) -> bytes:
-    """Return the JSON text of a table with its seal."""
+    """Return a table's JSON text with its seal."""
     held = as_json(table)
     return (json.dumps({**held, SEAL: json_sha256(held)}, indent=2) + "\n").encode()
 
 
 def unseal(data: bytes) -> dict[str, Any]:
-    """Return a table without its seal; earlier versions wrote none."""
+    """Return a table without its seal, if it has one."""
     table = parse_table(data)
     known = table.pop(SEAL, None)
     if known is not None and known != json_sha256(table):

@@ -1,8 +1,7 @@
-"""A copy of a folder on another machine, brought up to date change by change.
+"""A copy of a folder on another machine, updated change by change.
 
-What one process writes in a folder another one repeats in its own: files that changed,
-the manifest after all others, and only then what is deleted. So the copy is at any time
-a folder that could have been left by a process that was killed.
+Changed files come first, then the manifest, and then deletions, so the copy is always a
+folder that a killed process could have left.
 """
 
 from __future__ import annotations
@@ -17,18 +16,18 @@ from neuron_opsd.storage.lock import HOLDER, LOCK
 from neuron_opsd.storage.manifest import MANIFEST
 
 NOT_COPIED = frozenset((LOCK, HOLDER))
-"""What says who works in a folder."""
+"""Files that say who works in a folder."""
 
 Marks: TypeAlias = Mapping[str, tuple[int, int, int]]
-"""What tells whether a file is the same: inode, size and time, by name."""
+"""Inode, size and time by name; equal marks mean equal files."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What happened in a folder."""
+    """Changes in a folder."""
 
     written: Mapping[str, bytes]
-    """Files that are new or changed, by name."""
+    """New or changed files by name."""
     deleted: frozenset[str]
 
 
@@ -36,12 +35,12 @@ class Original:
     """A folder that is copied elsewhere."""
 
     def __init__(self, folder: Path) -> None:
-        """Begin with what is there, which the copy has already."""
+        """Begin with contents that the copy has already."""
         self.folder = folder
         self._known = marks_of(folder)
 
     def changes(self) -> Change:
-        """Return what happened since this was asked last."""
+        """Return the changes since the last call."""
         found = marks_of(self.folder)
         new = [name for name, marks in found.items() if self._known.get(name) != marks]
         deleted = frozenset(self._known.keys() - found.keys())
@@ -52,7 +51,7 @@ class Original:
 
 
 def repeat(folder: Path, change: Change) -> None:
-    """Do to a copy what was done to the folder."""
+    """Apply a change to a copy."""
     for name in sorted(change.written, key=lambda name: (name == MANIFEST, name)):
         write_atomic(folder / name, change.written[name])
     for name in sorted(change.deleted):
@@ -64,12 +63,12 @@ def repeat(folder: Path, change: Change) -> None:
 
 
 def copied(folder: Path) -> dict[str, bytes]:
-    """Return all files of a folder, by name."""
+    """Return all files of a folder by name."""
     return {name: (folder / name).read_bytes() for name in marks_of(folder)}
 
 
 def marks_of(folder: Path) -> Marks:
-    """Return what tells whether a folder's files are the same."""
+    """Return the marks of a folder's files."""
     found = {}
     for path in sorted(folder.rglob("*")):
         if path.name not in NOT_COPIED and path.is_file():

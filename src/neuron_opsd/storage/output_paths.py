@@ -1,6 +1,6 @@
-"""Whether a command may write where, and as, it is told, tried before work begins.
+"""Early checks that a command can write to its outputs.
 
-Nothing is changed: the only file that is made has no name, or is gone in a moment.
+Nothing is changed: trial files have no name, or are gone at once.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ DEVICES: Final = frozenset(
     {"con", "prn", "aux", "nul"}
     | {f"{port}{n}" for port in ("com", "lpt") for n in range(10)}
 )
-"""What Windows takes for a device, with any ending."""
+"""Device names on Windows, with any ending."""
 
 
 def kind_of(path: Path, *, follow: bool = False) -> str:
-    """Say what is at a path, or where a link leads; empty for nothing."""
+    """Say what is at a path, or at a link's target; empty for nothing."""
     try:
         mode = (path.stat() if follow and path.exists() else path.lstat()).st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -46,7 +46,7 @@ def kind_of(path: Path, *, follow: bool = False) -> str:
 
 
 def check_file_place(path: Path) -> None:
-    """Refuse a place where no file can be written or replaced."""
+    """Refuse a place where no file can be written."""
     check_name(path)
     with disk_errors(path, 0):
         found = kind_of(path)
@@ -59,7 +59,7 @@ def check_file_place(path: Path) -> None:
 
 
 def check_folder_place(path: Path, flag: str = "--out") -> None:
-    """Refuse a place where no folder can be made or filled."""
+    """Refuse a place where no folder can be filled."""
     check_name(path)
     with disk_errors(path, 0):
         found = kind_of(path, follow=True)
@@ -79,7 +79,7 @@ def check_name(path: Path) -> None:
 
 
 def check_writing(path: Path, folder: Path) -> None:
-    """Try to make a nameless file in a folder, or the nearest above."""
+    """Try to make a nameless file in a folder or its nearest parent."""
     place = folder.absolute()
     while not os.path.lexists(place) and place != place.parent:
         place = place.parent
@@ -94,11 +94,10 @@ def check_writing(path: Path, folder: Path) -> None:
 
 
 def check_names(names: Iterable[str], what: str) -> None:
-    """Refuse what cannot name a folder on any machine, and two that may be one.
+    """Refuse names that are no folder names on some machine, and near duplicates.
 
-    A run may be moved to a file system that knows no difference between `Exam` and
-    `exam`, or to Windows, where some names are devices. `what` is named, such as
-    ``a test set``.
+    A run may move to a file system where `Exam` and `exam` are the same, or to Windows
+    and its device names. `what` is named, such as ``a test set``.
     """
     seen: dict[str, str] = {}
     for name in names:

@@ -1,12 +1,12 @@
 """The run directory: what is done stays done, whatever stops the process.
 
-An output counts from the moment when `manifest.json` lists it with its SHA-256, which
-is after the file itself is safe on the disk. So a run that was killed anywhere loses
-the computation it was in, or one chunk of it, and nothing else. It counts as long as
-the file is as it was written and what it was made from is still the same.
+An output counts from the moment `manifest.json` lists it with its SHA-256, after the
+file itself is safe on the disk. So a run killed anywhere loses only the computation in
+progress, or one chunk of it. An output counts as long as its file and its sources are
+unchanged.
 
 The bytes of a run are promised for one machine, one number of threads and one set of
-versions. It may be resumed elsewhere, but never in silence.
+versions. It may be resumed elsewhere, but never silently.
 """
 
 from __future__ import annotations
@@ -46,8 +46,7 @@ Item = TypeVar("Item")
 
 
 CHANGES: Final = "not_bit_exact"
-"""Fact of a manifest: what was otherwise where a part was computed, each as
-``threads 2 -> 1``."""
+"""Manifest fact: differences between parts, as ``threads 2 -> 1``."""
 ABSENT: Final = "not there"
 
 
@@ -70,7 +69,7 @@ class RunDirectory:
         warn: Callable[[str], None],
         fresh: Manifest,
     ) -> None:
-        """Take a directory that `open` has locked and put in order."""
+        """Take a directory that `open` locked and cleaned up."""
         self.folder = path
         self.manifest = manifest
         self.warnings: list[str] = []
@@ -89,23 +88,23 @@ class RunDirectory:
         environment: Mapping[str, str] | None = None,
         warn: Callable[[str], None] = ignore,
     ) -> Iterator[RunDirectory]:
-        """Begin a run in a directory, or resume the one that it holds.
+        """Begin a run in a directory, or resume the one in it.
 
         Args:
             path: New, empty, or a run directory.
             settings: All that the outputs depend on, by dotted name, as JSON values.
             inputs: File name to SHA-256.
             environment: Facts about this machine that may change results.
-            warn: Called with what the user should know; `warnings` keeps it as well.
+            warn: Called with what the user should know; `warnings` keeps it.
 
         Raises:
             TryAgainError: If another process holds the directory, or the disk fails.
             ConfigError: If it was started with other settings, or holds other things.
-            DataError: If an input file is another now, or the manifest is damaged.
+            DataError: If an input file changed, or the manifest is damaged.
         """
         fresh = new_manifest(settings, inputs, environment or {})
         check_folder(path, "run")
-        begun(path, fresh)  # refused before anything is written, locked or cleaned
+        begun(path, fresh)  # refuse before writing, locking or cleaning
         claim(path, "run")
         with locked(path):
             with disk_errors(path, 0):
@@ -119,7 +118,7 @@ class RunDirectory:
             run.clear_parts()
 
     def path(self, *parts: str) -> Path:
-        """Return the path of something in the directory."""
+        """Return a path in the directory."""
         return self.folder.joinpath(*parts)
 
     def once(
@@ -130,11 +129,11 @@ class RunDirectory:
         *,
         made_from: Sequence[str] = (),
     ) -> T:
-        """Return an output, computed unless an earlier process has done so.
+        """Return an output, computed unless an earlier process did.
 
-        The value always comes back through its file, so that what follows sees the
-        same whether it was computed just now or not. `made_from` names outputs or added
-        sources; what is missing now, and will exist once it is computed, counts too.
+        The value is always read back from its file, so later stages see the same either
+        way. `made_from` names outputs or added sources, which may appear while
+        computing.
         """
         if not self.has(name, codec, made_from):
             start = perf_counter()
@@ -147,7 +146,7 @@ class RunDirectory:
     def write(
         self, name: str, codec: Codec[T], value: T, made_from: Sequence[str] = ()
     ) -> None:
-        """Write an output that is cheap to make, unless it says the same."""
+        """Write an output that is cheap to make, unless unchanged."""
         stands = self.has(name, codec, made_from)
         if stands and self.says(codec, value):
             return
@@ -157,7 +156,7 @@ class RunDirectory:
         self._enter(name, codec.file_name, made_from)
 
     def says(self, codec: Codec[T], value: T) -> bool:
-        """Whether an output says a value, in this version's form."""
+        """Return whether an output holds a value in today's form."""
         try:
             return codec.load(self.path(codec.file_name)) == value
         except DataError:
@@ -172,7 +171,7 @@ class RunDirectory:
         *,
         made_from: Sequence[str] = (),
     ) -> Sequence[R]:
-        """Return a list, each chunk of it kept at once; all of `made_from` is there."""
+        """Return a list, kept chunk by chunk; all of `made_from` must exist."""
         folder = self.path(PARTS, name)
         if self.has(name, codec, made_from):
             items.done(len(items.items))
@@ -192,7 +191,6 @@ class RunDirectory:
     def _fill(
         self, parts: Chunks[R], items: InChunks[Item], task: Task[Any, Item, R]
     ) -> None:
-        """Keep every chunk that is missing as soon as it is done."""
 
         def missing() -> Iterator[tuple[int, Sequence[Item]]]:
             for number, chunk in enumerate(items):
@@ -205,19 +203,19 @@ class RunDirectory:
         start = perf_counter()
         for number, results in task.each(missing(), parts.journal):
             parts.keep(number, results, start)
-            del results  # it makes room for the next
+            del results  # makes room for the next
             items.done(len(items[number]))
             start = perf_counter()
 
     def clear_parts(self) -> None:
-        """Delete chunks of finished outputs, which a stop may have left."""
+        """Delete chunks of finished outputs left by a stop."""
         if self.path(PARTS).is_dir():
             for name, output in self.manifest.outputs.items():
                 with suppress(OSError):
                     clear_chunks(self.path(PARTS, name), output.file)
 
     def note(self, name: str, value: Any) -> None:
-        """Keep a fact; a mapping is merged into the one that is there."""
+        """Record a fact, merging mappings."""
         old = self.manifest.facts.get(name)
         if isinstance(old, Mapping) and isinstance(value, Mapping):
             value = {**old, **value}
@@ -225,9 +223,9 @@ class RunDirectory:
         write_manifest(self.folder, self.manifest)
 
     def has(self, name: str, codec: Codec[Any], made_from: Sequence[str] = ()) -> bool:
-        """Say whether an output is done, whole, and made from what there is now.
+        """Return whether an output is done, whole, and made from today's sources.
 
-        What is not makes a warning, because it will be computed again.
+        Warns if not, since it is then recomputed.
         """
         return self.integrity.is_current(name, codec.file_name, made_from)
 
@@ -247,7 +245,7 @@ class RunDirectory:
         *,
         files: Mapping[str, str] | None = None,
     ) -> None:
-        """List what was computed as done; see `Integrity.record`."""
+        """List a computed output; see `Integrity.record`."""
         self.computing()
         self._enter(name, file, made_from, seconds, files)
 
@@ -264,27 +262,27 @@ class RunDirectory:
         write_manifest(self.folder, self.manifest)
 
     def forget(self, names: Iterable[str]) -> None:
-        """List outputs no longer, before their files are deleted."""
+        """Unlist outputs before their files are deleted."""
         if self.integrity.remove(names):
             write_manifest(self.folder, self.manifest)
 
     def warn(self, text: str) -> None:
-        """Keep a warning and pass it on."""
+        """Record a warning and pass it on."""
         self.warnings.append(text)
         self._warn(text)
 
     def computed_on_others(self, found: Sequence[str]) -> None:
-        """Hear what is otherwise where a part is computed from now on."""
+        """Accept differences where parts are now computed."""
         self._elsewhere.add(found)
 
     def computing(self) -> None:
-        """Keep in the manifest what is otherwise now."""
+        """Record the current differences in the manifest."""
         if found := self._elsewhere.to_keep():
             self.note(CHANGES, found)
 
 
 def begun(path: Path, fresh: Manifest) -> Manifest | None:
-    """Return the manifest of a directory, if any, which must fit."""
+    """Return a directory's manifest, if any, which must match."""
     if not (path / MANIFEST).exists():
         return None
     found = read_manifest(path)
@@ -296,7 +294,7 @@ def begun(path: Path, fresh: Manifest) -> Manifest | None:
 
 
 def changes(begun: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Say what is otherwise than when a run was started."""
+    """Say what differs from the start of a run."""
     return [
         f"{name} {begun.get(name, ABSENT)} -> {now.get(name, ABSENT)}"
         for name in dict.fromkeys([*begun, *now])
@@ -305,17 +303,17 @@ def changes(begun: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
 
 
 def known_changes(manifest: Manifest) -> list[str]:
-    """Return what was otherwise where parts of a run were computed."""
+    """Return the differences recorded for parts of a run."""
     return [str(one) for one in manifest.facts.get(CHANGES, ())]
 
 
 class Elsewhere:
-    """What may change the last bits of a result where a process works."""
+    """What may change the last bits of results at this process."""
 
     def __init__(
         self, begun: Manifest, fresh: Manifest, warn: Callable[[str], None]
     ) -> None:
-        """Compare; say what is, or was, otherwise."""
+        """Report present and past differences."""
         self._manifest = begun
         self._warn = warn
         self._now = changes(*(one.versions | one.environment for one in (begun, fresh)))
@@ -329,12 +327,12 @@ class Elsewhere:
             warn(computed_elsewhere(others))
 
     def add(self, found: Sequence[str]) -> None:
-        """Hear of other differences where a part is computed; say so."""
+        """Add and report other differences."""
         self._now += [one for one in found if one not in self._now]
         self._warn(computed_elsewhere(list(found)))
 
     def to_keep(self) -> list[str]:
-        """Return all differences, if any is not kept."""
+        """Return all differences, if any is unrecorded."""
         known = known_changes(self._manifest)
         found = list(dict.fromkeys([*known, *self._now]))
         return [] if found == known else found

@@ -1,4 +1,4 @@
-"""What models scored on every test question, as rows of a Parquet file."""
+"""Scores per test question as rows of a Parquet file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from neuron_opsd.storage.codecs import groups, save_table, writable
 ScoreRow: TypeAlias = dict[str, Any]
 
 SCORES: Final = "scores.parquet"
-"""The file, in a run directory as in the folder of a comparison."""
 
 SCORE_FIELDS: Final = (
     ("test", pa.string()),
@@ -32,15 +31,14 @@ SCORE_FIELDS: Final = (
     ("gold_answer", pa.string()),
     ("answers", pa.map_(pa.string(), pa.int64())),
 )
-"""Columns that say how a question was answered."""
 
 SCHEMA: Final = pa.schema([("model", pa.string()), *SCORE_FIELDS])
 ROWS_PER_GROUP: Final = 8192
-"""Rows that are objects at a time."""
+"""Rows held as objects at a time."""
 
 
 def save_run_scores(models: Mapping[str, Mapping[str, TestResult]], path: Path) -> None:
-    """Write one row per model, test set and question of a run."""
+    """Write a row per model, test set and question."""
     rows = chain.from_iterable(
         result_rows({"model": name}, results) for name, results in models.items()
     )
@@ -50,21 +48,21 @@ def save_run_scores(models: Mapping[str, Mapping[str, TestResult]], path: Path) 
 def save_rows(
     rows: Iterable[ScoreRow], schema: pa.Schema, size: int, path: Path
 ) -> None:
-    """Write rows, so many to a group."""
+    """Write rows in groups of `size`."""
     lists = map(list, groups(rows, size))
     batches = (pa.RecordBatch.from_pylist(some, schema=schema) for some in lists)
     save_table(batches, schema, path)
 
 
 def result_rows(model: ScoreRow, tests: Mapping[str, TestResult]) -> Iterator[ScoreRow]:
-    """Yield a row, beginning with the model, for every question."""
+    """Yield a row per question, beginning with the model."""
     for test, result in tests.items():
         for score in result.scores:
             yield {**model, "test": test, **score_row(score)}
 
 
 def score_row(score: QuestionScore) -> ScoreRow:
-    """Return how a question was answered, by column."""
+    """Return a question's scores by column."""
     counts = [(writable(answer), count) for answer, count in score.answers]
     return {
         name: writable(value) if isinstance(value, str) else value

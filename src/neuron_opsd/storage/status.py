@@ -1,4 +1,4 @@
-"""How far a run or a comparison is, from plain files alone and while others fill it."""
+"""Progress of a run or comparison, from plain files, even while it runs."""
 
 from __future__ import annotations
 
@@ -42,72 +42,69 @@ from neuron_opsd.storage.manifest import (
 )
 
 MOST = 10**15
-"""No count of anything here is larger."""
 
 
 @dataclass(frozen=True, slots=True)
 class StageStatus:
-    """One output of a run that is done or started."""
+    """One finished or started output of a run."""
 
     name: str
     done: bool
     progress: str
-    """How much of it there is, for example `128/400`."""
+    """Such as `128/400`."""
     seconds: float | None
-    """Time spent on it, over all processes; `None` where unknown yet."""
+    """Over all processes; `None` if unknown yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunStatus:
-    """What a run directory says about itself."""
+    """The state of a run directory."""
 
     run: Path
     finished: bool
-    """Whether the report, which comes last, is written, and nothing is amiss."""
+    """Whether the report, written last, exists, and nothing is amiss."""
     holder: str | None
-    """The process that works in the directory, `None` where none does."""
+    """The process working in the directory, if any."""
     steps_done: int
     steps_total: int | None
     last_step: Mapping[str, Any]
-    """The last line of the training's metrics."""
     stages: tuple[StageStatus, ...]
     amiss: tuple[str, ...] = ()
-    """What is gone, was changed, or was made from another file than there is now."""
+    """What is gone, changed, or made from a source that changed."""
     unread: tuple[str, ...] = ()
-    """Files and folders of which only the size was compared."""
+    """Files and folders compared by size only."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunGroupStatus:
-    """What the run directory of one source, seed and start says about itself."""
+    """The run directory of one source, seed and start."""
 
     name: str
     models_done: tuple[str, ...]
-    """Models that are trained, where they have to be, and tested."""
+    """Models that are tested, and trained if they need to be."""
     begun: str
-    """What exists of the next one; empty for nothing."""
+    """What exists of the next model; empty for nothing."""
     holder: str | None
     amiss: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ComparisonStatus:
-    """What the folder of a comparison says about itself."""
+    """The state of a comparison's folder."""
 
     comparison: Path
     finished: bool
-    """Whether the page, which comes last, is written, and nothing runs or is amiss."""
+    """Whether the page, written last, exists, and nothing runs or is amiss."""
     blocks: tuple[RunGroupStatus, ...]
     amiss: tuple[str, ...] = ()
-    """As of a run, of the comparison and its run groups."""
+    """As for a run, in the comparison and its run groups."""
     unread: tuple[str, ...] = ()
-    """As of a run."""
 
 
 def read_status(folder: Path, *, verify: bool = False) -> RunStatus | ComparisonStatus:
-    """Read how far a run or a comparison is; takes no lock and changes nothing.
+    """Read how far a run or comparison is, without locks or changes.
 
-    To `verify` compares the hashes of large files too, not only their sizes.
+    `verify` also compares the hashes of large files.
 
     Raises:
         DataError: If the folder is neither.
@@ -134,7 +131,7 @@ def comparison_status(folder: Path, check: Check = quick_fault) -> ComparisonSta
 
 
 def amiss_of_its_own(comparison: Path, check: Check) -> tuple[str, ...]:
-    """Say which of a comparison's own files are not proven."""
+    """Return a comparison's own unproven files."""
     try:
         return tuple(listed_faults(comparison, check).values())
     except NeuronOpsdError as error:
@@ -142,14 +139,14 @@ def amiss_of_its_own(comparison: Path, check: Check) -> tuple[str, ...]:
 
 
 def unread_in(home: Path) -> list[str]:
-    """Return what was not read of a run group, if it has a manifest."""
+    """Return what was not read of a run group."""
     with suppress(NeuronOpsdError):
         return not_hashed(home, read_manifest(home))
     return []
 
 
 def group_status(comparison: Path, group: Path, check: Check) -> RunGroupStatus:
-    """Read which models of a run group are done; errors are told in it."""
+    """Read which models of a run group are done, or the error."""
     name = " ".join(group.relative_to(comparison / BLOCKS).parts)
     holder = living_holder(group)
     try:
@@ -169,7 +166,7 @@ def group_status(comparison: Path, group: Path, check: Check) -> RunGroupStatus:
 
 
 def amiss_in(run: Path, manifest: Manifest, check: Check) -> tuple[str, ...]:
-    """Say what of a run is not proven, unless a process works there."""
+    """Return unproven outputs, unless a process works there."""
     if living_holder(run) is not None:
         return ()
     return tuple(faults(run, manifest, check).values())
@@ -196,9 +193,9 @@ def run_status(run: Path, check: Check = quick_fault) -> RunStatus:
 
 
 def settings_fault(file: Path) -> str:
-    """Say why a run's settings file is not as the run wrote it; nothing where it is.
+    """Say how a run's settings file was changed; empty if it was not.
 
-    It may have been changed on purpose, but a flipped bit would go unnoticed.
+    A change may be on purpose, but flipped bits would go unnoticed.
     """
     if kind_in(file.parent) != "run":
         return ""
@@ -211,13 +208,13 @@ def settings_fault(file: Path) -> str:
 
 
 def finished_stages(manifest: Manifest) -> list[StageStatus]:
-    """Return what the manifest lists of all that takes time."""
+    """Return the listed outputs that take time."""
     outputs = [
         StageStatus(name, done=True, progress=output.file, seconds=output.seconds)
         for name, output in manifest.outputs.items()
         if output.seconds is not None
     ]
-    # Versions that listed no folders noted trained adapters apart.
+    # Versions that did not list folders recorded adapters here.
     seconds = manifest.facts.get("seconds", {})
     trained = [
         StageStatus(name, done=True, progress="adapter", seconds=seconds.get(name))
@@ -227,14 +224,14 @@ def finished_stages(manifest: Manifest) -> list[StageStatus]:
 
 
 def begun_stages(run: Path) -> list[StageStatus]:
-    """Return the outputs of which some chunks are stored."""
+    """Return the outputs with stored chunks."""
     parts = run / PARTS
     folders = [plan.parent for plan in sorted(parts.rglob(PLAN))]
     return [begun_stage(one, one.relative_to(parts).as_posix()) for one in folders]
 
 
 def begun_stage(folder: Path, name: str) -> StageStatus:
-    """Count the finished chunks of one output."""
+    """Count an output's finished chunks."""
     plan = parse_object(read_text(folder / PLAN))
     receipts = [read_receipt(path) for path in folder.glob(f"*{RECEIPT}")]
     total, size = (whole_number(plan.get(key)) for key in ("num_items", "size"))
@@ -244,18 +241,18 @@ def begun_stage(folder: Path, name: str) -> StageStatus:
 
 
 def whole_number(value: object) -> int:
-    """Return a number of things, 0 for what is none."""
+    """Return a count, 0 if it is not one."""
     return value if isinstance(value, int) and 0 <= value <= MOST else 0
 
 
 def training_steps(path: Path) -> tuple[int, dict[str, Any]]:
-    """Return how many steps were taken, and the last one's metrics."""
+    """Return the number of steps, and the last metrics."""
     last: dict[str, Any] = {}
     steps = 0
     for line in read_text(path).splitlines():
         metrics = parse_object(line)
         step = metrics.get("step")
-        # Steps repeated after a stop stand in the file again; the last line counts.
+        # Steps repeated after a stop appear again; the last line counts.
         if step is not None and whole_number(step) == step:
             steps, last = step + 1, metrics
     last = {k: v for k, v in last.items() if not isinstance(v, dict | list)}
@@ -263,7 +260,7 @@ def training_steps(path: Path) -> tuple[int, dict[str, Any]]:
 
 
 def read_text(path: Path) -> str:
-    """Return what a file holds; empty where it cannot be read."""
+    """Read a file; empty if unreadable."""
     try:
         return read_plain(path).decode(errors="replace")
     except NeuronOpsdError:
@@ -271,7 +268,7 @@ def read_text(path: Path) -> str:
 
 
 def parse_object(text: str) -> dict[str, Any]:
-    """Return a JSON object; empty where the text is none."""
+    """Return a JSON object; empty if the text is none."""
     try:
         return parse_table(text)
     except DocumentError:

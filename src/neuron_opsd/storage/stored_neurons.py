@@ -1,4 +1,4 @@
-"""Neuron sets that stay in their file: memory holds those of a few hundred questions.
+"""Neuron sets that stay in their file: memory holds a few hundred at a time.
 
 The sets of 100,000 questions of a 4B model are 4 GB.
 """
@@ -18,7 +18,7 @@ SETS_READ: Final = 512
 
 
 class StoredNeurons(Sequence[NeuronSet]):
-    """The sets of a Parquet file, read anew whenever they are gone over."""
+    """The sets of a Parquet file, reread on each iteration."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -38,7 +38,6 @@ class StoredNeurons(Sequence[NeuronSet]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[NeuronSet]: ...
     def __getitem__(self, index: int | slice) -> NeuronSet | Sequence[NeuronSet]:
-        """Return one set or some; all are read."""
         return tuple(self)[index]
 
 

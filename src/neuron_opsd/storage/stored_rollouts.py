@@ -1,7 +1,7 @@
-"""Rollouts that stay in their file, so that memory holds neither texts nor tokens.
+"""Rollouts that stay in their file, so memory holds neither texts nor tokens.
 
 Eight long rollouts for each of 50,000 questions take tens of gigabytes as objects.
-Whoever goes over them sees one batch at a time; votes and measures take summaries.
+Iteration reads batches; votes and measures take summaries.
 """
 
 from __future__ import annotations
@@ -44,24 +44,24 @@ ROLLOUT_SCHEMA = pa.schema(
     }
 )
 ADDED_LATER = frozenset({"final_start"})
-"""Columns that files of version 0.1 do not have."""
+"""Columns missing in files of version 0.1."""
 
 ROWS_READ: Final = 64
-"""Rollouts that are objects at a time while a file is gone over."""
+"""Rollouts held as objects while iterating."""
 SUMMARIES_READ: Final = 4096
 
 SUMMARY_COLUMNS: Final = (
     *("question_id", "index", "temperature", "answer", "finished"),
     *("logprob", "entropy"),
 )
-"""Columns that a summary takes as they are."""
+"""Columns copied into a summary."""
 
 REPEATED: Final = frozenset(("question_id", "answer"))
-"""Columns of texts that recur, and are held once a batch."""
+"""Columns of recurring texts, held once per batch."""
 
 
 class StoredRollouts(Sequence[Rollout]):
-    """The rollouts of a Parquet file, read anew whenever they are gone over."""
+    """The rollouts of a Parquet file, reread on each iteration."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -97,9 +97,9 @@ class StoredRollouts(Sequence[Rollout]):
         return next(self.at([places]))
 
     def at(self, rows: Iterable[int]) -> Iterator[Rollout]:
-        """Yield the rollouts of some rows in full, in the order in which these come.
+        """Yield the full rollouts of some rows, in the given order.
 
-        Rows count from 0; those that stand together are read together.
+        Rows count from 0; neighbours are read together.
         """
         known: dict[int, int] = {}
         with opened_table(self.path, ROLLOUT_SCHEMA) as file:
@@ -110,10 +110,10 @@ class StoredRollouts(Sequence[Rollout]):
                         yield from rollouts_in(batch, known)
 
     def summaries(self) -> Iterator[StoredSummary]:
-        """Yield what votes and measures need of every rollout."""
+        """Yield each rollout's summary for votes and measures."""
         row = 0
         with opened_table(self.path, ROLLOUT_SCHEMA) as file:
-            # Files of version 0.1 do not say where the final answer begins.
+            # Files of version 0.1 lack the start of the final answer.
             known = "final_start" in file.schema_arrow.names
             closing = "final_start" if known else "text"
             columns = [*SUMMARY_COLUMNS, "token_ids", closing]
@@ -122,32 +122,31 @@ class StoredRollouts(Sequence[Rollout]):
                 row += batch.num_rows
 
     def _place(self, row: int) -> tuple[int, int]:
-        """Return the row group of a row, and its place there."""
         group = bisect_right(self._ends, row)
         return group, row - (self._ends[group - 1] if group else 0)
 
 
 def summaries_of(rollouts: Iterable[Rollout]) -> Iterable[RolloutSummary]:
-    """Return what votes and measures need, from the file if there is one."""
+    """Return summaries for votes and measures, from any file."""
     return rollouts.summaries() if isinstance(rollouts, StoredRollouts) else rollouts
 
 
 def in_full(whole: Sequence[Rollout], some: Iterable[RolloutSummary]) -> list[Rollout]:
-    """Return some rollouts with their texts and tokens."""
+    """Return some rollouts with texts and tokens."""
     if not isinstance(whole, StoredRollouts):
         return [one for one in some if isinstance(one, Rollout)]
     return list(whole.at(one.row for one in some if isinstance(one, StoredSummary)))
 
 
 class Held(Protocol[Given_co]):
-    """Knows what was written to questions."""
+    """Gives access to what was written to questions."""
 
     def completions(self, ids: Sequence[str]) -> Sequence[Given_co]:
         """Return what was written to some questions, in full."""
 
 
 def rows_of(whole: Sequence[Rollout], rows: Iterable[int]) -> Iterator[Rollout]:
-    """Yield the rollouts of some rows in full."""
+    """Yield the full rollouts of some rows."""
     if isinstance(whole, StoredRollouts):
         return whole.at(rows)
     return (whole[row] for row in rows)
@@ -155,12 +154,11 @@ def rows_of(whole: Sequence[Rollout], rows: Iterable[int]) -> Iterator[Rollout]:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The rollout that stands for each question."""
+    """The rollout that represents each question."""
 
     rollouts: Sequence[Rollout]
-    """That they were chosen from."""
     facts: Mapping[str, RolloutSummary]
-    """By question id, without texts where a file keeps these."""
+    """By question id, without texts if a file keeps them."""
 
     def completions(self, ids: Sequence[str]) -> list[Completion]:
         """Return the completions of some questions in full."""
@@ -169,10 +167,10 @@ class Chosen:
 
 
 class Samples:
-    """All sampled rollouts of each question, by their places alone."""
+    """All sampled rollouts of each question, by place only."""
 
     def __init__(self, rollouts: Sequence[Rollout]) -> None:
-        """Find those of rollouts in any order."""
+        """Index rollouts, given in any order."""
         self._rollouts = rollouts
         self._rows: dict[str, array[int]] = {}
         for row, one in enumerate(summaries_of(rollouts)):
@@ -187,7 +185,7 @@ class Samples:
 
 
 class Made(Sequence[Item]):
-    """Items that are made some at a time, whenever they are gone over."""
+    """Items computed in batches on each iteration."""
 
     def __init__(self, places: range, make: Callable[[range], Sequence[Item]]) -> None:
         self._places = places
@@ -212,9 +210,9 @@ class Made(Sequence[Item]):
 
 
 class Answered(Made[tuple[Item, Given]]):
-    """Items beside what was written to their questions, read when they are gone over.
+    """Items with what was written to their questions, read on iteration.
 
-    That is the completion chosen for each, or all rollouts that were sampled.
+    That is the chosen completion, or all sampled rollouts.
     """
 
     def __init__(
@@ -229,7 +227,7 @@ class Answered(Made[tuple[Item, Given]]):
 
 
 def summaries_in(batch: pa.RecordBatch, row: int) -> Iterator[StoredSummary]:
-    """Yield the summaries of some rows, from row `row` of the file on."""
+    """Yield summaries of a batch that begins at `row` of the file."""
     lengths = pc.list_value_length(batch.column("token_ids")).to_pylist()
     if "final_start" in batch.schema.names:
         closed = batch.column("final_start").is_valid().to_pylist()
@@ -244,7 +242,7 @@ def summaries_in(batch: pa.RecordBatch, row: int) -> Iterator[StoredSummary]:
 
 
 def plain_list(batch: pa.RecordBatch, name: str) -> list[Any]:
-    """Return a column as Python values, equal texts as one object."""
+    """Return a column as Python values, sharing equal texts."""
     column = batch.column(name)
     if name not in REPEATED:
         return list(column.to_pylist())
@@ -255,15 +253,14 @@ def plain_list(batch: pa.RecordBatch, name: str) -> list[Any]:
 
 
 def rollouts_in(batch: pa.RecordBatch, known: dict[int, int]) -> Iterator[Rollout]:
-    """Yield the rollouts of some rows in full."""
+    """Yield the full rollouts of a batch."""
     return (rollout_of(row, known) for row in batch.to_pylist())
 
 
 def rollout_of(row: Mapping[str, Any], known: dict[int, int]) -> Rollout:
-    """Turn a row of a Parquet file, by column, into a rollout.
+    """Convert a Parquet row, by column, to a rollout.
 
-    One object for each of the few known token ids takes a fifth of the memory of
-    long traces.
+    Sharing token id objects takes a fifth of the memory of long traces.
     """
     ids, text = row["token_ids"], row["text"]
     known_start = None if "final_start" in row else final_start(text)
@@ -286,7 +283,7 @@ def rollout_of(row: Mapping[str, Any], known: dict[int, int]) -> Rollout:
 
 @contextmanager
 def opened_table(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
-    """Open a Parquet file of ours: the doorway of Arrow's errors."""
+    """Open a Parquet file of ours: the doorway of Arrow."""
     try:
         with reading(path, MAKE_AGAIN), pq.ParquetFile(path) as file:
             check_columns(path, file.schema_arrow, schema)
@@ -298,7 +295,7 @@ def opened_table(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
 
 
 def check_columns(path: Path, found: pa.Schema, wanted: pa.Schema) -> None:
-    """Refuse a table without the columns that it should have."""
+    """Refuse a table without the required columns."""
     for one in wanted:
         place = found.get_field_index(one.name)
         if place < 0 and one.name not in ADDED_LATER:
@@ -308,5 +305,5 @@ def check_columns(path: Path, found: pa.Schema, wanted: pa.Schema) -> None:
 
 
 def damaged(path: Path, reason: str) -> DataError:
-    """Return what to raise over a damaged file of ours."""
+    """Return the error for a damaged file of ours."""
     return DataError(f"{path} does not hold what it should: {reason}{MAKE_AGAIN}")

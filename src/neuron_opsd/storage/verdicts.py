@@ -1,4 +1,4 @@
-"""Which answers are equal, settled once and kept: for the `latex` reader alone."""
+"""Kept verdicts on which answers are equal: for the `latex` reader only."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ SUFFIX = ".verdicts"
 
 
 def verdicts_name(source: str) -> str:
-    """Return what the verdicts on the answers of an output are called."""
+    """Name the verdicts on an output's answers."""
     return source + SUFFIX
 
 
 def verdicts_codec(name: str) -> Codec[Sequence[Verdict]]:
-    """Return how verdicts are kept."""
+    """Return the codec of verdicts."""
     return records_codec(f"{name}.json", Verdict)
 
 
@@ -33,14 +33,13 @@ def settle_equality(
     judge: Callable[[Sequence[Question]], object],
     made_from: Sequence[str] = (),
 ) -> tuple[Verdict, ...]:
-    """Settle which answers to some questions are equal, chunk by chunk, and keep it.
+    """Settle by chunk which answers to questions are equal, and keep it.
 
-    Warns of what could not be settled. `source` is the output that holds the answers,
-    `judge` compares all that will be compared, `made_from` names what the answers are
-    compared with besides each other.
+    Warns of unsettled ones. `source` is the output with the answers, `judge` makes all
+    comparisons, `made_from` names what else answers are compared with.
 
     Returns:
-        All verdicts that sight does not give; none with another reader.
+        All verdicts that are not obvious; none with another reader.
 
     Raises:
         TryAgainError: If it takes longer than `answers.max_minutes`.
@@ -65,14 +64,14 @@ def settle_equality(
 def verdicts_of(
     judge: Callable[[Sequence[Question]], object], questions: Sequence[Question]
 ) -> tuple[Verdict, ...]:
-    """Return the verdicts that judging some questions takes."""
+    """Return the verdicts needed to judge questions."""
     with shared_verifier().noting() as notes:
         judge(questions)
     return tuple(notes.values())
 
 
 def num_unsettled(verdicts: Sequence[Verdict]) -> int:
-    """Return how many comparisons were not settled."""
+    """Count the unsettled comparisons."""
     return sum(bool(verdict.unsettled) for verdict in verdicts)
 
 
@@ -82,7 +81,7 @@ def hold_votes(
     rollouts: Sequence[Rollout],
     source: str,
 ) -> dict[str, Vote]:
-    """Vote on all questions by their sampled rollouts, the output `source`."""
+    """Vote on all questions; `source` is the output with their rollouts."""
     listed = work.config.prompts.list_choices
     readers = readers_for(questions, work.config.answers, listed)
     sampled = grouped(work.config, rollouts)
@@ -97,7 +96,7 @@ def hold_votes(
 def grouped(
     config: Config, rollouts: Sequence[Rollout]
 ) -> dict[str, list[RolloutSummary]]:
-    """Return sampled rollouts by question, if there is anything to settle."""
+    """Return rollouts by question, if anything needs settling."""
     return (
         sampled_rollouts(summaries_of(rollouts))
         if config.answers.may_leave_open
@@ -108,5 +107,5 @@ def grouped(
 def of_questions(
     sampled: Mapping[str, Sequence[RolloutSummary]], questions: Sequence[Question]
 ) -> list[RolloutSummary]:
-    """Return the rollouts of some questions, as `grouped` has them."""
+    """Return the `grouped` rollouts of some questions."""
     return [one for question in questions for one in sampled.get(question.id, ())]
