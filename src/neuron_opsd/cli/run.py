@@ -1,4 +1,4 @@
-"""The commands that train, run, demo and compare; and fetch and methods beside them."""
+"""The commands run, demo and compare, which train, and fetch and methods."""
 
 from __future__ import annotations
 
@@ -224,14 +224,14 @@ def compare(  # noqa: PLR0913 - one argument per flag
 
 
 def recipe_of(file: Path | None) -> Recipe:
-    """Read a recipe; without a file it asks for nothing."""
+    """Read a recipe; empty without a file."""
     from neuron_opsd.config.recipes import Recipe, read_recipe
 
     return Recipe() if file is None else read_recipe(file)
 
 
 def show_comparison(terminal: Terminal, data: ComparisonData, out: Path) -> None:
-    """Show how every method did in its own domain and in others, and where to look."""
+    """Show each method in its own domain and in others, and where to look."""
     from neuron_opsd.comparison.compare import RESULTS
     from neuron_opsd.report.comparison_index import ordered_starts, results_from
     from neuron_opsd.report.comparison_outcome import opening, summary_table
