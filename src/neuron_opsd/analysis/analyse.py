@@ -57,7 +57,6 @@ JSON, CSV, PAGE = "analysis.json", "analysis.csv", "analysis.html"
 TEACHER_CHECK: Final = (
     *("student_agreement", "teacher_agreement", "student_entropy", "teacher_entropy"),
 )
-"""Teacher check values in the CSV."""
 
 NUM_RESAMPLES: Final = 2000
 NUM_BINS: Final = 10
@@ -79,7 +78,7 @@ def analyse(
         runs: Run directories, named after their folders.
         out: Folder for `analysis.json`, `analysis.csv` and `analysis.html`.
         progress: Called with every run.
-        answers: Files with the pools' gold answers, as `assign_answers` reads them.
+        answers: Gold answers of the pools, as `assign_answers` reads them.
         command: Command line, for the page.
         atlas: What the pages about single neurons show.
     """
@@ -133,7 +132,7 @@ def look_at(
 ) -> Findings:
     """Gather a run's columns and, given its answers, what is right.
 
-    Uses the equality verdicts kept by the run; warns of unsettled ones.
+    Uses the equality verdicts of the run; warns of unsettled ones.
     """
     verifier = shared_verifier()
     verifier.learn(run.verdicts)
@@ -213,7 +212,7 @@ def all_bins(found: Findings) -> dict[str, tuple[BinMean, ...]]:
 
 
 def bin_means(found: Findings, values: FloatArray) -> tuple[BinMean, ...]:
-    """Return means of values in bins of equally many questions by count."""
+    """Average values in bins of equally many questions by count."""
     count = found.columns.count
     bins = association.equal_mass_bins(count, NUM_BINS)
 

@@ -1,4 +1,4 @@
-"""Which demonstrations were retrieved, and whether neighbours share answers."""
+"""Which demonstrations were retrieved, and whether they share answers."""
 
 from __future__ import annotations
 
@@ -91,9 +91,8 @@ class Findings:
 def sharing_measures(found: Findings) -> Measures:
     """Return how often demonstrations share an answer with their question.
 
-    Over questions with demonstrations: the share of demonstrations with the same
-    answer, the share of all other candidates with it (the mean of random choice), and
-    the difference.
+    Over questions with demonstrations: the share of these with the same answer, that of
+    all other candidates (the mean of random choice), and the difference.
     """
     some = found.candidates
     shares = {

@@ -27,8 +27,7 @@ from neuron_opsd.stages.teaching import representatives
 from neuron_opsd.storage.stored_rollouts import summaries_of
 
 FEW: Final = 5
-"""Fewest right, and wrong, answers with which anything can be related to being
-right."""
+"""Fewest right, and wrong, answers that say what goes with being right."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +40,7 @@ class PoolColumns:
     votes: Mapping[str, Vote]
     captured_greedy: bool
     """Whether any captured rollout is greedy. It has no entropy or log-probability, so
-    both are then means over sampled ones."""
+    both are means over sampled ones."""
     count: FloatArray
     length: FloatArray
     """Tokens of the captured rollout."""
@@ -131,7 +130,7 @@ def pool_columns(run: PreparedRun, labels: LabelledPool | None) -> PoolColumns:
 def vote_readers(
     run: PreparedRun, labels: LabelledPool | None
 ) -> Mapping[str, Reader] | None:
-    """Return what decides which answers of a question are equal.
+    """Return what decides which of a question's answers are equal.
 
     `None` means equal spelling, as for all readers of choices and text.
     """
@@ -267,7 +266,7 @@ def plain_correlations(
 def rival_scores(columns: PoolColumns) -> dict[str, FloatArray]:
     """Return every rival's scores, signed so that high means right.
 
-    Rivals not known for every question are left out. The count is regressed on length
+    Those not known for every question are left out. The count is regressed on length
     once, without resampling.
     """
     values = {
@@ -296,7 +295,7 @@ def rival_areas(
     correct: BoolArray,
     weights: FloatArray,
 ) -> dict[str, FloatArray]:
-    """Return every rival's area under the ROC curve, and the count's lead over it."""
+    """Return every rival's area under the ROC curve, and the count's lead."""
     area = {name: areas(score, correct, weights) for name, score in scores.items()}
     found = {analysis.area_name(target, name): value for name, value in area.items()}
     return found | {

@@ -1,7 +1,7 @@
 """What an analysis reads: prepared runs, and their pools' gold answers.
 
-Files are only read, without locks, so a running run is not disturbed; each is checked
-against its SHA-256 in the manifest.
+Files are read without locks, so a running run is not disturbed; each is checked against
+its SHA-256 in the manifest.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class PreparedRun:
     name: str
     manifest: Manifest
     config: Config
-    """Its settings in `SECTIONS`, else defaults."""
+    """Those in `SECTIONS`, else defaults."""
     rollouts: Sequence[records.Rollout]
     neurons: Sequence[records.NeuronSet]
     """In pool order, as is the selection; reread on each pass."""
@@ -48,7 +48,7 @@ class PreparedRun:
     contexts: Sequence[records.TeacherContext]
     teacher_check: records.TeacherCheck | None
     verdicts: Sequence[Verdict] = ()
-    """math-verify's, on which rollouts' answers are equal."""
+    """math-verify's, on which answers are equal."""
     medoids: Sequence[Medoid] = ()
     """Which rollout a question's demonstration shows, if neurons decide."""
     beliefs: Sequence[Belief] = ()

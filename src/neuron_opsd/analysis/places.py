@@ -1,7 +1,7 @@
 """Where the outputs of a prepared run are: in its own folder or in a group's.
 
 Methods of a group share rollouts and neurons; each has a folder with its selection and
-contexts, which is named as the run.
+contexts, which stands for the run.
 """
 
 from __future__ import annotations
@@ -37,9 +37,8 @@ class Place:
     """Of the manifest, which lists every output and its file."""
     manifest: Manifest
     config: Config
-    """The run's settings in `SECTIONS`, else defaults."""
+    """Those in `SECTIONS`, else defaults."""
     outputs: PoolOutputs = RUN_OUTPUTS
-    """Names of what is made of the pool."""
 
     def own(self, name: str) -> str:
         """Name an output that is this run's alone."""

@@ -144,7 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def making(tokens: Sequence[str]) -> Iterator[str]:
-    """Yield the arguments that affect what is made."""
+    """Yield the arguments that change what is made."""
     for before, token in zip(("", *tokens), tokens, strict=False):
         if token in SHOWN_ONLY or TRACK in (before, token.partition("=")[0]):
             continue
@@ -239,7 +239,7 @@ def explain_end(error: BaseException) -> int:
 
 
 def explain_stop() -> int:
-    """Say that a signal stopped the command, if anyone still reads."""
+    """Say that a signal stopped the command, if anyone reads it."""
     try:
         complain(RESUMES)
     except OSError:
@@ -249,6 +249,6 @@ def explain_stop() -> int:
 
 
 def leave_pipe(stream: TextIO) -> None:
-    """Redirect a stream, so that closing it at exit does not complain."""
+    """Redirect a stream, so that closing it does not complain."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,7 +1,7 @@
 """Types of what commands print with `--json`; schemas are written from them.
 
-Commands do not import this module, which brings in all that they import separately. A
-command has a type here if it prints no record of the library.
+Commands do not import this module, which brings in all their imports. A command has a
+type here if it prints no record of the library.
 """
 
 from __future__ import annotations
@@ -59,7 +59,6 @@ class RunDocument:
     run: str
     """Its folder."""
     outcome: str
-    """In a sentence or two."""
     adapter: str
     report: str
     summary: Summary | None
@@ -121,7 +120,7 @@ class MethodEntry:
     oracle: bool
     """Whether it sees gold answers; `run` refuses such a method."""
     preset: Mapping[str, Any]
-    """Its source's rates, and the settings of `--preset source`."""
+    """Its source's rates, and settings of `--preset source`."""
 
 
 @dataclass(frozen=True)
@@ -218,7 +217,6 @@ class ExportDocument:
     """What a finished run was exported to."""
 
     to: str
-    """The target."""
     out: str
     files: Mapping[str, int]
     """Bytes of every file, by path in the folder."""
@@ -262,4 +260,4 @@ DOCUMENTS: Final[Mapping[str, Any]] = {
     "config": Config,
     "doctor": DoctorDocument,
 }
-"""Command name to the type of its `--json` output."""
+"""Type of each command's `--json` output."""

@@ -64,7 +64,7 @@ def show_run(terminal: Terminal, found: RunStatus) -> None:
 
 
 def show_comparison(terminal: Terminal, found: ComparisonStatus) -> None:
-    """Show the progress of every run group, and who is running it."""
+    """Show every run group's progress, and who is running it."""
     rows = [
         [group.name, str(len(group.models_done)), group.begun, group.holder or ""]
         for group in found.blocks
@@ -79,7 +79,7 @@ def show_state(
 ) -> None:
     """Show faults, and whether it is running, stopped or finished.
 
-    Also names up to three files that were judged without reading.
+    Names up to three files that were judged without reading.
     """
     state = "stopped; the command that started it resumes it"
     if running:

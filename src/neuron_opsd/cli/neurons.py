@@ -123,7 +123,7 @@ def analyse(
 
 
 def show_analysis(terminal: Terminal, data: AnalysisData, out: Path) -> None:
-    """Show the correlations, the outcome in brief and where the page is."""
+    """Show correlations, the outcome and where the page is."""
     from urllib.parse import unquote
 
     from neuron_opsd.analysis.analyse import CSV, JSON, PAGE

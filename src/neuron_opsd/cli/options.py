@@ -110,7 +110,7 @@ def opened(
 ) -> Iterator[Terminal]:
     """Open the terminal, and prepare the libraries imported from here on.
 
-    They stay offline unless the command is `online` or the settings allow it.
+    They stay offline unless the command is `online` or settings allow it.
     """
     allowed = config is not None and config.model.allow_download
     prepare_libraries(allow_download=online or allowed)

@@ -132,7 +132,7 @@ def fetch(
 
 
 def show_results(terminal: Terminal, data: ReportData, run: Path) -> None:
-    """Show the table, the outcome in a sentence and where the report is."""
+    """Show the table, the outcome and where the report is."""
     from neuron_opsd.report.run_outcome import outcome_sentence, result_table
     from neuron_opsd.runs.reporting import EVALUATION, SUMMARY
     from neuron_opsd.storage.codecs import load_json
@@ -231,7 +231,7 @@ def recipe_of(file: Path | None) -> Recipe:
 
 
 def show_comparison(terminal: Terminal, data: ComparisonData, out: Path) -> None:
-    """Show each method in its own domain and in others, and where to look."""
+    """Show each method in its own domain and others, and where to look."""
     from neuron_opsd.comparison.compare import RESULTS
     from neuron_opsd.report.comparison_index import ordered_starts, results_from
     from neuron_opsd.report.comparison_outcome import opening, summary_table
@@ -251,7 +251,7 @@ def show_comparison(terminal: Terminal, data: ComparisonData, out: Path) -> None
 
 
 def show_forecast(terminal: Terminal, found: Forecast) -> None:
-    """Show what is left of a comparison and how long it will take."""
+    """Show what is left of a comparison, and its time."""
     steps = found.step_seconds
     rows = [
         [name, str(count), duration(steps[name]) if name in steps else "not measured"]

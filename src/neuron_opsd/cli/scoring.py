@@ -131,7 +131,7 @@ def judge_files(
 
 
 def show_judgement(terminal: Terminal, data: JudgementData, out: Path | None) -> None:
-    """Show a column per file, the paired differences and where the page is."""
+    """Show a column per file, paired differences and where the page is."""
     from neuron_opsd.judging.judge import page_of
     from neuron_opsd.report.judging_page import outcome
 
@@ -151,7 +151,7 @@ def show_judgement(terminal: Terminal, data: JudgementData, out: Path | None) ->
 
 
 def show_measures(terminal: Terminal, data: JudgementData) -> None:
-    """Show every measure per file, and differences from the first."""
+    """Show each file's measures, and differences from the first."""
     from neuron_opsd.report.wording import metric_text
 
     names = list(dict.fromkeys(name for one in data.files for name in one.measures))

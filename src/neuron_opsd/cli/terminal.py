@@ -1,7 +1,7 @@
 """The terminal: bars and warnings on stderr, results on stdout.
 
-While a `Terminal` is open, anything a library prints goes to stderr, so that stdout has
-only results.
+While a `Terminal` is open, library output goes to stderr, so that stdout has only
+results.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Terminal(Quiet):
         self._write(clean("\n".join(lines)))
 
     def show_toml(self, text: str) -> None:
-        """Write TOML without changing its meaning, whatever the encoding lacks."""
+        """Write TOML that keeps its meaning, whatever the encoding lacks."""
         self._write(escaped_toml(text, self._out.encoding or "utf-8"))
 
     def show_json(self, document: Any) -> None:
@@ -186,12 +186,12 @@ def noted(
 class Pace:
     """Counts the units of one stage against a clock.
 
-    Units that arrive as soon as a stage opens were done by an earlier run. They count
-    as done, but neither they nor their time count for the speed.
+    Units that arrive as soon as a stage opens were done by an earlier run: they count
+    as done, but not for the speed.
     """
 
     INSTANT = 0.5
-    """Seconds after opening in which units do not count for the speed."""
+    """Seconds after opening that do not count for the speed."""
 
     def __init__(self, total: int, clock: Callable[[], float]) -> None:
         self.total = total
@@ -255,10 +255,7 @@ def numbers(pace: Pace, unit: str) -> str:
 
 
 def lenient(stream: TextIO) -> None:
-    """Let a stream replace characters that its encoding lacks.
-
-    A result must not be lost because a terminal cannot show it.
-    """
+    """Let a stream replace characters it cannot encode, so no result is lost."""
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors=PLAIN_SIGNS)
 
@@ -274,7 +271,7 @@ def open_streams() -> None:
 
 @contextmanager
 def open_terminal(*, quiet: bool = False, json: bool = False) -> Iterator[Terminal]:
-    """Give a terminal that reserves stdout for results until it is closed."""
+    """Give a terminal that keeps stdout for results while open."""
     terminal = Terminal(sys.stdout, sys.stderr, quiet=quiet, json=json)
     STOPPING.has_begun = True
     with redirect_stdout(sys.stderr):

@@ -176,8 +176,7 @@ WIDE_GAP, NARROW_GAP = 2, 1
 def fitting_table(headings: Row, rows: Sequence[Row], screen: int) -> Table:
     """Lay out a table for a screen of `screen` columns.
 
-    If too wide, headings are broken and intervals go below their value; if still too
-    wide, the table is transposed.
+    If too wide, break headings and put intervals below values; else transpose it.
     """
     if needed(headings, rows, widest_line, WIDE_GAP) <= screen:
         return laid_out(headings, rows, screen, WIDE_GAP)
@@ -192,8 +191,8 @@ def fitting_table(headings: Row, rows: Sequence[Row], screen: int) -> Table:
 def laid_out(headings: Row, rows: Sequence[Row], screen: int, gap: int) -> Table:
     """Lay out a table, first column left-aligned, the others right-aligned.
 
-    Every column is as wide as its widest word; spare width goes to columns that can use
-    it, from the left.
+    Every column fits its widest word; spare width goes to those that can use it, from
+    the left.
     """
     table = Table(
         box=box.SIMPLE_HEAD,

@@ -50,7 +50,7 @@ DATA = record_codec("comparison.json", ComparisonData)
 RESULTS = "results.json"
 
 SCORE_ROWS = 65_536
-"""Rows per block; large blocks compress well, as every model has the same questions."""
+"""Rows per block; large ones compress well, as every model has the same questions."""
 
 SCORE_SCHEMA = pa.schema(
     [
@@ -87,7 +87,7 @@ def rebuild_page(folder: Path, progress: Progress) -> Path:
 
 
 def build_comparison(context: ComparisonContext, outcome: Outcome) -> ComparisonData:
-    """Gather the contents of the page and the files."""
+    """Gather what the page and the files say."""
     comparison, config = context.comparison, context.config
     sources = tuple(comparison.sources)
     targets = (*sources, *(t for t in comparison.tests if t not in sources))
@@ -131,14 +131,14 @@ def build_comparison(context: ComparisonContext, outcome: Outcome) -> Comparison
 
 
 def test_sizes(context: ComparisonContext, targets: Iterable[str]) -> dict[str, int]:
-    """Return the number of questions of each test set."""
+    """Return each test set's number of questions."""
     tests = next(iter(context.inputs.values())).tests
     sizes = {test.name: len(test.questions) for test in tests}
     return {name: sizes[name] for name in targets}
 
 
 def all_tested(outcome: Outcome) -> Iterator[Tested]:
-    """Yield every model with its results, at every tested step."""
+    """Yield every model's results at every tested step."""
     for cell, result in outcome.results.items():
         for step, tests in result.tests.items():
             arm = Arm(cell.start, cell.source, cell.method, int(step))
@@ -146,7 +146,7 @@ def all_tested(outcome: Outcome) -> Iterator[Tested]:
 
 
 def rivals(context: ComparisonContext) -> list[tuple[str, str]]:
-    """Return further pairs to compare: each variant of ours with all others."""
+    """Return further pairs to compare: each variant of ours with every other."""
     compared = context.comparison.variants
     ours = [variant.name for variant in compared if variant.method == OURS]
     return [
@@ -251,7 +251,7 @@ def rebuild_comparison(out: Path, warn: Callable[[str], None]) -> Path:
 
 
 def rows_of(models: Iterable[Tested]) -> Iterator[score_rows.ScoreRow]:
-    """Yield a row for every question that a model was asked."""
+    """Yield a row for every question asked of a model."""
     for one in models:
         model = {
             "start": one.arm.start,

@@ -54,9 +54,9 @@ class Comparison:
     """Where training begins: `BASE`, `FORM`, or both."""
     out: Path
     shown_steps: tuple[int, ...] = ()
-    """Steps after which models are tested besides the last."""
+    """Steps tested besides the last."""
     oracle: bool = False
-    """Whether methods may see gold answers."""
+    """Whether gold answers may be used."""
     command: str = ""
 
     def seeds(self, config: Config) -> tuple[int, ...]:
@@ -65,7 +65,7 @@ class Comparison:
 
     @property
     def group_starts(self) -> tuple[str, ...]:
-        """Starts that have a group; the base's always exists and comes first."""
+        """Starts that have a group: always the base's, which comes first."""
         return (BASE, FORM) if FORM in self.starts else (BASE,)
 
     def trained_from(self, start: str) -> tuple[Variant, ...]:
@@ -99,9 +99,9 @@ class ComparisonContext:
 
     comparison: Comparison
     config: Config
-    """The user's settings for all methods, resolved for the model."""
+    """The user's shared settings, resolved for the model."""
     remarks: tuple[str, ...]
-    """What the user should know about how the model runs."""
+    """Notes for the user on how the model runs."""
     inputs: Mapping[str, Inputs]
     """By source."""
     model: LanguageModel
@@ -116,7 +116,7 @@ class ComparisonContext:
 
 
 def is_comparison(folder: Path) -> bool:
-    """Return whether an unmarked folder holds an earlier version's comparison."""
+    """Recognise an earlier version's comparison in an unmarked folder."""
     groups = (folder / BLOCKS).glob("*/*/*")
     return any(is_run(group) for group in groups if group.is_dir())
 
@@ -216,7 +216,7 @@ def group_outputs(comparison: Comparison, key: GroupKey) -> Mapping[str, Output]
 
 
 def settings_of(context: ComparisonContext) -> dict[str, Config]:
-    """Return the settings of every trained or prompted model by name."""
+    """Return the settings of every trained or prompted model."""
     config, variants = context.config, with_form(context.comparison.variants)
     found = {variant.name: config_of(variant, config) for variant in variants}
     if config.tests_prompted:

@@ -1,10 +1,9 @@
 """Differences between the models of a comparison, with bootstrap intervals.
 
-Both models of a difference share source, seed and questions. All models of one start
-and step are measured together with their references, one test set at a time. Peak
-memory is about 4 x N x R x M numbers of 8 bytes for N models, R resamples and M
-measures: 240 MB, and 20 seconds, for 100 models on five sets of 500 questions with
-10,000 resamples.
+Both models of a difference share source, seed and questions. Models of one start and
+step are measured together with their references, one test set at a time. That takes
+about 4 x N x R x M numbers of 8 bytes for N models, R resamples and M measures: 240 MB,
+and 20 seconds, for 100 models, five sets of 500 questions and 10,000 resamples.
 """
 
 from __future__ import annotations
@@ -50,13 +49,12 @@ def contrasts(
     """Compare every model with its references.
 
     References are the untrained and the form-only model of the same source and seed,
-    both of start `BASE` whatever the model's own start. The form-only one has the same
-    number of steps, or its last if it was not tested then or the model started from it.
-    Models that differ only in their seed make one contrast: their mean over the seeds
-    for which both sides answered the target's test sets, or no row without such a seed.
-    Intervals resample questions within each test set, the same for all models, and
-    seeds within each source. A mean over sources needs every source. P-values are
-    adjusted as in `adjusted`.
+    always of start `BASE`. The form-only one has the same number of steps, or its last
+    if it was not tested then or the model started from it. Models that differ only in
+    their seed make one contrast: their mean over the seeds for which both sides
+    answered the target's test sets; without one there is no row. Intervals resample
+    questions within each test set, the same for all models, and seeds within each
+    source. A mean over sources needs every source. `adjusted` adjusts the p-values.
 
     Args:
         tested: In any order; models of other sources are ignored.
@@ -78,7 +76,7 @@ def contrasts(
 
 
 def pairs_of(arms: measuring.ByArm, rivals: Sequence[tuple[str, str]]) -> list[Pair]:
-    """List every arm with each reference that exists, ascending."""
+    """List every arm with each existing reference, ascending."""
     found = {
         Pair(arm, reference)
         for arm in arms
@@ -103,7 +101,7 @@ def controls_of(arm: measuring.Arm, arms: measuring.ByArm) -> Iterator[measuring
 def rivals_of(
     arm: measuring.Arm, rivals: Sequence[tuple[str, str]]
 ) -> Iterator[measuring.Arm]:
-    """Yield the rival methods that an arm is compared with."""
+    """Yield the rival methods of an arm."""
     for method, reference in rivals:
         if method == arm.method and reference not in {BASE, FORM}:
             yield replace(arm, method=reference)
@@ -138,9 +136,9 @@ def mean_difference(
 ) -> Resampled | None:
     """Return the mean difference of two arms on a target over their common seeds.
 
-    `None` without a common seed, and for specificity against any reference but the
-    untrained model. Seeds are resampled separately for each source, whose trainings are
-    independent; but jointly for specificity, which compares sources seed by seed.
+    `None` without a common seed, and for specificity against any but the untrained
+    model. Seeds are resampled per source, as their trainings are independent; but
+    jointly for specificity, which compares sources seed by seed.
     """
     if target == SPECIFICITY and pair.reference.method != BASE:
         return None
@@ -175,7 +173,7 @@ def adjusted(rows: Sequence[Contrast]) -> list[Contrast]:
     A family holds the contrasts of all methods, starts and sources with the same
     measure, reference and kind of target (in-domain, cross-domain, specificity, other
     single sets) at their methods' last step. Each earlier step has its own families,
-    and so have means over sources. Rows without a p-value are not counted.
+    and so have means over sources. Rows without a p-value stay out.
     """
     last: dict[tuple[str, str], int] = {}
     for row in rows:
@@ -195,7 +193,7 @@ def adjusted(rows: Sequence[Contrast]) -> list[Contrast]:
 
 
 def family_of(row: Contrast, *, is_last: bool) -> tuple[object, ...]:
-    """Return the key shared by contrasts that are adjusted together."""
+    """Return the key of contrasts that are adjusted together."""
     place = row.place
     step = "last" if is_last else row.place.step
     kind = place.target if place.target in SUMMARIES else "single sets"
@@ -205,7 +203,7 @@ def family_of(row: Contrast, *, is_last: bool) -> tuple[object, ...]:
 def with_own_sets(rows: Sequence[Contrast]) -> list[Contrast]:
     """Repeat every in-domain row under the name of its test set.
 
-    Done after the correction, so that a difference with two names is tested once.
+    After the correction, so that a difference with two names is tested once.
     """
     return [
         *rows,
@@ -222,9 +220,9 @@ def baseline_contrasts(
 ) -> tuple[Contrast, ...]:
     """Return how far models exceed the most frequent gold answer in-domain.
 
-    Includes the untrained model. Intervals are over questions and seeds, as in
-    `contrasts`. There are no p-values, since the only claim made is that a model is not
-    above the baseline. Sources whose gold answers never repeat have no row.
+    Includes the untrained model. Intervals are as in `contrasts`. There are no
+    p-values, as the only claim made is that a model is not above the baseline. Sources
+    whose gold answers never repeat have no row.
     """
     rows = []
     for arm, seeds in measuring.by_arm(tested, frame.sources).items():
@@ -240,7 +238,7 @@ def baseline_contrasts(
 def above_baseline_of(
     arm: measuring.Arm, by_seed: Sequence[measuring.Tests], frame: Frame
 ) -> Resampled | None:
-    """Return an arm's margin over the baseline, averaged over its seeds."""
+    """Return an arm's lead over the baseline, averaged over seeds."""
     results = [tests[arm.source] for tests in by_seed if arm.source in tests]
     answer = baseline_answer(results[0].scores) if results else None
     if answer is None:

@@ -42,9 +42,8 @@ class Forecast:
     test_seconds: float | None = None
     """To test one model on all sets."""
     seconds: float | None = None
-    """For all that is left."""
     why_untimed: str = ""
-    """Why there are no times, else empty."""
+    """Empty if there are times."""
 
 
 def forecast(comparison: Comparison, config: Config, progress: Progress) -> Forecast:
@@ -96,7 +95,7 @@ def forecast(comparison: Comparison, config: Config, progress: Progress) -> Fore
 
 
 def writes_free(context: ComparisonContext) -> bool:
-    """Return whether any question of a comparison is answered freely."""
+    """Return whether any question is answered freely."""
     sets = [
         questions
         for one in context.inputs.values()
@@ -124,7 +123,7 @@ def step_seconds(context: ComparisonContext, variant: Variant, found: Reading) -
 def group_seconds(
     context: ComparisonContext, start: str, work: Work, rates: Rates
 ) -> float:
-    """Return a group's time besides training and testing trained models."""
+    """Return a group's time without training and testing the trained."""
     config = context.config
     variants = context.comparison.trained_from(start)
     configs = [config_of(variant, config) for variant in variants]

@@ -1,9 +1,8 @@
 """The `compare` command: methods, sources and seeds, cell by cell.
 
-The same call resumes it, whatever stopped it: a run group is a run directory, and a
-cell with a result is only read. Several processes may make the same call; each takes
-groups that no other holds. Gold answers are read for testing, and for oracles if the
-user asked for them.
+The same call resumes it: a run group is a run directory, and a cell with a result is
+only read. Several processes may make the same call; each takes groups that no other
+holds. Gold answers are read for testing, and for oracles on request.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ from neuron_opsd.storage.manifest import json_sha256
 from neuron_opsd.storage.run_directory import RunDirectory
 
 GREEDY: Final = "greedy"
-"""Manifest fact of a group: whether it generates greedy answers besides the samples."""
+"""Manifest fact of a group: whether it generates greedy answers."""
 NO_START: Final = (
     "there is no form-only model to begin from, because its training failed"
 )
@@ -53,7 +52,7 @@ class Outcome:
 
     results: Mapping[Cell, run_group.CellResult]
     failures: Mapping[Cell, str]
-    """Why other models have no result."""
+    """Why others have no result."""
     warnings: tuple[str, ...]
 
 
@@ -61,8 +60,8 @@ def fill(context: ComparisonContext) -> Outcome:
     """Train and test all that is missing; return all results.
 
     A method that fails, for example on a loss that is not finite, is left out and
-    named; the others continue. A group held by another process is skipped, and retried
-    as long as there is other work.
+    named. A group held by another process is skipped, and retried while there is other
+    work.
 
     Raises:
         TryAgainError: If the disk is full, or other processes hold all that is left.

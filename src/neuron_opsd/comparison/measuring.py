@@ -1,8 +1,7 @@
 """Measures of the models of a comparison: means over seeds, resampled questions.
 
-Each test set is resampled for all models at once and each model is measured once,
-however many differences are taken later. Summaries of test sets are arithmetic on that.
-Axes: R resamples, M measures.
+Each test set is resampled once for all models and each model is measured once;
+differences and summaries are arithmetic on that. Axes: R resamples, M measures.
 """
 
 from __future__ import annotations
@@ -57,11 +56,10 @@ class Tested:
     arm: Arm
     seed: int
     tests: Tests
-    """By test set; a model need not have answered all."""
+    """By test set; some may be missing."""
 
 
 ByArm: TypeAlias = Mapping[Arm, Mapping[int, Tests]]
-"""Test results by arm and seed."""
 
 BySeed: TypeAlias = Mapping[int, FloatArray]
 """Seed to all measures, in the order of `METRICS`."""
@@ -91,10 +89,10 @@ def measurements(
     """Return every measure of every model as its mean over seeds.
 
     A model counts on the test sets it answered, and in the cross-domain mean if it
-    answered every set but its source's own. The mean over sources needs a value for
-    each source and a seed that was run on all; its `by_seed` holds those seeds. A
-    measure missing for one seed has no mean (NaN). Models of other sources and results
-    on other test sets are ignored.
+    answered all sets but its source's own. The mean over sources needs a value for each
+    and a seed that was run on all; its `by_seed` holds those seeds. A measure missing
+    for one seed has no mean (NaN). Models of other sources and results on other test
+    sets are ignored.
     """
     measured: dict[tuple[Arm, str], dict[int, FloatArray]] = {}
     for arm, seeds in by_arm(tested, sources).items():
@@ -201,7 +199,6 @@ CONTRASTED: Final = (
     "overconfidence",
     "unanimity",
 )
-"""The `METRICS` that are compared."""
 
 Model: TypeAlias = tuple[Arm, int]
 """Arm and seed."""
@@ -217,7 +214,6 @@ class Frame:
     sources: tuple[str, ...]
     """Each also names its own test set."""
     targets: tuple[str, ...]
-    """Test set names."""
     config: EvaluationConfig
     seed: int
 
@@ -225,9 +221,8 @@ class Frame:
 def target_draws(models: ByArm, frame: Frame) -> Iterator[tuple[str, Drawn]]:
     """Yield every target with the resampled measures of its models.
 
-    Test sets keep their order, each source's followed by the specificity of that
-    source's models. The cross-domain mean of the models that answered all sets but
-    their own comes last.
+    Test sets keep their order, each source's followed by the specificity of its models.
+    Last comes the cross-domain mean of models that answered all sets but their own.
     """
     sums: dict[Model, Resampled] = {}
     for target in frame.targets:
@@ -280,10 +275,9 @@ def contrasted(columns: ScoreColumns, weights: FloatArray) -> FloatArray:
 def specificities(source: str, drawn: Drawn, sources: Sequence[str]) -> Drawn:
     """Return how much a source's models exceed those of other sources.
 
-    Measured on the source's own test set, against the mean over the other sources'
-    models of the same start, method, step and seed, none of which may be missing. It is
-    0 for an untrained model that gave every source the same answers, so this cancels
-    from differences.
+    On the source's own test set, against the mean over the other sources' models of the
+    same start, method, step and seed, all of which must exist. It is 0 for an untrained
+    model that gave every source the same answers, and then cancels.
     """
     others = [other for other in sources if other != source]
     found: dict[Model, Resampled] = {}

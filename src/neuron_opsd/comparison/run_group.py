@@ -1,7 +1,7 @@
 """One run group of a comparison: all methods for a source, a seed and a start.
 
 A run group is a run directory. Its pool is answered once for all methods; each method
-has a folder, and nothing is recomputed once its result is stored.
+has a folder, and stored results are not recomputed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from neuron_opsd.storage.folders import METHOD_FOLDERS
 from neuron_opsd.storage.manifest import value_text
 
 GOLD = "gold answers of the pool"
-"""Source name of what oracles are given; nothing else is made from it."""
+"""Source name of oracle targets; nothing else is made from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,6 @@ class CellResult:
     spent: Spent | None = None
     """`None` for an untrained model."""
     warnings: tuple[str, ...] = ()
-    """Raised while it was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +70,13 @@ class RunGroup:
     pool: tuple[Question, ...]
     tests: tuple[TestSet, ...]
     shown_steps: tuple[int, ...] = ()
-    """Steps after which models are tested besides the last."""
+    """Steps tested besides the last."""
     adapters: tuple[Path, ...] = ()
     """Made by the training that led to the start."""
     targets: Targets = field(default_factory=dict)
     """For oracles, by question id."""
     greedy: bool = True
-    """Whether greedy answers are generated besides the samples."""
+    """Whether greedy answers are generated too."""
 
 
 class StartModel:
@@ -126,8 +125,8 @@ def once(
 def measure_start(group: RunGroup, start: StartModel) -> CellResult:
     """Test the model where training begins.
 
-    A trained one was tested on every set before; only its in-domain answers are needed
-    here, to find its demonstrations.
+    A trained one was tested on every set before; here only its in-domain answers are
+    needed, to find demonstrations.
     """
     tests = [test for test in group.tests if group.start == BASE or test.in_domain]
 
@@ -140,7 +139,7 @@ def measure_start(group: RunGroup, start: StartModel) -> CellResult:
 
 
 def measure_prompted(group: RunGroup, start: StartModel) -> CellResult:
-    """Test the model where training begins with its demonstrations in the prompt."""
+    """Test the group's start with its demonstrations in the prompt."""
     tests = [test.name for test in group.tests if test.in_domain]
     return once(
         group,
@@ -165,7 +164,7 @@ def shared_run(group: RunGroup) -> RunContext:
 def answer_with_demonstrations(
     group: RunGroup, model: LanguageModel
 ) -> dict[str, TestResult]:
-    """Test a model in its own domain with its demonstrations in the prompt."""
+    """Test a model in-domain with its demonstrations in the prompt."""
     config = prompted(group.run.config, model.facts)
     # No teacher is asked here, so one with nothing to teach stops nothing.
     config = config.changed(teacher_check={"one_answer": "warn"})
@@ -182,7 +181,7 @@ def answer_with_demonstrations(
 def prepared_for(
     group: RunGroup, model: LanguageModel, run: RunContext, made: PoolOutputs
 ) -> Prepared:
-    """Make from the pool what training with one method's settings needs."""
+    """Make from the pool what one method's training needs."""
     if not run.directory.has(ROLLOUTS_NAME, ROLLOUTS, [BIAS_NAME]):
         roll_out(shared_run(group).work, model, group.pool)
     return prepare_run(run, model, group.pool, made)
@@ -191,8 +190,8 @@ def prepared_for(
 def outputs_for(shared: Config, own: Config, folder: str = "") -> PoolOutputs:
     """Name the outputs of a method's preparation in its group.
 
-    Methods that capture the same answers in the same way share neuron sets. Those that
-    show the same demonstrations in equal room share the teacher's views of the pool.
+    Methods that capture the same answers alike share neuron sets; those with the same
+    demonstrations and room share the teacher's views of the pool.
     """
     captured = changed(shared, own, "neurons")
     taught = changed(shared, own, "contexts")
@@ -205,7 +204,7 @@ def outputs_for(shared: Config, own: Config, folder: str = "") -> PoolOutputs:
 
 
 def changed(shared: Config, own: Config, section: str) -> str:
-    """Return a method's own settings of a section as part of a file name."""
+    """Return a method's own settings in a section, for file names."""
     return "".join(
         f"-{name.removeprefix(section + '.')}-{value}"
         for name, value in differences(shared, own).items()
@@ -214,7 +213,7 @@ def changed(shared: Config, own: Config, section: str) -> str:
 
 
 def train_variant(group: RunGroup, variant: Variant, start: StartModel) -> CellResult:
-    """Train one method and test the result, unless that is stored."""
+    """Train and test one method, unless that is stored."""
     folder = cell_folder(variant.name)
     config = config_of(variant, group.run.config)
     run = replace(group.run, config=config)
@@ -269,8 +268,8 @@ def method_for(variant: Variant, config: Config, targets: Targets) -> Method:
 def check_settings(run: RunContext, folder: str, variant: Variant) -> None:
     """Refuse a method that was started with other settings; say how to resume it.
 
-    An older version let a method's own settings win over shared ones, so the same
-    command may now ask for others.
+    They may differ because older versions let a method's own settings win over shared
+    ones.
     """
     codec = json_codec(f"{folder}/settings.json")
     wanted = settings_in(run.directory, run.config)

@@ -1,8 +1,8 @@
 """Run groups of a comparison on a cluster, each filled by one worker.
 
-A worker fills a group in its own folder, as a single process would, and sends what it
-wrote to the process that was started, which alone writes to `--out` and holds the
-group's lock. A lost worker is replaced by one that gets what was sent.
+A worker fills a group in its own folder and sends what it wrote to the starting
+process, which alone writes to `--out` and holds the group's lock. A lost worker is
+replaced by one that gets what was sent.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from neuron_opsd.storage.lock import locked
 from neuron_opsd.storage.mirror import Change, Original, copied, repeat
 
 SECONDS: Final = 20.0
-"""Interval of a worker's reports within a stage; each stage ends with one."""
+"""Between a worker's reports within a stage; each stage ends with one."""
 
 
 class FilesOf(dict[str, bytes]):
@@ -56,7 +56,6 @@ class Group:
 
     key: GroupKey
     files: Mapping[str, bytes]
-    """Its files so far."""
     before: Mapping[str, bytes]
     """Files of the adapter it starts from, if any."""
     parts: Mapping[GroupKey, Outcome]
@@ -71,7 +70,7 @@ class Letter:
     change: Change | None = None
     warning: str = ""
     logged: tuple[str, tuple[Any, ...]] | None = None
-    """A progress method and its arguments."""
+    """Progress method and arguments."""
 
 
 def fill(context: ComparisonContext, machines: ClusterMachines) -> Outcome:
@@ -99,7 +98,7 @@ def fill(context: ComparisonContext, machines: ClusterMachines) -> Outcome:
 
 
 def has_ended(context: ComparisonContext, key: GroupKey) -> bool:
-    """Return whether every model of a group has a result, so it is only read."""
+    """Return whether every model of a group has a result."""
     outputs = group_outputs(context.comparison, key)
     names = [BASE, *(one.name for one in context.trained(key[0], key[2]))]
     names += [PROMPTED] if context.config.tests_prompted else []
@@ -136,7 +135,7 @@ def filled(
 def group_for(
     context: ComparisonContext, key: GroupKey, parts: Mapping[GroupKey, Outcome]
 ) -> Group:
-    """Return what a worker needs to fill a group."""
+    """Return what a worker gets to fill a group."""
     comparison, (seed, source, start) = context.comparison, key
     base = seed, source, BASE
     begun = group_folder(comparison, base) / cell_folder(FORM) / "adapter"

@@ -65,7 +65,7 @@ def csv_text(rows: Sequence[TableRow]) -> str:
     """Return rows as CSV, with the first row's columns as header.
 
     Missing values are empty fields; list items are joined by semicolons. Numbers
-    survive a round trip. No rows make an empty text.
+    survive a round trip. No rows give an empty text.
     """
     if not rows:
         return ""

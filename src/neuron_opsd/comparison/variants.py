@@ -34,12 +34,12 @@ OWN_SECTIONS: Final = (
     "policy",
     "teacher_check",
 )
-"""What a variant may set; prompts and tests are the same for all."""
+"""What a variant may set; all else is shared."""
 
 DEFAULT_METHODS: Final = ("neuron-opsd", "lmsi", "ttrl", "intuitor")
 
 NUM_SAMPLES: Final = 8
-"""Rollouts per question and step of every method, unless the settings say otherwise."""
+"""Rollouts per question and step, unless the settings say otherwise."""
 BUDGET: Final[tables.Table] = {"distill": {"num_samples": NUM_SAMPLES}}
 
 
@@ -52,7 +52,7 @@ class Variant:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Nested by section; wins over the comparison's settings."""
     seeds: int = 0
-    """How many of the comparison's seeds to train with, from the first; 0 means all."""
+    """How many seeds to train with, from the first; 0 means all."""
 
     @property
     def trained(self) -> type[Method]:
@@ -84,8 +84,7 @@ def variants_of(recipe: Recipe, wanted: Sequence[str]) -> tuple[Variant, ...]:
     methods are `DEFAULT_METHODS`.
 
     Raises:
-        ConfigError: For the first method, wanted or not, that cannot be trained like
-            this.
+        ConfigError: For the first method, wanted or not, that cannot be trained.
     """
     shared = tables.config_from_table(recipe.settings)
     named: dict[str, Variant] = {}
@@ -130,7 +129,7 @@ def variant_in(name: str, table: Any, shared: Config) -> Variant:
 
 
 def check_variants(variants: Sequence[Variant], *, oracle: bool) -> None:
-    """Refuse variants that cannot be compared with each other."""
+    """Refuse variants that cannot be compared."""
     seen: set[str] = set()
     check_names([variant.name for variant in variants], "a method")
     for variant in variants:
@@ -158,7 +157,7 @@ def check_variants(variants: Sequence[Variant], *, oracle: bool) -> None:
 
 
 def check_own_settings(variant: Variant) -> None:
-    """Refuse settings of a variant that would make the comparison unfair."""
+    """Refuse own settings that would make the comparison unfair."""
     for section, fields in variant.settings.items():
         if section == "preset":
             continue
@@ -183,12 +182,12 @@ def with_form(variants: Sequence[Variant]) -> tuple[Variant, ...]:
 
 
 def config_of(variant: Variant, shared: Config) -> Config:
-    """Return the `settled` settings of a variant, with one rollout budget for all."""
+    """Return a variant's `settled` settings, with one rollout budget for all."""
     return settled(shared, {**variant.settings, "method": variant.method}, BUDGET)
 
 
 def with_budget(shared: Config) -> Config:
-    """Return the settings that all variants share, as written to files."""
+    """Return the settings that all variants share, as saved."""
     if shared.preset == SOURCE:
         return shared
     return tables.config_from_table(
@@ -229,7 +228,7 @@ BUDGETS: Final[Mapping[str, Callable[[type[Method], Config], int]]] = {
 
 
 def chosen_for_all(variant: Variant, shared: Config) -> dict[str, Any]:
-    """Return what is set for all and not by the variant, by dotted name."""
+    """Return what is set for all but not by the variant, by dotted name."""
     own = tables.flatten_table(variant.settings)
     chosen = tables.flatten_table(shared.model_dump(exclude_unset=True))
     return {name: value for name, value in chosen.items() if name not in own}
@@ -251,7 +250,7 @@ def refuse_another_method(variant: Variant, shared: Config) -> None:
 
 
 def lost_preset(variant: Variant, shared: Config) -> list[str]:
-    """List the shared settings that override the preset a variant asks for."""
+    """List shared settings that override a variant's preset."""
     if variant.settings.get("preset") != SOURCE:
         return []
     preset = variant.trained.preset.table(config_of(variant, shared))
@@ -297,8 +296,7 @@ def variants_for(
 ) -> tuple[Variant, ...]:
     """Fit the variants to a model whose neurons may not be readable.
 
-    If they are not, add the form-only control and warn of every variant that must
-    select differently.
+    If they are not, add the form-only control and warn of each changed selection.
     """
     if not facts.why_no_neurons:
         return tuple(variants)
@@ -326,5 +324,5 @@ def fitted(
 
 
 def prompted(shared: Config, facts: ModelFacts) -> Config:
-    """Return the settings of the untrained model prompted with demonstrations."""
+    """Return the settings of the prompted untrained model."""
     return for_model(shared, facts, WITHOUT_NEURONS)

@@ -1,7 +1,6 @@
 """What a probe needs of the pool: answers, votes, neurons, and what rules keep.
 
-The steps are those of `pipeline.prepare`, in its order. What a run already made is
-reused.
+Follows `pipeline.prepare`, and reuses what a run made.
 """
 
 from __future__ import annotations
@@ -65,7 +64,7 @@ class AnsweredPool:
 
     rollouts: Sequence[Rollout]
     signals: PoolSignals
-    """What is known of every question without labels."""
+    """Of every question, without labels."""
     known: Known
     """What the tried rules compare."""
     library: DemonstrationPool
@@ -103,7 +102,7 @@ def answer_pool(
     questions: Sequence[Question],
     rules: Rules,
 ) -> AnsweredPool:
-    """Have the student answer a pool, and read what any of the rules needs.
+    """Have the student answer a pool, and read what any rule needs.
 
     All questions may become demonstrations, whatever `contexts.source` says.
     """
@@ -143,7 +142,7 @@ def joined(parts: Iterable[Known]) -> Known:
 def scored_completions(
     pool: AnsweredPool, questions: Sequence[Question], config: Config, most: int
 ) -> dict[str, tuple[list[RolloutSummary], tuple[TokenIds, ...]]]:
-    """Return the student's completions that teachers score, by question id.
+    """Return the student's completions to be scored, by question id.
 
     Questions answered by choice are left out.
     """
@@ -164,7 +163,7 @@ def scored_completions(
 def kept_by(rule: str, signals: PoolSignals, config: Config, num_draws: int) -> Kept:
     """Return what a selection rule keeps of some questions, in several draws.
 
-    The first is a run's. A rule that another seed does not change has one.
+    The first is a run's. A rule that another seed does not change has only one.
     """
     own = config.selection.model_copy(update={"rule": rule})
 
@@ -192,10 +191,8 @@ class Borrowing:
 
     directory: RunDirectory
     place: Place | None = None
-    """The lending run."""
     lent: Collection[str] = ()
-    """From `lent_by`. Their hashes are inputs of the directory, so they are not
-    sources."""
+    """Not listed as sources, since their hashes are inputs of the directory."""
 
     def once(
         self,

@@ -1,4 +1,4 @@
-"""The teachers that a probe compares: each context rule, with draws or orders."""
+"""The teachers that a probe compares: each context rule, drawn or reordered."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from neuron_opsd.storage.caching import Workspace
 from neuron_opsd.storage.codecs import CONTEXTS, records_codec
 
 FOLDER: Final = "probe"
-"""Where a probe's folder keeps results."""
 STUDENT: Final = "student"
 
 
@@ -35,9 +34,8 @@ class Listening:
     work: Workspace
     model: LanguageModel
     questions: Mapping[str, Question]
-    """By id."""
     completions: Mapping[str, tuple[TokenIds, ...]]
-    """The student's own to score; empty where a question has choices."""
+    """The student's own to score; empty for questions with choices."""
     num_written: int = 0
 
     def hear(
@@ -103,7 +101,7 @@ def hear_arm(
         listening: Whom to ask, and with what.
         rule: Its name.
         wanted: Questions to try it on, and those of them to measure stability on.
-        library: Where demonstrations come from.
+        library: Source of demonstrations.
         num_draws: For a rule that draws.
     """
     everyone, some = wanted

@@ -47,7 +47,7 @@ def look_at(
     student: Mapping[str, Heard],
     judge: Judge | None = None,
 ) -> Teacher:
-    """Return an arm's answers to some questions, and what it measures."""
+    """Return an arm's answers and measures on some questions."""
     views = tuple(views_in(draw, subjects, student) for draw in arm.draws)
     drawn = [measured(draw) for draw in views]
     columns = {name: np.mean([one[name] for one in drawn], axis=0) for name in drawn[0]}
@@ -115,7 +115,7 @@ def support(teacher: Teacher, others: Sequence[FloatArray]) -> FloatArray:
 
     Args:
         teacher: The teacher to measure.
-        others: Mean answer ``(C,)`` of everybody else to each question.
+        others: Everybody else's mean answer ``(C,)`` to each question.
     """
     places = [int(one.argmax()) for one in others]
     drawn = [

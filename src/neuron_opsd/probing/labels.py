@@ -1,6 +1,6 @@
 """Gold answers of a probed pool, read only if the user gives a file.
 
-Nothing that asks student and teacher sees them; they only judge the answers.
+Student and teacher are asked without them; labels only judge answers.
 """
 
 from __future__ import annotations

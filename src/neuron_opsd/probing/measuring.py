@@ -32,7 +32,7 @@ from neuron_opsd.seeds import generator
 
 NUM_RESAMPLES: Final = 2000
 RANDOM: Final = "random"
-"""The context and selection rule that others are compared with."""
+"""The rule that others are compared with."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +60,7 @@ class Kept:
 def intervals_of(
     columns: Mapping[str, tuple[FloatArray, Kept | None]], pool: str
 ) -> dict[str, Interval]:
-    """Return means of ``(Q,)`` columns with intervals, all on the same resamples.
+    """Return means of ``(Q,)`` columns with intervals, on the same resamples.
 
     Args:
         columns: By name, each with the questions to average over; `None` for all.
@@ -139,7 +139,7 @@ def selection_results(
     Args:
         kept: By rule.
         teacher: The teacher's columns on all questions that rules chose among.
-        student: The same for the student.
+        student: The student's.
         votes: On the same questions.
         pool: As in `intervals_of`.
     """
@@ -170,7 +170,7 @@ def selection_results(
 def differences(
     rule: str, kept: Mapping[str, Kept], columns: Columns, pool: str
 ) -> Measures:
-    """Return a selection's lead over a random one, on the same resamples."""
+    """Return a selection's lead over the random one, on shared resamples."""
     if rule == RANDOM or RANDOM not in kept:
         return {}
     size = len(next(iter(columns.values())))
@@ -185,7 +185,7 @@ def differences(
 
 
 def top_answer_share(kept: Kept, votes: Sequence[Vote]) -> float:
-    """Return the commonest vote's share of kept questions, averaged over draws."""
+    """Return the commonest vote's share of kept questions, over draws."""
     shares = []
     for mask in kept.draws:
         labels = [v.pseudo_label for v, own in zip(votes, mask, strict=True) if own]
@@ -200,8 +200,8 @@ def pair_results(
     """Return the score of each selection rule with each context rule.
 
     Args:
-        kept: By selection rule, over the questions that context rules were tried on.
-        scores: ``(Q,)`` of the same questions, by context rule.
+        kept: By selection rule, of the questions that context rules were tried on.
+        scores: ``(Q,)`` of these, by context rule.
         pool: As in `intervals_of`.
     """
     pairs = list(pairs_of(kept, scores))

@@ -1,8 +1,8 @@
 """The `probe` command: which teacher each rule gives a pool, before training.
 
-The pool is answered, or a run's answers are used. Each context rule's teacher is then
-asked a sample of questions, and the settings' teacher those that each selection rule
-keeps. Without `answers` no gold answer is read.
+The pool is answered, or a run's answers are used. Then each context rule's teacher is
+asked a sample, and the settings' teacher what each selection rule keeps. Without
+`answers` no gold answer is read.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ from neuron_opsd.storage.run_directory import RunDirectory
 from neuron_opsd.storage.verdicts import settle_equality
 
 WRITTEN: Final = f"{FOLDER}/written"
-"""Name of what teachers wrote, for verdicts on it."""
+"""Name for verdicts on what teachers wrote."""
 NO_PART: Final = (*TRAINING, "selection.", "contexts.rule", "contexts.source")
 """Prefixes of settings that nothing kept depends on."""
 
@@ -85,12 +85,12 @@ class Questions:
     """The questions that a probe works with."""
 
     library: tuple[Question, ...]
-    """Those that are answered."""
+    """To be answered."""
     num_pool: int
     ranked: tuple[Question, ...]
-    """Those that selection rules choose among."""
+    """For selection rules to choose among."""
     sample: tuple[Question, ...]
-    """Those of `ranked` that context rules are tried on."""
+    """Those of `ranked` to try context rules on."""
 
 
 def probe(
@@ -167,7 +167,7 @@ def probe_on(
 
 
 def probe_settings(config: Config, request: ProbeRequest) -> dict[str, Any]:
-    """Return all settings that the folder's contents depend on, by dotted name."""
+    """Return the settings that the folder depends on, by dotted name."""
     settings = {
         name: value
         for name, value in run_settings(config).items()
@@ -226,7 +226,7 @@ def ask_teachers(
     questions: Questions,
     rules: Rules,
 ) -> Asked:
-    """Have the pool answered and all rules' teachers asked, without any label."""
+    """Have the pool answered and all teachers asked, without any label."""
     config, ranked = work.config, questions.ranked
     pool = answer_pool(work, model, questions.library, rules)
     scored = scored_completions(pool, ranked, config, request.completions)
@@ -272,7 +272,7 @@ def ask_teachers(
 def beliefs_of(
     subjects: Sequence[Subject], student: Mapping[str, Heard], base: Arm
 ) -> dict[str, Belief]:
-    """Return the answers of student and settings' teacher, for selection rules."""
+    """Return answers of student and settings' teacher, for selection."""
     teacher = base.draws[0]
     return {
         subject.question.id: belief_of(

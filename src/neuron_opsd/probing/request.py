@@ -1,4 +1,4 @@
-"""What a probe is asked to do: its rules, settings and questions."""
+"""What a probe is asked: rules, settings and questions."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from neuron_opsd.runs.resolution import for_model, with_method
 from neuron_opsd.seeds import generator
 
 RANKED_PER_ASKED: Final = 8
-"""Questions that selection rules choose among, per question tried on context rules."""
+"""Questions that selection rules rank, per question tried on context rules."""
 
 TRAINING: Final = (
     *("distill.", "policy.", "guard.", "evaluation.", "teacher_check."),
     *("method", "preset"),
 )
-"""Prefixes of settings that only matter once the teacher is chosen."""
+"""Prefixes of settings for what follows the choice of a teacher."""
 
 FREE_TO_CHANGE: Final = (
     *(*TRAINING, "selection.", "cluster.", "engine."),
@@ -39,11 +39,11 @@ FREE_TO_CHANGE: Final = (
     *("contexts.max_tokens", "contexts.max_demonstration_tokens"),
     *("model.device", "model.tokens_per_batch"),
 )
-"""Prefixes of settings that a run's answers and neurons do not depend on."""
+"""Prefixes of settings that do not affect a run's answers and neurons."""
 
 
 WITHOUT_NEURONS: Final = {"selection": {"rule": "all"}, "contexts": {"rule": "random"}}
-"""Where a probe begins if the model's neurons cannot be read."""
+"""Rules to start from if the neurons cannot be read."""
 
 
 ANSWER: Final = Signal.ANSWER_NEURONS
@@ -67,7 +67,7 @@ class Rules:
 
     @property
     def reading(self) -> str:
-        """A context rule that reads the neurons of answers, if any rule does."""
+        """A context rule that reads answers' neurons, if any tried rule needs them."""
         of_answers = [
             name for name, rule in CONTEXT_RULES.items() if ANSWER in rule.reads
         ]
@@ -160,7 +160,7 @@ def request_of(pool: str | Path, out: str | Path, choices: Choices) -> ProbeRequ
 
 
 def check_request(request: ProbeRequest) -> None:
-    """Refuse impossible numbers and unknown rules."""
+    """Refuse impossible numbers and rules."""
     numbers = {
         "--questions": (request.questions, 2),
         "--draws": (request.draws, 2),
@@ -184,8 +184,7 @@ def settings_for(request: ProbeRequest, config: Config, place: Place | None) -> 
     """Return the settings of a probe, based on those of any probed run.
 
     Raises:
-        ConfigError: If the user wants other settings than the run's answers were made
-            with.
+        ConfigError: If the user wants other settings than the run answered with.
     """
     if place is None:
         return searching(with_method(config))

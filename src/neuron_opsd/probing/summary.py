@@ -1,7 +1,4 @@
-"""Turn what teachers said into a probe's results, advice and files.
-
-JSON has everything, CSV every number, the page the essentials.
-"""
+"""Turn what teachers said into a probe's results, advice and files."""
 
 from __future__ import annotations
 
@@ -56,7 +53,7 @@ from neuron_opsd.storage.output_paths import check_file_place
 JSON: Final = "probe.json"
 CSV: Final = "probe.csv"
 QUESTIONS: Final = "questions.csv"
-"""Measures of each question under each context rule."""
+"""Measures per question and context rule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +61,9 @@ class Asked:
     """What was asked, and the answers."""
 
     subjects: tuple[Subject, ...]
-    """All questions, including the sample."""
+    """All, including the sample."""
     sample: frozenset[str]
-    """Ids of the questions that context rules were tried on."""
+    """Ids of those that context rules were tried on."""
     student: Mapping[str, Heard]
     arms: Mapping[str, Arm]
     """By context rule; the base rule's was asked all questions."""
@@ -77,7 +74,7 @@ class Asked:
 
     @property
     def places(self) -> list[int]:
-        """Positions of the sample among the questions."""
+        """Positions of the sample."""
         return [
             i for i, one in enumerate(self.subjects) if one.question.id in self.sample
         ]
@@ -95,14 +92,14 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Summary:
-    """A probe's results, and the values of each question behind them."""
+    """A probe's results, and the values per question behind them."""
 
     data: ProbeData
-    """What the probe was asked for is still missing."""
+    """The request's fields are still blank."""
     subjects: tuple[Subject, ...]
     """The sample."""
     columns: Mapping[str, Columns]
-    """``(Q,)`` over the sample, by context rule and for the student."""
+    """``(Q,)`` over the sample, by context rule, and for the student."""
 
 
 def summarise(asked: Asked, judge: Judge | None, pool: str) -> Summary:
@@ -166,7 +163,7 @@ def selections_of(
 def with_scores(
     teachers: Mapping[str, Teacher],
 ) -> dict[str, tuple[Columns, int]]:
-    """Return every teacher's columns, including its score, and number of draws."""
+    """Return every teacher's columns with its score, and number of draws."""
     answers = {rule: teacher.answers() for rule, teacher in teachers.items()}
     found: dict[str, tuple[Columns, int]] = {}
     for rule, teacher in teachers.items():
@@ -181,7 +178,7 @@ def with_scores(
 def others_of(
     rule: str, answers: Mapping[str, Sequence[FloatArray]], teacher: Teacher
 ) -> list[FloatArray]:
-    """Return each question's mean answer of the student and the other teachers."""
+    """Return each question's mean answer of student and other teachers."""
     student = [view.student for view in teacher.views[0]]
     lists = [own for name, own in answers.items() if name != rule]
     return [consensus(all_of) for all_of in zip(student, *lists, strict=True)]
@@ -300,7 +297,7 @@ def table_rows(data: ProbeData) -> Iterator[TableRow]:
 
 
 def question_rows(found: Summary) -> Iterator[TableRow]:
-    """Yield a row per question and rule; the student has fewer measures."""
+    """Yield a row per question and rule; the student's have fewer measures."""
     names = list(dict.fromkeys(n for one in found.columns.values() for n in one))
     for rule, columns in found.columns.items():
         for place, subject in enumerate(found.subjects):

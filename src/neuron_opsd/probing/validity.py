@@ -48,9 +48,9 @@ class ScoredArms:
     def correlation(self) -> Interval:
         """Return the rank correlation of score and gain with its 95 % interval.
 
-        It is Spearman's within each source, as sources differ in what can be gained,
-        averaged over sources. Both arms and sources are resampled; all sources share
-        the resampled arms.
+        Spearman's within each source, as sources differ in what can be gained, averaged
+        over sources. Arms and sources are resampled; all sources share the resampled
+        arms.
 
         Source: Owen 2007, the pigeonhole bootstrap.
         """

@@ -40,7 +40,7 @@ from neuron_opsd.results.atlas import (
 from neuron_opsd.seeds import generator
 
 LEAST_EXPECTED: Final = 5.0
-"""Selected questions that chance must give of a neuron before its lift is compared."""
+"""Fewest selected questions expected by chance for a lift to be compared."""
 
 
 def check_alike(one: PreparedRun, other: PreparedRun) -> None:
@@ -60,7 +60,7 @@ def check_alike(one: PreparedRun, other: PreparedRun) -> None:
 def put_beside(
     source: Source, counts: Counts, other: Findings, cards: tuple[NeuronCard, ...]
 ) -> tuple[Beside, tuple[NeuronCard, ...]]:
-    """Compare a run with another; return also the cards with both runs' counts."""
+    """Compare a run with another; return also cards with both counts."""
     theirs = count_pool(other, source.shape)
     shared = [name for name in counts.members.names if name in theirs.members.names]
     lifts, num_lifts = lift_correlation(counts, theirs)
@@ -95,7 +95,7 @@ def with_rates(
 
 
 def correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Correlate two runs' counts over all neurons that either holds."""
+    """Correlate two runs' counts over neurons that either holds."""
     held = (one > 0) | (other > 0)
     if held.sum() < 2:
         return float("nan")
@@ -110,7 +110,7 @@ def common_share(counts: Counts, theirs: Counts, name: str) -> float:
 
 
 def lift_correlation(counts: Counts, theirs: Counts) -> tuple[float, int]:
-    """Return the rank correlation of two runs' lifts and its number of neurons."""
+    """Rank-correlate two runs' lifts; return also the number of neurons."""
     found: list[FloatArray] = []
     enough = np.ones(counts.shape.size, dtype=np.bool_)
     for one in (counts, theirs):

@@ -1,7 +1,7 @@
 """Count in one pass how many questions of each group hold each neuron.
 
-Also compares what the groups hold of each layer with chance. Memory holds counts, not
-sets: a few dozen numbers per neuron of the model.
+Also compares each layer's share with chance. Memory holds counts, not sets: some tens
+of numbers per neuron.
 
 Axes: Q questions in pool order; B strata, R draws, F neurons of all layers.
 """
@@ -40,9 +40,9 @@ from neuron_opsd.seeds import generator
 from neuron_opsd.storage.codecs import groups as in_groups
 
 MOST_STRATA: Final = 10
-"""Most groups of answers of similar length."""
+"""Most groups of similar length."""
 NUM_DRAWS: Final = 10
-"""Random draws as large as a group, to see what chance finds."""
+"""Random draws of a group's size, to see what chance finds."""
 SETS_AT_ONCE: Final = 512
 """Sets counted together; bounds memory."""
 
@@ -105,7 +105,7 @@ class Members:
 
 
 def members_of(found: Findings) -> Members:
-    """Find the questions that are selected, or shown as demonstrations."""
+    """Find the selected questions and the demonstrations."""
     ids = found.columns.ids
     shown = {
         one.question_id
@@ -134,7 +134,7 @@ class Counts:
     shape: Shape
     members: Members
     holders: IntArray
-    """``(B, F)`` pool questions per stratum."""
+    """``(B, F)`` questions of each stratum that hold a neuron."""
     groups: Mapping[str, IntArray]
     """``(F,)`` by group, without the pool."""
     draws: Mapping[str, IntArray]
@@ -284,7 +284,7 @@ def group_rows(counts: Counts) -> tuple[GroupRow, ...]:
 
 
 def group_row(counts: Counts, name: str) -> GroupRow:
-    """Return one group; the pool has no findings, since it contains the others."""
+    """Return one group; the pool, which contains the others, has no findings."""
     group = counts.members.of(name)
     found: Found | None = None
     by_chance: tuple[Found, ...] = ()

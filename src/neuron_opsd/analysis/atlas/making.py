@@ -39,7 +39,7 @@ from neuron_opsd.storage.files import write_atomic
 from neuron_opsd.storage.manifest import installed_versions
 
 FOLDER: Final = "atlas"
-"""Folder of the pages in the analysis; also keeps what was computed for them."""
+"""Holds the pages, and what was computed for each."""
 NUM_READ: Final = 256
 
 
@@ -130,7 +130,7 @@ def with_model(data: AtlasData, reader: Reader, num_read: int) -> AtlasData:
 
 
 class AtlasWriter:
-    """Writes the atlas of each run as soon as it is analysed."""
+    """Writes each run's atlas as soon as it is analysed."""
 
     def __init__(
         self,
@@ -152,7 +152,7 @@ class AtlasWriter:
                 "questions or more"
             )
         self.pages: dict[str, str] = {}
-        """Run name to page name, quoted for links."""
+        """Run to page name, quoted for links."""
         self._request = request
         self._folder = out / FOLDER
         self._command = command

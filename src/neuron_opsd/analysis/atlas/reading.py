@@ -1,7 +1,7 @@
 """What only the model knows of a run's neurons: tokens, and sets after training.
 
-The run is not changed. Forward passes run in chunks stored next to the page; each is
-kept when done, and remade if its inputs changed.
+The run is not changed. Results are kept in chunks next to the page, and remade if their
+inputs change.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Reader:
         return Joined(parts, range(len(chunks)))
 
     def inputs(self) -> dict[str, str]:
-        """Return the hashes that everything read depends on."""
+        """Return the hashes that all results depend on."""
         return {
             "model": model_fingerprint(self.source.config.model),
             "rollouts": self.source.place.hash_of("rollouts"),
