@@ -175,7 +175,7 @@ def analyse_run(found: Findings) -> tuple[RunAnalysis, association.Measured]:
 
 
 def all_measures(found: Findings, spread: Spread) -> Iterator[association.Measured]:
-    """Yield every measure of a run; equal numbers of questions get equal draws."""
+    """Yield all measures of a run; equally many questions get equal draws."""
     columns, verdicts = found.columns, found.verdicts
     size = len(columns.ids)
     yield drawn_of(found, unlabelled_measures(columns), size)

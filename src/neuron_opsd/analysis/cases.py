@@ -143,7 +143,7 @@ def folded(label: str) -> str:
 
 
 def show_cases(found: Findings) -> tuple[ShownCase, ...]:
-    """Return up to `MOST_CASES` selected questions, spread over their ranks."""
+    """Return up to `MOST_CASES` selected questions, spread over ranks."""
     contexts = found.shown
     count = min(MOST_CASES, len(contexts))
     places = np.linspace(0, len(contexts) - 1, count).round().astype(int)

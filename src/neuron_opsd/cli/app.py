@@ -157,7 +157,7 @@ def show_warning(
     category: type[Warning],
     *place: Any,
 ) -> None:
-    """Show our own warnings in one line, others as Python does."""
+    """Show our warnings in one line, others as Python does."""
     if issubclass(category, errors.RenamedSettingWarning):
         complain(f"warning: {message}")
     else:
@@ -214,7 +214,7 @@ def run_command(tokens: Sequence[str]) -> int:
 
 
 def explain_end(error: BaseException) -> int:
-    """Say in one line why a command ended, and return the exit status."""
+    """Explain the end of a command in a line, and return its exit status."""
     if isinstance(error, OSError) and STOPPING.number:
         return explain_stop()  # what failed was to tidy up a terminal that is gone
     if isinstance(error, BrokenPipeError):

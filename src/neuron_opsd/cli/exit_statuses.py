@@ -14,7 +14,7 @@ FAULT: Final = 1
 MISTAKE: Final = NeuronOpsdError.exit_status
 TRY_AGAIN: Final = TryAgainError.exit_status
 BROKEN_PIPE: Final = 128 + 13
-"""As of a program that SIGPIPE kills; Windows has no such signal."""
+"""As if killed by SIGPIPE, which Windows lacks."""
 
 EXIT_STATUSES: Final[Mapping[int, str]] = {
     DONE: "done",
@@ -29,4 +29,4 @@ EXIT_STATUSES: Final[Mapping[int, str]] = {
     },
     BROKEN_PIPE: "the reader of the output is gone, for example `head`",
 }
-"""Every exit status of a command and its meaning."""
+"""Every exit status and its meaning."""

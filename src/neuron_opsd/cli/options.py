@@ -52,7 +52,7 @@ _OFFLINE = {
 
 
 def prepare_libraries(*, allow_download: bool) -> None:
-    """Set the environment that libraries read on import; the user's own wins."""
+    """Set the environment that libraries read; the user's own wins."""
     for name, value in (_ALWAYS if allow_download else _ALWAYS | _OFFLINE).items():
         os.environ.setdefault(name, value)
 
@@ -147,7 +147,7 @@ def follow(config: Config) -> int:
 
 
 def keep_settings_file(out: Path, settings: Settings) -> None:
-    """Refuse to overwrite the file that the settings come from."""
+    """Refuse to overwrite the settings file."""
     from neuron_opsd.storage.folders import check_result_place
 
     if settings.config is not None:

@@ -172,7 +172,7 @@ def plan(
 
 
 def show_foresight(terminal: Terminal, seen: Foresight) -> None:
-    """Show the model, then what fits each memory and what to set."""
+    """Show the model, then what fits each memory, and settings."""
     lengths = seen.lengths
     terminal.show(
         f"{seen.model} ({seen.family}): {seen.num_parameters:,} parameters; trained: "

@@ -93,7 +93,7 @@ def show_metrics(
 
 
 def refuse_model(settings: options.Settings, adapter: Path | None) -> None:
-    """Refuse a model with samples, since none is asked."""
+    """Refuse a model with samples, since none is used."""
     flags = {"--model": settings.model, "--adapter": adapter}
     for flag, value in flags.items():
         if value is not None:
@@ -178,7 +178,7 @@ def show_measures(terminal: Terminal, data: JudgementData) -> None:
 
 
 def show_confidences(terminal: Terminal, data: JudgementData) -> None:
-    """Show the errors of each confidence, raw and scaled."""
+    """Show each confidence's errors, raw and scaled."""
     from neuron_opsd.report.wording import metric_text
 
     rows = []

@@ -38,9 +38,9 @@ T = TypeVar("T")
 
 PROGRAM = "neuron-opsd"
 FULL_WIDTH = 100
-"""Table columns where the screen width is unknown."""
+"""Table width if the screen's is unknown."""
 LINE_EVERY = 15.0
-"""Seconds between progress lines where there are no bars."""
+"""Seconds between progress lines without a screen for bars."""
 
 
 class Terminal(Quiet):
@@ -92,7 +92,7 @@ class Terminal(Quiet):
         self._out.flush()
 
     def show(self, *lines: str) -> None:
-        """Write lines of results; without any, a blank one."""
+        """Write lines of results, or a blank one."""
         self._write(clean("\n".join(lines)))
 
     def show_toml(self, text: str) -> None:
@@ -113,7 +113,7 @@ class Terminal(Quiet):
     def show_table(
         self, headings: Sequence[str], rows: Sequence[Sequence[str]]
     ) -> None:
-        """Write a table, first column left-aligned, numbers right-aligned."""
+        """Write a table, first column left-aligned, the others right."""
         console = Console(file=self._out, highlight=False, markup=False, emoji=False)
         if not console.is_terminal:
             console.width = FULL_WIDTH
@@ -227,7 +227,7 @@ class Pace:
 
     @property
     def left(self) -> float | None:
-        """Seconds to the end at this rate; also shrinks between units."""
+        """Seconds to the end at this rate, shrinking between units too."""
         rate = self.rate
         if rate is None:
             return None

@@ -44,7 +44,7 @@ _SIGNS: dict[str, str | int | None] = {
 
 
 def plain_signs(error: UnicodeError) -> tuple[str, int]:
-    """Replace characters that an encoding lacks by a plain sign or an escape."""
+    """Replace characters that an encoding lacks by signs or escapes."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     lacking = error.object[error.start : error.end].translate(str.maketrans(_SIGNS))
@@ -176,7 +176,7 @@ WIDE_GAP, NARROW_GAP = 2, 1
 def fitting_table(headings: Row, rows: Sequence[Row], screen: int) -> Table:
     """Lay out a table for a screen of `screen` columns.
 
-    If too wide, break headings and put intervals below values; else transpose it.
+    If too wide, break headings and put intervals below values, then transpose.
     """
     if needed(headings, rows, widest_line, WIDE_GAP) <= screen:
         return laid_out(headings, rows, screen, WIDE_GAP)

@@ -173,7 +173,7 @@ def filled(group: run_group.RunGroup, context: ComparisonContext) -> Outcome:
 def works(
     group: run_group.RunGroup, start: run_group.StartModel, context: ComparisonContext
 ) -> dict[str, Callable[[], run_group.CellResult]]:
-    """Return the function that makes each model of a group but the first."""
+    """Return what makes each model of a group but the first."""
     found: dict[str, Callable[[], run_group.CellResult]] = {}
     if group.run.config.tests_prompted:
         found[PROMPTED] = partial(run_group.measure_prompted, group, start)
@@ -241,7 +241,7 @@ def form_adapter(folder: Path) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Prefixed(PassedOn):
-    """Progress that names the group of each stage and never repeats a warning."""
+    """Progress that names each stage's group and repeats no warning."""
 
     progress: Progress
     prefix: str

@@ -1,7 +1,7 @@
 """Measures of the models of a comparison: means over seeds, resampled questions.
 
-Each test set is resampled once for all models and each model is measured once;
-differences and summaries are arithmetic on that. Axes: R resamples, M measures.
+A test set is resampled for all models at once and each is measured once; differences
+and summaries are arithmetic on that. Axes: R resamples, M measures.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ BySeed: TypeAlias = Mapping[int, FloatArray]
 
 
 def by_arm(tested: Sequence[Tested], sources: Sequence[str]) -> ByArm:
-    """Group the test results of these sources by arm and seed, both ascending."""
+    """Group the results of these sources by arm and seed, ascending."""
     arms: dict[Arm, dict[int, Tests]] = {}
     for one in sorted(tested, key=lambda one: (one.arm, one.seed)):
         if one.arm.source not in sources:

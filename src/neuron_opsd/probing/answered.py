@@ -126,7 +126,7 @@ def answer_pool(
 
 
 def following(work: Workspace, rule: str) -> Workspace:
-    """Set a workspace to find demonstrations in the whole pool by a rule."""
+    """Make a workspace find demonstrations in the whole pool by a rule."""
     contexts = {"rule": rule, "source": "pool"}
     return replace(work, config=work.config.changed(contexts=contexts))
 
@@ -163,7 +163,7 @@ def scored_completions(
 def kept_by(rule: str, signals: PoolSignals, config: Config, num_draws: int) -> Kept:
     """Return what a selection rule keeps of some questions, in several draws.
 
-    The first is a run's. A rule that another seed does not change has only one.
+    The first is a run's; a rule that ignores the seed has only one.
     """
     own = config.selection.model_copy(update={"rule": rule})
 
@@ -181,7 +181,7 @@ def kept_by(rule: str, signals: PoolSignals, config: Config, num_draws: int) -> 
 
 
 def lent_by(place: Place | None) -> list[str]:
-    """Return the names of the outputs that a run can lend."""
+    """Return the names of outputs that a run can lend."""
     return [] if place is None else [name for name in LENDABLE if place.holds(name)]
 
 

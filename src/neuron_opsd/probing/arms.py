@@ -43,7 +43,7 @@ class Listening:
     ) -> dict[str, Heard]:
         """Return what is said under some prompts, by question id.
 
-        `shown` is the output with the demonstrations, if any.
+        `shown` is the output with any demonstrations.
         """
         work, ids = self.work, list(prompts)
         asked = ask([self.questions[i] for i in ids], work.config)
@@ -95,7 +95,7 @@ def hear_arm(
     """Ask the teachers of one rule.
 
     A rule draws if another seed gives it other demonstrations. It then has several
-    teachers; else its only one is asked again with the demonstrations reordered.
+    teachers; else its only one is asked again with them reordered.
 
     Args:
         listening: Whom to ask, and with what.
@@ -136,7 +136,7 @@ def contexts_of(
     number: int,
     library: DemonstrationPool,
 ) -> Sequence[TeacherContext]:
-    """Return the demonstrations of a draw; a run would have the first."""
+    """Return the demonstrations of a draw, the first being a run's."""
     config = work.config
     if number:
         seed = derive_seed(config.seed, "probe", str(number))

@@ -95,10 +95,10 @@ def named(prefix: str, found: Mapping[str, Interval]) -> Measures:
 def context_results(
     teachers: Mapping[str, tuple[Columns, int]], student: Columns, pool: str
 ) -> tuple[Measures, tuple[ContextResult, ...]]:
-    """Measure the student, and the teachers of each context rule.
+    """Measure the student, and each context rule's teachers.
 
     Args:
-        teachers: Each rule's columns and number of draws.
+        teachers: Columns and number of draws by rule.
         student: The student's columns.
         pool: As in `intervals_of`.
     """
@@ -220,7 +220,7 @@ def pair_results(
 def pairs_of(
     kept: Mapping[str, Kept], scores: Mapping[str, FloatArray]
 ) -> Iterator[tuple[str, str]]:
-    """Yield each selection rule that keeps anything with each context rule."""
+    """Yield selection rules that keep anything with each context rule."""
     for selection, own in kept.items():
         if own.num_kept:
             yield from ((selection, contexts) for contexts in scores)

@@ -86,7 +86,7 @@ class Asking:
     config: Config
 
     def costs(self, lent: Collection[str]) -> dict[str, Cost]:
-        """Return the most that each stage costs; what a run lends is free."""
+        """Return the most each stage costs; what a run lends is free."""
         work, rates, config = self.work, self.rates, self.config
         named: dict[str, Cost] = {}
         if "rollouts" not in lent:
@@ -108,7 +108,7 @@ class Asking:
         return named
 
     def signals(self, lent: Collection[str]) -> dict[str, Cost]:
-        """Return the cost of reading the whole pool's questions, by output."""
+        """Return the cost of reading all questions of the pool, by output."""
         read = {s for name in self.rules.contexts for s in CONTEXT_RULES[name].reads}
         rates = {
             Signal.QUESTION_NEURONS: self.rates.capture,
@@ -122,7 +122,7 @@ class Asking:
         }
 
     def listening(self, count: int, shown: float, num_written: int) -> Cost:
-        """Return the cost of hearing one teacher on `count` questions."""
+        """Return the cost of one teacher on `count` questions."""
         work, rates, config = self.work, self.rates, self.config
         some = workload.part_of(work.pool, count)
         among = replace(some, num_free=0)

@@ -289,7 +289,7 @@ def subjects_of(
     arms: Mapping[str, Arm],
     config: Config,
 ) -> tuple[Subject, ...]:
-    """Return questions with all answers given to them."""
+    """Return questions with all answers given."""
     readers = readers_for(questions, config.answers, config.prompts.list_choices)
     spoken = [heard for arm in arms.values() for heard in (*arm.draws, *arm.others)]
     return tuple(

@@ -89,7 +89,7 @@ def check_names(section: str, names: Sequence[str]) -> None:
 def rules_for(
     contexts: Sequence[str], selections: Sequence[str], facts: ModelFacts
 ) -> Rules:
-    """Return the rules to try: the named ones, or all of a section."""
+    """Return the rules to try: the named, or all of a section."""
     tried: dict[str, list[str]] = {}
     skipped = []
     for section, names in ((CONTEXTS, contexts), (SELECTION, selections)):
@@ -203,7 +203,7 @@ def settings_for(request: ProbeRequest, config: Config, place: Place | None) -> 
 
 
 def searching(config: Config) -> Config:
-    """Return settings that search for demonstrations, and refuse others.
+    """Return settings that search for demonstrations, refuse others.
 
     Raises:
         ConfigError: If the teacher sees what each question comes with instead.
@@ -222,7 +222,7 @@ def resolved_for(
     library: tuple[Question, ...],
     begun: Sequence[Path] = (),
 ) -> tuple[ModelTokenizer, Config, Config]:
-    """Return the tokenizer, and the settings before and after resolution."""
+    """Return the tokenizer, and settings before and after resolution."""
     tokenizer = load_tokenizer(config.model)
     own = for_model(config, tokenizer.facts, WITHOUT_NEURONS)
     chooses = any(question.choices for question in library)

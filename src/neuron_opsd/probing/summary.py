@@ -66,7 +66,7 @@ class Asked:
     """Ids of those that context rules were tried on."""
     student: Mapping[str, Heard]
     arms: Mapping[str, Arm]
-    """By context rule; the base rule's was asked all questions."""
+    """By context rule; the base's was asked all questions."""
     kept: Mapping[str, Kept]
     """By selection rule, over all questions."""
     base: str
@@ -151,7 +151,7 @@ def summarise(asked: Asked, judge: Judge | None, pool: str) -> Summary:
 def selections_of(
     asked: Asked, judge: Judge | None, pool: str
 ) -> tuple[SelectionResult, ...]:
-    """Measure the settings' teacher on what each selection rule keeps."""
+    """Measure the settings' teacher on what selection rules keep."""
     everyone = asked.subjects
     base = look_at(asked.arms[asked.base], everyone, asked.student, judge)
     columns = {**base.columns, SCORE: score(base.columns)}
@@ -192,7 +192,7 @@ def recommend(
 ) -> Recommendation:
     """Recommend by right answers if any are known, else by the score.
 
-    By the score only if it is known to predict what training gains.
+    The latter only if it is known to predict what training gains.
     """
     if any(ACCURACY in one.measures for one in contexts):
         return by_accuracy(contexts)
@@ -218,7 +218,7 @@ def why_not(validity: Validity) -> str:
 
 
 def by_accuracy(contexts: Sequence[ContextResult]) -> Recommendation:
-    """Recommend the context rule whose teacher is right most often, if evident."""
+    """Recommend the context rule whose teacher is most often right, if evident."""
     best = max(contexts, key=lambda one: one.measures[ACCURACY].value)
     above = best.over_student[ACCURACY]
     said = (
@@ -241,7 +241,7 @@ def by_accuracy(contexts: Sequence[ContextResult]) -> Recommendation:
 
 
 def points_above(interval: Interval) -> str:
-    """Format a difference of shares in points with its interval."""
+    """Format a difference in points with its interval."""
     return f"{points(interval.value)} points ({ends(interval, points)})"
 
 

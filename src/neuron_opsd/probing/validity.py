@@ -31,7 +31,7 @@ FEWEST: Final = 3
 
 
 def known_validity() -> Validity:
-    """Return what was measured; without a correlation if nothing was."""
+    """Return what was measured, without a correlation if nothing was."""
     data = (files("neuron_opsd.probing") / RECORD).read_bytes()
     return TypeAdapter(Validity).validate_python(parse_json(data))
 
@@ -68,7 +68,7 @@ class ScoredArms:
     def mean(self, arms: FloatArray, sources: FloatArray) -> FloatArray:
         """Average over sources, ``(R,)``, by weights ``(R, A)`` and ``(R, S)``.
 
-        Skips a source if too few of its arms, or equal ones, are drawn.
+        Skips a source if its drawn arms are too few or equal.
         """
         found = np.stack(
             [self.within(source, arms) for source in range(len(self.gains))]
