@@ -67,7 +67,7 @@ class Findings:
     def as_written(self, answers: Labels) -> Labels:
         """Return answers as the model writes them: lettered choices as letters.
 
-        Without the questions' texts they stay as read.
+        Without texts they stay as read.
         """
         listed = self.run.config.prompts.list_choices == "letters"
         if self.labels is None or not listed:

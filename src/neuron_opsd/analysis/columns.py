@@ -27,7 +27,7 @@ from neuron_opsd.stages.teaching import representatives
 from neuron_opsd.storage.stored_rollouts import summaries_of
 
 FEW: Final = 5
-"""Fewest right, and wrong, answers that say what goes with being right."""
+"""Minimum number of right, and of wrong, answers to say anything about them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,8 +39,8 @@ class PoolColumns:
     """Question id to the rollout whose neurons were read."""
     votes: Mapping[str, Vote]
     captured_greedy: bool
-    """Whether any captured rollout is greedy. It has no entropy or log-probability, so
-    both are means over sampled ones."""
+    """Whether any captured rollout is greedy. It has no entropy or log-probability;
+    both are then means over sampled ones."""
     count: FloatArray
     length: FloatArray
     """Tokens of the captured rollout."""
@@ -244,7 +244,7 @@ def labelled_measures(columns: PoolColumns, verdicts: Verdicts) -> Measures:
 def told_apart(values: FloatArray) -> FloatArray:
     """Return values, or zeros if fewer than `FEW` differ from the commonest.
 
-    With so few, intervals would come out far too narrow.
+    With so few, intervals are far too narrow.
     """
     _, counts = np.unique(values, return_counts=True)
     return values if values.size - counts.max() >= FEW else np.zeros(values.size)

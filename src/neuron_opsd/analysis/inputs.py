@@ -168,8 +168,8 @@ def check_neurons(folder: Path, place: Place) -> None:
 def read_labels(run: PreparedRun, source: str) -> LabelledPool:
     """Read the questions and gold answers of a run's pool.
 
-    The file may hold more questions. They are matched by id, or by position if there
-    are as many and no id matches, and must ask what the run was asked.
+    The file may hold others. They are matched by id, or by position if there are as
+    many and no id matches, and must ask the same.
     """
     found = read_questions(source, config=run.config.questions, name=POOL)
     ids = [entry.question_id for entry in run.selection]

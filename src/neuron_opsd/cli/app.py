@@ -126,7 +126,7 @@ TRACK: Final = "--track"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command, by default this process's, and return the exit status.
 
-    See `exit_statuses.EXIT_STATUSES`.
+    See `exit_statuses`.
     """
     open_streams()
     tokens = list(sys.argv[1:] if argv is None else argv)

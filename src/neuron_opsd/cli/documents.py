@@ -136,7 +136,7 @@ class AnalysisDocument:
     json: str
     csv: str
     atlases: Mapping[str, str]
-    """Page of a run's neurons, by run."""
+    """Page of neurons, by run."""
 
 
 @dataclass(frozen=True)
@@ -260,4 +260,3 @@ DOCUMENTS: Final[Mapping[str, Any]] = {
     "config": Config,
     "doctor": DoctorDocument,
 }
-"""Type of each command's `--json` output."""

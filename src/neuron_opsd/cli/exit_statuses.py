@@ -29,4 +29,3 @@ EXIT_STATUSES: Final[Mapping[int, str]] = {
     },
     BROKEN_PIPE: "the reader of the output is gone, for example `head`",
 }
-"""Every exit status and its meaning."""

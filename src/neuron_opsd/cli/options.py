@@ -29,8 +29,8 @@ COMMAND_LINE: ContextVar[str] = ContextVar("COMMAND_LINE", default="")
 """The command as typed, for a run's records."""
 
 _ALWAYS = {
-    # Waiting threads spin for some microseconds, as sleeping made decoding a third
-    # slower; longer, and two busy cores are slower than one.
+    # Waiting threads spin for microseconds: sleeping made decoding a third slower, and
+    # with longer spins two busy cores are slower than one.
     "OMP_WAIT_POLICY": "passive",
     "GOMP_SPINCOUNT": "1000",
     "TOKENIZERS_PARALLELISM": "false",
@@ -39,8 +39,8 @@ _ALWAYS = {
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
-    # On import Torch makes this folder, in /tmp by default, though nothing is
-    # compiled here; an existing one need not be made.
+    # Torch makes this folder on import, in /tmp by default, unless it exists; nothing
+    # is compiled here.
     "TORCHINDUCTOR_CACHE_DIR": sys.prefix,
 }
 

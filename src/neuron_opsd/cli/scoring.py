@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 
 SHOWN = ("ece", "brier", "auroc")
-"""Confidence measures in the terminal."""
 
 
 def evaluate(  # noqa: PLR0913 - one argument per flag

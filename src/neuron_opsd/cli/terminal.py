@@ -60,7 +60,6 @@ class Terminal(Quiet):
         self._out = out
         self._err = Console(file=err, highlight=False, markup=False, emoji=False)
         self.json = json
-        """Whether results are one JSON document."""
         self._quiet = quiet
         self._clock = clock
         self._bars: Progress | None = None

@@ -56,7 +56,6 @@ class Comparison:
     shown_steps: tuple[int, ...] = ()
     """Steps tested besides the last."""
     oracle: bool = False
-    """Whether gold answers may be used."""
     command: str = ""
 
     def seeds(self, config: Config) -> tuple[int, ...]:
@@ -109,7 +108,7 @@ class ComparisonContext:
     progress: Progress
 
     def trained(self, seed: int, start: str) -> tuple[Variant, ...]:
-        """Return what is trained from a start with a seed."""
+        """Return what is trained from a start with one seed."""
         place = seed - self.config.seed
         found = self.comparison.trained_from(start)
         return tuple(one for one in found if not one.seeds or place < one.seeds)

@@ -1,9 +1,9 @@
 """Differences between the models of a comparison, with bootstrap intervals.
 
 Both models of a difference share source, seed and questions. Models of one start and
-step are measured together with their references, one test set at a time. That takes
-about 4 x N x R x M numbers of 8 bytes for N models, R resamples and M measures: 240 MB,
-and 20 seconds, for 100 models, five sets of 500 questions and 10,000 resamples.
+step are measured with their references, one test set at a time. For N of them, R
+resamples and M measures this holds about 4 x N x R x M numbers of 8 bytes: 240 MB, and
+20 seconds, for 100 models, five sets of 500 questions and 10,000 resamples.
 """
 
 from __future__ import annotations

@@ -59,9 +59,8 @@ class Outcome:
 def fill(context: ComparisonContext) -> Outcome:
     """Train and test all that is missing; return all results.
 
-    A method that fails, for example on a loss that is not finite, is left out and
-    named. A group held by another process is skipped, and retried while there is other
-    work.
+    A method that fails, such as on a loss that is not finite, is left out and named. A
+    group held by another process is skipped, and retried while there is other work.
 
     Raises:
         TryAgainError: If the disk is full, or other processes hold all that is left.

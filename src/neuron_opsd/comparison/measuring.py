@@ -170,8 +170,8 @@ def place_order(
 ) -> Callable[[Place], tuple[object, ...]]:
     """Return the sort key of rows.
 
-    Models that started from the base come first; then by source (their mean last),
-    method, step, target (summaries first) and measure.
+    By start (the base first), source (their mean last), method, step, target (summaries
+    first) and measure.
     """
     in_order = [*sources, ALL_SOURCES], [*SUMMARIES, *targets], METRICS
     of_source, of_target, of_metric = (

@@ -190,8 +190,8 @@ def prepared_for(
 def outputs_for(shared: Config, own: Config, folder: str = "") -> PoolOutputs:
     """Name the outputs of a method's preparation in its group.
 
-    Methods that capture the same answers alike share neuron sets; those with the same
-    demonstrations and room share the teacher's views of the pool.
+    Methods that capture the same answers alike share neuron sets; those with equal
+    demonstrations and room share the teacher's views.
     """
     captured = changed(shared, own, "neurons")
     taught = changed(shared, own, "contexts")
@@ -268,8 +268,7 @@ def method_for(variant: Variant, config: Config, targets: Targets) -> Method:
 def check_settings(run: RunContext, folder: str, variant: Variant) -> None:
     """Refuse a method that was started with other settings; say how to resume it.
 
-    They may differ because older versions let a method's own settings win over shared
-    ones.
+    Older versions let a method's own settings win over shared ones.
     """
     codec = json_codec(f"{folder}/settings.json")
     wanted = settings_in(run.directory, run.config)

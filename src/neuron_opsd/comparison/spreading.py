@@ -1,8 +1,8 @@
 """Run groups of a comparison on a cluster, each filled by one worker.
 
-A worker fills a group in its own folder and sends what it wrote to the starting
-process, which alone writes to `--out` and holds the group's lock. A lost worker is
-replaced by one that gets what was sent.
+A worker fills a group in its own folder and sends its files to the starting process,
+which alone writes to `--out` and holds the group's lock. A lost worker is replaced by
+one that gets what was sent.
 """
 
 from __future__ import annotations

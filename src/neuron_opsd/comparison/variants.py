@@ -24,7 +24,6 @@ NAME_TEXT: Final = (
     "begins with a letter or digit and has at most 32 letters, digits, dots, dashes "
     "and underscores"
 )
-"""Describes `NAME` in messages."""
 
 OWN_SECTIONS: Final = (
     "neurons",
@@ -276,7 +275,7 @@ def method_line(variant: Variant, shared: Config) -> MethodLine:
 
 
 def untrained_lines(config: Config) -> tuple[MethodLine, ...]:
-    """Describe the untrained models for the page."""
+    """Describe untrained models for the page."""
     base = MethodLine(BASE, "the model before any training", trained=False)
     if not config.tests_prompted:
         return (base,)
@@ -294,9 +293,9 @@ def variants_for(
     facts: ModelFacts,
     warn: Callable[[str], None],
 ) -> tuple[Variant, ...]:
-    """Fit the variants to a model whose neurons may not be readable.
+    """Fit the variants to a model whose neurons may be unreadable.
 
-    If they are not, add the form-only control and warn of each changed selection.
+    If so, add the form-only control and warn of each changed selection.
     """
     if not facts.why_no_neurons:
         return tuple(variants)

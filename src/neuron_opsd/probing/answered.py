@@ -81,7 +81,7 @@ class AnsweredPool:
     ) -> PoolSignals:
         """Return what selection rules would see if these questions were the pool.
 
-        `beliefs` are the answers of student and teacher, by id.
+        `beliefs`: answers of student and teacher, by id.
         """
         ids = {question.id for question in questions}
         among = frozenset(q.id for q in questions if written(q, config))

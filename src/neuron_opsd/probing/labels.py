@@ -25,8 +25,8 @@ from neuron_opsd.stages.scoring import normalised_gold
 def judge_of(source: str, questions: Sequence[Question], config: Config) -> Judge:
     """Return a judge of the answers to some questions.
 
-    The file may hold more questions. They are matched by id, or by position if there
-    are as many and no id matches.
+    The file may hold others. They are matched by id, or by position if there are as
+    many and no id matches.
 
     Raises:
         DataError: If the file does not ask what the pool asks, or lacks an answer.

@@ -107,9 +107,9 @@ def probe(
     Args:
         pool: Unlabelled questions; answers in the file are not read.
         out: Folder for `probe.json`, `probe.csv` and `probe.html`.
-        settings: Those of the run to follow; they name the model, unless a run does.
+        settings: Those of the run to follow; they name the model, unless `run` does.
         progress: Called with every stage.
-        choices: What to try, on how much.
+        choices: What to try, and on how much.
 
     Raises:
         NeuronOpsdError: For anything that the user can fix.

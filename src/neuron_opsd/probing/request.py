@@ -137,7 +137,7 @@ class Choices(TypedDict, total=False):
     library: int
     """Questions of the pool to answer; 0 means all."""
     completions: int
-    """Most of the student's own free answers to a question that teachers score."""
+    """Maximum of the student's own free answers to a question that teachers score."""
     write: int
     """New free answers that each teacher writes to a question; 0 means none."""
     context_rules: Sequence[str]

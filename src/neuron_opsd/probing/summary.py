@@ -107,7 +107,7 @@ def summarise(asked: Asked, judge: Judge | None, pool: str) -> Summary:
 
     Args:
         asked: What was heard.
-        judge: Says which answers are right; `None` without gold answers.
+        judge: Says which answers are right, given gold answers.
         pool: Hash of the questions; seeds the resamples.
     """
     few = [asked.subjects[i] for i in asked.places]

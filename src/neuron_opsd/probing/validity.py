@@ -27,7 +27,7 @@ from neuron_opsd.seeds import generator
 RECORD: Final = "validity.json"
 NUM_RESAMPLES: Final = 10_000
 FEWEST: Final = 3
-"""Fewest arms of a source whose order says anything."""
+"""Minimum number of arms for a correlation within a source."""
 
 
 def known_validity() -> Validity:

@@ -40,7 +40,7 @@ from neuron_opsd.results.atlas import (
 from neuron_opsd.seeds import generator
 
 LEAST_EXPECTED: Final = 5.0
-"""Fewest selected questions expected by chance for a lift to be compared."""
+"""Minimum of selected questions expected by chance for a lift to be compared."""
 
 
 def check_alike(one: PreparedRun, other: PreparedRun) -> None:
@@ -126,7 +126,7 @@ def lift_correlation(counts: Counts, theirs: Counts) -> tuple[float, int]:
 
 REST: Final = "not selected"
 NUM_NEURONS: Final = 12
-"""Most neurons shown as gained, and as lost."""
+"""Maximum shown as gained, and as lost."""
 
 
 def drawn_ids(source: Source, count: int) -> list[str]:

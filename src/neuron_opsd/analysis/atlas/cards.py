@@ -26,7 +26,6 @@ from neuron_opsd.results.atlas import (
 
 MOST_ASKED: Final = 40
 NUM_QUESTIONS: Final = 5
-"""Questions shown per neuron."""
 
 
 def asked_ids(names: Sequence[str], shape: Shape) -> list[int]:

@@ -40,7 +40,7 @@ from neuron_opsd.seeds import generator
 from neuron_opsd.storage.codecs import groups as in_groups
 
 MOST_STRATA: Final = 10
-"""Most groups of similar length."""
+"""Maximum number of length groups."""
 NUM_DRAWS: Final = 10
 """Random draws of a group's size, to see what chance finds."""
 SETS_AT_ONCE: Final = 512
@@ -264,7 +264,7 @@ def is_common(counts: Counts, name: str) -> np.ndarray:
 def lifts_by_layer(counts: Counts) -> IntArray:
     """Count each layer's neurons by lift, in the bins of `LIFT_EDGES`.
 
-    Only where chance expects at least one selected question; other lifts say little.
+    Only where chance expects a selected question or more; other lifts say little.
     """
     shape, bins = counts.shape, len(LIFT_EDGES) + 1
     if SELECTED not in counts.groups:

@@ -58,7 +58,7 @@ class AtlasRequest:
     model: str = ""
     """Where the runs' model is, if it was moved."""
     num_read: int = NUM_READ
-    """Most questions whose sets are read again under base and trained model."""
+    """Maximum number of questions to read again under base and trained model."""
 
 
 FILES_ALONE: Final = AtlasRequest()
