@@ -59,6 +59,7 @@ class RunDocument:
     run: str
     """Its folder."""
     outcome: str
+    """In a sentence or two."""
     adapter: str
     report: str
     summary: Summary | None
@@ -217,6 +218,7 @@ class ExportDocument:
     """What a finished run was exported to."""
 
     to: str
+    """The target."""
     out: str
     files: Mapping[str, int]
     """Bytes of every file, by path in the folder."""

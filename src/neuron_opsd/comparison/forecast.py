@@ -42,8 +42,9 @@ class Forecast:
     test_seconds: float | None = None
     """To test one model on all sets."""
     seconds: float | None = None
+    """For all that is left."""
     why_untimed: str = ""
-    """Empty if there are times."""
+    """Why there are no times; empty if there are."""
 
 
 def forecast(comparison: Comparison, config: Config, progress: Progress) -> Forecast:
