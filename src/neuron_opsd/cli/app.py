@@ -239,7 +239,7 @@ def explain_end(error: BaseException) -> int:
 
 
 def explain_stop() -> int:
-    """Say that a signal stopped the command, if anyone reads it."""
+    """Say that a signal stopped the command, if anyone listens."""
     try:
         complain(RESUMES)
     except OSError:

@@ -103,7 +103,7 @@ class Terminal(Quiet):
         self._write(json.dumps(plain_values(document), indent=2, allow_nan=False))
 
     def show_result(self, found: T, in_words: Callable[[Terminal, T], None]) -> None:
-        """Show a record, as JSON if asked for."""
+        """Show a record, as JSON if asked."""
         if self.json:
             self.show_json(found)
         else:

@@ -1,4 +1,4 @@
-"""Compare many runs: train, measure, write, and render the page."""
+"""Compare many runs: train, measure, write, render."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ def write_page(out: Path) -> None:
 def rebuild_comparison(out: Path, warn: Callable[[str], None]) -> Path:
     """Rewrite the page of a comparison from its folder.
 
-    Warns of other files there that are missing or changed.
+    Warns of other files that are missing or changed.
 
     Raises:
         DataError: If there are no results yet, or they were changed.

@@ -79,7 +79,7 @@ def by_arm(tested: Sequence[Tested], sources: Sequence[str]) -> ByArm:
 
 
 def place_of(arm: Arm, target: str, metric: str) -> Place:
-    """Return where a number of an arm's models belongs."""
+    """Return where an arm's number belongs."""
     return Place(arm.start, arm.source, arm.method, arm.step, target, metric)
 
 
@@ -219,7 +219,7 @@ class Frame:
 
 
 def target_draws(models: ByArm, frame: Frame) -> Iterator[tuple[str, Drawn]]:
-    """Yield every target with the resampled measures of its models.
+    """Yield every target with its models' resampled measures.
 
     Test sets keep their order, each source's followed by the specificity of its models.
     Last comes the cross-domain mean of models that answered all sets but their own.

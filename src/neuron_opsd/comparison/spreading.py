@@ -162,7 +162,7 @@ def fill_here(
     context: ComparisonContext,
     send: Callable[[Letter], None],
 ) -> list[Outcome]:
-    """Fill one group in a folder of this worker; send what is written."""
+    """Fill one group on this worker; send what is written."""
     (group,) = groups
     seed, source, _ = group.key
     with TemporaryDirectory(prefix="neuron-opsd-") as home:

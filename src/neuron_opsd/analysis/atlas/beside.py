@@ -85,7 +85,7 @@ def put_beside(
 def with_rates(
     card: NeuronCard, counts: Counts, theirs: Counts, shared: list[str]
 ) -> NeuronCard:
-    """Add to a neuron how many questions hold it in each run."""
+    """Add how many questions hold a neuron in each run."""
     place = counts.shape.id_of(card.layer, card.neuron)
     rates = {
         name: Rates(int(counts.of(name)[place]), int(theirs.of(name)[place]))
@@ -196,7 +196,7 @@ def distances(
 ) -> FloatArray:
     """Return two sets' distance, the control's, and the distances by layer.
 
-    NaN for a layer where both are empty.
+    NaN for a layer that is empty in both.
     """
     both = np.intersect1d(one.neuron_ids, other.neuron_ids, assume_unique=True)
     shared, size, other_size = (

@@ -56,7 +56,7 @@ def asked_ids(names: Sequence[str], shape: Shape) -> list[int]:
 
 
 def choose(counts: Counts, asked: Sequence[int] = ()) -> dict[int, tuple[str, ...]]:
-    """Return the ids of neurons to show, ascending, with reasons from `WHY`."""
+    """Return ids of neurons to show, ascending, with reasons from `WHY`."""
     reasons: dict[int, list[str]] = {neuron_id: ["asked"] for neuron_id in asked}
     for group, more, fewer in (
         (SELECTED, "more", "fewer"),

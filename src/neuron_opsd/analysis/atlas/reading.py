@@ -93,7 +93,7 @@ class Reader:
         }
 
     def answered(self, ids: Sequence[str]) -> Answered[PromptedQuestion, Completion]:
-        """Pair questions as asked with the answers that were read."""
+        """Pair questions as asked with the answers read."""
         source = self.source
         asked = ask([source.texts[name] for name in ids], source.config)
         captured = source.found.columns.captured
