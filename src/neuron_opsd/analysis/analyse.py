@@ -57,7 +57,6 @@ JSON, CSV, PAGE = "analysis.json", "analysis.csv", "analysis.html"
 TEACHER_CHECK: Final = (
     *("student_agreement", "teacher_agreement", "student_entropy", "teacher_entropy"),
 )
-"""What the CSV has of the questions that student and teacher were asked."""
 
 NUM_RESAMPLES: Final = 2000
 NUM_BINS: Final = 10
@@ -71,16 +70,16 @@ def analyse(
     command: str = "",
     atlas: AtlasRequest = FILES_ALONE,
 ) -> AnalysisData:
-    """Analyse prepared runs and write what was found; equal runs give equal files.
+    """Analyse prepared runs and write the findings; equal runs give equal files.
 
-    Nothing in the runs' folders is changed.
+    The runs' folders are not changed.
 
     Args:
-        runs: Run directories, told apart by their folders' names.
+        runs: Run directories, named after their folders.
         out: Folder for `analysis.json`, `analysis.csv` and `analysis.html`.
         progress: Called with every run.
-        answers: Files with the pools' gold answers, as `assign_answers` reads them.
-        command: How it was called, for the page.
+        answers: Gold answers of the pools, as `assign_answers` reads them.
+        command: Command line, for the page.
         atlas: What the pages about single neurons show.
     """
     folders = named_runs(runs)
@@ -131,9 +130,9 @@ def check_out(out: Path, runs: Mapping[str, Path]) -> None:
 def look_at(
     run: inputs.PreparedRun, source: str | None, progress: Progress
 ) -> Findings:
-    """Gather a run's columns and, where its answers are given, what is right.
+    """Gather a run's columns and, given its answers, what is right.
 
-    With the verdicts that the run kept; what cannot be resolved is warned of.
+    Uses the equality verdicts of the run; warns of unsettled ones.
     """
     verifier = shared_verifier()
     verifier.learn(run.verdicts)
@@ -147,7 +146,7 @@ def look_at(
 
 
 def analyse_run(found: Findings) -> tuple[RunAnalysis, association.Measured]:
-    """Measure one run; return what the page says and the resamples behind it."""
+    """Measure one run; return its results and the resamples behind them."""
     run, columns = found.run, found.columns
     sets = [entry.neuron_ids for entry in run.neurons]
     spread = measure_spread(sets, generator(0, "analysis", "spread", run.pool_hash))
@@ -176,7 +175,7 @@ def analyse_run(found: Findings) -> tuple[RunAnalysis, association.Measured]:
 
 
 def all_measures(found: Findings, spread: Spread) -> Iterator[association.Measured]:
-    """Yield every measure of a run, from equal draws for equal numbers of questions."""
+    """Yield all measures of a run; equally many questions get equal draws."""
     columns, verdicts = found.columns, found.verdicts
     size = len(columns.ids)
     yield drawn_of(found, unlabelled_measures(columns), size)
@@ -197,13 +196,13 @@ def all_measures(found: Findings, spread: Spread) -> Iterator[association.Measur
 def drawn_of(
     found: Findings, measures: association.Measures, size: int
 ) -> association.Measured:
-    """Measure with draws that are the same for all runs of one pool."""
+    """Measure on draws that all runs of one pool share."""
     rng = generator(0, "analysis", found.run.pool_hash)
     return association.measure_resamples(measures, size, NUM_RESAMPLES, rng)
 
 
 def all_bins(found: Findings) -> dict[str, tuple[BinMean, ...]]:
-    """Return the mean of each target at low and high neuron counts."""
+    """Return each target's mean at low to high neuron counts."""
     columns = found.columns
     targets = {AGREEMENT: columns.agreement} if columns.voted else {}
     if found.verdicts is not None:
@@ -213,7 +212,7 @@ def all_bins(found: Findings) -> dict[str, tuple[BinMean, ...]]:
 
 
 def bin_means(found: Findings, values: FloatArray) -> tuple[BinMean, ...]:
-    """Return the mean of some values in bins of equally many questions by count."""
+    """Average values in bins of equally many questions by count."""
     count = found.columns.count
     bins = association.equal_mass_bins(count, NUM_BINS)
 
@@ -239,9 +238,9 @@ def bin_means(found: Findings, values: FloatArray) -> tuple[BinMean, ...]:
 def distances_between(
     runs: Sequence[inputs.PreparedRun], found: Sequence[RunAnalysis]
 ) -> tuple[tuple[float | None, ...], ...]:
-    """Return the mean distance of a question of each run to one of each other.
+    """Return the mean distance between questions of each pair of runs.
 
-    On the diagonal stands the mean distance within a run.
+    The diagonal is within a run; `None` where neurons cannot be compared.
     """
     if len(runs) < 2:
         return ()
@@ -260,7 +259,7 @@ def distances_between(
 
 
 def check_places(out: Path) -> None:
-    """Refuse a folder in which the files of an analysis cannot be written."""
+    """Refuse a folder where the analysis cannot be written."""
     check_folder_place(out)
     check_outside(out)
     for name in (JSON, CSV, PAGE):
@@ -275,7 +274,7 @@ def check_places(out: Path) -> None:
 
 
 def write_analysis(data: AnalysisData, out: Path) -> None:
-    """Write an analysis as JSON, as CSV and as a page."""
+    """Write an analysis as JSON, CSV and a page."""
     save_json(without_nan(data), out / JSON)
     write_atomic(out / CSV, encode(csv_text([*table_rows(data)])))
     write_atomic(out / PAGE, encode(render_analysis(data)))
@@ -293,12 +292,12 @@ def table_rows(data: AnalysisData) -> Iterator[TableRow]:
 
 
 def table_row(run: str, quantity: str, interval: Interval) -> TableRow:
-    """Return a number and the ends of its interval, nothing for what is none."""
+    """Return a number with its interval; NaN becomes `None`."""
     return {"run": run, "quantity": quantity, **without_nan(interval)}
 
 
 def quantities(run: RunAnalysis) -> Iterator[tuple[str, Interval]]:
-    """Yield what was measured of one run, its bins and teacher included."""
+    """Yield all measures of one run, with its bins and teacher check."""
     yield from run.measures.items()
     for target, bins in run.bins.items():
         for place, one in enumerate(bins, 1):
@@ -309,5 +308,5 @@ def quantities(run: RunAnalysis) -> Iterator[tuple[str, Interval]]:
 
 
 def alone(value: float) -> Interval:
-    """Return a number without an interval."""
+    """Wrap a number without an interval."""
     return Interval(value, math.nan, math.nan)

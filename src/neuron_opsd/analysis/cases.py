@@ -1,4 +1,4 @@
-"""Which demonstrations were retrieved, and whether neighbours share their answers."""
+"""Which demonstrations were retrieved, and whether they share answers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from neuron_opsd.stages.teaching import shown_rollouts
 MOST_CASES: Final = 40
 
 Labels: TypeAlias = Mapping[str, str | None]
-"""Question id to an answer; `None` where there is none, which equals no other."""
+"""Question id to answer; `None` equals no other."""
 
 
 @dataclass(frozen=True)
@@ -37,18 +37,18 @@ class Findings:
 
     @cached_property
     def questions(self) -> Mapping[str, Question]:
-        """The questions by id; none without labels."""
+        """By id; empty without labels."""
         known = () if self.labels is None else self.labels.questions
         return {question.id: question for question in known}
 
     @cached_property
     def own(self) -> Labels:
-        """Question id to the captured answer."""
+        """Captured answers by question id."""
         return {i: self.columns.captured[i].answer for i in self.columns.ids}
 
     @property
     def candidates(self) -> frozenset[str]:
-        """Ids of the questions that could be a demonstration."""
+        """Ids of questions that could be a demonstration."""
         contexts = self.run.config.contexts
         shown = shown_rollouts(self.run.rollouts, self.columns.votes, contexts)
         answered = frozenset(rollout.question_id for rollout in shown)
@@ -58,16 +58,16 @@ class Findings:
 
     @cached_property
     def written(self) -> Mapping[str, Labels]:
-        """What answers are compared by, by `answer` and, where it is known, `gold`."""
+        """Answers to compare, under `answer` and, if known, `gold`."""
         kinds = {"answer": self.own}
         if self.verdicts is not None:
             kinds["gold"] = self.verdicts.gold
         return {kind: self.as_written(labels) for kind, labels in kinds.items()}
 
     def as_written(self, answers: Labels) -> Labels:
-        """Return answers as the model writes them: as letters where choices have some.
+        """Return answers as the model writes them: lettered choices as letters.
 
-        Without the questions' texts they stay as they are read.
+        Without texts they stay as read.
         """
         listed = self.run.config.prompts.list_choices == "letters"
         if self.labels is None or not listed:
@@ -82,7 +82,7 @@ class Findings:
 
     @property
     def shown(self) -> list[TeacherContext]:
-        """The contexts that hold demonstrations, by the rank of their question."""
+        """Contexts with demonstrations, by the rank of their question."""
         rank = {entry.question_id: entry.rank for entry in self.run.selection}
         full = [context for context in self.run.contexts if context.demonstrations]
         return sorted(full, key=lambda context: rank[context.question_id])
@@ -91,9 +91,8 @@ class Findings:
 def sharing_measures(found: Findings) -> Measures:
     """Return how often demonstrations share an answer with their question.
 
-    It is measured over the questions that have demonstrations: the share of these with
-    the same answer, the share of all other questions that could have been one with the
-    same, which is what random ones come to in the mean, and the difference.
+    Over questions with demonstrations: the share of these with the same answer, that of
+    all other candidates (the mean of random choice), and the difference.
     """
     some = found.candidates
     shares = {
@@ -116,7 +115,7 @@ def sharing_measures(found: Findings) -> Measures:
 def sharing(
     contexts: Sequence[TeacherContext], labels: Labels, candidates: frozenset[str]
 ) -> tuple[FloatArray, FloatArray]:
-    """Return for each context the shares of like demonstrations and like others."""
+    """Return each context's share of equal answers, shown and by chance."""
     known = [labels[name] for name in candidates]
     counts = Counter(folded(label) for label in known if label is not None)
     near, random = [], []
@@ -134,17 +133,17 @@ def sharing(
 
 
 def same_label(one: str | None, other: str | None) -> bool:
-    """Whether two questions have one answer, whatever its case."""
+    """Return whether two answers are equal, ignoring case; `None` never is."""
     return one is not None and other is not None and folded(one) == folded(other)
 
 
 def folded(label: str) -> str:
-    """Return an answer without differences of case and of spaces around it."""
+    """Ignore case and surrounding spaces."""
     return label.strip().casefold()
 
 
 def show_cases(found: Findings) -> tuple[ShownCase, ...]:
-    """Return up to forty selected questions, spread over their ranks."""
+    """Return up to `MOST_CASES` selected questions, spread over ranks."""
     contexts = found.shown
     count = min(MOST_CASES, len(contexts))
     places = np.linspace(0, len(contexts) - 1, count).round().astype(int)
@@ -180,7 +179,7 @@ def show_case(context: TeacherContext, found: Findings) -> ShownCase:
 def show_demonstration(
     shown: Demonstration, asked: str, found: Findings
 ) -> ShownDemonstration:
-    """Return one demonstration of the question with the id `asked`."""
+    """Return one demonstration of question `asked`."""
     own_id, verdicts = shown.question_id, found.verdicts
     alike = {
         kind: same_label(labels[own_id], labels[asked])
@@ -201,7 +200,7 @@ def show_demonstration(
 
 
 def captured_correct(found: Findings, question_id: str) -> bool | None:
-    """Whether the captured answer is right; `None` without gold."""
+    """Return whether the captured answer is right; `None` without gold."""
     if found.verdicts is None:
         return None
     place = found.columns.ids.index(question_id)

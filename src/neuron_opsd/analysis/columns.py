@@ -1,6 +1,6 @@
-"""What a run's rollouts and neurons say of each question, as columns, and measured.
+"""Per-question columns of a run's rollouts and neurons, and their measures.
 
-Axes: Q questions of the pool, in its order; R rows of weights.
+Axes: Q questions in pool order; R rows of weights.
 """
 
 from __future__ import annotations
@@ -27,43 +27,43 @@ from neuron_opsd.stages.teaching import representatives
 from neuron_opsd.storage.stored_rollouts import summaries_of
 
 FEW: Final = 5
-"""Right, and wrong, answers below which nothing is said to go with being right."""
+"""Minimum number of right, and of wrong, answers to say anything about them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PoolColumns:
-    """What is known of the questions without labels; every array is ``(Q,)``."""
+    """What is known of the questions without labels; arrays are ``(Q,)``."""
 
     ids: tuple[str, ...]
     captured: Mapping[str, RolloutSummary]
-    """By question id the rollout whose neurons were read."""
+    """Question id to the rollout whose neurons were read."""
     votes: Mapping[str, Vote]
     captured_greedy: bool
-    """Whether any captured rollout is greedy; entropy and log-probability are then
-    means over the sampled ones, since a greedy one has none of its own."""
+    """Whether any captured rollout is greedy. It has no entropy or log-probability;
+    both are then means over sampled ones."""
     count: FloatArray
     length: FloatArray
     """Tokens of the captured rollout."""
     mean_length: FloatArray
-    """Mean tokens of the sampled rollouts."""
+    """Of the sampled rollouts."""
     entropy: FloatArray
     logprob: FloatArray
     """Mean per token, in nats."""
     agreement: FloatArray
     shift: FloatArray
-    """What the demonstrations change, in nats; no number where it was not asked."""
+    """By the demonstrations, in nats; NaN where not asked."""
     divergence: FloatArray
-    """From student to teacher, the same."""
+    """From student to teacher, likewise."""
     unanimous: BoolArray
     selected: BoolArray
 
     @property
     def voted(self) -> bool:
-        """Whether any question was answered more than once, so that there is a vote."""
+        """Whether any question has several rollouts, and so a vote."""
         return any(vote.num_rollouts > 1 for vote in self.votes.values())
 
     def groups(self) -> Iterator[tuple[str, FloatArray]]:
-        """Yield the groups that hold questions, with 1 for each member, else 0."""
+        """Yield the non-empty groups, with 1 for each member, else 0."""
         everyone = np.ones(len(self.ids), dtype=np.bool_)
         members = {"selected": self.selected, "rest": ~self.selected, "all": everyone}
         for name, member in members.items():
@@ -73,21 +73,21 @@ class PoolColumns:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Verdicts:
-    """What of the questions' answers is right; every array is ``(Q,)``."""
+    """Which answers are right; arrays are ``(Q,)``."""
 
     gold: Mapping[str, str]
-    """Question id to the true answer, normalised as answers are."""
+    """Question id to normalised gold answer."""
     num_correct: Mapping[str, int]
-    """Question id to how many sampled rollouts are right."""
+    """Question id to number of right sampled rollouts."""
     accuracy: FloatArray
-    """Share of the question's sampled rollouts that are right."""
+    """Share of sampled rollouts that are right."""
     captured: BoolArray
     vote: BoolArray
     labels: LabelColumns
 
 
 def pool_columns(run: PreparedRun, labels: LabelledPool | None) -> PoolColumns:
-    """Gather what a run made of its pool."""
+    """Gather what a run knows of its pool."""
     config = run.config
     readers = vote_readers(run, labels)
     votes = votes_with(tally_votes(summaries_of(run.rollouts), readers), run.medoids)
@@ -113,7 +113,7 @@ def pool_columns(run: PreparedRun, labels: LabelledPool | None) -> PoolColumns:
         captured=captured,
         votes=votes,
         captured_greedy=greedy,
-        # `None`, where nobody read any, becomes no number.
+        # `None`, where none were read, becomes NaN.
         count=np.array([counts[i] for i in ids], dtype=np.float64),
         length=column(captured[i].num_tokens for i in ids),
         mean_length=average(sampled, ids, lambda r: float(r.num_tokens)),
@@ -130,10 +130,9 @@ def pool_columns(run: PreparedRun, labels: LabelledPool | None) -> PoolColumns:
 def vote_readers(
     run: PreparedRun, labels: LabelledPool | None
 ) -> Mapping[str, Reader] | None:
-    """Return what says which answers of a question are the same.
+    """Return what decides which of a question's answers are equal.
 
-    `None` stands for those that are spelled alike, as all readers of choices and of
-    text have it.
+    `None` means equal spelling, as for all readers of choices and text.
     """
     answers = run.config.answers
     if labels is not None:
@@ -146,7 +145,7 @@ def vote_readers(
 
 
 def column(values: Iterator[float]) -> FloatArray:
-    """Return some numbers as an array."""
+    """Collect numbers in an array."""
     return np.fromiter(values, dtype=np.float64)
 
 
@@ -155,14 +154,14 @@ def average(
     ids: Sequence[str],
     value: Callable[[RolloutSummary], float],
 ) -> FloatArray:
-    """Return for each question the mean of a number over some of its rollouts."""
+    """Return each question's mean of a number over the given rollouts."""
     return column(
         sum(value(rollout) for rollout in rollouts[i]) / len(rollouts[i]) for i in ids
     )
 
 
 def judge(run: PreparedRun, columns: PoolColumns, labels: LabelledPool) -> Verdicts:
-    """Compare a run's answers to its pool with the true ones."""
+    """Compare a run's answers with the gold answers."""
     config, questions = run.config, labels.questions
     readers = readers_for(questions, config.answers, config.prompts.list_choices)
     gold = normalised_gold(questions, labels.gold, readers)
@@ -183,7 +182,7 @@ def judge(run: PreparedRun, columns: PoolColumns, labels: LabelledPool) -> Verdi
 
 
 def unlabelled_measures(columns: PoolColumns) -> Measures:
-    """Return what can be measured of a pool without labels."""
+    """Return the measures of a pool without labels."""
     targets = {analysis.LENGTH: columns.length, analysis.ENTROPY: columns.entropy}
     if columns.voted:
         targets[analysis.AGREEMENT] = columns.agreement
@@ -203,7 +202,7 @@ def unlabelled_measures(columns: PoolColumns) -> Measures:
 
 
 def labelled_measures(columns: PoolColumns, verdicts: Verdicts) -> Measures:
-    """Return what can be measured of a pool whose true answers are known."""
+    """Return the measures of a pool with gold answers."""
     targets = {
         analysis.ACCURACY: told_apart(verdicts.accuracy),
         analysis.CAPTURED: told_apart(verdicts.captured.astype(np.float64)),
@@ -243,10 +242,9 @@ def labelled_measures(columns: PoolColumns, verdicts: Verdicts) -> Measures:
 
 
 def told_apart(values: FloatArray) -> FloatArray:
-    """Return values, or zeros where fewer than `FEW` differ from the commonest.
+    """Return values, or zeros if fewer than `FEW` differ from the commonest.
 
-    Nothing can be said then of what goes with them: a resample holds such a question
-    or not, and intervals are far too narrow.
+    With so few, intervals are far too narrow.
     """
     _, counts = np.unique(values, return_counts=True)
     return values if values.size - counts.max() >= FEW else np.zeros(values.size)
@@ -255,7 +253,7 @@ def told_apart(values: FloatArray) -> FloatArray:
 def plain_correlations(
     count: FloatArray, targets: Mapping[str, FloatArray], weights: FloatArray
 ) -> dict[str, FloatArray]:
-    """Correlate the neuron count with each target, as it is and in ranks."""
+    """Correlate the neuron count with each target, by values and by ranks."""
     return {
         analysis.correlation_name(kind, target): correlations(
             count, values, weights, ranked=ranked
@@ -266,10 +264,10 @@ def plain_correlations(
 
 
 def rival_scores(columns: PoolColumns) -> dict[str, FloatArray]:
-    """Return every rival's scores, turned so that the highest are said to be right.
+    """Return every rival's scores, signed so that high means right.
 
-    One that is not known of every question is left out. The regression of the count on
-    length is made once, of the questions as they are.
+    Those not known for every question are left out. The count is regressed on length
+    once, without resampling.
     """
     values = {
         "count": columns.count,
@@ -297,7 +295,7 @@ def rival_areas(
     correct: BoolArray,
     weights: FloatArray,
 ) -> dict[str, FloatArray]:
-    """Return every rival's area under the ROC curve, and what the count has above."""
+    """Return every rival's area under the ROC curve, and the count's lead."""
     area = {name: areas(score, correct, weights) for name, score in scores.items()}
     found = {analysis.area_name(target, name): value for name, value in area.items()}
     return found | {

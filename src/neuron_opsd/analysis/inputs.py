@@ -1,7 +1,7 @@
 """What an analysis reads: prepared runs, and their pools' gold answers.
 
-Files are opened to be read and nothing is locked, so a run in progress is not
-disturbed; each is compared with the SHA-256 that the manifest keeps of it.
+Files are read without locks, so a running run is not disturbed; each is checked against
+its SHA-256 in the manifest.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from neuron_opsd.storage.stored_neurons import STORED_NEURONS
 from neuron_opsd.storage.verdicts import verdicts_codec, verdicts_name
 
 MODEL = "model"
-"""Name under which a manifest keeps the hash of a model."""
+"""Name of the model's hash in a manifest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,47 +40,47 @@ class PreparedRun:
     name: str
     manifest: Manifest
     config: Config
-    """Its settings in `SECTIONS`; the others are defaults."""
+    """Those in `SECTIONS`, else defaults."""
     rollouts: Sequence[records.Rollout]
     neurons: Sequence[records.NeuronSet]
-    """In the order of the pool, as is the selection; read anew whenever gone over."""
+    """In pool order, as is the selection; reread on each pass."""
     selection: Sequence[records.SelectionEntry]
     contexts: Sequence[records.TeacherContext]
     teacher_check: records.TeacherCheck | None
     verdicts: Sequence[Verdict] = ()
-    """Which of the rollouts' answers are equal, where math-verify was asked."""
+    """math-verify's, on which answers are equal."""
     medoids: Sequence[Medoid] = ()
-    """Which of a question's rollouts its demonstration shows, where neurons say so."""
+    """Which rollout a question's demonstration shows, if neurons decide."""
     beliefs: Sequence[Belief] = ()
-    """What student and teacher answer to the questions, where a rule reads that."""
+    """Answers of student and teacher, if a rule reads them."""
 
     @property
     def model(self) -> str:
-        """Folder or id of the model that the run was started with."""
+        """Folder or id of the model that the run started with."""
         return str(self.manifest.settings.get("model.name", ""))
 
     @property
     def pool_hash(self) -> str:
-        """Hash of what the pool asks; the run's name where none is kept."""
+        """Hash of the pool's questions, else the run's name."""
         return self.manifest.inputs.get(POOL, self.name)
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledPool:
-    """The questions of a run's pool with their true answers."""
+    """The questions of a run's pool with their gold answers."""
 
     questions: tuple[records.Question, ...]
-    """In the order of the pool."""
+    """In pool order."""
     gold: records.GoldAnswers
 
 
 def assign_answers(
     specs: Sequence[str], names: Sequence[str], flag: str = "--answers"
 ) -> Mapping[str, str | None]:
-    """Return for every run the file with its pool's answers, `None` without one.
+    """Return each run's file of answers, or `None`.
 
-    ``NAME=FILE`` is for one run, ``FILE`` for all that have none of their own. `flag`
-    is what the files were named with.
+    ``NAME=FILE`` is for one run, ``FILE`` for all others. `flag` is the option that
+    errors name.
     """
     own: dict[str, str] = {}
     shared: list[str] = []
@@ -112,11 +112,11 @@ def assign_answers(
 def read_run(
     name: str, folder: Path, warn: Callable[[str], None] = ignore
 ) -> PreparedRun:
-    """Read what a run, or a method of a comparison, has made of its pool."""
+    """Read what a run, or a method of a comparison, made of its pool."""
     place = place_of(folder)
     check_neurons(folder, place)
-    # What a process is writing need not be whole yet. What is read here is compared
-    # with its hash then; of all else that is large, the size tells enough.
+    # Files of a running process may be incomplete. Those read here are checked by
+    # hash anyway; for other large ones the size is enough.
     if not (place.folder / HOLDER).exists():
         for line in faults(place.folder, place.manifest, quick_fault).values():
             warn(line)
@@ -155,7 +155,7 @@ def read_run(
 
 
 def check_neurons(folder: Path, place: Place) -> None:
-    """Refuse a run whose method reads no neurons, of which an analysis speaks."""
+    """Refuse a run that reads no neurons."""
     if needs_neurons(place.config) or place.holds("neurons"):
         return
     raise DataError(
@@ -168,16 +168,15 @@ def check_neurons(folder: Path, place: Place) -> None:
 def read_labels(run: PreparedRun, source: str) -> LabelledPool:
     """Read the questions and gold answers of a run's pool.
 
-    The file may hold other questions besides; those of the pool are found by id, or,
-    where there are as many and no id is known, by their places. They must ask what the
-    run was asked.
+    The file may hold others. They are matched by id, or by position if there are as
+    many and no id matches, and must ask the same.
     """
     found = read_questions(source, config=run.config.questions, name=POOL)
     ids = [entry.question_id for entry in run.selection]
     by_id = {question.id: question for question in found.questions}
     gold = found.gold.answer_of
     if len(found.questions) == len(ids) and not by_id.keys() & {*ids}:
-        # Names that rows without an id get from their file say nothing.
+        # Ids made up for rows without one mean nothing.
         pairs = list(zip(ids, found.questions, strict=True))
         gold = {name: gold[q.id] for name, q in pairs if q.id in gold}
         by_id = {name: replace(q, id=name) for name, q in pairs}
@@ -197,7 +196,7 @@ def read_labels(run: PreparedRun, source: str) -> LabelledPool:
 def check_ids(
     run: PreparedRun, source: str, missing: Sequence[str], found: QuestionFile
 ) -> None:
-    """Refuse a file in which questions of a run are missing."""
+    """Refuse a file that lacks questions of a run."""
     if missing:
         raise DataError(
             f"{source} holds {len(found.questions)} questions, but not {len(missing)} "
@@ -210,7 +209,7 @@ def check_ids(
 def check_texts(
     run: PreparedRun, source: str, questions: Sequence[records.Question]
 ) -> None:
-    """Refuse a file whose questions are not those that a run was asked."""
+    """Refuse a file whose questions differ from the run's."""
     kept = run.manifest.inputs.get(POOL)
     if kept is not None and questions_hash(tuple(questions)) != kept:
         raise DataError(
@@ -221,6 +220,6 @@ def check_texts(
 
 
 def same_neurons(one: PreparedRun, other: PreparedRun) -> bool:
-    """Whether the neuron sets of two runs can be compared."""
+    """Return whether the neuron sets of two runs are comparable."""
     models = [run.manifest.inputs.get(MODEL, run.model) for run in (one, other)]
     return models[0] == models[1] and one.config.neurons == other.config.neurons

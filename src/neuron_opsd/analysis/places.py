@@ -1,7 +1,7 @@
-"""Where the outputs of a prepared run are: in a folder of its own, or in a group's.
+"""Where the outputs of a prepared run are: in its own folder or in a group's.
 
-In a comparison the methods of a group share rollouts and neurons, and each has a folder
-with its selection and contexts; that folder is what stands for a run.
+Methods of a group share rollouts and neurons; each has a folder with its selection and
+contexts, which stands for the run.
 """
 
 from __future__ import annotations
@@ -26,32 +26,31 @@ from neuron_opsd.storage.manifest import MANIFEST, Manifest, read_manifest
 T = TypeVar("T")
 
 SECTIONS = ("answers", "contexts", "neurons", "prompts", "questions", "selection")
-"""Settings that decide how a run's rollouts and neurons are read."""
+"""Settings that decide how rollouts and neurons are read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the outputs of a prepared run are, and under what names."""
+    """Where a prepared run's outputs are, and their names."""
 
     folder: Path
-    """Of the manifest, which names every output and its file."""
+    """Of the manifest, which lists every output and its file."""
     manifest: Manifest
     config: Config
-    """The run's settings in `SECTIONS`; the others are defaults."""
+    """Those in `SECTIONS`, else defaults."""
     outputs: PoolOutputs = RUN_OUTPUTS
-    """What is made of the pool, as it is called there."""
 
     def own(self, name: str) -> str:
-        """Return the name of an output that is this run's alone."""
+        """Name an output that is this run's alone."""
         return inside(self.outputs.folder, name)
 
     def named(self, name: str) -> str:
-        """Return what an output is called that has another name for `prepare`."""
+        """Translate `prepare`'s name of an output."""
         (found,) = self.outputs.of([name])
         return found
 
     def holds(self, name: str) -> bool:
-        """Whether an output was made."""
+        """Return whether an output exists."""
         return self.named(name) in self.manifest.outputs
 
     def hash_of(self, name: str) -> str:
@@ -74,14 +73,14 @@ def place_of(folder: Path) -> Place:
 
 
 def group_of(folder: Path) -> Path | None:
-    """Return the group that a method's folder is in, `None` for other folders."""
+    """Return the group of a method's folder, `None` for other folders."""
     parent = folder.resolve().parent
     is_method = parent.name == METHOD_FOLDERS and (parent.parent / MANIFEST).is_file()
     return parent.parent if is_method else None
 
 
 def place_in_group(group: Path, method: str) -> Place:
-    """Find the outputs of one method among those of its group."""
+    """Find the outputs of one method in its group."""
     manifest = read_manifest(group)
     shared = Place(group, manifest, settings_of(manifest.settings))
     own = replace(shared, outputs=PoolOutputs(method))
@@ -96,7 +95,7 @@ def place_in_group(group: Path, method: str) -> Place:
 
 
 def kept_settings(place: Place) -> Mapping[str, Any]:
-    """Return all settings of a run, or of a method in its group, by dotted name."""
+    """Return all settings of a run, or of a method, by dotted name."""
     if not place.outputs.folder:
         return place.manifest.settings
     name = place.own("settings")
@@ -107,7 +106,7 @@ def kept_settings(place: Place) -> Mapping[str, Any]:
 
 
 def name_of(folder: Path) -> str:
-    """Return what a run is called: its folder, in a comparison with those above."""
+    """Name a run by its folder; in a comparison, also by those above."""
     if group_of(folder) is None:
         return folder.name if folder.name not in ("", "..") else folder.resolve().name
     *_, source, seed, start, _, method = folder.resolve().parts
@@ -115,7 +114,7 @@ def name_of(folder: Path) -> str:
 
 
 def named_runs(folders: Sequence[Path]) -> dict[str, Path]:
-    """Return the folders of runs by their names."""
+    """Name runs by their folders; refuse duplicates."""
     if not folders:
         raise ConfigError("no run is named; give the folder of at least one")
     runs: dict[str, Path] = {}
@@ -131,7 +130,7 @@ def named_runs(folders: Sequence[Path]) -> dict[str, Path]:
 
 
 def read_output(place: Place, name: str, codec: codecs.Codec[T]) -> T:
-    """Read one output of a run."""
+    """Read one output of a run, checked by its hash."""
     output = place.manifest.outputs.get(place.named(name))
     if output is None or not (place.folder / output.file).is_file():
         raise DataError(
@@ -153,6 +152,6 @@ def read_output(place: Place, name: str, codec: codecs.Codec[T]) -> T:
 
 
 def settings_of(flat: Mapping[str, Any]) -> Config:
-    """Return the method and the settings of `SECTIONS` that are kept by name."""
+    """Return the method and the settings of `SECTIONS`."""
     sections = ("method", *SECTIONS)
     return as_config({n: v for n, v in flat.items() if n.split(".")[0] in sections})

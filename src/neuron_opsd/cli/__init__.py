@@ -1,7 +1,7 @@
-"""The command `neuron-opsd`: arguments in, exit status out, and all that prints.
+"""The command `neuron-opsd`: arguments in, exit status out, and all printing.
 
-Nothing heavy is imported here or by the modules of the commands; each command imports
-what it needs when it runs, so that help pages come at once.
+Nothing heavy is imported here or by command modules: each command imports what it needs
+when it runs, to keep help fast.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The commands put together, and how whatever happens becomes an exit status."""
+"""All commands put together, and how errors become exit statuses."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ OUT_OF_MEMORY = (
 )
 
 ENDS = (errors.NeuronOpsdError, KeyboardInterrupt, OSError, RuntimeError, MemoryError)
-"""What may end a command; a `RuntimeError` only where memory ran out."""
+"""What may end a command; `RuntimeError` only if out of memory."""
 
 
 def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
@@ -88,7 +88,7 @@ COMMANDS: Final[Mapping[Callable[..., int | None], str]] = {
     planning.doctor: "",
     completion: "bash",
 }
-"""Every command, in the order in which they are listed, and arguments to try."""
+"""Every command in listing order, with arguments to try."""
 
 
 def build_app() -> App:
@@ -118,15 +118,15 @@ def version() -> str:
 
 
 SHOWN_ONLY: Final = ("--quiet", "--json")
-"""Flags that change what is shown and not what is made, so no report names them."""
+"""Flags that change only what is shown, so reports leave them out."""
 TRACK: Final = "--track"
-"""As these, but with a value."""
+"""The same, but with a value."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command, by default that of the process, and return the exit status.
+    """Run one command, by default this process's, and return the exit status.
 
-    What it means is in `exit_statuses.EXIT_STATUSES`.
+    See `exit_statuses`.
     """
     open_streams()
     tokens = list(sys.argv[1:] if argv is None else argv)
@@ -144,7 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def making(tokens: Sequence[str]) -> Iterator[str]:
-    """Yield the arguments that say what is made."""
+    """Yield the arguments that change what is made."""
     for before, token in zip(("", *tokens), tokens, strict=False):
         if token in SHOWN_ONLY or TRACK in (before, token.partition("=")[0]):
             continue
@@ -157,7 +157,7 @@ def show_warning(
     category: type[Warning],
     *place: Any,
 ) -> None:
-    """Show a warning of ours as one line, and any other as Python does."""
+    """Show our warnings in one line, others as Python does."""
     if issubclass(category, errors.RenamedSettingWarning):
         complain(f"warning: {message}")
     else:
@@ -165,7 +165,7 @@ def show_warning(
 
 
 def refuse_lost_folder() -> None:
-    """Refuse to work in a folder that was removed, where libraries fail silently."""
+    """Refuse to work in a deleted folder, where libraries fail silently."""
     try:
         Path.cwd()
     except OSError as error:
@@ -176,7 +176,7 @@ def refuse_lost_folder() -> None:
 
 
 def refuse_several(tokens: Sequence[str]) -> None:
-    """Refuse to be one of several processes that all do the same."""
+    """Refuse to be one of several processes doing the same."""
     command = next(iter(tokens), "")
     if command != run.run.__name__ and launched_rank() is not None:
         raise errors.ConfigError(
@@ -187,7 +187,7 @@ def refuse_several(tokens: Sequence[str]) -> None:
 
 
 def run_command(tokens: Sequence[str]) -> int:
-    """Parse the arguments and run what they ask for."""
+    """Parse the arguments and run the command."""
     refuse_lost_folder()
     refuse_several(tokens)
     app = build_app()
@@ -208,13 +208,13 @@ def run_command(tokens: Sequence[str]) -> int:
         if len(tokens) == 1:
             app.help_print(tokens, console=Console(file=sys.stderr))
         raise
-    # Flushed here, where a reader that went away is still handled.
+    # Flushed here, where a closed pipe is still handled.
     sys.stdout.flush()
     return status if isinstance(status, int) else DONE
 
 
 def explain_end(error: BaseException) -> int:
-    """Say in a line why a command ended, and return the exit status."""
+    """Explain the end of a command in a line, and return its exit status."""
     if isinstance(error, OSError) and STOPPING.number:
         return explain_stop()  # what failed was to tidy up a terminal that is gone
     if isinstance(error, BrokenPipeError):
@@ -239,7 +239,7 @@ def explain_end(error: BaseException) -> int:
 
 
 def explain_stop() -> int:
-    """Say that a signal stopped the command, to whoever is still there."""
+    """Say that a signal stopped the command, if anyone listens."""
     try:
         complain(RESUMES)
     except OSError:
@@ -249,6 +249,6 @@ def explain_stop() -> int:
 
 
 def leave_pipe(stream: TextIO) -> None:
-    """Point a stream elsewhere, so that closing it at exit does not complain."""
+    """Redirect a stream, so that closing it does not complain."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,7 +1,7 @@
-"""What each command prints with `--json`, as types; schemas are written from them.
+"""Types of what commands print with `--json`; schemas are written from them.
 
-Commands do not import this module, since it brings all that they import one by one. A
-command that prints what no record of the library holds has a type of its own here.
+Commands do not import this module, which brings in all their imports. A command has a
+type here if it prints no record of the library.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NotRequired
 
-# Pydantic takes Python's own from 3.12 on, and needs this package itself.
+# Before Python 3.12 Pydantic needs this one; it depends on the package anyway.
 from typing_extensions import TypedDict
 
 from neuron_opsd.comparison.forecast import Forecast
@@ -29,7 +29,7 @@ from neuron_opsd.storage.status import ComparisonStatus, RunStatus
 
 
 class SetEntry(TypedDict):
-    """What a run's models scored on one test set."""
+    """Scores of a run's models on one test set."""
 
     domain: Literal["in", "cross"]
     num_questions: int
@@ -44,7 +44,7 @@ class SetEntry(TypedDict):
 
 
 class Summary(TypedDict):
-    """What concerns several test sets."""
+    """Results over several test sets."""
 
     outcome: str
     in_domain: str
@@ -54,7 +54,7 @@ class Summary(TypedDict):
 
 @dataclass(frozen=True)
 class RunDocument:
-    """What came of a run."""
+    """The outcome of a run."""
 
     run: str
     """Its folder."""
@@ -63,24 +63,24 @@ class RunDocument:
     adapter: str
     report: str
     summary: Summary | None
-    """As in `summary.json`; `None` where the run has none."""
+    """As in `summary.json`; `None` if the run has none."""
     evaluation: Mapping[str, SetEntry] | None
-    """As in `evaluation.json`, by the name of the test set."""
+    """As in `evaluation.json`, by test set."""
 
 
 @dataclass(frozen=True)
 class MeasurementRow(Place):
-    """A measure of a model, as the mean over seeds."""
+    """A measure of a model, averaged over seeds."""
 
     value: float
     by_seed: tuple[float, ...]
     oracle: bool
-    """Whether the method was shown gold answers."""
+    """Whether the method saw gold answers."""
 
 
 @dataclass(frozen=True)
 class ContrastRow(Place):
-    """How a measure differs from that of another model on the same questions."""
+    """The difference of a measure from another model's on the same questions."""
 
     reference: str
     difference: float
@@ -93,14 +93,14 @@ class ContrastRow(Place):
 
 @dataclass(frozen=True)
 class BudgetRow(BudgetLine):
-    """What training a method took, as the mean over seeds."""
+    """The training cost of a method, averaged over seeds."""
 
     oracle: bool
 
 
 @dataclass(frozen=True)
 class ComparisonDocument:
-    """What came of a comparison."""
+    """The outcome of a comparison."""
 
     comparison: str
     """Its folder."""
@@ -119,39 +119,39 @@ class MethodEntry:
     """What its loss acts on."""
     source: str
     oracle: bool
-    """Whether it is told gold answers; `run` refuses such a method."""
+    """Whether it sees gold answers; `run` refuses such a method."""
     preset: Mapping[str, Any]
-    """Rates of its source, and the settings of `--preset source`."""
+    """Its source's rates, and settings of `--preset source`."""
 
 
 @dataclass(frozen=True)
 class AnalysisDocument:
-    """What an analysis of runs says."""
+    """The results of an analysis of runs."""
 
     outcome: str
     runs: Mapping[str, Mapping[str, Interval]]
-    """Measures by name, by run."""
+    """By run, then by measure."""
     overall: Mapping[str, Interval]
-    """Means over the runs; empty for a single one."""
+    """Means over runs; empty for a single one."""
     report: str
     json: str
     csv: str
     atlases: Mapping[str, str]
-    """Page of the neurons of a run, by the run's name."""
+    """Page of neurons, by run."""
 
 
 @dataclass(frozen=True)
 class FetchDocument:
-    """Where the demo's files lie."""
+    """Where the demo's files are."""
 
     model: str
     questions: Mapping[str, Mapping[str, str]]
-    """Set to side, `pool` or `test`, to file."""
+    """By set, then by side: `pool` or `test`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeDocument(ProbeData):
-    """All that a probe says, and where its files lie."""
+    """All results of a probe, and where its files are."""
 
     outcome: str
     report: str
@@ -163,12 +163,12 @@ class PlanDocument(Plan):
     """The cost of a run or a probe."""
 
     seconds: float | None
-    """Of all stages; `None` where one has no time."""
+    """Of all stages; `None` if one has no time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class JudgementDocument(JudgementData):
-    """What samples made elsewhere scored, and where its files lie, if it has any."""
+    """Scores of samples made elsewhere, and where its files are, if it has any."""
 
     outcome: str
     json: str | None
@@ -201,7 +201,7 @@ class NeuronsDocument:
 
 @dataclass(frozen=True)
 class ReportDocument:
-    """Where the page lies."""
+    """Where the page is."""
 
     report: str
 
@@ -215,21 +215,21 @@ class DoctorDocument:
 
 @dataclass(frozen=True)
 class ExportDocument:
-    """What a finished run became."""
+    """What a finished run was exported to."""
 
     to: str
     """The target."""
     out: str
     files: Mapping[str, int]
-    """Bytes of every file, by its path below the folder."""
+    """Bytes of every file, by path in the folder."""
     facts: Mapping[str, Any]
-    """What the target has to say, by name."""
+    """Notes on the target, by name."""
     next_steps: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class PushDocument:
-    """What was sent to the hub, or would be."""
+    """What was, or would be, sent to the hub."""
 
     repo: str
     base_model: str
@@ -237,7 +237,7 @@ class PushDocument:
     """Bytes of every file."""
     card: str
     commit: str | None
-    """Its address; `None` where nothing was sent."""
+    """Its address; `None` if nothing was sent."""
 
 
 DOCUMENTS: Final[Mapping[str, Any]] = {
@@ -262,4 +262,3 @@ DOCUMENTS: Final[Mapping[str, Any]] = {
     "config": Config,
     "doctor": DoctorDocument,
 }
-"""The type of what a command prints with `--json`, by the command's name."""

@@ -1,4 +1,4 @@
-"""What the exit statuses of the program mean: the one list of them."""
+"""The exit statuses of the program and what they mean."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from neuron_opsd.processes.stopping import SIGNALS, status_of
 
 DONE: Final = 0
 FAULT: Final = 1
-"""Python's own, of an exception that nothing caught."""
+"""Python's own, for an uncaught exception."""
 MISTAKE: Final = NeuronOpsdError.exit_status
 TRY_AGAIN: Final = TryAgainError.exit_status
 BROKEN_PIPE: Final = 128 + 13
-"""What a program gets that SIGPIPE kills; Windows has no such signal."""
+"""As if killed by SIGPIPE, which Windows lacks."""
 
 EXIT_STATUSES: Final[Mapping[int, str]] = {
     DONE: "done",
@@ -29,4 +29,3 @@ EXIT_STATUSES: Final[Mapping[int, str]] = {
     },
     BROKEN_PIPE: "the reader of the output is gone, for example `head`",
 }
-"""Every status that a command ends with, and what it means."""

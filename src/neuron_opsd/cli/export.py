@@ -1,4 +1,4 @@
-"""The commands that hand a finished run on, to programs or the hub: export, push."""
+"""The commands that export or publish a finished run: export, push."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def export(
 
 
 def show_targets(terminal: Terminal) -> None:
-    """List what a run can be exported to."""
+    """List the export targets."""
     targets = {target.name: target.summary for target in TARGETS.values()}
     if terminal.json:
         terminal.show_json(targets)
@@ -82,7 +82,7 @@ def show_targets(terminal: Terminal) -> None:
 
 
 def show_exported(terminal: Terminal, found: Exported) -> None:
-    """Show what was written and what to do with it."""
+    """Show what was written and how to use it."""
     if terminal.json:
         terminal.show_json(
             {
@@ -152,7 +152,7 @@ def push(  # noqa: PLR0913 - one argument per flag
 
 
 def show_package(terminal: Terminal, found: Package, address: str) -> None:
-    """Show every file, and the card where nothing was sent."""
+    """Show every file, and the card if nothing was sent."""
     files = found.sizes()
     if terminal.json:
         terminal.show_json(

@@ -46,7 +46,7 @@ def status(
 
 
 def show_run(terminal: Terminal, found: RunStatus) -> None:
-    """Show the stages, the steps and who is running it."""
+    """Show stages and steps, and who is running it."""
     rows = [
         [
             stage.name,
@@ -64,7 +64,7 @@ def show_run(terminal: Terminal, found: RunStatus) -> None:
 
 
 def show_comparison(terminal: Terminal, found: ComparisonStatus) -> None:
-    """Show what is done of every run group, and who is running it."""
+    """Show every run group's progress, and who is running it."""
     rows = [
         [group.name, str(len(group.models_done)), group.begun, group.holder or ""]
         for group in found.blocks
@@ -77,9 +77,9 @@ def show_comparison(terminal: Terminal, found: ComparisonStatus) -> None:
 def show_state(
     terminal: Terminal, found: RunStatus | ComparisonStatus, running: str
 ) -> None:
-    """Show what is amiss, and whether something is running, stopped or finished.
+    """Show faults, and whether it is running, stopped or finished.
 
-    Which files were judged without reading is said as well, up to three by name.
+    Names up to three files that were judged without reading.
     """
     state = "stopped; the command that started it resumes it"
     if running:
@@ -172,7 +172,7 @@ def read(
 
 
 def show_answers(terminal: Terminal, rows: Sequence[ReadAnswer]) -> None:
-    """Show a line for every completion, and how many could be read."""
+    """Show a line per completion, and how many could be read."""
     judged = [row for row in rows if row.same is not None]
     cells = [
         [

@@ -58,7 +58,7 @@ class Atlas:
     """Questions whose sets are read again under base and trained model, at most."""
 
     def request(self) -> AtlasRequest:
-        """Return what is shown, as the library takes it."""
+        """Return the request that the library takes."""
         found = asdict(self)
         return no.AtlasRequest(pools=found.pop("pool"), **found)
 
@@ -123,7 +123,7 @@ def analyse(
 
 
 def show_analysis(terminal: Terminal, data: AnalysisData, out: Path) -> None:
-    """Show the correlations, the outcome in a few sentences and where the page is."""
+    """Show correlations, the outcome and where the page is."""
     from urllib.parse import unquote
 
     from neuron_opsd.analysis.analyse import CSV, JSON, PAGE

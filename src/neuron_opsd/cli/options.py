@@ -1,6 +1,6 @@
 """Flags that several commands share, and how they become settings and test sets.
 
-Also what the environment sets, except the cache, and what libraries read from it.
+Also sets the environment variables that libraries read, except the cache's.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from neuron_opsd.progress import Progress
 
 COMMAND_LINE: ContextVar[str] = ContextVar("COMMAND_LINE", default="")
-"""The command as it was typed, for the records of a run."""
+"""The command as typed, for a run's records."""
 
 _ALWAYS = {
-    # Threads that wait for each other spin for some microseconds, since sleeping made
-    # decoding a third slower; longer, and two busy cores are slower than one.
+    # Waiting threads spin for microseconds: sleeping made decoding a third slower, and
+    # with longer spins two busy cores are slower than one.
     "OMP_WAIT_POLICY": "passive",
     "GOMP_SPINCOUNT": "1000",
     "TOKENIZERS_PARALLELISM": "false",
@@ -39,8 +39,8 @@ _ALWAYS = {
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
-    # Torch makes this folder on import, in /tmp by default, though nothing is compiled
-    # here; a folder that exists need not be made.
+    # Torch makes this folder on import, in /tmp by default, unless it exists; nothing
+    # is compiled here.
     "TORCHINDUCTOR_CACHE_DIR": sys.prefix,
 }
 
@@ -52,13 +52,13 @@ _OFFLINE = {
 
 
 def prepare_libraries(*, allow_download: bool) -> None:
-    """Set what the libraries read when they are first imported; a user's own wins."""
+    """Set the environment that libraries read; the user's own wins."""
     for name, value in (_ALWAYS if allow_download else _ALWAYS | _OFFLINE).items():
         os.environ.setdefault(name, value)
 
 
 def several(*names: str) -> Parameter:
-    """Return a flag that may be given several times, with several values each time."""
+    """Return a flag that may be repeated, with several values each time."""
     return Parameter(name=names, consume_multiple=True, negative=(), show_default=False)
 
 
@@ -108,9 +108,9 @@ DEFAULT_OUTPUT = Output()
 def opened(
     output: Output, config: Config | None = None, *, online: bool = False
 ) -> Iterator[Terminal]:
-    """Open the terminal, and prepare the libraries that are imported from here on.
+    """Open the terminal, and prepare the libraries imported from here on.
 
-    They stay off the network unless the command is `online` or the settings allow it.
+    They stay offline unless the command is `online` or settings allow it.
     """
     allowed = config is not None and config.model.allow_download
     prepare_libraries(allow_download=online or allowed)
@@ -120,7 +120,7 @@ def opened(
 
 @contextmanager
 def tracked(tracker: str | None, out: Path, terminal: Terminal) -> Iterator[Progress]:
-    """Give the progress of a command, which tells a tracker too where one is named."""
+    """Give a command's progress, which also feeds a tracker if one is named."""
     if tracker is None:
         yield terminal
         return
@@ -131,7 +131,7 @@ def tracked(tracker: str | None, out: Path, terminal: Terminal) -> Iterator[Prog
 
 
 def on_cluster(ray: str) -> dict[str, Any]:
-    """Return the settings that `--ray` stands for."""
+    """Return the settings behind `--ray`."""
     return {"cluster": {"address": ray}} if ray else {}
 
 
@@ -147,7 +147,7 @@ def follow(config: Config) -> int:
 
 
 def keep_settings_file(out: Path, settings: Settings) -> None:
-    """Refuse to write a result over the file that the settings come from."""
+    """Refuse to overwrite the settings file."""
     from neuron_opsd.storage.folders import check_result_place
 
     if settings.config is not None:
@@ -155,7 +155,7 @@ def keep_settings_file(out: Path, settings: Settings) -> None:
 
 
 def given(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of some values that were given."""
+    """Drop values that were not given."""
     return {
         name: value
         for name, value in values.items()
@@ -168,11 +168,11 @@ def resolve(
     above: dict[str, Any] | None = None,
     below: dict[str, Any] | None = None,
 ) -> Config:
-    """Build the settings of a command from its file, flags and own flags (`above`).
+    """Build a command's settings from its file, flags and own flags (`above`).
 
-    All of them win over what is `below`.
+    All of them win over `below`.
     """
-    # Imported late: pydantic alone would take a third of the time of a help page.
+    # Imported late: pydantic alone takes a third of the time of a help page.
     from neuron_opsd.config.tables import config_from_table, load_config, merge
     from neuron_opsd.storage.status import settings_fault
 
@@ -194,7 +194,7 @@ def resolve_with_model(
     above: dict[str, Any] | None = None,
     below: dict[str, Any] | None = None,
 ) -> Config:
-    """Build the settings of a command that needs a model; one has to be named."""
+    """Build the settings of a command that needs a model."""
     config = resolve(settings, above, below)
     if not config.model.name:
         raise ConfigError(
@@ -205,7 +205,7 @@ def resolve_with_model(
 
 
 def read_named(specs: Sequence[str], flag: str = "--test") -> dict[str, str]:
-    """Read `NAME=FILE` into file by name; a lone `FILE` is named after itself."""
+    """Map names to files from `NAME=FILE`; a lone `FILE` is named after itself."""
     named: dict[str, str] = {}
     for spec in specs:
         name, equals, file = map(str.strip, spec.partition("="))

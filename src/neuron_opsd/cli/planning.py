@@ -82,7 +82,7 @@ def split(  # noqa: PLR0913 - one argument per flag
 
 
 def show_split(terminal: Terminal, data: SplitData) -> None:
-    """Show how many questions each side has, and how to go on."""
+    """Show the size of each side and the next steps."""
     rows = [
         [part.name or "all", f"{part.num_pool:,}", f"{part.num_test:,}"]
         for part in data.parts
@@ -121,7 +121,7 @@ def preview(
 
 
 def show_preview(terminal: Terminal, seen: Preview) -> None:
-    """Show the prompts, an example of a completion and what is trained on."""
+    """Show prompts, an example completion and what is trained on."""
     sections = {
         f"question {seen.question_id}, student's prompt "
         f"({seen.num_student_tokens} tokens)": seen.student_prompt,
@@ -172,7 +172,7 @@ def plan(
 
 
 def show_foresight(terminal: Terminal, seen: Foresight) -> None:
-    """Show what a model is, then for each memory what fits and what to set."""
+    """Show the model, then what fits each memory, and settings."""
     lengths = seen.lengths
     terminal.show(
         f"{seen.model} ({seen.family}): {seen.num_parameters:,} parameters; trained: "
@@ -188,7 +188,7 @@ def show_foresight(terminal: Terminal, seen: Foresight) -> None:
 
 
 def show_fit(terminal: Terminal, fit: Fit) -> None:
-    """Show the ways to train on one GPU, rows that decode together, and settings."""
+    """Show ways to train on one GPU, rows decoded together, and settings."""
     terminal.show(f"\n── one GPU of {fit.memory / 2**30:g} GB")
     rows = [
         [
@@ -214,7 +214,7 @@ def show_fit(terminal: Terminal, fit: Fit) -> None:
 
 
 def show_plan(terminal: Terminal, found: Plan) -> None:
-    """Show one line per stage and the sums."""
+    """Show each stage and the totals."""
     if terminal.json:
         terminal.show_json(asdict(found) | {"seconds": found.seconds})
         return
@@ -239,7 +239,7 @@ def show_plan(terminal: Terminal, found: Plan) -> None:
 def times(
     seconds: float | None, low: float | None, high: float | None
 ) -> tuple[str, str]:
-    """Return a time and its range in words."""
+    """Format a time and its range."""
     if seconds is None or low is None or high is None:
         return "not measured", ""
     return duration(seconds), f"{duration(low)} to {duration(high)}"
@@ -258,7 +258,7 @@ def config(
 
     resolved = options.resolve(settings)
     if "method" in resolved.model_fields_set:
-        # Imported where it is needed: the methods bring PyTorch with them.
+        # Imported late, as the methods import PyTorch.
         from neuron_opsd.runs.resolution import with_method
 
         resolved = with_method(resolved)
@@ -294,7 +294,7 @@ def doctor(
 
 
 def show_checks(terminal: Terminal, checks: Sequence[Check]) -> None:
-    """Show one line per check, with advice under those that are not well."""
+    """Show each check, with advice under those that fail."""
     width = max(len(check.name) for check in checks)
     for check in checks:
         terminal.show(f"{check.state:<4}  {check.name:<{width}}  {check.value}")

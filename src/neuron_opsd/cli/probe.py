@@ -1,4 +1,4 @@
-"""The command that says which teacher a pool gets by each rule: probe."""
+"""The command `probe`: which teacher each rule gives a pool."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from neuron_opsd.results.probe import ProbeData
 
 SHOWN = ("agreement", "entropy", "shift", "fix", "break", "stability", "divergence")
-"""Measures in the terminal, of contexts; the score and any accuracy come after them."""
+"""Context measures in the terminal; the score and any accuracy follow."""
 
 
 @Parameter(name="*")
@@ -101,7 +101,7 @@ def probe(  # noqa: PLR0913 - one argument per flag
 
 
 def show_probe(terminal: Terminal, data: ProbeData, out: Path) -> None:
-    """Show the teachers, what is advised and where the page is."""
+    """Show the teachers, the advice and where the page is."""
     from neuron_opsd.probing.summary import JSON
     from neuron_opsd.report.probe_page import outcome
     from neuron_opsd.storage.folders import PROBE_PAGE
@@ -125,7 +125,7 @@ def show_probe(terminal: Terminal, data: ProbeData, out: Path) -> None:
 
 
 def numbers(rule: str, measures: Any, names: Sequence[str]) -> list[str]:
-    """Return a row of a table: each number with its interval."""
+    """Format a table row: each number with its interval."""
     from neuron_opsd.report.wording import metric_text
 
     cells = [

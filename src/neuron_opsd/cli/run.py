@@ -1,4 +1,4 @@
-"""The commands that train, run, demo and compare; and fetch and methods beside them."""
+"""The commands run, demo and compare, which train, and fetch and methods."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def fetch(
 
 
 def show_results(terminal: Terminal, data: ReportData, run: Path) -> None:
-    """Show the table, the outcome in a sentence and where the report is."""
+    """Show the table, the outcome and where the report is."""
     from neuron_opsd.report.run_outcome import outcome_sentence, result_table
     from neuron_opsd.runs.reporting import EVALUATION, SUMMARY
     from neuron_opsd.storage.codecs import load_json
@@ -224,14 +224,14 @@ def compare(  # noqa: PLR0913 - one argument per flag
 
 
 def recipe_of(file: Path | None) -> Recipe:
-    """Read a recipe; without a file it asks for nothing."""
+    """Read a recipe; empty without a file."""
     from neuron_opsd.config.recipes import Recipe, read_recipe
 
     return Recipe() if file is None else read_recipe(file)
 
 
 def show_comparison(terminal: Terminal, data: ComparisonData, out: Path) -> None:
-    """Show how every method did in its own domain and in others, and where to look."""
+    """Show each method in its own domain and others, and where to look."""
     from neuron_opsd.comparison.compare import RESULTS
     from neuron_opsd.report.comparison_index import ordered_starts, results_from
     from neuron_opsd.report.comparison_outcome import opening, summary_table
@@ -251,7 +251,7 @@ def show_comparison(terminal: Terminal, data: ComparisonData, out: Path) -> None
 
 
 def show_forecast(terminal: Terminal, found: Forecast) -> None:
-    """Show what is left of a comparison and how long it will take."""
+    """Show what is left of a comparison, and its time."""
     steps = found.step_seconds
     rows = [
         [name, str(count), duration(steps[name]) if name in steps else "not measured"]

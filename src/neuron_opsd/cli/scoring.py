@@ -1,4 +1,4 @@
-"""The commands that score: evaluate, of a model or samples, and forgetting."""
+"""The commands that score: evaluate (a model or samples), and forgetting."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 
 SHOWN = ("ece", "brier", "auroc")
-"""Measures of a confidence in the terminal."""
 
 
 def evaluate(  # noqa: PLR0913 - one argument per flag
@@ -81,7 +80,7 @@ def evaluate(  # noqa: PLR0913 - one argument per flag
 def show_metrics(
     terminal: Terminal, results: Mapping[str, Mapping[str, float | None]]
 ) -> None:
-    """Show one column per test set and one line per metric."""
+    """Show a column per test set and a line per metric."""
     from neuron_opsd.report.wording import metric_text
 
     names = list(dict.fromkeys(name for row in results.values() for name in row))
@@ -93,7 +92,7 @@ def show_metrics(
 
 
 def refuse_model(settings: options.Settings, adapter: Path | None) -> None:
-    """Refuse a model beside samples, since none is asked."""
+    """Refuse a model with samples, since none is used."""
     flags = {"--model": settings.model, "--adapter": adapter}
     for flag, value in flags.items():
         if value is not None:
@@ -111,7 +110,7 @@ def judge_files(
     settings: options.Settings,
     output: options.Output,
 ) -> None:
-    """Score files of samples and show what came out."""
+    """Score files of samples and show the results."""
     if out is not None:
         options.keep_settings_file(out, settings)
     config = options.resolve(settings)
@@ -131,7 +130,7 @@ def judge_files(
 
 
 def show_judgement(terminal: Terminal, data: JudgementData, out: Path | None) -> None:
-    """Show a column for each file, the paired differences and where the page is."""
+    """Show a column per file, paired differences and where the page is."""
     from neuron_opsd.judging.judge import page_of
     from neuron_opsd.report.judging_page import outcome
 
@@ -151,7 +150,7 @@ def show_judgement(terminal: Terminal, data: JudgementData, out: Path | None) ->
 
 
 def show_measures(terminal: Terminal, data: JudgementData) -> None:
-    """Show every measure of every file, and the differences from the first."""
+    """Show each file's measures, and differences from the first."""
     from neuron_opsd.report.wording import metric_text
 
     names = list(dict.fromkeys(name for one in data.files for name in one.measures))
@@ -178,7 +177,7 @@ def show_measures(terminal: Terminal, data: JudgementData) -> None:
 
 
 def show_confidences(terminal: Terminal, data: JudgementData) -> None:
-    """Show the errors of each confidence, as it is and scaled."""
+    """Show each confidence's errors, raw and scaled."""
     from neuron_opsd.report.wording import metric_text
 
     rows = []
@@ -249,7 +248,7 @@ def forgetting(  # noqa: PLR0913 - one argument per flag
 
 
 def show_forgetting(terminal: Terminal, found: Forgetting) -> None:
-    """Show a line for each task."""
+    """Show a line per task."""
     from neuron_opsd.report.measures import in_words
     from neuron_opsd.report.wording import metric_text, percent
 

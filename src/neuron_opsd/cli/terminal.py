@@ -1,7 +1,7 @@
 """The terminal: bars and warnings on stderr, results on stdout.
 
-While a `Terminal` is open, whatever a library prints goes to stderr, so that stdout
-holds the results and nothing else.
+While a `Terminal` is open, library output goes to stderr, so that stdout has only
+results.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ T = TypeVar("T")
 
 PROGRAM = "neuron-opsd"
 FULL_WIDTH = 100
-"""Columns of a table where the output is not a screen of known width."""
+"""Table width if the screen's is unknown."""
 LINE_EVERY = 15.0
-"""Seconds between two lines of progress where there is no screen for bars."""
+"""Seconds between progress lines without a screen for bars."""
 
 
 class Terminal(Quiet):
-    """Implements `neuron_opsd.progress.Progress`, and shows what came out."""
+    """A `neuron_opsd.progress.Progress` that also shows results."""
 
     def __init__(
         self,
@@ -60,7 +60,6 @@ class Terminal(Quiet):
         self._out = out
         self._err = Console(file=err, highlight=False, markup=False, emoji=False)
         self.json = json
-        """Whether results are to be one JSON document."""
         self._quiet = quiet
         self._clock = clock
         self._bars: Progress | None = None
@@ -68,7 +67,7 @@ class Terminal(Quiet):
     def stage(
         self, name: str, total: int, unit: str
     ) -> ContextManager[Callable[[int], None]]:
-        """Open a stage of `total` units; call the value it gives with units done."""
+        """Open a stage of `total` units; call what it yields with units done."""
         STOPPING.check()
         pace = Pace(total, self._clock)
         if self._quiet:
@@ -79,11 +78,11 @@ class Terminal(Quiet):
         return noted(name, self._lines(pace, name, unit))
 
     def warn(self, text: str) -> None:
-        """Say something that the user should know although the work continues."""
+        """Warn the user while the work continues."""
         self._err.print(Text(f"warning: {clean(text)}"), soft_wrap=True)
 
     def note(self, text: str) -> None:
-        """Say something in passing; left out when quiet."""
+        """Say something in passing, unless quiet."""
         if not self._quiet:
             self._err.print(Text(clean(text)), soft_wrap=True)
 
@@ -92,19 +91,19 @@ class Terminal(Quiet):
         self._out.flush()
 
     def show(self, *lines: str) -> None:
-        """Write lines of results, a blank one if there are none."""
+        """Write lines of results, or a blank one."""
         self._write(clean("\n".join(lines)))
 
     def show_toml(self, text: str) -> None:
-        """Write a TOML file that means what it meant, whatever the encoding lacks."""
+        """Write TOML that keeps its meaning, whatever the encoding lacks."""
         self._write(escaped_toml(text, self._out.encoding or "utf-8"))
 
     def show_json(self, document: Any) -> None:
-        """Write a record or a table as one JSON document, of ASCII characters alone."""
+        """Write a record or table as one ASCII JSON document."""
         self._write(json.dumps(plain_values(document), indent=2, allow_nan=False))
 
     def show_result(self, found: T, in_words: Callable[[Terminal, T], None]) -> None:
-        """Show a record, as one JSON document where that is asked for."""
+        """Show a record, as JSON if asked."""
         if self.json:
             self.show_json(found)
         else:
@@ -113,7 +112,7 @@ class Terminal(Quiet):
     def show_table(
         self, headings: Sequence[str], rows: Sequence[Sequence[str]]
     ) -> None:
-        """Write a table, the first column to the left and numbers to the right."""
+        """Write a table, first column left-aligned, the others right."""
         console = Console(file=self._out, highlight=False, markup=False, emoji=False)
         if not console.is_terminal:
             console.width = FULL_WIDTH
@@ -152,7 +151,7 @@ class Terminal(Quiet):
 
     @contextmanager
     def _live(self) -> Iterator[Progress]:
-        """Give the bars on the screen; a stage within a stage shares its parent's."""
+        """Give the bars on the screen; a nested stage shares its parent's."""
         if self._bars is not None:
             yield self._bars
             return
@@ -173,7 +172,7 @@ class Terminal(Quiet):
 def noted(
     name: str, stage: ContextManager[Callable[[int], None]]
 ) -> Iterator[Callable[[int], None]]:
-    """Open a stage, and name it where memory runs out."""
+    """Open a stage that is named if memory runs out."""
     try:
         with stage as advance:
             yield advance
@@ -186,12 +185,12 @@ def noted(
 class Pace:
     """Counts the units of one stage against a clock.
 
-    Units that arrive as soon as a stage opens were done by an earlier run. They count
-    as done, but say nothing about the speed, and nor does the moment they took.
+    Units that arrive as soon as a stage opens were done by an earlier run: they count
+    as done, but not for the speed.
     """
 
     INSTANT = 0.5
-    """Seconds after opening within which units say nothing about the speed."""
+    """Seconds after opening that do not count for the speed."""
 
     def __init__(self, total: int, clock: Callable[[], float]) -> None:
         self.total = total
@@ -203,7 +202,7 @@ class Pace:
         self._last = self._opened
 
     def add(self, units: int) -> None:
-        """Count units that were just finished."""
+        """Count newly finished units."""
         self._last = self._clock()
         self.done += units
         if self._last - self._opened < self.INSTANT:
@@ -212,13 +211,13 @@ class Pace:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the stage opened, until its last unit; never negative."""
+        """Seconds from opening to the last unit; never negative."""
         end = self._last if self.done >= self.total else self._clock()
         return max(0.0, end - self._opened)
 
     @property
     def rate(self) -> float | None:
-        """Units per second, or `None` before any was seen to take time."""
+        """Units per second; `None` until one took time."""
         worked = self.done - self._skipped
         seconds = self._last - self._began
         if worked <= 0 or seconds <= 0:
@@ -227,7 +226,7 @@ class Pace:
 
     @property
     def left(self) -> float | None:
-        """Seconds to the end at this rate; shrinks also between two units."""
+        """Seconds to the end at this rate, shrinking between units too."""
         rate = self.rate
         if rate is None:
             return None
@@ -236,15 +235,15 @@ class Pace:
 
 
 class PaceColumn(ProgressColumn):
-    """Units done, their rate, the time taken and the time left."""
+    """Units done, their rate, time taken and time left."""
 
     def render(self, task: Task) -> Text:
-        """Write the numbers of one bar."""
+        """Format one bar's numbers."""
         return Text(numbers(task.fields["pace"], task.fields["unit"]))
 
 
 def numbers(pace: Pace, unit: str) -> str:
-    """Write how far a stage is, how fast it goes and how long it will take."""
+    """Format a stage's progress, speed and time left."""
     parts = [f"{pace.done:,}/{pace.total:,}"]
     if pace.rate is not None:
         parts.append(pace_text(pace.rate, unit))
@@ -255,16 +254,13 @@ def numbers(pace: Pace, unit: str) -> str:
 
 
 def lenient(stream: TextIO) -> None:
-    """Let a stream replace the characters that its encoding lacks.
-
-    A result must not be lost because a terminal cannot show it.
-    """
+    """Let a stream replace characters it cannot encode, so no result is lost."""
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors=PLAIN_SIGNS)
 
 
 def open_streams() -> None:
-    """Make both streams of the process take any text, even when they are closed."""
+    """Make both streams take any text, even when closed."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -274,7 +270,7 @@ def open_streams() -> None:
 
 @contextmanager
 def open_terminal(*, quiet: bool = False, json: bool = False) -> Iterator[Terminal]:
-    """Give a terminal that keeps stdout for results until it is closed."""
+    """Give a terminal that keeps stdout for results while open."""
     terminal = Terminal(sys.stdout, sys.stderr, quiet=quiet, json=json)
     STOPPING.has_begun = True
     with redirect_stdout(sys.stderr):
@@ -282,7 +278,7 @@ def open_terminal(*, quiet: bool = False, json: bool = False) -> Iterator[Termin
 
 
 def complain(text: str) -> None:
-    """Write one message of the program to stderr."""
+    """Write one message to stderr."""
     stream = sys.stderr
     lenient(stream)
     # If nobody can read it, the exit status still says so.

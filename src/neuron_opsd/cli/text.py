@@ -1,4 +1,4 @@
-"""What a terminal shows: texts made harmless and short, and tables that fit."""
+"""Text for a terminal: made harmless and short, and tables that fit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ISOLATES = frozenset("\u2066\u2067\u2068\u2069")
 _KEPT = frozenset("\n\t")
 
 PLAIN_SIGNS = "neuron-opsd-plain-signs"
-"""Name of the error handler of streams whose encoding lacks a character."""
+"""Error handler of streams whose encoding lacks a character."""
 
 _SIGNS: dict[str, str | int | None] = {
     "\N{MINUS SIGN}": "-",
@@ -44,7 +44,7 @@ _SIGNS: dict[str, str | int | None] = {
 
 
 def plain_signs(error: UnicodeError) -> tuple[str, int]:
-    """Replace characters that an encoding lacks, by a plain sign or an escape."""
+    """Replace characters that an encoding lacks by signs or escapes."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     lacking = error.object[error.start : error.end].translate(str.maketrans(_SIGNS))
@@ -149,7 +149,7 @@ def pace_text(rate: float, unit: str) -> str:
 
 
 def plain_values(value: Any) -> Any:
-    """Return records and values as JSON can hold them; NaN and infinity become null."""
+    """Convert records and values for JSON; NaN and infinity become null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if is_dataclass(value):
@@ -166,18 +166,17 @@ def plain_values(value: Any) -> Any:
 Row: TypeAlias = Sequence[str]
 
 PART = re.compile(r"\[[^\]]*\]|\S+\s%|\S+")
-"""A word, a share or an interval, which stays on one line."""
+"""A word, share or interval; stays on one line."""
 WITH_INTERVAL = re.compile(r"^(\S+) (\[[^\]]*\])$")
 
 WIDE_GAP, NARROW_GAP = 2, 1
-"""Blank columns between two columns of the table."""
+"""Blanks between table columns."""
 
 
 def fitting_table(headings: Row, rows: Sequence[Row], screen: int) -> Table:
-    """Lay out a table for a screen of so many columns.
+    """Lay out a table for a screen of `screen` columns.
 
-    Where it is too wide, headings are broken and intervals go below their value;
-    where that is still too wide, the table is turned on its side.
+    If too wide, break headings and put intervals below values, then transpose.
     """
     if needed(headings, rows, widest_line, WIDE_GAP) <= screen:
         return laid_out(headings, rows, screen, WIDE_GAP)
@@ -190,10 +189,10 @@ def fitting_table(headings: Row, rows: Sequence[Row], screen: int) -> Table:
 
 
 def laid_out(headings: Row, rows: Sequence[Row], screen: int, gap: int) -> Table:
-    """Lay out a table, the first column to the left and the others to the right.
+    """Lay out a table, first column left-aligned, the others right-aligned.
 
-    Every column is as wide as its widest word; what is left of the screen goes to the
-    columns that can use it, from the left.
+    Every column fits its widest word; spare width goes to those that can use it, from
+    the left.
     """
     table = Table(
         box=box.SIMPLE_HEAD,
@@ -221,16 +220,16 @@ def laid_out(headings: Row, rows: Sequence[Row], screen: int, gap: int) -> Table
 def needed(
     headings: Row, rows: Sequence[Row], width: Callable[[str], int], gap: int
 ) -> int:
-    """Return the columns that a table needs, by a measure of its cells' widths."""
+    """Return a table's width by a measure of its cells."""
     columns = zip(headings, *rows, strict=True)
     return sum(max(map(width, cells)) + gap for cells in columns) - 1
 
 
 def widest_line(cell: str) -> int:
-    """Return the width of a cell whose lines are not broken."""
+    """Return a cell's width with unbroken lines."""
     return max((cell_len(line) for line in clean(cell).split("\n")), default=0)
 
 
 def widest_part(cell: str) -> int:
-    """Return the width of the widest word or interval of a cell."""
+    """Return the width of a cell's widest word or interval."""
     return max((cell_len(part) for part in PART.findall(clean(cell))), default=1)

@@ -1,4 +1,4 @@
-"""What was wrong with a command line, in one line and with the nearest name."""
+"""Explain a wrong command line in one line, with the nearest name."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def unknown_option(error: exceptions.UnknownOptionError, command: str) -> str:
 
 
 def nearest(word: str, names: Sequence[str]) -> str:
-    """Ask whether the nearest name was meant; empty where none is near."""
+    """Ask whether the nearest name was meant; empty if none is near."""
     near = difflib.get_close_matches(word, names, n=1)
     return f"did you mean {near[0]}?" if near else ""
 
 
 def missing_argument(error: exceptions.MissingArgumentError, command: str) -> str:
-    """Say what is missing, or that it was misspelt."""
+    """Say what is missing or misspelt."""
     name = "an argument" if error.argument is None else error.argument.name
     if error.keyword or (error.argument is not None and error.argument.tokens):
         return f"{error.keyword or name} needs a value; see {command} --help"

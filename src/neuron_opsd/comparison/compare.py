@@ -1,4 +1,4 @@
-"""Many runs side by side: made, measured, written, and a page that compares them."""
+"""Compare many runs: train, measure, write, render."""
 
 from __future__ import annotations
 
@@ -50,8 +50,7 @@ DATA = record_codec("comparison.json", ComparisonData)
 RESULTS = "results.json"
 
 SCORE_ROWS = 65_536
-"""Rows written together; the same questions come again with every model, so that many
-rows take little more room than few."""
+"""Rows per block; large ones compress well, as every model has the same questions."""
 
 SCORE_SCHEMA = pa.schema(
     [
@@ -65,7 +64,7 @@ SCORE_SCHEMA = pa.schema(
 def compare(
     comparison: Comparison, config: Config, progress: Progress
 ) -> ComparisonData:
-    """Train methods on sources with seeds, and measure what each did everywhere."""
+    """Train methods on sources with seeds, and measure each model everywhere."""
     check_folder(comparison.out, "comparison", is_comparison)
     shared_verifier().forget()
     with machines_for(config, progress) as machines:
@@ -81,14 +80,14 @@ def compare(
 
 
 def rebuild_page(folder: Path, progress: Progress) -> Path:
-    """Write the page of a run or a comparison anew from what its folder holds."""
+    """Rewrite the page of a run or a comparison from its folder."""
     if (folder / BLOCKS).is_dir():
         return rebuild_comparison(folder, progress.warn)
     return rebuild_report(folder, progress.warn)
 
 
 def build_comparison(context: ComparisonContext, outcome: Outcome) -> ComparisonData:
-    """Gather all that the page and the files say."""
+    """Gather what the page and the files say."""
     comparison, config = context.comparison, context.config
     sources = tuple(comparison.sources)
     targets = (*sources, *(t for t in comparison.tests if t not in sources))
@@ -132,14 +131,14 @@ def build_comparison(context: ComparisonContext, outcome: Outcome) -> Comparison
 
 
 def test_sizes(context: ComparisonContext, targets: Iterable[str]) -> dict[str, int]:
-    """Return how many questions each test set has."""
+    """Return each test set's number of questions."""
     tests = next(iter(context.inputs.values())).tests
     sizes = {test.name: len(test.questions) for test in tests}
     return {name: sizes[name] for name in targets}
 
 
 def all_tested(outcome: Outcome) -> Iterator[Tested]:
-    """Yield every model with its results, at every number of steps."""
+    """Yield every model's results at every tested step."""
     for cell, result in outcome.results.items():
         for step, tests in result.tests.items():
             arm = Arm(cell.start, cell.source, cell.method, int(step))
@@ -147,7 +146,7 @@ def all_tested(outcome: Outcome) -> Iterator[Tested]:
 
 
 def rivals(context: ComparisonContext) -> list[tuple[str, str]]:
-    """Return the pairs to compare besides: each variant of ours with all others."""
+    """Return further pairs to compare: each variant of ours with every other."""
     compared = context.comparison.variants
     ours = [variant.name for variant in compared if variant.method == OURS]
     return [
@@ -158,7 +157,7 @@ def rivals(context: ComparisonContext) -> list[tuple[str, str]]:
 
 
 def budgets(outcome: Outcome) -> Iterator[BudgetLine]:
-    """Yield what every method took, as the mean over seeds."""
+    """Yield the cost of every method, averaged over seeds."""
     found: dict[tuple[str, str, str], list[Spent]] = defaultdict(list)
     for cell, result in outcome.results.items():
         if result.spent is not None:
@@ -176,14 +175,14 @@ def budgets(outcome: Outcome) -> Iterator[BudgetLine]:
 
 
 def written(context: ComparisonContext) -> dict[str, str]:
-    """Return the settings that all methods share, where they are not the defaults."""
+    """Return the shared settings that differ from the defaults."""
     changed = changed_settings(variants.with_budget(context.config))
     changed.pop("evaluation.in_domain", None)
     return toml_values(changed)
 
 
 def hashes(context: ComparisonContext) -> dict[str, str]:
-    """Return the SHA-256 of every pool and every test set."""
+    """Return the SHA-256 of every pool and test set."""
     found: dict[str, str] = {}
     for source, inputs in context.inputs.items():
         found[f"pool {source}"] = inputs.hashes["pool"]
@@ -219,12 +218,12 @@ def write_page(out: Path) -> None:
 
 
 def rebuild_comparison(out: Path, warn: Callable[[str], None]) -> Path:
-    """Write the page of a comparison anew from what its folder holds.
+    """Rewrite the page of a comparison from its folder.
 
-    It is warned of what else in the folder is gone or was changed.
+    Warns of other files that are missing or changed.
 
     Raises:
-        DataError: If the comparison has no results yet, or they were changed.
+        DataError: If there are no results yet, or they were changed.
     """
     path = out / DATA.file_name
     if not os.path.lexists(path):
@@ -252,7 +251,7 @@ def rebuild_comparison(out: Path, warn: Callable[[str], None]) -> Path:
 
 
 def rows_of(models: Iterable[Tested]) -> Iterator[score_rows.ScoreRow]:
-    """Yield a row for every question that a model was asked."""
+    """Yield a row for every question asked of a model."""
     for one in models:
         model = {
             "start": one.arm.start,

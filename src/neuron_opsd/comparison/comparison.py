@@ -1,4 +1,4 @@
-"""What a comparison compares, and whether it can be: before any work is done."""
+"""What a comparison compares, and the checks before any work."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ MOST_SEEDS = 1000
 """More trainings of one method would show nothing more."""
 
 GroupKey: TypeAlias = tuple[int, str, str]
-"""Seed, source and start of a group."""
+"""Seed, source and start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,33 +45,32 @@ class Comparison:
     """What is compared on what."""
 
     sources: Mapping[str, str]
-    """Name to the file of its unlabelled questions; a test set has the same name."""
+    """Name to file of unlabelled questions; a test set has the same name."""
     tests: Mapping[str, str]
-    """Name to file of every test set."""
+    """Test set name to file."""
     variants: tuple[Variant, ...]
     num_seeds: int
     starts: tuple[str, ...]
-    """Where the variants' training begins: `BASE`, `FORM`, or both."""
+    """Where training begins: `BASE`, `FORM`, or both."""
     out: Path
     shown_steps: tuple[int, ...] = ()
-    """Numbers of steps after which models are tested besides the end of training."""
+    """Steps tested besides the last."""
     oracle: bool = False
-    """Whether methods may be given gold answers."""
     command: str = ""
 
     def seeds(self, config: Config) -> tuple[int, ...]:
-        """Return the seeds of its trainings."""
+        """Return the training seeds."""
         return tuple(config.seed + k for k in range(self.num_seeds))
 
     @property
     def group_starts(self) -> tuple[str, ...]:
-        """Starts of which there is a group; the base's comes first and always."""
+        """Starts that have a group: always the base's, which comes first."""
         return (BASE, FORM) if FORM in self.starts else (BASE,)
 
     def trained_from(self, start: str) -> tuple[Variant, ...]:
         """Return what is trained from a start.
 
-        The form-only control is trained from the base, whatever else is.
+        The form-only control is always trained from the base.
         """
         form, *others = with_form(self.variants)
         own = tuple(others) if start in self.starts else ()
@@ -89,7 +88,7 @@ class Cell:
 
     @property
     def group(self) -> GroupKey:
-        """The group that it is part of."""
+        """The group it belongs to."""
         return self.seed, self.source, self.start
 
 
@@ -99,9 +98,9 @@ class ComparisonContext:
 
     comparison: Comparison
     config: Config
-    """What the user chose for all methods, resolved for the model."""
+    """The user's shared settings, resolved for the model."""
     remarks: tuple[str, ...]
-    """What a user should know of how the model is run."""
+    """Notes for the user on how the model runs."""
     inputs: Mapping[str, Inputs]
     """By source."""
     model: LanguageModel
@@ -109,14 +108,14 @@ class ComparisonContext:
     progress: Progress
 
     def trained(self, seed: int, start: str) -> tuple[Variant, ...]:
-        """Return what is trained from a start with a seed."""
+        """Return what is trained from a start with one seed."""
         place = seed - self.config.seed
         found = self.comparison.trained_from(start)
         return tuple(one for one in found if not one.seeds or place < one.seeds)
 
 
 def is_comparison(folder: Path) -> bool:
-    """Say whether a comparison of an earlier version began in an unmarked folder."""
+    """Recognise an earlier version's comparison in an unmarked folder."""
     groups = (folder / BLOCKS).glob("*/*/*")
     return any(is_run(group) for group in groups if group.is_dir())
 
@@ -127,9 +126,9 @@ def set_up(
     progress: Progress,
     machines: Machines = THIS_MACHINE,
 ) -> ComparisonContext:
-    """Read and check everything before any work is done."""
+    """Read and check everything before any work."""
     check(comparison)
-    warn = cache(progress.warn)  # says the same thing once, as tests are read often
+    warn = cache(progress.warn)  # once each, as tests are read repeatedly
     inputs = {}
     showing = [config_of(variant, config) for variant in comparison.variants]
     for source, file in comparison.sources.items():
@@ -162,7 +161,7 @@ def set_up(
 
 
 def check(comparison: Comparison) -> None:
-    """Refuse a comparison that cannot be."""
+    """Refuse an impossible comparison."""
     if not comparison.sources:
         raise ConfigError(
             "no source is given; add --source NAME=FILE, for example "
@@ -189,7 +188,7 @@ def check(comparison: Comparison) -> None:
 
 
 def check_steps(variant: Variant, config: Config, shown: Sequence[int]) -> None:
-    """Refuse to test a model after more steps than it is trained for."""
+    """Refuse to test a model after more steps than it trains for."""
     for step in shown:
         if not 0 < step <= config.distill.steps:
             raise ConfigError(
@@ -199,7 +198,7 @@ def check_steps(variant: Variant, config: Config, shown: Sequence[int]) -> None:
 
 
 def in_domain(config: Config, source: str) -> Config:
-    """Return settings that name a source's own test set."""
+    """Make a source's own test set the in-domain one."""
     return config.changed(evaluation={"in_domain": source})
 
 
@@ -210,13 +209,13 @@ def group_folder(comparison: Comparison, key: GroupKey) -> Path:
 
 
 def group_outputs(comparison: Comparison, key: GroupKey) -> Mapping[str, Output]:
-    """Return what a group has made by its manifest; nothing if it has not begun."""
+    """Return a group's outputs from its manifest; empty if not begun."""
     folder = group_folder(comparison, key)
     return read_manifest(folder).outputs if (folder / MANIFEST).is_file() else {}
 
 
 def settings_of(context: ComparisonContext) -> dict[str, Config]:
-    """Return the settings of every model that is trained or prompted, by its name."""
+    """Return the settings of every trained or prompted model."""
     config, variants = context.config, with_form(context.comparison.variants)
     found = {variant.name: config_of(variant, config) for variant in variants}
     if config.tests_prompted:
@@ -225,14 +224,14 @@ def settings_of(context: ComparisonContext) -> dict[str, Config]:
 
 
 def group_keys(context: ComparisonContext) -> list[GroupKey]:
-    """Return all groups, in the order of the work."""
+    """Return all groups in working order."""
     comparison = context.comparison
     seeds = comparison.seeds(context.config)
     return [*product(seeds, comparison.sources, comparison.group_starts)]
 
 
 def cells_of(context: ComparisonContext) -> list[Cell]:
-    """Return every model that is to be trained, in the order of the work."""
+    """Return every model to train, in working order."""
     return [
         Cell(start, source, variant.name, seed)
         for seed, source, start in group_keys(context)

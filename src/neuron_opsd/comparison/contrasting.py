@@ -1,10 +1,9 @@
-"""How the models of a comparison differ, with intervals over questions and seeds.
+"""Differences between the models of a comparison, with bootstrap intervals.
 
-Both models of a difference have the same source, seed and questions. The models of one
-start and step are measured together with their references, a test set at a time. What
-is held at once is about four times N x R x M numbers of 8 bytes for N such models, R
-resamples and M measures: 240 MB, and 20 seconds, for 100 models on five sets of 500
-questions with 10,000 resamples.
+Both models of a difference share source, seed and questions. Models of one start and
+step are measured with their references, one test set at a time. For N of them, R
+resamples and M measures this holds about 4 x N x R x M numbers of 8 bytes: 240 MB, and
+20 seconds, for 100 models, five sets of 500 questions and 10,000 resamples.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from neuron_opsd.stages.scoring import constant_scores, mean_accuracy
 
 @dataclass(frozen=True, slots=True, order=True)
 class Pair:
-    """Two arms of one source: the one in question and its reference."""
+    """An arm and its reference, from one source."""
 
     arm: measuring.Arm
     reference: measuring.Arm
@@ -47,23 +46,22 @@ def contrasts(
     frame: Frame,
     rivals: Sequence[tuple[str, str]] = (),
 ) -> tuple[Contrast, ...]:
-    """Return how every model differs from its references.
+    """Compare every model with its references.
 
-    References are the untrained model and the form-only model of the same source and
-    seed, both of start `BASE` whatever the model's own start; the form-only one after
-    the same number of steps, or after its last where it was not tested then or the
-    model began from there. Models that differ in their seed alone make one contrast,
-    their mean, over the seeds for which both models answered the target's test sets;
-    without such a seed there is no row. An interval resamples questions within each
-    test set, the same for all models, and seeds within each source. The mean over
-    sources is there where every source is. P-values are adjusted as `adjusted` says.
+    References are the untrained and the form-only model of the same source and seed,
+    always of start `BASE`. The form-only one has the same number of steps, or its last
+    if it was not tested then or the model started from it. Models that differ only in
+    their seed make one contrast: their mean over the seeds for which both sides
+    answered the target's test sets; without one there is no row. Intervals resample
+    questions within each test set, the same for all models, and seeds within each
+    source. A mean over sources needs every source. `adjusted` adjusts the p-values.
 
     Args:
-        tested: In any order; models of other sources are left out.
-        frame: Results on other test sets are left out. Draws depend on its seed, and
-            on names of sets and sources.
-        rivals: Pairs of methods to compare besides, the second the reference, of the
-            same start, source and step.
+        tested: In any order; models of other sources are ignored.
+        frame: Results on other test sets are ignored. Draws depend on its seed and on
+            the names of sets and sources.
+        rivals: Further pairs (method, reference) to compare at the same start, source
+            and step.
     """
     arms = measuring.by_arm(tested, frame.sources)
     groups: dict[tuple[str, int], list[Pair]] = defaultdict(list)
@@ -78,7 +76,7 @@ def contrasts(
 
 
 def pairs_of(arms: measuring.ByArm, rivals: Sequence[tuple[str, str]]) -> list[Pair]:
-    """Return every arm with each of its references that is there, ascending."""
+    """List every arm with each existing reference, ascending."""
     found = {
         Pair(arm, reference)
         for arm in arms
@@ -89,7 +87,7 @@ def pairs_of(arms: measuring.ByArm, rivals: Sequence[tuple[str, str]]) -> list[P
 
 
 def controls_of(arm: measuring.Arm, arms: measuring.ByArm) -> Iterator[measuring.Arm]:
-    """Yield the untrained and the form-only arm that an arm is compared with."""
+    """Yield the untrained and the form-only reference of an arm."""
     for method in (BASE, FORM):
         wanted = (BASE, arm.source, method)
         steps = [a.step for a in arms if (a.start, a.source, a.method) == wanted]
@@ -103,7 +101,7 @@ def controls_of(arm: measuring.Arm, arms: measuring.ByArm) -> Iterator[measuring
 def rivals_of(
     arm: measuring.Arm, rivals: Sequence[tuple[str, str]]
 ) -> Iterator[measuring.Arm]:
-    """Yield the arms of other methods that an arm is compared with besides."""
+    """Yield the rival methods of an arm."""
     for method, reference in rivals:
         if method == arm.method and reference not in {BASE, FORM}:
             yield replace(arm, method=reference)
@@ -112,7 +110,7 @@ def rivals_of(
 def contrasts_at(
     pairs: Sequence[Pair], arms: measuring.ByArm, frame: Frame
 ) -> Iterator[Contrast]:
-    """Yield the contrasts of models of one start and step, p-values not adjusted."""
+    """Yield the contrasts of one start and step, with raw p-values."""
     models = {arm: arms[arm] for pair in pairs for arm in (pair.arm, pair.reference)}
     sums: dict[tuple[measuring.Arm, str, str], Resampled] = {}
     counts: Counter[tuple[measuring.Arm, str, str]] = Counter()
@@ -136,12 +134,11 @@ def contrasts_at(
 def mean_difference(
     pair: Pair, target: str, drawn: Drawn, seed: int
 ) -> Resampled | None:
-    """Return how two arms differ on a target, as the mean over their common seeds.
+    """Return the mean difference of two arms on a target over their common seeds.
 
-    `None` where they have no seed in common, and for the specificity against another
-    model than the untrained one. Trainings on different sources are different
-    trainings, so their seeds are drawn apart; what compares sources seed by seed draws
-    a seed for all of them.
+    `None` without a common seed, and for specificity against any but the untrained
+    model. Seeds are resampled per source, as their trainings are independent; but
+    jointly for specificity, which compares sources seed by seed.
     """
     if target == SPECIFICITY and pair.reference.method != BASE:
         return None
@@ -159,7 +156,7 @@ def mean_difference(
 def rows_of(
     arm: measuring.Arm, target: str, reference: str, difference: Resampled
 ) -> Iterator[Contrast]:
-    """Yield one row per measure that the target has, its p-value not adjusted."""
+    """Yield one row per measure of the target, with raw p-values."""
     values, draws = difference.values, difference.draws
     intervals = percentile_intervals(values, draws)
     p_values = bootstrap_p_values(values, draws)
@@ -171,12 +168,12 @@ def rows_of(
 
 
 def adjusted(rows: Sequence[Contrast]) -> list[Contrast]:
-    """Return the rows with p-values adjusted by Holm's correction.
+    """Adjust p-values by Holm's correction.
 
     A family holds the contrasts of all methods, starts and sources with the same
     measure, reference and kind of target (in-domain, cross-domain, specificity, other
-    single sets) at their methods' last step. Contrasts of each earlier step make
-    families of their own, and so do means over sources. Rows without p-value stay out.
+    single sets) at their methods' last step. Each earlier step has its own families,
+    and so have means over sources. Rows without a p-value stay out.
     """
     last: dict[tuple[str, str], int] = {}
     for row in rows:
@@ -196,7 +193,7 @@ def adjusted(rows: Sequence[Contrast]) -> list[Contrast]:
 
 
 def family_of(row: Contrast, *, is_last: bool) -> tuple[object, ...]:
-    """Return what the contrasts that are adjusted together have in common."""
+    """Return the key of contrasts that are adjusted together."""
     place = row.place
     step = "last" if is_last else row.place.step
     kind = place.target if place.target in SUMMARIES else "single sets"
@@ -204,9 +201,9 @@ def family_of(row: Contrast, *, is_last: bool) -> tuple[object, ...]:
 
 
 def with_own_sets(rows: Sequence[Contrast]) -> list[Contrast]:
-    """Add to every in-domain row the same under the name of the test set.
+    """Repeat every in-domain row under the name of its test set.
 
-    After the correction, since a difference that has two names is tested once.
+    After the correction, so that a difference with two names is tested once.
     """
     return [
         *rows,
@@ -221,11 +218,11 @@ def with_own_sets(rows: Sequence[Contrast]) -> list[Contrast]:
 def baseline_contrasts(
     tested: Sequence[measuring.Tested], frame: Frame
 ) -> tuple[Contrast, ...]:
-    """Return by how much models exceed the most frequent gold answer in-domain.
+    """Return how far models exceed the most frequent gold answer in-domain.
 
-    The untrained model is among them. Intervals are over questions and seeds, as those
-    between models are. No p-value is there: nothing is claimed but that a model is not
-    above the baseline. Sources whose gold answers do not repeat have no row.
+    Includes the untrained model. Intervals are as in `contrasts`. There are no
+    p-values, as the only claim made is that a model is not above the baseline. Sources
+    whose gold answers never repeat have no row.
     """
     rows = []
     for arm, seeds in measuring.by_arm(tested, frame.sources).items():
@@ -241,7 +238,7 @@ def baseline_contrasts(
 def above_baseline_of(
     arm: measuring.Arm, by_seed: Sequence[measuring.Tests], frame: Frame
 ) -> Resampled | None:
-    """Return by how much the models of an arm exceed the baseline, over their seeds."""
+    """Return an arm's lead over the baseline, averaged over seeds."""
     results = [tests[arm.source] for tests in by_seed if arm.source in tests]
     answer = baseline_answer(results[0].scores) if results else None
     if answer is None:

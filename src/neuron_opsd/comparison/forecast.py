@@ -34,17 +34,17 @@ class Forecast:
     """What is left of a comparison."""
 
     num_cells: int
-    """Models to be trained in all."""
+    """Models to train in all."""
     left: Mapping[str, int]
-    """By method, of those that are not trained yet."""
+    """Untrained models by method."""
     step_seconds: Mapping[str, float] = field(default_factory=dict)
-    """Of one optimiser step, by method."""
+    """Per optimiser step, by method."""
     test_seconds: float | None = None
-    """Of testing one model on all sets."""
+    """To test one model on all sets."""
     seconds: float | None = None
-    """Of all that is left."""
+    """For all that is left."""
     why_untimed: str = ""
-    """Why there are no times; empty where there are."""
+    """Why there are no times; empty if there are."""
 
 
 def forecast(comparison: Comparison, config: Config, progress: Progress) -> Forecast:
@@ -96,7 +96,7 @@ def forecast(comparison: Comparison, config: Config, progress: Progress) -> Fore
 
 
 def writes_free(context: ComparisonContext) -> bool:
-    """Whether any question of a comparison is answered freely."""
+    """Return whether any question is answered freely."""
     sets = [
         questions
         for one in context.inputs.values()
@@ -124,12 +124,12 @@ def step_seconds(context: ComparisonContext, variant: Variant, found: Reading) -
 def group_seconds(
     context: ComparisonContext, start: str, work: Work, rates: Rates
 ) -> float:
-    """Return how long a group takes besides training and testing what was trained."""
+    """Return a group's time without training and testing the trained."""
     config = context.config
     variants = context.comparison.trained_from(start)
     configs = [config_of(variant, config) for variant in variants]
     read = {own.contexts.answer for own in configs if needs_neurons(own)}
-    # What several methods read, they share.
+    # Methods share what they read.
     shared: dict[str, Cost] = {}
     for own in configs:
         suffix = outputs_for(config, own).taught

@@ -1,9 +1,8 @@
-"""Methods, sources and seeds, one cell after another: the `compare` command.
+"""The `compare` command: methods, sources and seeds, cell by cell.
 
-Whatever stopped it, the same call resumes it: a run group is a run directory, and a
-cell that has its result is only read. Several processes may make the same call: each
-takes the groups that no other holds. Gold answers are read to test, and by oracles
-where the user asked for them.
+The same call resumes it: a run group is a run directory, and a cell with a result is
+only read. Several processes may make the same call; each takes groups that no other
+holds. Gold answers are read for testing, and for oracles on request.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ from neuron_opsd.storage.manifest import json_sha256
 from neuron_opsd.storage.run_directory import RunDirectory
 
 GREEDY: Final = "greedy"
-"""Fact of a group's manifest: whether its answers have greedy ones beside them."""
+"""Manifest fact of a group: whether it generates greedy answers."""
 NO_START: Final = (
     "there is no form-only model to begin from, because its training failed"
 )
@@ -49,20 +48,19 @@ NO_START: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What there is of a comparison."""
+    """The results of a comparison so far."""
 
     results: Mapping[Cell, run_group.CellResult]
     failures: Mapping[Cell, str]
-    """Why other models have no result."""
+    """Why others have no result."""
     warnings: tuple[str, ...]
 
 
 def fill(context: ComparisonContext) -> Outcome:
-    """Train and test all that is missing; return what there is.
+    """Train and test all that is missing; return all results.
 
-    A method that fails, for example because its loss is no longer finite, is left out
-    and named; the others continue. A group that another process fills is skipped, and
-    tried again as long as there is other work.
+    A method that fails, such as on a loss that is not finite, is left out and named. A
+    group held by another process is skipped, and retried while there is other work.
 
     Raises:
         TryAgainError: If the disk is full, or other processes hold all that is left.
@@ -84,7 +82,7 @@ def fill(context: ComparisonContext) -> Outcome:
 
 
 def joined(parts: Sequence[Outcome]) -> Outcome:
-    """Put the parts of a comparison together; each model's warnings say whose."""
+    """Join the parts of a comparison, naming the models of each warning."""
     results = {cell: one for part in parts for cell, one in part.results.items()}
     warnings = [text for part in parts for text in part.warnings]
     warned: dict[tuple[str, str], list[str]] = {}
@@ -103,7 +101,7 @@ def joined(parts: Sequence[Outcome]) -> Outcome:
 def fill_group(
     context: ComparisonContext, key: GroupKey, parts: Mapping[GroupKey, Outcome]
 ) -> Outcome:
-    """Train and test all methods of a group, or say why there can be none."""
+    """Train and test all methods of a group, or say why this is impossible."""
     seed, source, start = key
     if start == FORM:
         base = parts.get((seed, source, BASE))
@@ -119,12 +117,12 @@ def fill_group(
 
 
 def draws_greedy(directory: RunDirectory, settings: Mapping[str, Config]) -> bool:
-    """Return whether greedy answers are drawn in a group: if any model shows them.
+    """Return whether a group generates greedy answers: if any model shows them.
 
-    Groups of an earlier version have them always.
+    Groups of earlier versions always have them.
 
     Raises:
-        ConfigError: If a model would show them that was not there when the group began.
+        ConfigError: If a model added after the group began would need them.
     """
     shown = [n for n, own in settings.items() if own.contexts.answer == "greedy"]
     manifest = directory.manifest
@@ -143,7 +141,7 @@ def draws_greedy(directory: RunDirectory, settings: Mapping[str, Config]) -> boo
 
 
 def filled(group: run_group.RunGroup, context: ComparisonContext) -> Outcome:
-    """Train and test all methods of a group; return what became of them."""
+    """Train and test all methods of a group; return the outcome."""
     config = centred(group.run.work, context.model, group.pool).config
     run = replace(group.run, config=config)
     group = replace(group, run=run)
@@ -152,7 +150,7 @@ def filled(group: run_group.RunGroup, context: ComparisonContext) -> Outcome:
     warnings = tuple(run.directory.warnings)
     start = run_group.StartModel(context.model, run, group.adapters)
     first = run_group.measure_start(group, start)
-    # What a warm start begins from stands in the tables as the form-only model.
+    # In the tables, the model a warm start begins from is the form-only one.
     if group.start == BASE:
         results[Cell(BASE, group.source, BASE, config.seed)] = first
     for name, work in works(group, start, context).items():
@@ -164,7 +162,7 @@ def filled(group: run_group.RunGroup, context: ComparisonContext) -> Outcome:
         except errors.NeuronOpsdError as error:
             failures[cell] = str(error)
             run.progress.warn(f"{name} is left out: {error}")
-    # What a result depends on is whole by now, or was made again.
+    # What results depend on is intact by now, or was remade.
     folder, manifest = run.directory.folder, run.directory.manifest
     for fault in faults(folder, manifest, quick_fault).values():
         run.progress.warn(f"{fault}; no result depends on it")
@@ -174,7 +172,7 @@ def filled(group: run_group.RunGroup, context: ComparisonContext) -> Outcome:
 def works(
     group: run_group.RunGroup, start: run_group.StartModel, context: ComparisonContext
 ) -> dict[str, Callable[[], run_group.CellResult]]:
-    """Return what makes the result of every model of a group but the first."""
+    """Return what makes each model of a group but the first."""
     found: dict[str, Callable[[], run_group.CellResult]] = {}
     if group.run.config.tests_prompted:
         found[PROMPTED] = partial(run_group.measure_prompted, group, start)
@@ -184,7 +182,7 @@ def works(
 
 
 def group_name(key: GroupKey) -> str:
-    """Return what a group is called in messages."""
+    """Name a group in messages."""
     seed, source, start = key
     begun = "" if start == BASE else f" from {start}"
     return f"{source} seed {seed}{begun}"
@@ -192,7 +190,7 @@ def group_name(key: GroupKey) -> str:
 
 @contextmanager
 def opened(context: ComparisonContext, key: GroupKey) -> Iterator[run_group.RunGroup]:
-    """Open a group, new or started."""
+    """Open a new or started group."""
     seed, source, start = key
     comparison, inputs = context.comparison, context.inputs[source]
     config = in_domain(context.config, source).model_copy(update={"seed": seed})
@@ -231,7 +229,7 @@ def opened(context: ComparisonContext, key: GroupKey) -> Iterator[run_group.RunG
 
 
 def form_adapter(folder: Path) -> dict[str, str]:
-    """Return the hashes of the adapter that a group begins from."""
+    """Return the hashes of the adapter that a group starts from."""
     if not folder.is_dir():
         raise errors.DataError(
             f"there is no form-only model at {folder} to begin from, though it was "
@@ -242,18 +240,18 @@ def form_adapter(folder: Path) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Prefixed(PassedOn):
-    """Progress whose stages say what group they are of; warns of nothing twice."""
+    """Progress that names each stage's group and repeats no warning."""
 
     progress: Progress
     prefix: str
     said: set[str] = field(default_factory=set)
 
     def called(self, stage: str) -> str:
-        """Say what group a stage is of."""
+        """Prefix a stage with its group."""
         return f"{self.prefix}, {stage}"
 
     def warn(self, text: str) -> None:
-        """Pass on a warning that was not passed on before."""
+        """Pass on a new warning."""
         if text not in self.said:
             self.said.add(text)
             self.progress.warn(f"{self.prefix}: {text}")

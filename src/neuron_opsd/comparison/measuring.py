@@ -1,8 +1,7 @@
-"""What the models of a comparison measured: means over seeds, and resampled questions.
+"""Measures of the models of a comparison: means over seeds, resampled questions.
 
-A test set is resampled for all models at once and each model is measured once, whatever
-the number of differences taken later. What sums test sets up is arithmetic on that.
-Axes: R resamples, M measures.
+A test set is resampled for all models at once and each is measured once; differences
+and summaries are arithmetic on that. Axes: R resamples, M measures.
 """
 
 from __future__ import annotations
@@ -34,18 +33,18 @@ from neuron_opsd.seeds import generator
 from neuron_opsd.stages.scoring import paired_columns
 
 Tests: TypeAlias = Mapping[str, TestResult]
-"""Name of the test set to one model's result on it."""
+"""Test set name to one model's result."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Arm:
-    """What the models of a comparison that differ in their seed alone share."""
+    """What models that differ only in their seed have in common."""
 
     start: str
     source: str
     method: str
     step: int
-    """Optimiser steps after which they were tested; 0 for untrained ones."""
+    """Optimiser steps before the test; 0 if untrained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +56,17 @@ class Tested:
     arm: Arm
     seed: int
     tests: Tests
-    """By name of the test set; a model need not have answered all."""
+    """By test set; some may be missing."""
 
 
 ByArm: TypeAlias = Mapping[Arm, Mapping[int, Tests]]
-"""The test results of every model, by arm and seed."""
 
 BySeed: TypeAlias = Mapping[int, FloatArray]
 """Seed to all measures, in the order of `METRICS`."""
 
 
 def by_arm(tested: Sequence[Tested], sources: Sequence[str]) -> ByArm:
-    """Return the test results of every model of these sources.
-
-    Arms and seeds ascend, whatever the order of the models.
-    """
+    """Group the results of these sources by arm and seed, ascending."""
     arms: dict[Arm, dict[int, Tests]] = {}
     for one in sorted(tested, key=lambda one: (one.arm, one.seed)):
         if one.arm.source not in sources:
@@ -84,20 +79,20 @@ def by_arm(tested: Sequence[Tested], sources: Sequence[str]) -> ByArm:
 
 
 def place_of(arm: Arm, target: str, metric: str) -> Place:
-    """Return what a number of an arm's models belongs to."""
+    """Return where an arm's number belongs."""
     return Place(arm.start, arm.source, arm.method, arm.step, target, metric)
 
 
 def measurements(
     tested: Sequence[Tested], sources: Sequence[str], targets: Sequence[str]
 ) -> tuple[Measurement, ...]:
-    """Return every measure of every model as the mean over its seeds.
+    """Return every measure of every model as its mean over seeds.
 
-    A model counts on the test sets that it answered, and in the cross-domain mean if
-    it answered all sets but its source's own. The mean over sources is there where each
-    source has a value and at least one seed was run on all; `by_seed` then holds the
-    seeds that were. A measure that does not exist for one seed has no mean (NaN).
-    Models of other sources and results on other test sets are left out.
+    A model counts on the test sets it answered, and in the cross-domain mean if it
+    answered all sets but its source's own. The mean over sources needs a value for each
+    and a seed that was run on all; its `by_seed` holds those seeds. A measure missing
+    for one seed has no mean (NaN). Models of other sources and results on other test
+    sets are ignored.
     """
     measured: dict[tuple[Arm, str], dict[int, FloatArray]] = {}
     for arm, seeds in by_arm(tested, sources).items():
@@ -117,7 +112,7 @@ def measurements(
 def target_values(
     tests: Tests, source: str, targets: Sequence[str]
 ) -> Iterator[tuple[str, FloatArray]]:
-    """Yield one model's measures on test sets and their sums; NaN where missing."""
+    """Yield one model's measures per test set and summary; NaN where missing."""
     values = {
         name: np.array([tests[name].metrics.get(metric, np.nan) for metric in METRICS])
         for name in targets
@@ -132,7 +127,7 @@ def target_values(
 
 
 def mean_of(by_seed: BySeed) -> FloatArray:
-    """Return every measure's mean over seeds."""
+    """Average every measure over seeds."""
     return np.asarray(np.mean(list(by_seed.values()), axis=0), dtype=np.float64)
 
 
@@ -173,10 +168,10 @@ def arm_rows(
 def place_order(
     sources: Sequence[str], targets: Sequence[str]
 ) -> Callable[[Place], tuple[object, ...]]:
-    """Return the key by which rows are sorted.
+    """Return the sort key of rows.
 
-    Models that began from the base come first; then by source (their mean last),
-    method, step, target (what sums them up first) and measure.
+    By start (the base first), source (their mean last), method, step, target (summaries
+    first) and measure.
     """
     in_order = [*sources, ALL_SOURCES], [*SUMMARIES, *targets], METRICS
     of_source, of_target, of_metric = (
@@ -204,13 +199,12 @@ CONTRASTED: Final = (
     "overconfidence",
     "unanimity",
 )
-"""The measures of `METRICS` that are compared."""
 
 Model: TypeAlias = tuple[Arm, int]
-"""An arm and a seed."""
+"""Arm and seed."""
 
 Drawn: TypeAlias = Mapping[Model, Resampled]
-"""What each model measured on one target."""
+"""Resampled measures of each model on one target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,19 +212,17 @@ class Frame:
     """What all contrasts of a comparison share."""
 
     sources: tuple[str, ...]
-    """Each also the name of its own test set."""
+    """Each also names its own test set."""
     targets: tuple[str, ...]
-    """Names of the test sets."""
     config: EvaluationConfig
     seed: int
 
 
 def target_draws(models: ByArm, frame: Frame) -> Iterator[tuple[str, Drawn]]:
-    """Yield every target with what the models measured on it.
+    """Yield every target with its models' resampled measures.
 
-    Single test sets come in their order, each source's followed by the specificity of
-    that source's models; the cross-domain mean of the models that answered all sets but
-    their own comes last.
+    Test sets keep their order, each source's followed by the specificity of its models.
+    Last comes the cross-domain mean of models that answered all sets but their own.
     """
     sums: dict[Model, Resampled] = {}
     for target in frame.targets:
@@ -250,7 +242,7 @@ def target_draws(models: ByArm, frame: Frame) -> Iterator[tuple[str, Drawn]]:
 
 
 def foreign_sets(arm: Arm, frame: Frame) -> list[str]:
-    """Return the names of all test sets but the source's own."""
+    """Return all test sets but the source's own."""
     return [name for name in frame.targets if name != arm.source]
 
 
@@ -276,17 +268,16 @@ def test_draws(name: str, models: ByArm, frame: Frame) -> Drawn:
 
 
 def contrasted(columns: ScoreColumns, weights: FloatArray) -> FloatArray:
-    """Return ``(R, M)``, the measures that are compared."""
+    """Return the compared measures, ``(R, M)``."""
     return np.stack([METRICS[name](columns, weights) for name in CONTRASTED], axis=1)
 
 
 def specificities(source: str, drawn: Drawn, sources: Sequence[str]) -> Drawn:
-    """Return what the models of a source measure beyond those of other sources.
+    """Return how much a source's models exceed those of other sources.
 
-    On the source's own test set, less the mean over the models of the other sources
-    (same start, method, step and seed), all of which must be there. The untrained
-    model's is 0 where it gave every source the same answers, so that it then cancels
-    from the difference to it.
+    On the source's own test set, against the mean over the other sources' models of the
+    same start, method, step and seed, all of which must exist. It is 0 for an untrained
+    model that gave every source the same answers, and then cancels.
     """
     others = [other for other in sources if other != source]
     found: dict[Model, Resampled] = {}

@@ -1,4 +1,4 @@
-"""Gold answers of a pool, for upper bounds that the user asked for and nothing else."""
+"""Gold answers of a pool, only for upper bounds that the user asked for."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from neuron_opsd.stages.scoring import normalised_gold
 
 
 def targets_of(pool: str, questions: Sequence[Question], config: Config) -> Targets:
-    """Return the gold answers of a pool's file, as answers are read and written."""
+    """Return the gold answers of a pool's file, normalised and as written."""
     gold = read_questions(
         pool,
         allow_download=config.model.allow_download,

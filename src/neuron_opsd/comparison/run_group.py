@@ -1,7 +1,7 @@
-"""One run group of a comparison: a source, a seed and a start, with all its methods.
+"""One run group of a comparison: all methods for a source, a seed and a start.
 
-A run group is a run directory. The pool is answered once for all methods; each method
-has a folder, and once its result is stored nothing of it is computed again.
+A run group is a run directory. Its pool is answered once for all methods; each method
+has a folder, and stored results are not recomputed.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from neuron_opsd.storage.folders import METHOD_FOLDERS
 from neuron_opsd.storage.manifest import value_text
 
 GOLD = "gold answers of the pool"
-"""What oracles are given, by its name as a source; nothing else is made from it."""
+"""Source name of oracle targets; nothing else is made from it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What a training took."""
+    """The cost of one training."""
 
     prompts: int
     generated_tokens: int
@@ -51,14 +51,13 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class CellResult:
-    """What became of one model of a comparison."""
+    """The outcome for one model of a comparison."""
 
     tests: Mapping[int, Mapping[str, TestResult]]
-    """Number of steps to results by name of the test set."""
+    """Steps, then test set name, to result."""
     spent: Spent | None = None
-    """`None` for a model that was not trained."""
+    """`None` for an untrained model."""
     warnings: tuple[str, ...] = ()
-    """What was warned of while it was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +70,17 @@ class RunGroup:
     pool: tuple[Question, ...]
     tests: tuple[TestSet, ...]
     shown_steps: tuple[int, ...] = ()
-    """Numbers of steps after which models are tested besides the end of training."""
+    """Steps tested besides the last."""
     adapters: tuple[Path, ...] = ()
-    """What training that led to the start has made."""
+    """Made by the training that led to the start."""
     targets: Targets = field(default_factory=dict)
-    """What oracles are given, by question id."""
+    """For oracles, by question id."""
     greedy: bool = True
-    """Whether greedy answers are drawn beside the samples."""
+    """Whether greedy answers are generated too."""
 
 
 class StartModel:
-    """The model where a group's training begins, loaded when it is first needed."""
+    """The model where a group's training begins, loaded on first use."""
 
     def __init__(
         self, base: LanguageModel, run: RunContext, adapters: Sequence[Path]
@@ -111,7 +110,7 @@ def once(
     compute: Callable[[], CellResult],
     made_from: Sequence[str],
 ) -> CellResult:
-    """Return the result of a model, computed if it is missing; warnings stay."""
+    """Return the stored result of a model, or compute it; keep its warnings."""
     directory, folder = group.run.directory, cell_folder(name)
     codec = record_codec(f"{folder}/result.json", CellResult)
 
@@ -126,8 +125,8 @@ def once(
 def measure_start(group: RunGroup, start: StartModel) -> CellResult:
     """Test the model where training begins.
 
-    A model that was trained was tested on every set before; of it, only the in-domain
-    answers are needed here, which find its demonstrations.
+    A trained one was tested on every set before; here only its in-domain answers are
+    needed, to find demonstrations.
     """
     tests = [test for test in group.tests if group.start == BASE or test.in_domain]
 
@@ -140,7 +139,7 @@ def measure_start(group: RunGroup, start: StartModel) -> CellResult:
 
 
 def measure_prompted(group: RunGroup, start: StartModel) -> CellResult:
-    """Test the model where training begins with its own demonstrations before it."""
+    """Test the group's start with its demonstrations in the prompt."""
     tests = [test.name for test in group.tests if test.in_domain]
     return once(
         group,
@@ -156,7 +155,7 @@ def measure_prompted(group: RunGroup, start: StartModel) -> CellResult:
 
 
 def shared_run(group: RunGroup) -> RunContext:
-    """Return the run of what all methods share: what any of them needs is drawn."""
+    """Return the run that generates what any method needs."""
     answer = "greedy" if group.greedy else "first"
     config = group.run.config.changed(contexts={"answer": answer})
     return replace(group.run, config=config)
@@ -165,9 +164,9 @@ def shared_run(group: RunGroup) -> RunContext:
 def answer_with_demonstrations(
     group: RunGroup, model: LanguageModel
 ) -> dict[str, TestResult]:
-    """Test a model with its own demonstrations in the prompt, in its own domain."""
+    """Test a model in-domain with its demonstrations in the prompt."""
     config = prompted(group.run.config, model.facts)
-    # A teacher who has nothing to teach stops nothing here: none is asked.
+    # No teacher is asked here, so one with nothing to teach stops nothing.
     config = config.changed(teacher_check={"one_answer": "warn"})
     run = replace(group.run, config=config)
     made = outputs_for(group.run.config, config, cell_folder(PROMPTED))
@@ -182,17 +181,17 @@ def answer_with_demonstrations(
 def prepared_for(
     group: RunGroup, model: LanguageModel, run: RunContext, made: PoolOutputs
 ) -> Prepared:
-    """Make what training needs from the pool, for the settings of one method."""
+    """Make from the pool what one method's training needs."""
     if not run.directory.has(ROLLOUTS_NAME, ROLLOUTS, [BIAS_NAME]):
         roll_out(shared_run(group).work, model, group.pool)
     return prepare_run(run, model, group.pool, made)
 
 
 def outputs_for(shared: Config, own: Config, folder: str = "") -> PoolOutputs:
-    """Return what a method's preparation is called in its group.
+    """Name the outputs of a method's preparation in its group.
 
-    Methods that capture the same answers in the same way share neuron sets; those that
-    show the same demonstrations, in as much room, the teacher's views of the pool.
+    Methods that capture the same answers alike share neuron sets; those with equal
+    demonstrations and room share the teacher's views.
     """
     captured = changed(shared, own, "neurons")
     taught = changed(shared, own, "contexts")
@@ -205,7 +204,7 @@ def outputs_for(shared: Config, own: Config, folder: str = "") -> PoolOutputs:
 
 
 def changed(shared: Config, own: Config, section: str) -> str:
-    """Return what a method has of its own in a section, as part of a file's name."""
+    """Return a method's own settings in a section, for file names."""
     return "".join(
         f"-{name.removeprefix(section + '.')}-{value}"
         for name, value in differences(shared, own).items()
@@ -214,7 +213,7 @@ def changed(shared: Config, own: Config, section: str) -> str:
 
 
 def train_variant(group: RunGroup, variant: Variant, start: StartModel) -> CellResult:
-    """Train one method and test what it made; at once if that is done."""
+    """Train and test one method, unless that is stored."""
     folder = cell_folder(variant.name)
     config = config_of(variant, group.run.config)
     run = replace(group.run, config=config)
@@ -232,7 +231,7 @@ def train_variant(group: RunGroup, variant: Variant, start: StartModel) -> CellR
         prepared = prepared_for(group, model, run, made)
         method = method_for(variant, config, group.targets)
         metrics = train_prepared(run, model, training, prepared, method)
-        model.release()  # what training kept of it makes room
+        model.release()  # frees what training kept in memory
         labels = {step: label_after(variant.name, step) for step in adapters}
         tests = {
             step: test_after(group, run, start.base, labels[step], adapter)
@@ -260,17 +259,16 @@ def train_variant(group: RunGroup, variant: Variant, start: StartModel) -> CellR
 
 
 def method_for(variant: Variant, config: Config, targets: Targets) -> Method:
-    """Return a variant's method ready to train; none but an oracle is told targets."""
+    """Return a variant's method ready to train; only oracles get targets."""
     if issubclass(variant.trained, Oracle):
         return variant.trained(config, targets)
     return variant.trained(config)
 
 
 def check_settings(run: RunContext, folder: str, variant: Variant) -> None:
-    """Refuse a method that was started with other settings, and say how to resume it.
+    """Refuse a method that was started with other settings; say how to resume it.
 
-    An older version let a method's own settings win over what was set for all, so the
-    same command may ask for others now.
+    Older versions let a method's own settings win over shared ones.
     """
     codec = json_codec(f"{folder}/settings.json")
     wanted = settings_in(run.directory, run.config)
@@ -291,7 +289,7 @@ def check_settings(run: RunContext, folder: str, variant: Variant) -> None:
 def test_after(
     group: RunGroup, run: RunContext, base: LanguageModel, label: str, adapter: str
 ) -> dict[str, TestResult]:
-    """Test a method's model as it was after a number of steps, under a label."""
+    """Test a method's model after some steps, under a label."""
     path = run.directory.path(adapter)
     adapters = *group.adapters, path
     trained = load_again(run.directory, run.config, *adapters, base=base)
@@ -300,12 +298,12 @@ def test_after(
 
 
 def label_after(name: str, step: int) -> str:
-    """Return what a method's model is called after a number of steps."""
+    """Name a method's model after some steps."""
     return f"{name}-{step}"
 
 
 def spent(run: RunContext, name: str, metrics: Sequence[StepMetrics]) -> Spent:
-    """Add up what a training took."""
+    """Add up the cost of a training."""
     return Spent(
         prompts=len(metrics) * run.config.distill.batch_size,
         generated_tokens=sum(m.num_generated for m in metrics),

@@ -1,8 +1,8 @@
-"""The run groups of a comparison, each filled by one worker of a cluster.
+"""Run groups of a comparison on a cluster, each filled by one worker.
 
-A worker fills a group in a folder of its own, as one process would, and sends what it
-wrote there to the process that was started, which alone writes in `--out` and holds the
-group's lock. A worker that is lost is replaced by one that is given what was sent.
+A worker fills a group in its own folder and sends its files to the starting process,
+which alone writes to `--out` and holds the group's lock. A lost worker is replaced by
+one that gets what was sent.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from neuron_opsd.storage.lock import locked
 from neuron_opsd.storage.mirror import Change, Original, copied, repeat
 
 SECONDS: Final = 20.0
-"""Between what a worker sends while a stage lasts; at its end it always does."""
+"""Between a worker's reports within a stage; each stage ends with one."""
 
 
 class FilesOf(dict[str, bytes]):
-    """The files of a folder, if any, as they are when they are sent to a worker."""
+    """The files of a folder, if any, read when they are sent to a worker."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
@@ -52,34 +52,33 @@ class FilesOf(dict[str, bytes]):
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A group that a worker is to fill."""
+    """A group for a worker to fill."""
 
     key: GroupKey
     files: Mapping[str, bytes]
-    """What of it there is."""
     before: Mapping[str, bytes]
-    """The group that it begins from, if any."""
+    """Files of the adapter it starts from, if any."""
     parts: Mapping[GroupKey, Outcome]
-    """What became of that."""
+    """Outcome of the group it starts from."""
 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """What a worker tells of a group while it fills it."""
+    """A worker's message about the group it fills."""
 
     key: GroupKey
     change: Change | None = None
     warning: str = ""
     logged: tuple[str, tuple[Any, ...]] | None = None
-    """A method of progress and what it is given."""
+    """Progress method and arguments."""
 
 
 def fill(context: ComparisonContext, machines: ClusterMachines) -> Outcome:
-    """Fill all groups by workers; return what there is.
+    """Fill all groups by workers; return the results.
 
     Raises:
-        TryAgainError: If other processes hold what is left, or a group was lost with
-            its worker too often.
+        TryAgainError: If other processes hold what is left, or a group lost its workers
+            too often.
         ConfigError: If something was started with other settings.
     """
     keys = group_keys(context)
@@ -99,7 +98,7 @@ def fill(context: ComparisonContext, machines: ClusterMachines) -> Outcome:
 
 
 def has_ended(context: ComparisonContext, key: GroupKey) -> bool:
-    """Say whether a group has a result of every model, so that it is only read."""
+    """Return whether every model of a group has a result."""
     outputs = group_outputs(context.comparison, key)
     names = [BASE, *(one.name for one in context.trained(key[0], key[2]))]
     names += [PROMPTED] if context.config.tests_prompted else []
@@ -112,7 +111,7 @@ def filled(
     keys: Sequence[GroupKey],
     parts: Mapping[GroupKey, Outcome],
 ) -> Iterator[tuple[GroupKey, Outcome]]:
-    """Yield what became of groups as workers end them."""
+    """Yield outcomes as workers finish groups."""
     if not keys:
         return
     with ExitStack() as held:
@@ -136,7 +135,7 @@ def filled(
 def group_for(
     context: ComparisonContext, key: GroupKey, parts: Mapping[GroupKey, Outcome]
 ) -> Group:
-    """Return what a worker is given to fill a group."""
+    """Return what a worker gets to fill a group."""
     comparison, (seed, source, start) = context.comparison, key
     base = seed, source, BASE
     begun = group_folder(comparison, base) / cell_folder(FORM) / "adapter"
@@ -146,7 +145,7 @@ def group_for(
 
 
 def deliver(context: ComparisonContext, take: Callable[[], list[Letter]]) -> None:
-    """Repeat in `--out` what workers wrote, and tell what they tell."""
+    """Repeat in `--out` what workers wrote, and pass on their messages."""
     for letter in take():
         if letter.change is not None:
             repeat(group_folder(context.comparison, letter.key), letter.change)
@@ -163,7 +162,7 @@ def fill_here(
     context: ComparisonContext,
     send: Callable[[Letter], None],
 ) -> list[Outcome]:
-    """Fill the one group in a folder of this worker's own; send what is written."""
+    """Fill one group on this worker; send what is written."""
     (group,) = groups
     seed, source, _ = group.key
     with TemporaryDirectory(prefix="neuron-opsd-") as home:
@@ -182,7 +181,7 @@ def fill_here(
 
 
 class Telling(Progress):
-    """Progress of a group in a worker, told to the process that employs it."""
+    """A worker's progress, sent to the process that started it."""
 
     def __init__(
         self, key: GroupKey, original: Original, send: Callable[[Letter], None]
@@ -203,7 +202,7 @@ class Telling(Progress):
     def stage(
         self, name: str, total: int, unit: str
     ) -> Iterator[Callable[[int], None]]:
-        """Send what is written, every so often and in the end."""
+        """Send what is written, at intervals and at the end."""
         del name, total, unit
 
         def done(count: int) -> None:
@@ -221,7 +220,7 @@ class Telling(Progress):
         self._send(Letter(self._key, warning=text))
 
     def log_settings(self, stage: str, settings: Mapping[str, Any]) -> None:
-        """Send what a training is done with."""
+        """Send the settings of a training."""
         given = stage, dict(settings)
         self._send(Letter(self._key, logged=("log_settings", given)))
 
@@ -232,6 +231,6 @@ class Telling(Progress):
         metrics: Mapping[str, float],
         events: Sequence[str] = (),
     ) -> None:
-        """Send what a step measured."""
+        """Send the metrics of a step."""
         given = stage, step, dict(metrics), tuple(events)
         self._send(Letter(self._key, logged=("log_metrics", given)))

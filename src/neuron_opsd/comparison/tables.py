@@ -1,6 +1,6 @@
-"""The rows of a comparison as plain tables, for JSON and for CSV.
+"""The rows of a comparison as plain tables, for JSON and CSV.
 
-Where a number is of a model that saw gold answers, the column `oracle` says so.
+The column `oracle` marks numbers of models that saw gold answers.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from neuron_opsd.storage.codecs import without_nan
 Value: TypeAlias = str | bool | int | float | list[float | None] | None
 
 TableRow: TypeAlias = dict[str, Value]
-"""Column to value; a number that does not exist is `None`."""
+"""Column to value; `None` for a missing number."""
 
 
 def measurement_rows(
     measurements: Sequence[Measurement], oracles: Collection[str] = ()
 ) -> list[TableRow]:
-    """Return one row per measurement, its values by seed as a list."""
+    """Return one row per measurement, with values by seed as a list."""
     return [
         {
             **asdict(one.place),
@@ -62,11 +62,10 @@ def budget_rows(
 
 
 def csv_text(rows: Sequence[TableRow]) -> str:
-    """Return rows as CSV under the names of the first one's columns.
+    """Return rows as CSV, with the first row's columns as header.
 
-    What does not exist is an empty field; the parts of a list are joined by semicolons.
-    Numbers are written so that reading them gives the same numbers. No rows make an
-    empty text.
+    Missing values are empty fields; list items are joined by semicolons. Numbers
+    survive a round trip. No rows give an empty text.
     """
     if not rows:
         return ""
@@ -79,7 +78,7 @@ def csv_text(rows: Sequence[TableRow]) -> str:
 
 
 def field_of(value: Value) -> str | bool | int | float | None:
-    """Return a value as the csv module takes it; `None` stands for an empty field."""
+    """Convert a value for the csv module; `None` makes an empty field."""
     if isinstance(value, list):
         return ";".join("" if part is None else repr(part) for part in value)
     return cell(value) if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""What a comparison compares: methods, each with settings and a name of its own."""
+"""The methods of a comparison, each with its own name and settings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ NAME_TEXT: Final = (
     "begins with a letter or digit and has at most 32 letters, digits, dots, dashes "
     "and underscores"
 )
-"""What a name is like, as messages put it."""
 
 OWN_SECTIONS: Final = (
     "neurons",
@@ -34,30 +33,29 @@ OWN_SECTIONS: Final = (
     "policy",
     "teacher_check",
 )
-"""What a variant may set; how all are asked and tested is one for all."""
+"""What a variant may set; all else is shared."""
 
 DEFAULT_METHODS: Final = ("neuron-opsd", "lmsi", "ttrl", "intuitor")
 
 NUM_SAMPLES: Final = 8
-"""Rollouts per question and step of every method, unless the settings name a number."""
+"""Rollouts per question and step, unless the settings say otherwise."""
 BUDGET: Final[tables.Table] = {"distill": {"num_samples": NUM_SAMPLES}}
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A method with settings of its own."""
+    """A method with its own settings."""
 
     name: str
     method: str
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """A table of tables; wins over the comparison's settings."""
+    """Nested by section; wins over the comparison's settings."""
     seeds: int = 0
-    """With how many of the comparison's seeds it is trained, its first ones; 0 is all
-    of them."""
+    """How many seeds to train with, from the first; 0 means all."""
 
     @property
     def trained(self) -> type[Method]:
-        """The class of the method."""
+        """The method's class."""
         return method_named(self.method)
 
 
@@ -79,13 +77,13 @@ def parse_variant(text: str) -> Variant:
 
 
 def variants_of(recipe: Recipe, wanted: Sequence[str]) -> tuple[Variant, ...]:
-    """Return the methods of these names, or all of a recipe's.
+    """Return the named methods, or all of a recipe's.
 
-    Where a recipe has none of a name it is taken as written; without a recipe and names
-    the methods are `DEFAULT_METHODS`.
+    Names that the recipe lacks are parsed as written. Without recipe and names the
+    methods are `DEFAULT_METHODS`.
 
     Raises:
-        ConfigError: For the first method, wanted or not, that cannot be trained so.
+        ConfigError: For the first method, wanted or not, that cannot be trained.
     """
     shared = tables.config_from_table(recipe.settings)
     named: dict[str, Variant] = {}
@@ -130,7 +128,7 @@ def variant_in(name: str, table: Any, shared: Config) -> Variant:
 
 
 def check_variants(variants: Sequence[Variant], *, oracle: bool) -> None:
-    """Refuse variants that cannot stand beside each other."""
+    """Refuse variants that cannot be compared."""
     seen: set[str] = set()
     check_names([variant.name for variant in variants], "a method")
     for variant in variants:
@@ -158,7 +156,7 @@ def check_variants(variants: Sequence[Variant], *, oracle: bool) -> None:
 
 
 def check_own_settings(variant: Variant) -> None:
-    """Refuse settings of a variant that would make it no fair comparison."""
+    """Refuse own settings that would make the comparison unfair."""
     for section, fields in variant.settings.items():
         if section == "preset":
             continue
@@ -176,19 +174,19 @@ def check_own_settings(variant: Variant) -> None:
 
 
 def with_form(variants: Sequence[Variant]) -> tuple[Variant, ...]:
-    """Return the variants with the form-only control first, added if it is missing."""
+    """Put the form-only control first, adding it if missing."""
     own = [variant for variant in variants if variant.name == FORM]
     others = [variant for variant in variants if variant.name != FORM]
     return (*(own or [Variant(FORM, FORM)]), *others)
 
 
 def config_of(variant: Variant, shared: Config) -> Config:
-    """Return the settings of a variant: `settled`, with as many rollouts for all."""
+    """Return a variant's `settled` settings, with one rollout budget for all."""
     return settled(shared, {**variant.settings, "method": variant.method}, BUDGET)
 
 
 def with_budget(shared: Config) -> Config:
-    """Return what all variants share, as a comparison's files have it."""
+    """Return the settings that all variants share, as saved."""
     if shared.preset == SOURCE:
         return shared
     return tables.config_from_table(
@@ -199,7 +197,7 @@ def with_budget(shared: Config) -> Config:
 def check_resolved(
     variants: Sequence[Variant], shared: Config, warn: Callable[[str], None]
 ) -> None:
-    """Refuse what no method can be trained with; say what settings make unequal."""
+    """Refuse untrainable settings; warn of lost presets and unequal budgets."""
     for variant in variants:
         refuse_another_method(variant, shared)
         variant.trained.check(config_of(variant, shared))
@@ -229,14 +227,14 @@ BUDGETS: Final[Mapping[str, Callable[[type[Method], Config], int]]] = {
 
 
 def chosen_for_all(variant: Variant, shared: Config) -> dict[str, Any]:
-    """Return what the user chose for all and not for a variant, by dotted name."""
+    """Return what is set for all but not by the variant, by dotted name."""
     own = tables.flatten_table(variant.settings)
     chosen = tables.flatten_table(shared.model_dump(exclude_unset=True))
     return {name: value for name, value in chosen.items() if name not in own}
 
 
 def refuse_another_method(variant: Variant, shared: Config) -> None:
-    """Refuse settings for all that make a method another one without its own word."""
+    """Refuse shared settings that silently turn a method into another."""
     own = tables.flatten_table(variant.trained.settings)
     chosen = chosen_for_all(variant, shared)
     for name in variant.trained.essential:
@@ -251,7 +249,7 @@ def refuse_another_method(variant: Variant, shared: Config) -> None:
 
 
 def lost_preset(variant: Variant, shared: Config) -> list[str]:
-    """Return what is set for all in place of the preset that a variant asks for."""
+    """List shared settings that override a variant's preset."""
     if variant.settings.get("preset") != SOURCE:
         return []
     preset = variant.trained.preset.table(config_of(variant, shared))
@@ -265,7 +263,7 @@ def lost_preset(variant: Variant, shared: Config) -> list[str]:
 
 
 def method_line(variant: Variant, shared: Config) -> MethodLine:
-    """Return what the page says of a variant."""
+    """Describe a variant for the page."""
     changed = tables.differences(with_budget(shared), config_of(variant, shared))
     changed.pop("method", None)
     return MethodLine(
@@ -277,7 +275,7 @@ def method_line(variant: Variant, shared: Config) -> MethodLine:
 
 
 def untrained_lines(config: Config) -> tuple[MethodLine, ...]:
-    """Return what the page says of the models that are not trained."""
+    """Describe untrained models for the page."""
     base = MethodLine(BASE, "the model before any training", trained=False)
     if not config.tests_prompted:
         return (base,)
@@ -295,10 +293,9 @@ def variants_for(
     facts: ModelFacts,
     warn: Callable[[str], None],
 ) -> tuple[Variant, ...]:
-    """Return the variants as a model can have them whose neurons may not be readable.
+    """Fit the variants to a model whose neurons may be unreadable.
 
-    The form-only control is among them where they cannot be read. It is warned of
-    every variant that selects otherwise than elsewhere.
+    If so, add the form-only control and warn of each changed selection.
     """
     if not facts.why_no_neurons:
         return tuple(variants)
@@ -312,7 +309,7 @@ def variants_for(
 def fitted(
     variant: Variant, shared: Config, facts: ModelFacts, warn: Callable[[str], None]
 ) -> Variant:
-    """Return a variant as a model can have it."""
+    """Fit a variant to a model; warn of what changes."""
     own = config_of(variant, shared)
     resolved = for_model(own, facts)
     text = replaced_text(own, resolved)
@@ -326,5 +323,5 @@ def fitted(
 
 
 def prompted(shared: Config, facts: ModelFacts) -> Config:
-    """Return the settings of the untrained model with demonstrations in its prompt."""
+    """Return the settings of the prompted untrained model."""
     return for_model(shared, facts, WITHOUT_NEURONS)

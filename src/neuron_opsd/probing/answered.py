@@ -1,7 +1,6 @@
-"""What a probe needs of the pool: answers, votes, neurons, and what each rule keeps.
+"""What a probe needs of the pool: answers, votes, neurons, and what rules keep.
 
-The parts are those of `pipeline.prepare`, in its order. What a run has made already is
-taken from there.
+Follows `pipeline.prepare`, and reuses what a run made.
 """
 
 from __future__ import annotations
@@ -65,13 +64,13 @@ class AnsweredPool:
 
     rollouts: Sequence[Rollout]
     signals: PoolSignals
-    """What is known without labels, of every question."""
+    """Of every question, without labels."""
     known: Known
-    """What the rules that are tried compare of the questions."""
+    """What the tried rules compare."""
     library: DemonstrationPool
 
     def known_of(self, questions: Sequence[Question]) -> Known:
-        """Return what rules compare of some questions, in the order of the pool."""
+        """Return what rules compare of some questions, in pool order."""
         return self.known.of({question.id for question in questions})
 
     def signals_of(
@@ -80,9 +79,9 @@ class AnsweredPool:
         beliefs: Mapping[str, Belief],
         config: Config,
     ) -> PoolSignals:
-        """Return what selection rules see, if these questions were the pool.
+        """Return what selection rules would see if these questions were the pool.
 
-        `beliefs` are what student and teacher answer to them, by id.
+        `beliefs`: answers of student and teacher, by id.
         """
         ids = {question.id for question in questions}
         among = frozenset(q.id for q in questions if written(q, config))
@@ -103,7 +102,7 @@ def answer_pool(
     questions: Sequence[Question],
     rules: Rules,
 ) -> AnsweredPool:
-    """Have the student answer a pool, and read of it what any of the rules reads.
+    """Have the student answer a pool, and read what any rule needs.
 
     All questions may become demonstrations, whatever `contexts.source` says.
     """
@@ -127,13 +126,13 @@ def answer_pool(
 
 
 def following(work: Workspace, rule: str) -> Workspace:
-    """Return a workspace whose demonstrations are found in the whole pool by a rule."""
+    """Make a workspace find demonstrations in the whole pool by a rule."""
     contexts = {"rule": rule, "source": "pool"}
     return replace(work, config=work.config.changed(contexts=contexts))
 
 
 def joined(parts: Iterable[Known]) -> Known:
-    """Return all that any of several rules knows of the same questions."""
+    """Merge what several rules know of the same questions."""
     some = list(parts)
     names = [field.name for field in fields(Known)]
     found = {n: next(filter(len, (getattr(p, n) for p in some)), ()) for n in names}
@@ -143,9 +142,9 @@ def joined(parts: Iterable[Known]) -> Known:
 def scored_completions(
     pool: AnsweredPool, questions: Sequence[Question], config: Config, most: int
 ) -> dict[str, tuple[list[RolloutSummary], tuple[TokenIds, ...]]]:
-    """Return the student's completions that teachers score, by question id.
+    """Return the student's completions to be scored, by question id.
 
-    Questions that are answered among their choices are left out.
+    Questions answered by choice are left out.
     """
     free = {question.id for question in questions if not written(question, config)}
     given = [r for r in summaries_of(pool.rollouts) if r.question_id in free]
@@ -164,8 +163,7 @@ def scored_completions(
 def kept_by(rule: str, signals: PoolSignals, config: Config, num_draws: int) -> Kept:
     """Return what a selection rule keeps of some questions, in several draws.
 
-    The first is that of a run; a rule that keeps the same with another seed draws
-    nothing.
+    The first is a run's; a rule that ignores the seed has only one.
     """
     own = config.selection.model_copy(update={"rule": rule})
 
@@ -183,20 +181,18 @@ def kept_by(rule: str, signals: PoolSignals, config: Config, num_draws: int) -> 
 
 
 def lent_by(place: Place | None) -> list[str]:
-    """Return the names of what a run can lend."""
+    """Return the names of outputs that a run can lend."""
     return [] if place is None else [name for name in LENDABLE if place.holds(name)]
 
 
 @dataclass(frozen=True, slots=True)
 class Borrowing:
-    """The cache of a probe."""
+    """A probe's cache."""
 
     directory: RunDirectory
     place: Place | None = None
-    """The run that lends."""
     lent: Collection[str] = ()
-    """As `lent_by` returns it. The hashes of these are inputs of the directory, so they
-    are no sources of what is made in it."""
+    """Not listed as sources, since their hashes are inputs of the directory."""
 
     def once(
         self,
@@ -206,7 +202,7 @@ class Borrowing:
         *,
         made_from: Sequence[str] = (),
     ) -> T:
-        """Return a value as a whole."""
+        """Return a whole value."""
         if self.place is not None and name in self.lent:
             return read_output(self.place, name, codec)
         return self.directory.once(name, codec, compute, made_from=self.own(made_from))
@@ -220,7 +216,7 @@ class Borrowing:
         *,
         made_from: Sequence[str] = (),
     ) -> Sequence[R]:
-        """Return a list that is computed chunk by chunk."""
+        """Return a list computed chunk by chunk."""
         if self.place is not None and name in self.lent:
             found = read_output(self.place, name, codec)
             items.done(len(items.items))
@@ -230,5 +226,5 @@ class Borrowing:
         )
 
     def own(self, names: Sequence[str]) -> list[str]:
-        """Return those of some sources that are not lent."""
+        """Drop sources that are lent."""
         return [name for name in names if name not in self.lent]

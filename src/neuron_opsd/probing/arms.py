@@ -1,4 +1,4 @@
-"""The teachers that a probe compares: each context rule, and its draws or orders."""
+"""The teachers that a probe compares: each context rule, drawn or reordered."""
 
 from __future__ import annotations
 
@@ -24,28 +24,26 @@ from neuron_opsd.storage.caching import Workspace
 from neuron_opsd.storage.codecs import CONTEXTS, records_codec
 
 FOLDER: Final = "probe"
-"""Of what a probe keeps, in its folder."""
 STUDENT: Final = "student"
 
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """What teachers are asked with."""
+    """What is needed to ask student and teachers."""
 
     work: Workspace
     model: LanguageModel
     questions: Mapping[str, Question]
-    """Those that are asked, by id."""
     completions: Mapping[str, tuple[TokenIds, ...]]
-    """The student's own that are scored; empty where a question has choices."""
+    """The student's own to score; empty for questions with choices."""
     num_written: int = 0
 
     def hear(
         self, name: str, prompts: Mapping[str, Prompt], shown: str = ""
     ) -> dict[str, Heard]:
-        """Return what is said under some prompts, by the ids of their questions.
+        """Return what is said under some prompts, by question id.
 
-        `shown` is the output that holds the demonstrations, where there are any.
+        `shown` is the output with any demonstrations.
         """
         work, ids = self.work, list(prompts)
         asked = ask([self.questions[i] for i in ids], work.config)
@@ -65,26 +63,26 @@ class Listening:
         return {one.question_id: one for one in found}
 
     def student(self) -> dict[str, Heard]:
-        """Return what the student says; nothing is written anew."""
+        """Return what the student says; it writes nothing new."""
         alone = replace(self, num_written=0)
         asked = ask(list(self.questions.values()), self.work.config)
         return alone.hear(STUDENT, {a.question.id: a.prompt for a in asked})
 
 
 def contexts_name(rule: str, number: int) -> str:
-    """Return what the demonstrations of a rule's draw are called."""
+    """Name the demonstrations of a rule's draw."""
     return f"{FOLDER}/{rule}-{number}.contexts"
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """What teachers of one context rule say."""
+    """What the teachers of one context rule say."""
 
     rule: str
     draws: tuple[Mapping[str, Heard], ...]
-    """Of each draw, by question id; one where the rule draws nothing."""
+    """By question id, for each draw; one if the rule draws nothing."""
     others: tuple[Mapping[str, Heard], ...]
-    """What is compared to see how stable the answers are."""
+    """Compared to measure stability."""
 
 
 def hear_arm(
@@ -96,16 +94,15 @@ def hear_arm(
 ) -> Arm:
     """Ask the teachers of one rule.
 
-    A rule draws if another seed gives it other demonstrations. Then there are several
-    teachers; else the one is asked once more with its demonstrations in another order.
+    A rule draws if another seed gives it other demonstrations. It then has several
+    teachers; else its only one is asked again with them reordered.
 
     Args:
-        listening: Whom, and with what.
+        listening: Whom to ask, and with what.
         rule: Its name.
-        wanted: Questions that it is tried on, and those on which stability is seen,
-            some of the first.
-        library: Where demonstrations come from.
-        num_draws: Of a rule that draws.
+        wanted: Questions to try it on, and those of them to measure stability on.
+        library: Source of demonstrations.
+        num_draws: For a rule that draws.
     """
     everyone, some = wanted
     find = partial(contexts_of, listening.work, rule, everyone, library=library)
@@ -139,7 +136,7 @@ def contexts_of(
     number: int,
     library: DemonstrationPool,
 ) -> Sequence[TeacherContext]:
-    """Return the demonstrations of a draw, the first of which a run would have."""
+    """Return the demonstrations of a draw, the first being a run's."""
     config = work.config
     if number:
         seed = derive_seed(config.seed, "probe", str(number))
@@ -154,9 +151,9 @@ def contexts_of(
 
 
 def reordered(context: TeacherContext, seed: int) -> TeacherContext:
-    """Return the demonstrations of a question in another, drawn order.
+    """Put a question's demonstrations in a random other order.
 
-    Two or more are never left as they are.
+    Two or more always change.
     """
     shown = context.demonstrations
     rng = generator(seed, "probe", "order", context.question_id)

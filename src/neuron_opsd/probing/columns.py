@@ -1,6 +1,6 @@
-"""What was heard of teachers, as columns: one number a question, mean over draws.
+"""Teachers' answers as columns: one number per question, averaged over draws.
 
-Axes: Q questions.
+Axes: Q questions, C answers to one.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from neuron_opsd.results import probe
 from neuron_opsd.stages.probing import Heard, Subject, views_of
 
 Judge: TypeAlias = Callable[[Subject], FloatArray]
-"""Says of ``(C,)`` answers to a question which are right, as 1 or 0."""
+"""Marks ``(C,)`` answers as right (1) or wrong (0)."""
 
 Columns: TypeAlias = Mapping[str, FloatArray]
-"""By the names of `results.probe`, ``(Q,)`` each."""
+"""``(Q,)`` by the names of `results.probe`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,11 +30,11 @@ class Teacher:
     """What one context rule's teachers answer to some questions."""
 
     views: tuple[tuple[Views, ...], ...]
-    """For each draw, of each question."""
+    """By draw, then by question."""
     columns: Columns
 
     def answers(self) -> list[FloatArray]:
-        """Return for each question ``(C,)`` the mean answer of its teachers."""
+        """Return the teachers' mean answer ``(C,)`` to each question."""
         return [
             consensus([draw[q].teacher for draw in self.views])
             for q in range(len(self.views[0]))
@@ -47,7 +47,7 @@ def look_at(
     student: Mapping[str, Heard],
     judge: Judge | None = None,
 ) -> Teacher:
-    """Return what an arm's teachers answer to some questions, and what it measures."""
+    """Return an arm's answers and measures on some questions."""
     views = tuple(views_in(draw, subjects, student) for draw in arm.draws)
     drawn = [measured(draw) for draw in views]
     columns = {name: np.mean([one[name] for one in drawn], axis=0) for name in drawn[0]}
@@ -68,7 +68,7 @@ def views_in(
     subjects: Sequence[Subject],
     student: Mapping[str, Heard],
 ) -> tuple[Views, ...]:
-    """Return what student and one teacher answer to some questions."""
+    """Return the answers of student and one teacher."""
     return tuple(
         views_of(subject, student[subject.question.id], heard[subject.question.id])
         for subject in subjects
@@ -76,7 +76,7 @@ def views_in(
 
 
 def measured(views: Sequence[Views]) -> dict[str, FloatArray]:
-    """Return what is measured of one draw without labels."""
+    """Measure one draw without labels."""
     readers: Mapping[str, Callable[[Views], float]] = {
         probe.AGREEMENT: lambda one: one.agreement,
         probe.ENTROPY: lambda one: entropy_of(one.teacher),
@@ -99,7 +99,7 @@ def correct(answers: Sequence[FloatArray], right: Sequence[FloatArray]) -> Float
 def student_columns(
     views: Sequence[Views], subjects: Sequence[Subject], judge: Judge | None
 ) -> dict[str, FloatArray]:
-    """Return what is measured of the student; any teacher's views will do."""
+    """Measure the student; any teacher's views will do."""
     found = {
         probe.AGREEMENT: np.array([one.student_agreement for one in views]),
         probe.ENTROPY: np.array([entropy_of(one.student) for one in views]),
@@ -111,11 +111,11 @@ def student_columns(
 
 
 def support(teacher: Teacher, others: Sequence[FloatArray]) -> FloatArray:
-    """Return ``(Q,)`` the probability of what others answer most, the mean of draws.
+    """Return ``(Q,)`` the probability of others' top answer, averaged over draws.
 
     Args:
-        teacher: The one that is looked at.
-        others: For each question ``(C,)`` the mean answer of everybody else.
+        teacher: The teacher to measure.
+        others: Everybody else's mean answer ``(C,)`` to each question.
     """
     places = [int(one.argmax()) for one in others]
     drawn = [

@@ -1,6 +1,6 @@
-"""The gold answers of a probed pool: read where the user gives a file, and else never.
+"""Gold answers of a probed pool, read only if the user gives a file.
 
-What asks student and teacher knows nothing of them; they judge what was heard already.
+Student and teacher are asked without them; labels only judge answers.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from neuron_opsd.stages.scoring import normalised_gold
 
 
 def judge_of(source: str, questions: Sequence[Question], config: Config) -> Judge:
-    """Return what says which answers to some questions are right.
+    """Return a judge of the answers to some questions.
 
-    The file may hold other questions besides. Questions are found by id, or, where
-    there are as many and no id is known, by their places.
+    The file may hold others. They are matched by id, or by position if there are as
+    many and no id matches.
 
     Raises:
         DataError: If the file does not ask what the pool asks, or lacks an answer.
@@ -60,11 +60,11 @@ def judge_of(source: str, questions: Sequence[Question], config: Config) -> Judg
 def answers_for(
     source: str, questions: Sequence[Question], found: QuestionFile
 ) -> GoldAnswers:
-    """Return the answers of some questions, by their own ids."""
+    """Return the gold answers by the questions' own ids."""
     own = {question.id: question for question in found.questions}
     names = {question.id: question.id for question in questions}
     if len(own) == len(names) and not own.keys() & names.keys():
-        # Names that rows without an id get from their file say nothing.
+        # Ids made up for rows without one mean nothing.
         names = dict(zip(names, own, strict=True))
     others = [
         question.id

@@ -1,4 +1,4 @@
-"""What was heard of teachers, measured over questions, with intervals.
+"""Measures of what teachers said, over questions, with intervals.
 
 Axes: Q questions, R rows of weights.
 """
@@ -32,40 +32,39 @@ from neuron_opsd.seeds import generator
 
 NUM_RESAMPLES: Final = 2000
 RANDOM: Final = "random"
-"""The rule, of contexts and of selections, that others are compared with."""
+"""The rule that others are compared with."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Kept:
-    """Which questions one selection rule keeps."""
+    """Which questions a selection rule keeps."""
 
     draws: tuple[BoolArray, ...]
-    """``(Q,)`` each; one where the rule draws nothing."""
+    """``(Q,)`` each; one if the rule draws nothing."""
 
     def mean(self, column: FloatArray, weights: FloatArray) -> FloatArray:
-        """Return ``(R,)`` the mean of ``(Q,)`` values over kept questions and draws."""
+        """Average ``(Q,)`` values over kept questions and draws, ``(R,)``."""
         found = [means(column, weights * kept) for kept in self.draws]
         return np.asarray(np.mean(found, axis=0), dtype=np.float64)
 
     def at(self, places: Sequence[int]) -> Kept:
-        """Return what is kept of the questions in some places."""
+        """Restrict to the questions in some places."""
         return Kept(tuple(kept[list(places)] for kept in self.draws))
 
     @property
     def num_kept(self) -> float:
-        """How many questions, the mean over draws."""
+        """Kept questions, averaged over draws."""
         return float(np.mean([kept.sum() for kept in self.draws]))
 
 
 def intervals_of(
     columns: Mapping[str, tuple[FloatArray, Kept | None]], pool: str
 ) -> dict[str, Interval]:
-    """Return the means of ``(Q,)`` columns with intervals, all on the same resamples.
+    """Return means of ``(Q,)`` columns with intervals, on the same resamples.
 
     Args:
-        columns: By name, each with the questions over which it is the mean; `None` for
-            all.
-        pool: Hash of the questions, from which the draws are derived.
+        columns: By name, each with the questions to average over; `None` for all.
+        pool: Hash of the questions; seeds the draws.
     """
     size = len(next(iter(columns.values()))[0])
 
@@ -79,13 +78,13 @@ def intervals_of(
 
 
 def on_resamples(measures: Measure, size: int, pool: str) -> dict[str, Interval]:
-    """Return measures with intervals, on the resamples of so many questions."""
+    """Return measures with intervals on resamples of `size` questions."""
     rng = generator(0, "probe", "bootstrap", pool)
     return measure_resamples(measures, size, NUM_RESAMPLES, rng).intervals()
 
 
 def named(prefix: str, found: Mapping[str, Interval]) -> Measures:
-    """Return those of some intervals whose names begin so, by the rest of it."""
+    """Select intervals by a name prefix, and strip it."""
     return {
         name.removeprefix(prefix): interval
         for name, interval in found.items()
@@ -96,12 +95,12 @@ def named(prefix: str, found: Mapping[str, Interval]) -> Measures:
 def context_results(
     teachers: Mapping[str, tuple[Columns, int]], student: Columns, pool: str
 ) -> tuple[Measures, tuple[ContextResult, ...]]:
-    """Measure the student, and the teachers that context rules make.
+    """Measure the student, and each context rule's teachers.
 
     Args:
-        teachers: The columns of each rule, and how often it was drawn.
-        student: The columns of the student.
-        pool: As of `intervals_of`.
+        teachers: Columns and number of draws by rule.
+        student: The student's columns.
+        pool: As in `intervals_of`.
     """
     wanted = {f"student/{name}": column for name, column in student.items()}
     reference = teachers[RANDOM][0] if RANDOM in teachers else {}
@@ -139,10 +138,10 @@ def selection_results(
 
     Args:
         kept: By rule.
-        teacher: Columns of the teacher on all questions that rules chose among.
-        student: The same of the student.
+        teacher: The teacher's columns on all questions that rules chose among.
+        student: The student's.
         votes: On the same questions.
-        pool: As of `intervals_of`.
+        pool: As in `intervals_of`.
     """
     columns = dict(teacher)
     if ACCURACY in student:
@@ -171,7 +170,7 @@ def selection_results(
 def differences(
     rule: str, kept: Mapping[str, Kept], columns: Columns, pool: str
 ) -> Measures:
-    """Return what a selection has above a random one, on the same resamples."""
+    """Return a selection's lead over the random one, on shared resamples."""
     if rule == RANDOM or RANDOM not in kept:
         return {}
     size = len(next(iter(columns.values())))
@@ -186,7 +185,7 @@ def differences(
 
 
 def top_answer_share(kept: Kept, votes: Sequence[Vote]) -> float:
-    """Return how much of what is kept has the most frequent vote, the mean of draws."""
+    """Return the commonest vote's share of kept questions, over draws."""
     shares = []
     for mask in kept.draws:
         labels = [v.pseudo_label for v, own in zip(votes, mask, strict=True) if own]
@@ -202,8 +201,8 @@ def pair_results(
 
     Args:
         kept: By selection rule, of the questions that context rules were tried on.
-        scores: By context rule, ``(Q,)`` of the same questions.
-        pool: As of `intervals_of`.
+        scores: ``(Q,)`` of these, by context rule.
+        pool: As in `intervals_of`.
     """
     pairs = list(pairs_of(kept, scores))
     found = intervals_of({f"{s}/{c}": (scores[c], kept[s]) for s, c in pairs}, pool)
@@ -221,7 +220,7 @@ def pair_results(
 def pairs_of(
     kept: Mapping[str, Kept], scores: Mapping[str, FloatArray]
 ) -> Iterator[tuple[str, str]]:
-    """Yield the names of selection and context rules that go together."""
+    """Yield selection rules that keep anything with each context rule."""
     for selection, own in kept.items():
         if own.num_kept:
             yield from ((selection, contexts) for contexts in scores)

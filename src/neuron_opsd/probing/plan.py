@@ -1,4 +1,4 @@
-"""What a probe costs at most, from a few seconds of measurement: `probe --dry-run`."""
+"""What a probe costs at most, from a few seconds of timing: `probe --dry-run`."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def plan_probe(
 ) -> Plan:
     """Estimate tokens and time of a probe, at most; nothing is written.
 
-    Takes what `probe` takes, but no folder.
+    Takes what `probe` takes, except the folder.
 
     Raises:
-        NeuronOpsdError: For anything that the user can mend.
+        NeuronOpsdError: For anything that the user can fix.
     """
     request, config = request_of(pool, Path(), choices), as_config(settings)
     check_request(request)
@@ -77,7 +77,7 @@ def plan_probe(
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """What is asked of whom, and what samples of it took."""
+    """What a probe asks, and what samples of it took."""
 
     request: ProbeRequest
     rules: Rules
@@ -86,7 +86,7 @@ class Asking:
     config: Config
 
     def costs(self, lent: Collection[str]) -> dict[str, Cost]:
-        """Return what each stage costs at most; what a run lends costs nothing."""
+        """Return the most each stage costs; what a run lends is free."""
         work, rates, config = self.work, self.rates, self.config
         named: dict[str, Cost] = {}
         if "rollouts" not in lent:
@@ -108,7 +108,7 @@ class Asking:
         return named
 
     def signals(self, lent: Collection[str]) -> dict[str, Cost]:
-        """Return what it costs to read the questions of the whole pool, by output."""
+        """Return the cost of reading all questions of the pool, by output."""
         read = {s for name in self.rules.contexts for s in CONTEXT_RULES[name].reads}
         rates = {
             Signal.QUESTION_NEURONS: self.rates.capture,
@@ -122,7 +122,7 @@ class Asking:
         }
 
     def listening(self, count: int, shown: float, num_written: int) -> Cost:
-        """Return the cost of hearing one teacher on so many questions."""
+        """Return the cost of one teacher on `count` questions."""
         work, rates, config = self.work, self.rates, self.config
         some = workload.part_of(work.pool, count)
         among = replace(some, num_free=0)
@@ -146,7 +146,7 @@ class Asking:
         return self.work.pool.prompt_tokens / max(1, self.work.pool.num_questions)
 
     def divergence(self, count: int, shown: float) -> Cost:
-        """Return the cost of comparing the vocabularies along a completion."""
+        """Return the cost of comparing vocabularies along a completion."""
         length = 2 * (self.prompt + min(MOST_TOKENS, self.work.written.mean)) + shown
         return Cost(prefill=count * length, seconds=count * length * self.rates.reading)
 

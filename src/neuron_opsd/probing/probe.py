@@ -1,8 +1,8 @@
-"""Which teacher a pool gets by each rule, before any training: the command `probe`.
+"""The `probe` command: which teacher each rule gives a pool, before training.
 
-The pool is answered, or the answers of a run are taken. Then the teacher of every
-context rule is asked a sample of its questions, and the teacher of the settings those
-that every selection rule keeps. Without `answers` no gold answer is read.
+The pool is answered, or a run's answers are used. Then each context rule's teacher is
+asked a sample, and the settings' teacher what each selection rule keeps. Without
+`answers` no gold answer is read.
 """
 
 from __future__ import annotations
@@ -69,28 +69,28 @@ from neuron_opsd.storage.run_directory import RunDirectory
 from neuron_opsd.storage.verdicts import settle_equality
 
 WRITTEN: Final = f"{FOLDER}/written"
-"""Names what teachers wrote, where verdicts on it are kept."""
+"""Name for verdicts on what teachers wrote."""
 NO_PART: Final = (*TRAINING, "selection.", "contexts.rule", "contexts.source")
-"""Beginnings of settings that nothing which is kept depends on."""
+"""Prefixes of settings that nothing kept depends on."""
 
 TAUGHT: Final = (
     *("contexts.answer", "contexts.content", "contexts.num_demonstrations"),
     *("selection.balance", "selection.keep_fraction"),
 )
-"""Settings that teachers, or selections, share whatever their rules."""
+"""Settings that all teachers, or selections, share."""
 
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """Those of a pool that a probe works with."""
+    """The questions that a probe works with."""
 
     library: tuple[Question, ...]
-    """Those that are answered."""
+    """To be answered."""
     num_pool: int
     ranked: tuple[Question, ...]
-    """Those that selection rules choose among."""
+    """For selection rules to choose among."""
     sample: tuple[Question, ...]
-    """Those that context rules are tried on, some of the ranked."""
+    """Those of `ranked` to try context rules on."""
 
 
 def probe(
@@ -100,19 +100,19 @@ def probe(
     progress: Progress = QUIET,
     **choices: Unpack[Choices],
 ) -> ProbeData:
-    """Say before any training which signals make the best teacher on a pool.
+    """Find out before training which signals make the best teacher on a pool.
 
-    The same call resumes a probe that was stopped.
+    The same call resumes a stopped probe.
 
     Args:
         pool: Unlabelled questions; answers in the file are not read.
-        out: Folder that gets `probe.json`, `probe.csv` and `probe.html`.
-        settings: Of the run that is to follow; they name the model, unless a run does.
+        out: Folder for `probe.json`, `probe.csv` and `probe.html`.
+        settings: Those of the run to follow; they name the model, unless `run` does.
         progress: Called with every stage.
-        choices: What is tried, on how much.
+        choices: What to try, and on how much.
 
     Raises:
-        NeuronOpsdError: For anything that the user can mend.
+        NeuronOpsdError: For anything that the user can fix.
     """
     request, config = request_of(pool, out, choices), as_config(settings)
     check_request(request)
@@ -127,7 +127,7 @@ def probe(
         for count in (request.questions * RANKED_PER_ASKED, request.questions)
     )
     if request.answers is not None:
-        judge_of(request.answers, ranked, config)  # so that its faults show early
+        judge_of(request.answers, ranked, config)  # to show its faults early
     questions = Questions(library, num_pool, ranked, sample)
     with machines_for(config, progress) as machines:
         return probe_on(machines, request, config, place, questions, progress)
@@ -141,7 +141,7 @@ def probe_on(
     questions: Questions,
     progress: Progress,
 ) -> ProbeData:
-    """Probe where the settings say that the model answers."""
+    """Probe on the machines that the settings name."""
     library = questions.library
     begun = [request.out]
     tokenizer, own, resolved = resolved_for(request, config, library, begun)
@@ -167,7 +167,7 @@ def probe_on(
 
 
 def probe_settings(config: Config, request: ProbeRequest) -> dict[str, Any]:
-    """Return all that what is kept in the folder depends on, by dotted name."""
+    """Return the settings that the folder depends on, by dotted name."""
     settings = {
         name: value
         for name, value in run_settings(config).items()
@@ -184,7 +184,7 @@ def probe_settings(config: Config, request: ProbeRequest) -> dict[str, Any]:
 def inputs_of(
     library: tuple[Question, ...], config: Config, place: Place | None
 ) -> dict[str, str]:
-    """Return the hashes of what a probe reads."""
+    """Return the hashes of a probe's inputs."""
     found = {POOL: questions_hash(library), "model": model_fingerprint(config.model)}
     if place is not None:
         found |= {f"{n} of the run": place.hash_of(n) for n in lent_by(place)}
@@ -194,7 +194,7 @@ def inputs_of(
 def look(
     work: Workspace, model: LanguageModel, request: ProbeRequest, questions: Questions
 ) -> Summary:
-    """Ask teachers, and put together what they say."""
+    """Ask the teachers, and compile what they say."""
     rules = rules_for(request.context_rules, request.selection_rules, model.facts)
     base = work.config.contexts.rule
     rules = replace(rules, contexts=tuple(dict.fromkeys((base, *rules.contexts))))
@@ -226,7 +226,7 @@ def ask_teachers(
     questions: Questions,
     rules: Rules,
 ) -> Asked:
-    """Have the pool answered, and ask the teachers of all rules. No label is read."""
+    """Have the pool answered and all teachers asked, without any label."""
     config, ranked = work.config, questions.ranked
     pool = answer_pool(work, model, questions.library, rules)
     scored = scored_completions(pool, ranked, config, request.completions)
@@ -241,7 +241,7 @@ def ask_teachers(
     some = pool.known_of(questions.sample)
     arms = {}
     for rule in rules.contexts:
-        # That of the settings is asked all that selection rules choose among.
+        # The settings' teacher is asked all that selection rules choose among.
         wanted = pool.known_of(ranked) if rule == base else some
         own = wanted, some
         arms[rule] = hear_arm(listening, rule, own, pool.library, request.draws)
@@ -272,7 +272,7 @@ def ask_teachers(
 def beliefs_of(
     subjects: Sequence[Subject], student: Mapping[str, Heard], base: Arm
 ) -> dict[str, Belief]:
-    """Return what student and the settings' teacher answer, for rules that select."""
+    """Return answers of student and settings' teacher, for selection."""
     teacher = base.draws[0]
     return {
         subject.question.id: belief_of(
@@ -289,7 +289,7 @@ def subjects_of(
     arms: Mapping[str, Arm],
     config: Config,
 ) -> tuple[Subject, ...]:
-    """Return questions with all answers that were given to them."""
+    """Return questions with all answers given."""
     readers = readers_for(questions, config.answers, config.prompts.list_choices)
     spoken = [heard for arm in arms.values() for heard in (*arm.draws, *arm.others)]
     return tuple(

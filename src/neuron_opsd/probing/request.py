@@ -1,4 +1,4 @@
-"""What a probe is asked to do, and the rules, settings and questions that it takes."""
+"""What a probe is asked: rules, settings and questions."""
 
 from __future__ import annotations
 
@@ -25,14 +25,13 @@ from neuron_opsd.runs.resolution import for_model, with_method
 from neuron_opsd.seeds import generator
 
 RANKED_PER_ASKED: Final = 8
-"""Questions that selection rules choose among, for each that context rules are tried
-on."""
+"""Questions that selection rules rank, per question tried on context rules."""
 
 TRAINING: Final = (
     *("distill.", "policy.", "guard.", "evaluation.", "teacher_check."),
     *("method", "preset"),
 )
-"""Beginnings of settings of what comes after the teacher is chosen."""
+"""Prefixes of settings for what follows the choice of a teacher."""
 
 FREE_TO_CHANGE: Final = (
     *(*TRAINING, "selection.", "cluster.", "engine."),
@@ -40,16 +39,16 @@ FREE_TO_CHANGE: Final = (
     *("contexts.max_tokens", "contexts.max_demonstration_tokens"),
     *("model.device", "model.tokens_per_batch"),
 )
-"""Beginnings of settings that the answers and neurons of a run do not depend on."""
+"""Prefixes of settings that do not affect a run's answers and neurons."""
 
 
 WITHOUT_NEURONS: Final = {"selection": {"rule": "all"}, "contexts": {"rule": "random"}}
-"""Where a probe begins if the model's neurons cannot be read."""
+"""Rules to start from if the neurons cannot be read."""
 
 
 ANSWER: Final = Signal.ANSWER_NEURONS
 CONTEXTS, SELECTION = "contexts", "selection"
-"""Sections of the settings that name a rule."""
+"""Settings sections that name a rule."""
 TABLES: Final[Mapping[str, Mapping[str, ContextRule] | Mapping[str, SelectionRule]]] = {
     CONTEXTS: CONTEXT_RULES,
     SELECTION: SELECTION_RULES,
@@ -64,11 +63,11 @@ class Rules:
     contexts: tuple[str, ...]
     selections: tuple[str, ...]
     skipped: tuple[Skipped, ...] = ()
-    """Those that this model cannot follow."""
+    """Rules that this model cannot follow."""
 
     @property
     def reading(self) -> str:
-        """A context rule that reads the neurons of answers, if any rule does."""
+        """A context rule that reads answers' neurons, if any tried rule needs them."""
         of_answers = [
             name for name, rule in CONTEXT_RULES.items() if ANSWER in rule.reads
         ]
@@ -78,7 +77,7 @@ class Rules:
 
 
 def check_names(section: str, names: Sequence[str]) -> None:
-    """Refuse a rule that does not exist."""
+    """Refuse unknown rules."""
     for name in names:
         if name not in TABLES[section]:
             raise ConfigError(
@@ -90,7 +89,7 @@ def check_names(section: str, names: Sequence[str]) -> None:
 def rules_for(
     contexts: Sequence[str], selections: Sequence[str], facts: ModelFacts
 ) -> Rules:
-    """Return the rules that are tried; without names all of a section."""
+    """Return the rules to try: the named, or all of a section."""
     tried: dict[str, list[str]] = {}
     skipped = []
     for section, names in ((CONTEXTS, contexts), (SELECTION, selections)):
@@ -107,7 +106,7 @@ def rules_for(
 
 @dataclass(frozen=True, slots=True)
 class ProbeRequest:
-    """What a probe is asked to do, as `Choices` describe it."""
+    """What a probe is asked to do; see `Choices`."""
 
     pool: str
     out: Path
@@ -119,36 +118,36 @@ class ProbeRequest:
     completions: int = 4
     write: int = 0
     context_rules: tuple[str, ...] = ()
-    """Those that are tried; all if left out."""
+    """Empty for all."""
     selection_rules: tuple[str, ...] = ()
     command: str = ""
 
 
 class Choices(TypedDict, total=False):
-    """How a pool is probed, where it is not by default."""
+    """How a pool is probed, where not by default."""
 
     run: str | Path
-    """Folder of a run, or of a method of a comparison, whose answers are taken."""
+    """Folder of a run, or of a method of a comparison, whose answers are used."""
     answers: str | Path
     """File with the pool's gold answers; without it none is read."""
     questions: int
-    """On which context rules are tried."""
+    """How many questions context rules are tried on."""
     draws: int
-    """Of a rule that draws."""
+    """Draws of each rule that draws at random."""
     library: int
-    """Questions of the pool that are answered; 0 means all."""
+    """Questions of the pool to answer; 0 means all."""
     completions: int
-    """Own free answers to a question that teachers score, at most."""
+    """Maximum of the student's own free answers to a question that teachers score."""
     write: int
-    """Free answers that each teacher writes anew to a question; 0 means none."""
+    """New free answers that each teacher writes to a question; 0 means none."""
     context_rules: Sequence[str]
     selection_rules: Sequence[str]
     command: str
-    """How the probe was called, for its page."""
+    """Command line, for the page."""
 
 
 def request_of(pool: str | Path, out: str | Path, choices: Choices) -> ProbeRequest:
-    """Return what a probe is asked to do."""
+    """Build a probe request."""
     run, answers = choices.get("run"), choices.get("answers")
     given: dict[str, Any] = {
         **choices,
@@ -161,7 +160,7 @@ def request_of(pool: str | Path, out: str | Path, choices: Choices) -> ProbeRequ
 
 
 def check_request(request: ProbeRequest) -> None:
-    """Refuse numbers and rules that cannot be."""
+    """Refuse impossible numbers and rules."""
     numbers = {
         "--questions": (request.questions, 2),
         "--draws": (request.draws, 2),
@@ -182,11 +181,10 @@ def check_request(request: ProbeRequest) -> None:
 
 
 def settings_for(request: ProbeRequest, config: Config, place: Place | None) -> Config:
-    """Return the settings of a probe: those of the run that is probed, if any.
+    """Return the settings of a probe, based on those of any probed run.
 
     Raises:
-        ConfigError: If the user wants other settings than those which the run's
-            answers were made with.
+        ConfigError: If the user wants other settings than the run answered with.
     """
     if place is None:
         return searching(with_method(config))
@@ -205,10 +203,10 @@ def settings_for(request: ProbeRequest, config: Config, place: Place | None) -> 
 
 
 def searching(config: Config) -> Config:
-    """Return settings by which demonstrations are found, or refuse others.
+    """Return settings that search for demonstrations, refuse others.
 
     Raises:
-        ConfigError: If the teacher sees what is given with each question instead.
+        ConfigError: If the teacher sees what each question comes with instead.
     """
     if config.contexts.rule == GIVEN:
         raise ConfigError(
@@ -224,7 +222,7 @@ def resolved_for(
     library: tuple[Question, ...],
     begun: Sequence[Path] = (),
 ) -> tuple[ModelTokenizer, Config, Config]:
-    """Return the tokenizer, and the settings before and after they are resolved."""
+    """Return the tokenizer, and settings before and after resolution."""
     tokenizer = load_tokenizer(config.model)
     own = for_model(config, tokenizer.facts, WITHOUT_NEURONS)
     chooses = any(question.choices for question in library)
@@ -234,7 +232,7 @@ def resolved_for(
 
 
 def place_for(request: ProbeRequest) -> Place | None:
-    """Find the run that is probed."""
+    """Find the probed run."""
     return None if request.run is None else place_of(request.run)
 
 
@@ -244,13 +242,13 @@ def read_library(
     place: Place | None,
     warn: Callable[[str], None],
 ) -> tuple[tuple[Question, ...], int]:
-    """Read the questions that are answered, in the order of the pool.
+    """Read the questions to answer, in pool order.
 
     Returns:
-        Them, and how many there are in the pool.
+        The questions, and how many the pool has.
 
     Raises:
-        DataError: If the pool is too small, or not the one of the run.
+        DataError: If the pool is too small, or not the run's.
     """
     found = read_pool(request.pool, config)
     for note in found.notes:
@@ -272,9 +270,9 @@ def read_library(
 def first_drawn(
     questions: Sequence[Question], count: int, seed: int, purpose: str
 ) -> tuple[Question, ...]:
-    """Return so many questions drawn without replacement, in their order.
+    """Sample `count` questions without replacement, in their order.
 
-    A larger draw for the same purpose holds a smaller one.
+    A larger sample for the same purpose contains a smaller one.
     """
     order = generator(seed, "probe", purpose).permutation(len(questions))
     return tuple(questions[i] for i in sorted(order[:count].tolist()))

@@ -1,7 +1,4 @@
-"""From what was heard of teachers to all that a probe says and advises, and its files.
-
-JSON has everything, CSV every number, and the page what it is about.
-"""
+"""Turn what teachers said into a probe's results, advice and files."""
 
 from __future__ import annotations
 
@@ -56,28 +53,28 @@ from neuron_opsd.storage.output_paths import check_file_place
 JSON: Final = "probe.json"
 CSV: Final = "probe.csv"
 QUESTIONS: Final = "questions.csv"
-"""Holds what is measured of each question under each context rule."""
+"""Measures per question and context rule."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What was asked, and what came back."""
+    """What was asked, and the answers."""
 
     subjects: tuple[Subject, ...]
-    """All questions, those that context rules were tried on among them."""
+    """All, including the sample."""
     sample: frozenset[str]
-    """Ids of the latter."""
+    """Ids of those that context rules were tried on."""
     student: Mapping[str, Heard]
     arms: Mapping[str, Arm]
-    """By context rule; that of the settings was asked all questions."""
+    """By context rule; the base's was asked all questions."""
     kept: Mapping[str, Kept]
-    """By selection rule, of all questions."""
+    """By selection rule, over all questions."""
     base: str
-    """The context rule of the settings."""
+    """Context rule of the settings."""
 
     @property
     def places(self) -> list[int]:
-        """Where the questions stand that context rules were tried on."""
+        """Positions of the sample."""
         return [
             i for i, one in enumerate(self.subjects) if one.question.id in self.sample
         ]
@@ -95,23 +92,23 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Summary:
-    """What a probe says, and of every question what it is made of."""
+    """A probe's results, and the values per question behind them."""
 
     data: ProbeData
-    """Less what the probe was asked for."""
+    """The request's fields are still blank."""
     subjects: tuple[Subject, ...]
-    """Those that context rules were tried on."""
+    """The sample."""
     columns: Mapping[str, Columns]
-    """``(Q,)`` of these, by context rule, and of the student."""
+    """``(Q,)`` over the sample, by context rule, and for the student."""
 
 
 def summarise(asked: Asked, judge: Judge | None, pool: str) -> Summary:
-    """Put together what a probe says.
+    """Compile a probe's results.
 
     Args:
         asked: What was heard.
-        judge: Says which answers are right; `None` without gold answers.
-        pool: Hash of the questions, from which resamples are derived.
+        judge: Says which answers are right, given gold answers.
+        pool: Hash of the questions; seeds the resamples.
     """
     few = [asked.subjects[i] for i in asked.places]
     teachers = {
@@ -154,7 +151,7 @@ def summarise(asked: Asked, judge: Judge | None, pool: str) -> Summary:
 def selections_of(
     asked: Asked, judge: Judge | None, pool: str
 ) -> tuple[SelectionResult, ...]:
-    """Measure the teacher of the settings on what each selection rule keeps."""
+    """Measure the settings' teacher on what selection rules keep."""
     everyone = asked.subjects
     base = look_at(asked.arms[asked.base], everyone, asked.student, judge)
     columns = {**base.columns, SCORE: score(base.columns)}
@@ -166,7 +163,7 @@ def selections_of(
 def with_scores(
     teachers: Mapping[str, Teacher],
 ) -> dict[str, tuple[Columns, int]]:
-    """Return the columns of every teacher, its score among them, and its draws."""
+    """Return every teacher's columns with its score, and number of draws."""
     answers = {rule: teacher.answers() for rule, teacher in teachers.items()}
     found: dict[str, tuple[Columns, int]] = {}
     for rule, teacher in teachers.items():
@@ -181,7 +178,7 @@ def with_scores(
 def others_of(
     rule: str, answers: Mapping[str, Sequence[FloatArray]], teacher: Teacher
 ) -> list[FloatArray]:
-    """Return for each question the mean answer of the student and other teachers."""
+    """Return each question's mean answer of student and other teachers."""
     student = [view.student for view in teacher.views[0]]
     lists = [own for name, own in answers.items() if name != rule]
     return [consensus(all_of) for all_of in zip(student, *lists, strict=True)]
@@ -193,9 +190,9 @@ WITH_ANSWERS = "With --answers, a hundred answered questions say which teacher i
 def recommend(
     contexts: Sequence[ContextResult], pairs: Sequence[PairResult], validity: Validity
 ) -> Recommendation:
-    """Return what to do: by right answers where there are some, else by the score.
+    """Recommend by right answers if any are known, else by the score.
 
-    By the score only if that is known to predict what training gains.
+    The latter only if it is known to predict what training gains.
     """
     if any(ACCURACY in one.measures for one in contexts):
         return by_accuracy(contexts)
@@ -221,7 +218,7 @@ def why_not(validity: Validity) -> str:
 
 
 def by_accuracy(contexts: Sequence[ContextResult]) -> Recommendation:
-    """Recommend the context rule whose teacher is right most often, if it is seen."""
+    """Recommend the context rule whose teacher is most often right, if evident."""
     best = max(contexts, key=lambda one: one.measures[ACCURACY].value)
     above = best.over_student[ACCURACY]
     said = (
@@ -244,7 +241,7 @@ def by_accuracy(contexts: Sequence[ContextResult]) -> Recommendation:
 
 
 def points_above(interval: Interval) -> str:
-    """Write a difference of shares in points with its interval."""
+    """Format a difference in points with its interval."""
     return f"{points(interval.value)} points ({ends(interval, points)})"
 
 
@@ -269,13 +266,13 @@ def by_score(pairs: Sequence[PairResult], validity: Validity) -> Recommendation:
 
 
 def check_files(out: Path) -> None:
-    """Refuse a folder in which the files of a probe cannot be written."""
+    """Refuse a folder where the probe cannot be written."""
     for name in (JSON, CSV, QUESTIONS, PROBE_PAGE):
         check_file_place(out / name)
 
 
 def write_probe(found: Summary, out: Path) -> None:
-    """Write a probe as JSON, as CSV and as a page."""
+    """Write a probe as JSON, CSV and a page."""
     data = found.data
     save_json(without_nan(data), out / JSON)
     write_atomic(out / CSV, encode(csv_text([*table_rows(data)])))
@@ -300,7 +297,7 @@ def table_rows(data: ProbeData) -> Iterator[TableRow]:
 
 
 def question_rows(found: Summary) -> Iterator[TableRow]:
-    """Yield a row for each question and rule; the student has fewer measures."""
+    """Yield a row per question and rule; the student's have fewer measures."""
     names = list(dict.fromkeys(n for one in found.columns.values() for n in one))
     for rule, columns in found.columns.items():
         for place, subject in enumerate(found.subjects):
@@ -322,6 +319,6 @@ def rows_of(of: str, rule: str, more: str, measures: Measures) -> Iterator[Table
 
 
 def table_row(of: str, rule: str, quantity: str, interval: Interval) -> TableRow:
-    """Return a number and the ends of its interval."""
+    """Return a number with its interval."""
     row = {"of": of, "rule": rule, "quantity": quantity}
     return {**row, **without_nan(interval)}

@@ -27,30 +27,30 @@ from neuron_opsd.seeds import generator
 RECORD: Final = "validity.json"
 NUM_RESAMPLES: Final = 10_000
 FEWEST: Final = 3
-"""Arms of a source below which their order says nothing."""
+"""Minimum number of arms for a correlation within a source."""
 
 
 def known_validity() -> Validity:
-    """Return what was measured; without a correlation where nothing was yet."""
+    """Return what was measured, without a correlation if nothing was."""
     data = (files("neuron_opsd.probing") / RECORD).read_bytes()
     return TypeAdapter(Validity).validate_python(parse_json(data))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoredArms:
-    """What the score said of trainings before, and what these gained."""
+    """Scores before trainings, and what these gained."""
 
     scores: FloatArray
-    """``(S, A)``; NaN where a source has not the arm."""
+    """``(S, A)``; NaN where a source lacks the arm."""
     gains: FloatArray
-    """``(S, A)`` points of accuracy in the source's own domain."""
+    """``(S, A)`` points of in-domain accuracy."""
 
     def correlation(self) -> Interval:
         """Return the rank correlation of score and gain with its 95 % interval.
 
-        It is Spearman's within each source, for sources differ in what can be gained,
-        and the mean over sources. Both arms and sources are resampled: all sources
-        share the arms that are drawn.
+        Spearman's within each source, as sources differ in what can be gained, averaged
+        over sources. Arms and sources are resampled; all sources share the resampled
+        arms.
 
         Source: Owen 2007, the pigeonhole bootstrap.
         """
@@ -66,9 +66,9 @@ class ScoredArms:
         return found
 
     def mean(self, arms: FloatArray, sources: FloatArray) -> FloatArray:
-        """Return ``(R,)`` the mean over sources for weights ``(R, A)``, ``(R, S)``.
+        """Average over sources, ``(R,)``, by weights ``(R, A)`` and ``(R, S)``.
 
-        A source has no part in it where too few of its arms, or equal ones, are drawn.
+        Skips a source if its drawn arms are too few or equal.
         """
         found = np.stack(
             [self.within(source, arms) for source in range(len(self.gains))]
@@ -82,7 +82,7 @@ class ScoredArms:
         return mean
 
     def within(self, source: int, arms: FloatArray) -> FloatArray:
-        """Return ``(R,)`` Spearman's correlation among the arms of one source."""
+        """Return Spearman's correlation among one source's arms, ``(R,)``."""
         known = ~np.isnan(self.scores[source]) & ~np.isnan(self.gains[source])
         if known.sum() < FEWEST:
             return np.full(len(arms), np.nan)

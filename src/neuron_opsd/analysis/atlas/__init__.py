@@ -1,1 +1,1 @@
-"""Which neurons questions share: the atlas of a run."""
+"""The atlas of a run: which neurons questions share."""

@@ -1,6 +1,6 @@
-"""Two runs of one model side by side, neuron by neuron, and a run beside its training.
+"""Compare two runs of one model, or a run before and after training, by neuron.
 
-How the sets of questions moved through training is measured on the same answers.
+Movement through training is measured on the same answers.
 """
 
 from __future__ import annotations
@@ -40,12 +40,11 @@ from neuron_opsd.results.atlas import (
 from neuron_opsd.seeds import generator
 
 LEAST_EXPECTED: Final = 5.0
-"""Selected questions that chance would give of a neuron, below which its lift is left
-out of a comparison of lifts."""
+"""Minimum of selected questions expected by chance for a lift to be compared."""
 
 
 def check_alike(one: PreparedRun, other: PreparedRun) -> None:
-    """Refuse to put runs side by side whose neurons are not the same ones.
+    """Refuse to compare runs whose neurons differ.
 
     Raises:
         ConfigError: If their models or neuron settings differ.
@@ -61,7 +60,7 @@ def check_alike(one: PreparedRun, other: PreparedRun) -> None:
 def put_beside(
     source: Source, counts: Counts, other: Findings, cards: tuple[NeuronCard, ...]
 ) -> tuple[Beside, tuple[NeuronCard, ...]]:
-    """Compare a run with another; return that, and the cards with both runs' counts."""
+    """Compare a run with another; return also cards with both counts."""
     theirs = count_pool(other, source.shape)
     shared = [name for name in counts.members.names if name in theirs.members.names]
     lifts, num_lifts = lift_correlation(counts, theirs)
@@ -86,7 +85,7 @@ def put_beside(
 def with_rates(
     card: NeuronCard, counts: Counts, theirs: Counts, shared: list[str]
 ) -> NeuronCard:
-    """Return a neuron with how many questions hold it in either run."""
+    """Add how many questions hold a neuron in each run."""
     place = counts.shape.id_of(card.layer, card.neuron)
     rates = {
         name: Rates(int(counts.of(name)[place]), int(theirs.of(name)[place]))
@@ -96,7 +95,7 @@ def with_rates(
 
 
 def correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Return the correlation of two runs' counts over all neurons that either holds."""
+    """Correlate two runs' counts over neurons that either holds."""
     held = (one > 0) | (other > 0)
     if held.sum() < 2:
         return float("nan")
@@ -111,7 +110,7 @@ def common_share(counts: Counts, theirs: Counts, name: str) -> float:
 
 
 def lift_correlation(counts: Counts, theirs: Counts) -> tuple[float, int]:
-    """Return the rank correlation of the lifts of two runs, and of how many neurons."""
+    """Rank-correlate two runs' lifts; return also the number of neurons."""
     found: list[FloatArray] = []
     enough = np.ones(counts.shape.size, dtype=np.bool_)
     for one in (counts, theirs):
@@ -127,11 +126,11 @@ def lift_correlation(counts: Counts, theirs: Counts) -> tuple[float, int]:
 
 REST: Final = "not selected"
 NUM_NEURONS: Final = 12
-"""Neurons at either end that are shown as moved."""
+"""Maximum shown as gained, and as lost."""
 
 
 def drawn_ids(source: Source, count: int) -> list[str]:
-    """Draw questions to read again, half of them selected ones, in the pool's order."""
+    """Sample questions to read again, half of them selected, in pool order."""
     columns = source.found.columns
     rng = generator(0, "atlas", "read again", source.run.pool_hash)
     chosen: list[int] = []
@@ -144,7 +143,7 @@ def drawn_ids(source: Source, count: int) -> list[str]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Movement:
-    """How sets moved, and how many hold each neuron; arrays are ``(F,)``."""
+    """How sets moved, and how many hold each neuron, ``(F,)``."""
 
     told: Moved
     before: IntArray
@@ -154,7 +153,7 @@ class Movement:
 def measure_movement(
     source: Source, base: Sequence[NeuronSet], trained: Sequence[NeuronSet]
 ) -> Movement:
-    """Measure how far sets moved, question by question."""
+    """Measure how far each question's set moved."""
     kept = kept_ids(source.run.selection)
     names, rows = [], []
     before = np.zeros(source.shape.size, dtype=np.int64)
@@ -183,7 +182,7 @@ def measure_movement(
 def triples(
     source: Source, base: Sequence[NeuronSet], trained: Sequence[NeuronSet]
 ) -> Iterator[tuple[NeuronSet, NeuronSet, NeuronSet]]:
-    """Yield the run's own set of each question, and those that were read again."""
+    """Yield the run's own set of each question with the two read again."""
     wanted = iter(zip(base, trained, strict=True))
     pair = next(wanted, None)
     for own in source.run.neurons:
@@ -195,9 +194,9 @@ def triples(
 def distances(
     shape: Shape, own: NeuronIds, one: NeuronSet, other: NeuronSet
 ) -> FloatArray:
-    """Return the distance of two sets, the control, and the distances by layer.
+    """Return two sets' distance, the control's, and the distances by layer.
 
-    That of a layer of which neither holds anything is no number.
+    NaN for a layer that is empty in both.
     """
     both = np.intersect1d(one.neuron_ids, other.neuron_ids, assume_unique=True)
     shared, size, other_size = (
@@ -212,7 +211,7 @@ def distances(
 
 
 def moved_group(name: str, rows: FloatArray) -> MovedGroup:
-    """Return the mean distances of some questions."""
+    """Average the distances of some questions."""
     known = np.isfinite(rows).sum(axis=0)
     means = np.where(known > 0, np.nansum(rows, axis=0) / np.maximum(1, known), np.nan)
     return MovedGroup(
@@ -227,7 +226,7 @@ def moved_group(name: str, rows: FloatArray) -> MovedGroup:
 def moved_neurons(
     shape: Shape, before: IntArray, after: IntArray, gain: IntArray
 ) -> tuple[MovedNeuron, ...]:
-    """Return the neurons of the largest gains."""
+    """Return the neurons with the largest gains."""
     order = np.lexsort((np.arange(gain.size), -gain))[:NUM_NEURONS]
     return tuple(
         MovedNeuron(*shape.place(one), Rates(int(before[one]), int(after[one])))
@@ -237,6 +236,6 @@ def moved_neurons(
 
 
 def rates_of(shape: Shape, card: NeuronCard, movement: Movement) -> Rates:
-    """Return how many of the questions hold a neuron before and after."""
+    """Return how many questions hold a neuron before and after."""
     one = shape.id_of(card.layer, card.neuron)
     return Rates(int(movement.before[one]), int(movement.after[one]))

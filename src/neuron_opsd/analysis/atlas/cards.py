@@ -1,4 +1,4 @@
-"""Which neurons get a section of their own, and what the run's files tell of them."""
+"""Which neurons get a section, and what the run's files say of them."""
 
 from __future__ import annotations
 
@@ -26,11 +26,10 @@ from neuron_opsd.results.atlas import (
 
 MOST_ASKED: Final = 40
 NUM_QUESTIONS: Final = 5
-"""Questions that are shown of a neuron."""
 
 
 def asked_ids(names: Sequence[str], shape: Shape) -> list[int]:
-    """Return the ids of neurons that are named as ``LAYER:NEURON``, both from 0.
+    """Return the ids of neurons named ``LAYER:NEURON``, both from 0.
 
     Raises:
         ConfigError: If one does not exist, or there are too many.
@@ -57,7 +56,7 @@ def asked_ids(names: Sequence[str], shape: Shape) -> list[int]:
 
 
 def choose(counts: Counts, asked: Sequence[int] = ()) -> dict[int, tuple[str, ...]]:
-    """Return the neurons that are shown, by id, with the reasons of `WHY`."""
+    """Return ids of neurons to show, ascending, with reasons from `WHY`."""
     reasons: dict[int, list[str]] = {neuron_id: ["asked"] for neuron_id in asked}
     for group, more, fewer in (
         (SELECTED, "more", "fewer"),
@@ -77,7 +76,7 @@ def choose(counts: Counts, asked: Sequence[int] = ()) -> dict[int, tuple[str, ..
 
 
 def surest(counts: Counts, group: str, side: BoolArray, count: int) -> list[int]:
-    """Return the neurons on one side of chance that it would give least."""
+    """Return the neurons on one side of chance with the lowest p-values."""
     found = counts.enrichments[group]
     places = np.flatnonzero(found.found & side)
     away = np.abs(counts.groups[group] - found.expected)[places]
@@ -90,13 +89,13 @@ class Best:
     """The questions that each of some neurons pushed most."""
 
     scores: NDArray[np.float32]
-    """``(neurons, NUM_QUESTIONS)``, the highest first; minus infinity for none."""
+    """``(neurons, NUM_QUESTIONS)``, descending; minus infinity for none."""
     places: NDArray[np.int64]
-    """Of these questions in the pool."""
+    """Their places in the pool."""
 
 
 def best_questions(neurons: Sequence[NeuronSet], ids: Sequence[int]) -> Best:
-    """Find the questions whose answers some neurons pushed most; earlier ones first."""
+    """Find the questions that each neuron pushed most; ties go to earlier ones."""
     wanted = np.array(ids, dtype=np.int64)
     scores = np.full((len(ids), NUM_QUESTIONS), -np.inf, dtype=np.float32)
     places = np.zeros((len(ids), NUM_QUESTIONS), dtype=np.int64)
@@ -123,7 +122,7 @@ def make_cards(
     texts: Mapping[str, Question],
     chosen: Mapping[int, tuple[str, ...]],
 ) -> tuple[NeuronCard, ...]:
-    """Return what the run's files tell of the neurons that are shown."""
+    """Return what the run's files say of the shown neurons."""
     best = best_questions(found.run.neurons, list(chosen))
     return tuple(
         card_of(
@@ -166,7 +165,7 @@ def card_of(
     why: tuple[str, ...],
     questions: tuple[PushedQuestion, ...],
 ) -> NeuronCard:
-    """Return a neuron's counts, beside what chance would give."""
+    """Return a neuron's counts, and what chance would give."""
     layer, neuron = counts.shape.place(neuron_id)
     own = {name: int(counts.of(name)[neuron_id]) for name in counts.members.names}
     return NeuronCard(
@@ -183,7 +182,7 @@ def card_of(
 
 
 def lift(counts: Counts, group: str, neuron_id: int) -> float:
-    """Return the share of a group that holds a neuron over that of the pool."""
+    """Return a group's share of holders over the pool's."""
     held = int(counts.pool[neuron_id]) / counts.size_of(POOL)
     own = int(counts.groups[group][neuron_id]) / counts.size_of(group)
     return own / held if held else float("nan")

@@ -1,9 +1,9 @@
-"""How many questions of each group hold each neuron, counted in one pass over the sets.
+"""Count in one pass how many questions of each group hold each neuron.
 
-And what the groups hold of each layer, beside what chance would find of it. Memory
-holds counts, not sets: some tens of numbers for each neuron of the model.
+Also compares each layer's share with chance. Memory holds counts, not sets: some tens
+of numbers per neuron.
 
-Axes: Q questions of the pool, in its order; B strata, R draws, F neurons of all layers.
+Axes: Q questions in pool order; B strata, R draws, F neurons of all layers.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ from neuron_opsd.seeds import generator
 from neuron_opsd.storage.codecs import groups as in_groups
 
 MOST_STRATA: Final = 10
-"""Groups of answers of about the same length, at most."""
+"""Maximum number of length groups."""
 NUM_DRAWS: Final = 10
-"""Draws of as many questions as a group has, to see what chance finds."""
+"""Random draws of a group's size, to see what chance finds."""
 SETS_AT_ONCE: Final = 512
-"""Sets that are counted together, which bounds memory."""
+"""Sets counted together; bounds memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How many neurons a model has, and how they are numbered."""
+    """A model's neurons and their numbering."""
 
     num_layers: int
     num_neurons: int
-    """Of one layer."""
+    """Per layer."""
 
     @property
     def size(self) -> int:
@@ -61,51 +61,51 @@ class Shape:
         return self.num_layers * self.num_neurons
 
     def place(self, neuron_id: int) -> tuple[int, int]:
-        """Return the layer of a neuron, and its place there."""
+        """Return a neuron's layer and its index there."""
         layer, neuron = divmod(int(neuron_id), self.num_neurons)
         return layer, neuron
 
     def id_of(self, layer: int, neuron: int) -> int:
-        """Return the id of a neuron of a layer."""
+        """Return a neuron's id."""
         return layer * self.num_neurons + neuron
 
     def by_layer(self, counts: IntArray | BoolArray) -> IntArray:
-        """Add up numbers ``(F,)`` over the neurons of each layer."""
+        """Sum ``(F,)`` numbers over each layer."""
         grid = counts.reshape(self.num_layers, self.num_neurons)
         return np.asarray(grid.sum(axis=1, dtype=np.int64))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Members:
-    """Which questions of the pool are in which group."""
+    """Group membership of the pool's questions."""
 
     groups: Mapping[str, BoolArray]
-    """By name, ``(Q,)``; without the pool itself, and without groups of none."""
+    """Name to ``(Q,)``; without the pool and empty groups."""
     lengths: IntArray
     """``(Q,)`` tokens whose neurons were read."""
     strata: IntArray
-    """``(Q,)`` numbers of groups of about the same length."""
+    """``(Q,)`` strata of similar length."""
     draws: Mapping[str, BoolArray]
-    """By group, ``(R, Q)`` draws of as many questions of the same lengths."""
+    """By group, ``(R, Q)`` draws of equal size and lengths."""
 
     def of(self, name: str) -> BoolArray:
-        """Return who is in a group, the pool included."""
+        """Return a group's members ``(Q,)``; also for the pool."""
         return (
             np.ones_like(self.strata, np.bool_) if name == POOL else (self.groups[name])
         )
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The pool, and the groups that have questions."""
+        """The pool and the non-empty groups."""
         return POOL, *self.groups
 
     def by_stratum(self, group: BoolArray) -> IntArray:
-        """Return how many questions of a group each stratum has, ``(B,)``."""
+        """Count a group's questions per stratum, ``(B,)``."""
         return np.bincount(self.strata[group], minlength=int(self.strata.max()) + 1)
 
 
 def members_of(found: Findings) -> Members:
-    """Find who is selected, and who is shown as a demonstration."""
+    """Find the selected questions and the demonstrations."""
     ids = found.columns.ids
     shown = {
         one.question_id
@@ -129,24 +129,24 @@ def members_of(found: Findings) -> Members:
 
 @dataclass(frozen=True, eq=False)
 class Counts:
-    """What was counted of a run's pool."""
+    """Neuron counts of a run's pool."""
 
     shape: Shape
     members: Members
     holders: IntArray
-    """``(B, F)`` questions of each stratum of the pool."""
+    """``(B, F)`` questions of each stratum that hold a neuron."""
     groups: Mapping[str, IntArray]
-    """By group but the pool, ``(F,)``."""
+    """``(F,)`` by group, without the pool."""
     draws: Mapping[str, IntArray]
-    """By group, ``(R, F)``."""
+    """``(R, F)`` by group."""
     scores: FloatArray
-    """``(F,)`` sum of the scores of all questions that hold a neuron, in logits."""
+    """``(F,)`` summed scores of the questions that hold a neuron, in logits."""
     sizes: IntArray
-    """``(Q,)`` neurons that each question holds."""
+    """``(Q,)`` neurons per question."""
 
     @cached_property
     def pool(self) -> IntArray:
-        """``(F,)`` questions of the pool."""
+        """``(F,)`` pool questions that hold each neuron."""
         return np.asarray(self.holders.sum(axis=0))
 
     def of(self, name: str) -> IntArray:
@@ -154,11 +154,11 @@ class Counts:
         return self.pool if name == POOL else self.groups[name]
 
     def size_of(self, name: str) -> int:
-        """Return how many questions a group has."""
+        """Return a group's number of questions."""
         return int(self.members.of(name).sum())
 
     def enriched(self, name: str, counts: IntArray | None = None) -> Enrichment:
-        """Compare a group, or a draw that stands for it, with chance given length."""
+        """Compare a group, or a draw in its place, with chance given length."""
         group = self.members.of(name)
         return enrichment(
             self.groups[name] if counts is None else counts,
@@ -169,7 +169,7 @@ class Counts:
 
     @cached_property
     def enrichments(self) -> Mapping[str, Enrichment]:
-        """The comparison of every group but the pool, by its name."""
+        """Comparison of every group but the pool with chance."""
         return {name: self.enriched(name) for name in self.groups}
 
 
@@ -177,7 +177,7 @@ def count_pool(found: Findings, shape: Shape) -> Counts:
     """Count over a run's pool.
 
     Raises:
-        DataError: If the sets name neurons that the model does not have.
+        DataError: If sets name neurons that the model does not have.
     """
     members = members_of(found)
     strata = range(int(members.strata.max()) + 1)
@@ -217,7 +217,7 @@ def count_pool(found: Findings, shape: Shape) -> Counts:
 def blocks(
     neurons: Iterable[NeuronSet],
 ) -> Iterator[tuple[slice, Sequence[NeuronSet]]]:
-    """Yield some sets at a time, with their places in the pool."""
+    """Yield blocks of sets with their places in the pool."""
     start = 0
     for block in in_groups(neurons, SETS_AT_ONCE):
         yield slice(start, start + len(block)), block
@@ -257,15 +257,14 @@ def layer_rows(counts: Counts) -> tuple[LayerRow, ...]:
 
 
 def is_common(counts: Counts, name: str) -> np.ndarray:
-    """Return which neurons half of a group's questions hold, or more, ``(F,)``."""
+    """Return which neurons at least half of a group hold, ``(F,)``."""
     return np.asarray(2 * counts.of(name) >= counts.size_of(name))
 
 
 def lifts_by_layer(counts: Counts) -> IntArray:
-    """Return how many neurons of each layer have a lift, in the bins of `LIFT_EDGES`.
+    """Count each layer's neurons by lift, in the bins of `LIFT_EDGES`.
 
-    A neuron counts where chance would give one of the selected questions at least, as
-    a lift of fewer says little.
+    Only where chance expects a selected question or more; other lifts say little.
     """
     shape, bins = counts.shape, len(LIFT_EDGES) + 1
     if SELECTED not in counts.groups:
@@ -280,12 +279,12 @@ def lifts_by_layer(counts: Counts) -> IntArray:
 
 
 def group_rows(counts: Counts) -> tuple[GroupRow, ...]:
-    """Return every group with what was found of it, and what of draws like it."""
+    """Return the findings for every group and for draws like it."""
     return tuple(group_row(counts, name) for name in counts.members.names)
 
 
 def group_row(counts: Counts, name: str) -> GroupRow:
-    """Return one group; nothing is found of the pool, which the others are part of."""
+    """Return one group; the pool, which contains the others, has no findings."""
     group = counts.members.of(name)
     found: Found | None = None
     by_chance: tuple[Found, ...] = ()

@@ -1,7 +1,4 @@
-"""The atlases of an analysis: each put together from a run's files and its model.
-
-Each is written as a page and a JSON.
-"""
+"""Make the atlases of an analysis from run files and models, as page and JSON."""
 
 from __future__ import annotations
 
@@ -42,30 +39,30 @@ from neuron_opsd.storage.files import write_atomic
 from neuron_opsd.storage.manifest import installed_versions
 
 FOLDER: Final = "atlas"
-"""Of the pages, in that of the analysis; what was computed for one is beside it."""
+"""Holds the pages, and what was computed for each."""
 NUM_READ: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
 class AtlasRequest:
-    """What an atlas shows besides what the run's files tell."""
+    """What an atlas shows besides what the run's files hold."""
 
     pools: tuple[str, ...] = ()
     """Files of the pools, with or without answers, as `assign_answers` reads them."""
     against: Path | None = None
-    """A run that stands beside each."""
+    """A run to compare each with."""
     neurons: tuple[str, ...] = ()
-    """Neurons that have a section in any case, each as ``LAYER:NEURON`` from 0."""
+    """Neurons to show in any case, each as ``LAYER:NEURON`` from 0."""
     read_model: bool = False
-    """Whether the run's model is loaded for what the files do not hold."""
+    """Whether to load the run's model for what the files lack."""
     model: str = ""
     """Where the runs' model is, if it was moved."""
     num_read: int = NUM_READ
-    """Questions whose sets are read again under base and trained model, at most."""
+    """Maximum number of questions to read again under base and trained model."""
 
 
 FILES_ALONE: Final = AtlasRequest()
-"""What is shown by default: what the files of a run tell."""
+"""The default: only what the files of a run hold."""
 
 
 def make_atlas(
@@ -108,7 +105,7 @@ def make_atlas(
 
 
 def with_model(data: AtlasData, reader: Reader, num_read: int) -> AtlasData:
-    """Add what only the model can tell."""
+    """Add what only the model knows."""
     source = reader.source
     cards = with_output(reader.model, data.cards)
     if not source.texts:
@@ -133,7 +130,7 @@ def with_model(data: AtlasData, reader: Reader, num_read: int) -> AtlasData:
 
 
 class AtlasWriter:
-    """Writes the atlas of each run of an analysis as soon as the run was looked at."""
+    """Writes each run's atlas as soon as it is analysed."""
 
     def __init__(
         self,
@@ -143,10 +140,10 @@ class AtlasWriter:
         out: Path,
         progress: Progress,
     ) -> None:
-        """Check what was asked for, and read the run that stands beside the others.
+        """Check the request, and read the run to compare with.
 
         Raises:
-            ConfigError: If it cannot be.
+            ConfigError: If the request is impossible.
             DataError: If that run is not prepared.
         """
         if request.num_read < 2:
@@ -155,7 +152,7 @@ class AtlasWriter:
                 "questions or more"
             )
         self.pages: dict[str, str] = {}
-        """By the run's name, as links spell them."""
+        """Run to page name, quoted for links."""
         self._request = request
         self._folder = out / FOLDER
         self._command = command
@@ -168,7 +165,7 @@ class AtlasWriter:
             self._other = Findings(run, pool_columns(run, None), None, None)
 
     def add(self, found: Findings, folder: Path) -> None:
-        """Write the atlas of a run whose model is there to say what a neuron is."""
+        """Write the atlas of a run whose model's shape is known."""
         name = found.run.name
         try:
             source = source_of(found, folder, self._texts(found), self._request.model)
@@ -187,14 +184,14 @@ class AtlasWriter:
         self._write(data)
 
     def _texts(self, found: Findings) -> Mapping[str, Question]:
-        """Return the questions of a run's pool, none where no file was given."""
+        """Return the questions of a run's pool, if any file gave them."""
         file = self._pools[found.run.name]
         if file is not None:
             return read_texts(found.run, file, self._progress.warn)
         return found.questions
 
     def _write(self, data: AtlasData) -> None:
-        """Write the page and the JSON of one atlas."""
+        """Write one atlas as page and JSON."""
         page = self._folder / f"{data.run}.html"
         save_json(without_nan(data), page.with_name(f"{data.run}.json"))
         write_atomic(page, encode(render_atlas(data)))

@@ -1,7 +1,7 @@
-"""What only the model can tell of a run's neurons: tokens, and sets after training.
+"""What only the model knows of a run's neurons: tokens, and sets after training.
 
-Nothing is written into the run. What takes passes is done in chunks beside the page,
-each kept as soon as it is done, and made again where what it is from changed.
+The run is not changed. Results are kept in chunks next to the page, and remade if their
+inputs change.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ R = TypeVar("R")
 Item = TypeVar("Item")
 
 NUM_TOKENS: Final = 8
-"""Tokens at either end of an output row, and pushed ones, that are shown."""
+"""Tokens shown at either end of an output row, and as pushed."""
 PUSHES: Final = records_codec("tokens.json", TokenPushes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reader:
-    """A run's model, and where what it tells is kept."""
+    """A run's model, and where its results are kept."""
 
     source: Source
     model: HFModel
@@ -56,7 +56,7 @@ class Reader:
 
         Raises:
             ConfigError: If the run's neurons are of another model.
-            DataError: If the model is not the one that the run was started with.
+            DataError: If it is not the model that the run started with.
             ModelError: If it cannot be loaded.
         """
         check_readable(source)
@@ -71,7 +71,7 @@ class Reader:
         compute: Callable[[Sequence[Item]], Sequence[R]],
         made_from: Mapping[str, str],
     ) -> Sequence[R]:
-        """Return a list that is computed chunk by chunk, unless it is kept already."""
+        """Compute a list chunk by chunk, reusing kept chunks."""
         chunks = InChunks(items, self.source.config.rollouts.block_size)
         name = codec.file_name.partition(".")[0]
         plan = Plan(len(items), chunks.size, {**self.inputs(), **made_from})
@@ -85,7 +85,7 @@ class Reader:
         return Joined(parts, range(len(chunks)))
 
     def inputs(self) -> dict[str, str]:
-        """Return the hashes of what all that is read depends on."""
+        """Return the hashes that all results depend on."""
         return {
             "model": model_fingerprint(self.source.config.model),
             "rollouts": self.source.place.hash_of("rollouts"),
@@ -93,7 +93,7 @@ class Reader:
         }
 
     def answered(self, ids: Sequence[str]) -> Answered[PromptedQuestion, Completion]:
-        """Return questions as they were asked, beside the answers that were read."""
+        """Pair questions as asked with the answers read."""
         source = self.source
         asked = ask([source.texts[name] for name in ids], source.config)
         captured = source.found.columns.captured
@@ -101,7 +101,7 @@ class Reader:
 
 
 def with_output(model: HFModel, cards: Sequence[NeuronCard]) -> list[NeuronCard]:
-    """Return neurons with the tokens that their output rows favour and oppose."""
+    """Add the tokens that each neuron's output row favours and opposes."""
     places = [(card.layer, card.neuron) for card in cards]
     found = output_weights(model, places, NUM_TOKENS)
 
@@ -115,7 +115,7 @@ def with_output(model: HFModel, cards: Sequence[NeuronCard]) -> list[NeuronCard]
 
 
 def with_tokens(reader: Reader, cards: Sequence[NeuronCard]) -> list[NeuronCard]:
-    """Return neurons with the tokens that they pushed in their questions."""
+    """Add the tokens that each neuron pushed in its questions."""
     shape = reader.source.shape
     ids = [shape.id_of(card.layer, card.neuron) for card in cards]
     wanted: dict[str, list[int]] = {}
@@ -153,17 +153,17 @@ def with_tokens(reader: Reader, cards: Sequence[NeuronCard]) -> list[NeuronCard]
 
 
 def most(tokens: Sequence[PushedToken]) -> tuple[PushedToken, ...]:
-    """Return the tokens that were pushed most."""
+    """Return the most strongly pushed tokens."""
     return tuple(sorted(tokens, key=lambda one: -one.score)[:NUM_TOKENS])
 
 
 def read_again(
     reader: Reader, ids: Sequence[str]
 ) -> tuple[Sequence[NeuronSet], Sequence[NeuronSet], str]:
-    """Read the sets of some questions' answers again, under base and trained model.
+    """Read the sets of some answers again, under base and trained model.
 
     Returns:
-        The sets under either, and why there are none if there are not.
+        The sets under each, and why there are none, if so.
     """
     source = reader.source
     if reason := why_not_trained(source):

@@ -1,4 +1,4 @@
-"""What the atlas of a run is made from besides its analysis: settings, shape, texts."""
+"""What an atlas needs besides the analysis: settings, model shape, texts."""
 
 from __future__ import annotations
 
@@ -26,41 +26,41 @@ ADAPTER: Final = "adapter"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Source:
-    """A run, and what is known of its model and its pool's texts."""
+    """A run with its model's shape and its pool's texts."""
 
     found: Findings
     folder: Path
     place: Place
     config: Config
-    """All settings, with the model where it is now."""
+    """All settings, with the model's present location."""
     shape: Shape
     texts: Mapping[str, Question]
-    """By id; empty where they were not given."""
+    """By id; empty if not given."""
 
     @property
     def run(self) -> PreparedRun:
-        """What the run directory holds of its pool."""
+        """The prepared run."""
         return self.found.run
 
     @property
     def adapter(self) -> Path:
-        """Where the run's adapter is."""
+        """Path of the run's adapter."""
         return self.place.folder / self.place.own(ADAPTER)
 
 
 def source_of(
     found: Findings, folder: Path, texts: Mapping[str, Question], model: str = ""
 ) -> Source:
-    """Gather what the atlas of a run is made from.
+    """Gather what the atlas of a run needs.
 
     Args:
         found: The run's analysis.
-        folder: Of the run.
-        texts: The questions of its pool, if they are known.
-        model: Where the model is, if it was moved.
+        folder: The run's folder.
+        texts: The pool's questions, if known.
+        model: The model's location, if it was moved.
 
     Raises:
-        ModelError: If the model's files are not where they were.
+        ModelError: If the model's files are missing, or its neurons cannot be read.
     """
     place = place_of(folder)
     config = as_config(kept_settings(place))
@@ -76,7 +76,7 @@ def source_of(
 def read_texts(
     run: PreparedRun, file: str, warn: Callable[[str], None]
 ) -> dict[str, Question]:
-    """Read the questions of a run's pool by id, and no answers.
+    """Read the pool's questions by id, without answers.
 
     Raises:
         DataError: If they are not those that the run was asked.
@@ -93,11 +93,11 @@ def read_texts(
 
 
 def check_readable(source: Source) -> None:
-    """Refuse to read a model that is not the one whose neurons the run read.
+    """Refuse to read a model other than the one the run read.
 
     Raises:
-        ConfigError: If the run began from another model than the one it names.
-        DataError: If the model's files are others now.
+        ConfigError: If the run began from another model than it names.
+        DataError: If the model's files have changed.
     """
     if (group := group_of(source.folder)) is not None and group.name != BASE:
         raise ConfigError(
@@ -114,7 +114,7 @@ def check_readable(source: Source) -> None:
 
 
 def why_not_trained(source: Source) -> str:
-    """Say why a run has no trained model to read; empty where it has one."""
+    """Say why a run has no trained model to read; empty if it has one."""
     output = source.place.manifest.outputs.get(source.place.own(ADAPTER))
     if output is None:
         return "the run has no adapter yet"
