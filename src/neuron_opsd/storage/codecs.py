@@ -258,8 +258,8 @@ def list_array(arrays: Sequence[NDArray[Any]], kind: pa.DataType) -> pa.ListArra
     """Convert arrays of any lengths to a column of lists."""
     lengths = [len(array) for array in arrays]
     offsets = np.cumsum([0, *lengths], dtype=np.int32)
-    values = np.concatenate(arrays).astype(kind.to_pandas_dtype(), copy=False)
-    return pa.ListArray.from_arrays(offsets, pa.array(values, kind))
+    values = pa.array(np.concatenate(arrays)).cast(kind)
+    return pa.ListArray.from_arrays(offsets, values)
 
 
 def list_items(column: pa.ListArray) -> list[NDArray[Any]]:
