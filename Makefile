@@ -63,7 +63,7 @@ test-trackers: $(WITH_TRACKERS)/installed ## the tests of --track, with all four
 	@$(WITH_TRACKERS)/bin/python -m pytest tests/tracking
 
 test-oldest: $(OLDEST)/installed ## the tests with the oldest version of everything that is allowed
-	@$(OLDEST)/bin/python -m pytest $(TEST_FLAGS)
+	@$(OLDEST)/bin/python -m pytest $(TEST_FLAGS) -m "not long and not newest"
 
 test-trl: $(WITH_TRL)/installed ## TRL trains on exported rows, in an environment of its own
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(WITH_TRL)/bin/python -m pytest -n 0 tests/exporting/trl

@@ -229,6 +229,7 @@ def test_torchrun_starts_the_same_command_on_every_gpu(notes: Path) -> None:
     assert call[-len(OWN) - 2 :] == ["--no-python", "neuron-opsd", *OWN]
 
 
+@pytest.mark.newest
 def test_torchrun_knows_the_flags() -> None:
     """The installed torch takes every flag of the template."""
     said = subprocess.run(

@@ -73,6 +73,7 @@ def flags_of(command: str) -> set[str]:
     return set(re.findall(r"--[a-z-]+", section))
 
 
+@pytest.mark.newest
 def test_the_generated_pages_are_up_to_date() -> None:
     # In a process of its own: usage lines name the program that was started.
     command = [sys.executable, str(DOCS / "generate.py"), "--check"]

@@ -87,7 +87,9 @@ def test_what_was_shown_is_sent_in_one_commit(
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["commit"] == f"{hub.address}/alice/better/commit/abc"
     assert {name: len(data) for name, data in hub.files.items()} == shown["files"]
-    assert (hub.commits, hub.created[0]["visibility"]) == (1, "private")
+    asked = hub.created[0]  # older versions of huggingface_hub say "private": true
+    assert hub.commits == 1
+    assert asked.get("visibility") == "private" or asked["private"] is True
     weights = run / "adapter" / "adapter_model.safetensors"
     assert hub.files["adapter_model.safetensors"] == weights.read_bytes()
     settings = json.loads(hub.files["adapter_config.json"])

@@ -121,6 +121,7 @@ def test_no_library_writes_elsewhere(audit: Audit) -> None:
     assert [path.name for path in (audit.folder / "out").iterdir()] == ["run"]
 
 
+@pytest.mark.newest
 def test_only_program_model_and_inputs_are_read(audit: Audit) -> None:
     read = [os.path.realpath(path) for paths in audit.of("read") for path in paths]
     places = (PACKAGE, str(CHILD.parent), str(audit.out), *audit.inputs)
@@ -140,6 +141,7 @@ def test_nothing_is_unpickled(audit: Audit) -> None:
     assert [event for event, _ in audit.events if event.startswith("pickle.")] == []
 
 
+@pytest.mark.newest
 def test_only_our_own_workers_are_started(audit: Audit) -> None:
     starts = ("subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.fork")
     started = [(e, args) for e, args in audit.events if e.startswith(starts)]
@@ -156,6 +158,7 @@ def is_program(path: str) -> bool:
     return real.startswith((f"{PACKAGE}/", f"{CHILD.parent}/", *LIBRARIES))
 
 
+@pytest.mark.newest
 def test_no_data_is_run(audit: Audit) -> None:
     odd = []
     for code, caller in audit.of("exec"):

@@ -71,7 +71,11 @@ def hybrid(folder: Path, family: str, **fields: Any) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=HYBRID)
+OLMO = pytest.param("olmo_hybrid", marks=pytest.mark.newest)
+"""Cannot be run with transformers 5.14, whose cache lacks what its masks ask for."""
+
+
+@pytest.fixture(scope="module", params=["qwen3_5_text", "qwen3_next", OLMO])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Path:
     """Give a model folder of every hybrid family."""
     where = tmp_path_factory.mktemp("hybrid")

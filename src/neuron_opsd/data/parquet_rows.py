@@ -60,7 +60,7 @@ def read_parquet(file: BinaryIO, config: QuestionsConfig) -> Iterator[FileRow]:
         raise BoundError(f"row {number}: {error}" if number else str(error)) from None
     except MemoryError:
         raise  # Arrow's own is also an ArrowException
-    except (pa.ArrowException, OSError, OverflowError) as error:
+    except (pa.ArrowException, OSError, OverflowError, UnicodeDecodeError) as error:
         if isinstance(error, OSError) and error.errno in PASSING:
             raise  # a fault of the disk, not of the file
         reason = first_line(error)

@@ -295,6 +295,7 @@ ORDINARY = [
 ]
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("source", [*SPECIALS, *ORDINARY])
 def test_a_template_writes_what_it_writes_in_transformers(source: str) -> None:
     tokenizer = tiny_tokenizer()

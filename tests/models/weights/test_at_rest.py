@@ -223,6 +223,7 @@ def file_bytes(folder: Path) -> int:
     return sum(t.nbytes for t in load_file(folder / "model.safetensors").values())
 
 
+@pytest.mark.newest
 def test_a_learner_adds_columns_and_an_adapter_alone(half: Path) -> None:
     def train() -> HFLearner:
         learner = shifted(learning(half, on=HALF))
@@ -261,6 +262,7 @@ def test_a_float32_file_is_rounded_once_for_all(tiny_llama: Path) -> None:
     assert torch.equal(learner.teacher(pairs).hidden, teacher)
 
 
+@pytest.mark.newest
 def test_the_model_that_is_tested_shares_the_bases_weights(
     half: Path, tmp_path: Path
 ) -> None:
@@ -305,6 +307,7 @@ def test_layers_that_run_again_find_the_students_changes(half: Path) -> None:
 # --- all weights ---
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize(("teacher", "bytes_each"), [("ema", 20), ("live", 16)])
 def test_full_tuning_holds_no_more_than_it_says(
     half: Path, teacher: str, bytes_each: int

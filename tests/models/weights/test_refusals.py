@@ -200,6 +200,7 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
 }
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("name", SPOILT)
 def test_whatever_is_raised_over_settings_and_weights_is_one_line(
     name: str, copy: Path
@@ -291,6 +292,7 @@ SPOILT_TOKENIZERS: dict[str, tuple[Spoil, str]] = {
 }
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("name", SPOILT_TOKENIZERS)
 def test_whatever_is_raised_over_a_tokenizer_is_one_line(name: str, copy: Path) -> None:
     spoil, reason = SPOILT_TOKENIZERS[name]
@@ -310,6 +312,7 @@ def test_a_tokenizer_that_needs_a_missing_library_says_which(copy: Path) -> None
     assert "get its tokenizer files again" not in message
 
 
+@pytest.mark.newest
 def test_a_tokenizer_without_its_vocabulary_is_found_out(copy: Path) -> None:
     """One is made of what is there, and it reads every text as one token."""
     (copy / "tokenizer.json").unlink()
