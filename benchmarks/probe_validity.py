@@ -112,7 +112,8 @@ def gains_in(folder: Path) -> Iterator[Gained]:
         data = json.loads(path.read_text("utf-8"))
         for line in data["methods"]:
             known = settings_of(data, line)
-            if line["summary"].startswith(NeuronOPSD.summary) and shows(known):
+            shows = known["contexts.num_demonstrations"] > 0
+            if shows and line["summary"].startswith(NeuronOPSD.summary):
                 settings[line["name"]] = known
         found = accuracies(path.with_name(SCORES))
         for (source, arm, seed), after in found.items():
@@ -127,11 +128,6 @@ def settings_of(data: Mapping[str, Any], line: Mapping[str, Any]) -> Mapping[str
     texts = {"method": json.dumps(METHOD)} | data["settings"] | line["settings"]
     written = "\n".join(f"{name} = {text}" for name, text in texts.items())
     return tables.flatten(tables.config_from_table(tomllib.loads(written)))
-
-
-def shows(settings: Mapping[str, Any]) -> bool:
-    """Say whether the teacher is shown demonstrations."""
-    return bool(settings["contexts.num_demonstrations"])
 
 
 def accuracies(path: Path) -> dict[tuple[str, str, int], float]:

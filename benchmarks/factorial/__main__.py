@@ -29,7 +29,7 @@ from neuron_opsd.results.comparison import FORM
 from neuron_opsd.storage.download_cache import cache_folder
 
 RECIPE: Final = Path(__file__).resolve().parents[2] / "recipes" / "factorial.toml"
-ARMS: Final = tuple(read_recipe(RECIPE).methods)
+COMPARED: Final = read_recipe(RECIPE)
 TRY_AGAIN: Final = TryAgainError.exit_status
 
 
@@ -189,7 +189,9 @@ def comparison_of(
 ) -> list[str]:
     """Return the arguments of the comparison of one source with one seed."""
     chosen = options.methods or (REDUCED_ARMS if options.reduced else part.methods)
-    methods = [one for one in (FORM, *(chosen or ARMS)) if seed < seeds_of(one)]
+    methods = [
+        one for one in (FORM, *(chosen or COMPARED.methods)) if seed < seeds_of(one)
+    ]
     settings = [*part.settings, *(REDUCED if options.reduced else ())]
     tests = [f"{one}={file_of(questions, one)}" for one in (source, *CROSS_DOMAIN)]
     words = ["compare", "--recipe", str(RECIPE), "--model", str(model)]
@@ -202,9 +204,7 @@ def comparison_of(
 
 def seeds_of(arm: str) -> int:
     """Return with how many seeds the recipe trains an arm."""
-    recipe = read_recipe(RECIPE)
-    seeds = recipe.methods[arm].get("seeds", recipe.choices["seeds"])
-    return int(seeds)
+    return int(COMPARED.methods[arm].get("seeds", COMPARED.choices["seeds"]))
 
 
 def probe_of(source: str, options: argparse.Namespace, questions: Path) -> Block:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import pyarrow.parquet as pq
 
 from neuron_opsd.probing.summary import JSON as PROBE
+from neuron_opsd.storage.files import write_folder
 from neuron_opsd.storage.score_rows import SCORES
 
 COMPARISON: Final = "comparison.json"
@@ -41,15 +43,17 @@ def keep(folder: Path, kept: Path) -> None:
         folder: Of the comparison or the probe.
         kept: Folder that is made for it.
     """
-    part = kept.with_name(f"{kept.name}.part")
-    part.mkdir(parents=True, exist_ok=True)
+    write_folder(kept, partial(write_kept, folder))
+
+
+def write_kept(folder: Path, kept: Path) -> None:
+    """Write what is kept of a block to an empty folder."""
     if (folder / PROBE).is_file():
-        shutil.copyfile(folder / PROBE, part / PROBE)
-    else:
-        whole = json.loads((folder / COMPARISON).read_text(encoding="utf-8"))
-        whole["settings"].pop("model.name", None)  # a path of this machine
-        text = json.dumps({name: whole[name] for name in ENTRIES}, indent=1)
-        (part / COMPARISON).write_text(text + "\n", encoding="utf-8")
-        scores = pq.read_table(folder / SCORES, columns=list(COLUMNS))
-        pq.write_table(scores, part / SCORES, compression="zstd", compression_level=19)
-    part.rename(kept)
+        shutil.copyfile(folder / PROBE, kept / PROBE)
+        return
+    whole = json.loads((folder / COMPARISON).read_text(encoding="utf-8"))
+    whole["settings"].pop("model.name", None)  # a path of this machine
+    text = json.dumps({name: whole[name] for name in ENTRIES}, indent=1)
+    (kept / COMPARISON).write_text(text + "\n", encoding="utf-8")
+    scores = pq.read_table(folder / SCORES, columns=list(COLUMNS))
+    pq.write_table(scores, kept / SCORES, compression="zstd", compression_level=19)
