@@ -79,6 +79,30 @@ def test_a_system_turn_keeps_demonstrations_in_the_last_one(
     assert trainer["teacher_prompt_template"] == "{privileged_context}\n\n{prompt}"
 
 
+@pytest.mark.parametrize("system", ["", "Be brief."])
+def test_every_context_of_a_question_has_a_row(
+    system: str, finished_run: FinishedRun, tmp_path: Path
+) -> None:
+    model = Path(finished_run.config.model.name)
+    config = tiny_config(
+        model, "distill.steps=1", f"prompts.system={system}", "contexts.num_contexts=2"
+    )
+    run = tiny_run(tiny_request(tmp_path), config)
+    rows, _, _ = rows_of(run, tmp_path / "out")
+    assert len(rows) == 2 * run.data.num_selected
+    contexts = {row["teacher_prompt"]: row["privileged_context"] for row in rows}
+    assert len(contexts) == len(rows)
+    for prompt, context in contexts.items():
+        for line in context.splitlines():
+            assert line.partition(": ")[2] in prompt
+    firsts = {row["id"]: row for row in reversed(rows)}
+    for case in run.data.cases:
+        assert firsts[case.question_id]["teacher_prompt"] == case.teacher_prompt
+        assert len(case.demonstrations) == config.contexts.num_demonstrations
+        for shown in case.demonstrations:
+            assert shown.question.splitlines()[-1] in case.teacher_prompt
+
+
 @pytest.mark.parametrize("form", ["chat", "plain"])
 def test_what_was_given_goes_back_as_it_came(
     form: str, finished_run: FinishedRun, tmp_path: Path

@@ -19,6 +19,7 @@ from torch import Tensor
 from neuron_opsd.config import Config, DistillConfig
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.errors import TrainingError
+from neuron_opsd.method.fused_loss import HiddenStates
 from neuron_opsd.methods.distillation import NeuronOPSD
 from neuron_opsd.methods.imitation import FormOnly
 from neuron_opsd.models.decoding.choices import choice_logprobs
@@ -34,6 +35,7 @@ from neuron_opsd.records import (
     TrainingExample,
 )
 from neuron_opsd.stages.rollouts import scored_choices
+from neuron_opsd.stages.sequences import student_pairs, teacher_pairs
 from neuron_opsd.stages.training import (
     Batch,
     Earlier,
@@ -422,6 +424,76 @@ def test_a_question_twice_in_a_batch_is_answered_twice(config: Config) -> None:
     free = replace(EXAMPLES[0], choices=())
     groups = on_policy(learner_for(config), Batch([free] * 6, 0), config)
     assert len({c.token_ids for c in drawn(groups)}) > 1
+
+
+SEVERAL = replace(
+    EXAMPLES[0],
+    choices=(),
+    other_prompts=(
+        Prompt(text="Question: the dog?\nAnswer: no\n\nQuestion: Is 0 odd?\nAnswer:"),
+        EXAMPLES[0].student_prompt,
+    ),
+)
+"""A question with three contexts, the last an empty one."""
+
+
+def test_rollouts_take_turns_with_the_contexts_of_their_question(
+    config: Config,
+) -> None:
+    learner = learner_for(config)
+    firsts = Counter[Prompt]()
+    for step in range(30):
+        several = changed(config, num_samples=7)
+        (group,) = on_policy(learner, Batch([SEVERAL], step), several)
+        shown = Counter[Prompt]()
+        for one in group.sequences:
+            shown[one.example.teacher_prompt] += one.count
+            assert one.example.other_prompts == ()
+        # Every rollout is trained on once, and none of seven is two ahead of another.
+        assert sorted(shown.values()) == [2, 2, 3]
+        assert set(shown) == set(SEVERAL.teacher_prompts)
+        (alone,) = on_policy(learner, Batch([SEVERAL], step), config)
+        (only,) = alone.sequences
+        firsts[only.example.teacher_prompt] += 1
+    # A false alarm, one context never first in 30 draws, has a chance of 2e-5.
+    assert set(firsts) == set(SEVERAL.teacher_prompts)
+
+
+def odds(read: HiddenStates) -> Tensor:
+    """Return log-probabilities of the next token."""
+    return (read.hidden @ read.weight.T).log_softmax(-1)
+
+
+def test_contexts_in_turn_teach_the_mean_of_their_log_probabilities(
+    config: Config,
+) -> None:
+    learner = learner_for(config, moved=True)
+    written = COMPLETIONS[1]
+    sequences = [
+        TrainingSequence(replace(SEVERAL, teacher_prompt=prompt), written)
+        for prompt in SEVERAL.teacher_prompts
+    ]
+    gather_gradients(learner, sequences, NeuronOPSD(config), config.distill)
+    taught = {name: w.grad for name, w in learner.weights.items() if w.grad is not None}
+    taught = {name: gradient.clone() for name, gradient in taught.items()}
+    learner.drop_gradients()
+    pairs = teacher_pairs(learner, sequences)
+    every = torch.stack([odds(learner.teacher([pair])) for pair in pairs])
+    mean = every.mean(0).log_softmax(-1)
+    own = odds(learner.student(student_pairs(learner, sequences[:1])))
+    divergence = (own.exp() * (own - mean)).sum(-1).mean()
+    divergence.backward()
+    for name, gradient in taught.items():
+        expected = learner.weights[name].grad
+        assert expected is not None
+        torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=1e-6)
+    # One context alone teaches something else.
+    learner.drop_gradients()
+    gather_gradients(learner, sequences[:1], NeuronOPSD(config), config.distill)
+    name, gradient = next(iter(taught.items()))
+    alone = learner.weights[name].grad
+    assert alone is not None
+    assert (alone - gradient).norm() > 0.05 * gradient.norm()
 
 
 def test_rollouts_among_choices_follow_the_students_odds(config: Config) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -24,9 +25,11 @@ from neuron_opsd.records import (
     Demonstration,
     Message,
     NeuronSet,
+    Prompt,
     Question,
     Rollout,
     TeacherContext,
+    TrainingExample,
 )
 from neuron_opsd.stages.remarks import on_search
 from neuron_opsd.stages.teaching import (
@@ -381,6 +384,68 @@ def test_examples_hold_what_student_and_teacher_see() -> None:
         on_done=done.append,
     )
     assert free.choices == ()
+
+
+def test_a_question_has_as_many_contexts_as_asked_for() -> None:
+    single = config_of("contexts.num_demonstrations=4")
+    double = config_of("contexts.num_demonstrations=2", "contexts.num_contexts=2")
+    done: list[int] = []
+
+    def air(config: Config) -> TrainingExample:
+        contexts = build_contexts(Known(POOL[:1]), library(), config)
+        shown = [d.question_id for d in contexts[0].demonstrations]
+        assert shown == ["dew", "cow", "bee", "elk"]
+        model = ScriptedModel({})
+        return build_examples(
+            model, contexts, library(), written_freely(config), on_done=done.append
+        )[0]
+
+    def shown(prompt: Prompt) -> list[str]:
+        return re.findall("Answer: a (\\w+)", prompt.text)
+
+    assert [shown(p) for p in air(single).teacher_prompts] == [
+        ["dew", "cow", "bee", "elk"]
+    ]
+    # The nearest stays last; each context is as near as the other, but for one place.
+    assert [shown(p) for p in air(double).teacher_prompts] == [
+        ["cow", "elk"],
+        ["dew", "bee"],
+    ]
+    none = config_of("contexts.num_demonstrations=0", "contexts.num_contexts=2")
+    bare = build_contexts(Known(POOL[:1]), library(), none)
+    (example,) = build_examples(
+        ScriptedModel({}), bare, library(), written_freely(none), on_done=done.append
+    )
+    assert example.teacher_prompts == (example.student_prompt,)
+
+
+def test_what_does_not_fit_is_counted_over_all_contexts() -> None:
+    double = config_of("contexts.num_demonstrations=2", "contexts.num_contexts=2")
+    contexts = build_contexts(Known(POOL[:1]), library(), double)
+    alone = len("Question: What is air?\nAnswer:")
+    room = alone + len("Question: What is cow?\nAnswer: a cow\n\n")
+    (air,) = build_examples(
+        model_with_room(room, double),
+        contexts,
+        library(),
+        written_freely(double),
+        on_done=lambda _: None,
+    )
+    assert air.num_dropped == 2
+    assert ["elk" in air.teacher_prompt.text, "bee" in air.other_prompts[0].text] == [
+        True,
+        True,
+    ]
+
+
+def test_too_few_for_several_contexts_is_an_error() -> None:
+    config = config_of("contexts.num_demonstrations=2", "contexts.num_contexts=3")
+    with pytest.raises(
+        DataError,
+        match=r"contexts.num_demonstrations is 2 in each of 3 contexts "
+        r"\(contexts.num_contexts\), but question air can choose from only 4 ",
+    ):
+        build_contexts(Known(POOL), library(), config)
 
 
 def test_the_voted_answer_may_be_spelled_in_another_way() -> None:

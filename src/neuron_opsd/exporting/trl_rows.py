@@ -13,19 +13,30 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from neuron_opsd.config import Config
 from neuron_opsd.data.questions import json_lines
 from neuron_opsd.errors import ConfigError, DataError
 from neuron_opsd.exporting.export import Made, Request
 from neuron_opsd.exporting.finished import FinishedRun, first_token
 from neuron_opsd.exporting.merged import save, weights_of
+from neuron_opsd.method.contexts import deal
 from neuron_opsd.method.contexts.search import Known
 from neuron_opsd.models.load import load_tokenizer
 from neuron_opsd.models.roles import Tokenizer
 from neuron_opsd.progress import Progress
 from neuron_opsd.prompts import asked_lines
-from neuron_opsd.records import Question, TeacherContext, TrainingExample
+from neuron_opsd.records import (
+    Demonstration,
+    Question,
+    TeacherContext,
+    TrainingExample,
+)
 from neuron_opsd.runs.inputs import POOL, questions_hash, read_pool
-from neuron_opsd.stages.teaching import DemonstrationPool, build_examples
+from neuron_opsd.stages.teaching import (
+    DemonstrationPool,
+    build_examples,
+    fitted_prompt,
+)
 from neuron_opsd.storage.codecs import CONTEXTS
 
 ROWS: Final = "train.jsonl"
@@ -97,7 +108,7 @@ def write(run: FinishedRun, request: Request, folder: Path, progress: Progress) 
         )
     given = run.config.shows_given
     as_texts = [] if given else [*text_rows(tokenizer, examples)]
-    exact = len(as_texts) == len(examples)
+    exact = len(as_texts) == sum(len(one.teacher_prompts) for one in examples)
     rows = as_texts if exact else [*turn_rows(run, tokenizer, examples, library)]
     template = BEFORE if exact else AFTER if given else IN_TURN
     exact |= given and all(example.student_prompt.messages for example in examples)
@@ -162,15 +173,16 @@ def pool_of(run: FinishedRun, source: str) -> dict[str, Question]:
 def text_rows(
     tokenizer: Tokenizer, examples: Sequence[TrainingExample]
 ) -> Iterator[dict[str, Any]]:
-    """Yield the examples whose teacher prompt is the student's with a prefix."""
+    """Yield a row for each teacher prompt that is the student's with a prefix."""
     first = first_token(tokenizer)
     for example in examples:
-        student, teacher = (
+        student, *teachers = (
             tokenizer.prompt_text(prompt).removeprefix(first)
-            for prompt in (example.student_prompt, example.teacher_prompt)
+            for prompt in (example.student_prompt, *example.teacher_prompts)
         )
-        if teacher.endswith(student):
-            yield row_of(example, student, teacher.removesuffix(student), teacher)
+        for teacher in teachers:
+            if teacher.endswith(student):
+                yield row_of(example, student, teacher.removesuffix(student), teacher)
 
 
 def turn_rows(
@@ -179,21 +191,33 @@ def turn_rows(
     examples: Sequence[TrainingExample],
     library: DemonstrationPool,
 ) -> Iterator[dict[str, Any]]:
-    """Yield the examples as conversations, demonstrations as labelled lines."""
-    shown = {one.question_id: one.demonstrations for one in shown_contexts(run)}
+    """Yield the examples as conversations, demonstrations as labelled lines.
+
+    There is a row for each context of a question.
+    """
+    config = run.config
+    contexts = {one.question_id: one for one in shown_contexts(run)}
     for example in examples:
-        kept = shown[example.question_id][example.num_dropped :]
-        lines = [
-            d.answer
-            if run.config.shows_given
-            else f"{asked_lines(library.questions[d.question_id], run.config.prompts)} "
-            f"{' '.join(d.answer.split())}"
-            for d in kept
-        ]
-        turns = [asdict(turn) for turn in example.student_prompt.messages]
-        student = turns or tokenizer.prompt_text(example.student_prompt)
-        teacher = tokenizer.prompt_text(example.teacher_prompt)
-        yield row_of(example, student, "\n\n".join(lines), teacher)
+        context = contexts[example.question_id]
+        dealt = deal(context.demonstrations, config.contexts.num_contexts)
+        for place, prompt in enumerate(example.teacher_prompts):
+            _, dropped = fitted_prompt(
+                tokenizer, example.question, context, library, config, place
+            )
+            lines = [line_of(d, library, config) for d in dealt[place][dropped:]]
+            turns = [asdict(turn) for turn in example.student_prompt.messages]
+            student = turns or tokenizer.prompt_text(example.student_prompt)
+            teacher = tokenizer.prompt_text(prompt)
+            yield row_of(example, student, "\n\n".join(lines), teacher)
+
+
+def line_of(shown: Demonstration, library: DemonstrationPool, config: Config) -> str:
+    """Return a demonstration as a labelled line, or what was given as it is."""
+    if config.shows_given:
+        return shown.answer
+    question = library.questions[shown.question_id]
+    answer = " ".join(shown.answer.split())
+    return f"{asked_lines(question, config.prompts)} {answer}"
 
 
 def row_of(

@@ -65,7 +65,7 @@ class Distillation(Method):
     ) -> TrainingExample:
         """Return an example whose teacher is shown a solution."""
         prompt = with_solution(learner, example, solution, self.config)
-        return replace(example, teacher_prompt=prompt)
+        return replace(example, teacher_prompt=prompt, other_prompts=())
 
 
 class NeuronOPSD(Distillation):

@@ -111,9 +111,10 @@ def training(work: Work, rates: Rates, config: Config) -> Cost:
     some = workload.part_of(work.pool, count)
     free = some.num_free * work.trained.mean
     answers = count * workload.answer_length(work.trained, work.pool)
-    read = 2 * count * work.trained_prompt + some.extra_tokens
+    teacher = workload.teacher_prompts(config)
+    read = work.trained_prompt + teacher * (work.trained_prompt + work.shown_tokens)
     return Cost(
-        prefill=read + count * work.shown_tokens + answers,
+        prefill=count * read + some.extra_tokens + answers,
         decode=free,
         train=count * work.trained_prompt + answers,
         seconds=tuning.steps * rates.distil_step + num_saved(config) * rates.saving,

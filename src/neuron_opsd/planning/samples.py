@@ -170,14 +170,22 @@ def make_examples(trial: Trial, sample: Sample) -> list[TrainingExample]:
         known=Known(()),
         excluded={},
     )
-    count = config.contexts.num_demonstrations
+    contexts = config.contexts
+    places = range(contexts.num_contexts if contexts.num_demonstrations else 1)
     examples = []
     for place, a in enumerate(sample.asked):
-        turned = [ids[(place + k) % len(ids)] for k in range(1, count + 1)]
+        turned = [ids[(place + k) % len(ids)] for k in range(1, contexts.num_found + 1)]
         shown = [Demonstration(i, library.answers[i], 0.0, "") for i in turned]
         context = TeacherContext(a.question.id, tuple(shown))
-        prompt, _ = fitted_prompt(trial.model, a.question, context, library, config)
-        examples.append(TrainingExample(a.question, a.prompt, prompt, a.written))
+        first, *others = (
+            fitted_prompt(trial.model, a.question, context, library, config, k)[0]
+            for k in places
+        )
+        examples.append(
+            TrainingExample(
+                a.question, a.prompt, first, a.written, other_prompts=tuple(others)
+            )
+        )
     return examples
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 
 from neuron_opsd.config import Config
+from neuron_opsd.methods import needs_contexts
 from neuron_opsd.models.room import MAX_ROWS
 
 EULER = 0.5772
@@ -114,6 +115,13 @@ class Held:
     """Per position of growing completions."""
     num_positions: int = 0
     """In the sample."""
+
+
+def teacher_prompts(config: Config) -> int:
+    """Return how many prompts of a question the teacher reads in a step."""
+    if not needs_contexts(config):
+        return 1
+    return min(config.contexts.num_contexts, config.distill.num_samples)
 
 
 def decoding_steps(

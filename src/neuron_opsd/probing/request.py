@@ -254,7 +254,7 @@ def read_library(
     for note in found.notes:
         warn(note)
     questions = found.questions
-    check_size(request.pool, len(questions), config.contexts.num_demonstrations)
+    check_size(request.pool, len(questions), config.contexts)
     if place is not None and questions_hash(questions) != place.manifest.inputs[POOL]:
         raise DataError(
             f"{request.pool} does not hold the questions that {request.run} was given; "
@@ -263,7 +263,7 @@ def read_library(
     if not 0 < request.library < len(questions):
         return questions, len(questions)
     kept = first_drawn(questions, request.library, config.seed, "library")
-    check_size(request.pool, len(kept), config.contexts.num_demonstrations)
+    check_size(request.pool, len(kept), config.contexts)
     return kept, len(questions)
 
 

@@ -276,7 +276,14 @@ class TrainingExample:
     choices: tuple[str, ...] = ()
     """What the student writes per choice; empty for free answers."""
     num_dropped: int = 0
-    """Demonstrations that did not fit the teacher's prompt."""
+    """Demonstrations that did not fit the teacher's prompts."""
+    other_prompts: tuple[Prompt, ...] = ()
+    """The teacher's, with the question's further contexts."""
+
+    @property
+    def teacher_prompts(self) -> tuple[Prompt, ...]:
+        """All of the teacher's prompts, one for each context."""
+        return self.teacher_prompt, *self.other_prompts
 
     @property
     def question_id(self) -> str:

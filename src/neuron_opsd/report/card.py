@@ -81,6 +81,7 @@ def render_card(
         outcome=outcome_sentence(data),
         kept=kept_sentence(data),
         demonstrations=contexts.num_demonstrations if data.reads_contexts else 0,
+        num_contexts=contexts.num_contexts,
         given=data.config.shows_given,
         chosen="" if data.config.shows_given else CONTEXT_RULES[contexts.rule].help,
         results=results_table(data),

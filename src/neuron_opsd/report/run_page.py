@@ -294,16 +294,16 @@ def selection_note(config: Config) -> str:
 def demonstrations_note(data: ReportData) -> str:
     """Say what only the teacher saw."""
     contexts = data.config.contexts
-    count = contexts.num_demonstrations
-    if not (count and data.reads_contexts):
+    if not ((count := contexts.num_demonstrations) and data.reads_contexts):
         return "No demonstrations were shown in training."
     if data.config.shows_given:
         return GIVEN_NOTE
     source = "whole pool" if contexts.source == "pool" else "selected questions"
-    rule = CONTEXT_RULES[contexts.rule]
+    rule, number = CONTEXT_RULES[contexts.rule], contexts.num_contexts
+    turns = f" {number} such contexts of each question took turns." * (number > 1)
     return (
         f"The teacher saw {count} other questions, {rule.help} from the {source}, the "
-        f"{rule.last} last. Each shows {SHOWN_ANSWERS[contexts.answer].shown}."
+        f"{rule.last} last. Each shows {SHOWN_ANSWERS[contexts.answer].shown}.{turns}"
     )
 
 

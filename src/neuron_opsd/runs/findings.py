@@ -11,6 +11,7 @@ from typing import Any
 
 from neuron_opsd.answers.votes import sampled_rollouts
 from neuron_opsd.config import FORM_ONLY, Config
+from neuron_opsd.method.contexts import deal
 from neuron_opsd.models.roles import Answerer, Tokenizer
 from neuron_opsd.pipeline import BIAS_NAME, Prepared
 from neuron_opsd.records import Rollout, TeacherContext
@@ -161,9 +162,12 @@ def choose_cases(prepared: Prepared) -> tuple[TeacherContext, ...]:
 
 
 def build_cases(
-    model: Tokenizer, prepared: Prepared, after: Mapping[str, Sequence[Rollout]]
+    model: Tokenizer,
+    prepared: Prepared,
+    after: Mapping[str, Sequence[Rollout]],
+    num_contexts: int,
 ) -> tuple[Case, ...]:
-    """Build a dozen full examples."""
+    """Build a dozen full examples, each with the first of its contexts."""
     known = prepared.library.questions
     examples = {example.question_id: example for example in prepared.examples}
     reasons = {entry.question_id: entry.reason for entry in prepared.selection}
@@ -181,7 +185,7 @@ def build_cases(
                 CaseDemonstration(
                     known[d.question_id].text, d.answer, d.distance, d.reason
                 )
-                for d in context.demonstrations
+                for d in deal(context.demonstrations, num_contexts)[0]
             ),
             rollouts_before=answer_counts(before[name]),
             rollouts_after=answer_counts(after.get(name, ())),

@@ -13,7 +13,13 @@ from typing import Any, Final
 
 import torch
 
-from neuron_opsd.config import ClusterConfig, Config, ModelConfig, QuestionsConfig
+from neuron_opsd.config import (
+    ClusterConfig,
+    Config,
+    ContextsConfig,
+    ModelConfig,
+    QuestionsConfig,
+)
 from neuron_opsd.config.tables import as_begun, flatten
 from neuron_opsd.data.formats.public_sets import check_targets
 from neuron_opsd.data.overlap import check_overlap
@@ -110,7 +116,7 @@ def read_inputs(
     check_targets(config.questions.format, (POOL, *tests))
     asked = read_pool(pool, config, warn=warn)
     check_given(pool, asked.questions, showing or [config], warn)
-    check_size(pool, len(asked.questions), config.contexts.num_demonstrations)
+    check_size(pool, len(asked.questions), config.contexts)
     sets = read_tests(tests, in_domain, config, warn)
     remarks = check_overlap(
         asked.questions,
@@ -168,13 +174,12 @@ def read_pool(
     return found
 
 
-def check_size(pool: str, size: int, num_demonstrations: int) -> None:
+def check_size(pool: str, size: int, config: ContextsConfig) -> None:
     """Refuse a pool too small for the demonstrations."""
-    if size <= num_demonstrations:
+    if size <= config.num_found:
         raise DataError(
-            f"contexts.num_demonstrations is {num_demonstrations}, but {pool} holds "
-            f"only {size} questions, one of which is asked; lower it or give a larger "
-            "pool"
+            f"{config.asks_for}, but {pool} holds only {size} questions, one of "
+            "which is asked; lower it or give a larger pool"
         )
 
 

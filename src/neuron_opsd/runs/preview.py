@@ -77,6 +77,7 @@ def preview(
 
 def hastened(config: Config) -> Config:
     """Return settings that skip what a preview does not show."""
+    config = config.changed(contexts={"num_contexts": 1})
     if config.contexts.source == "pool":
         config = config.changed(selection={"rule": KEEPING_ALL})
     contexts = SHOWN_ANSWERS[config.contexts.answer].reads_samples

@@ -57,13 +57,18 @@ def settled(
 
 
 def check_given(config: Config) -> None:
-    """Refuse several demonstrations where each question has its own."""
+    """Refuse several demonstrations or contexts where each question has its own."""
     number = config.contexts.num_demonstrations
     if config.contexts.rule == GIVEN and number > 1:
         raise ConfigError(
             f"contexts.rule is {GIVEN}, which shows the teacher what is given with "
             f"each question and nothing else, but contexts.num_demonstrations is "
             f"{number}; leave it out"
+        )
+    if config.contexts.rule == GIVEN and config.contexts.num_contexts > 1:
+        raise ConfigError(
+            f"contexts.num_contexts is {config.contexts.num_contexts}, but with "
+            f"contexts.rule={GIVEN} each question has one context; leave it out"
         )
 
 

@@ -132,7 +132,12 @@ def improve(
     trained = trained_model(run, model, main.adapter)
     after = answer_tests(run, trained, inputs.tests, "after", [main.adapter])
     made = [main.adapter, *RUN_OUTPUTS.all]
-    cases = build_cases(model, prepared, answer_cases(run, trained, prepared, made))
+    cases = build_cases(
+        model,
+        prepared,
+        answer_cases(run, trained, prepared, made),
+        run.config.contexts.num_contexts,
+    )
     del trained  # frees memory for the control
     if run.config.evaluation.form_only:
         controls[FORM_ONLY] = form_only(run, model, prepared, inputs.tests)

@@ -9,7 +9,12 @@ from typing import TypeVar
 from neuron_opsd.answers import reasoning
 from neuron_opsd.config import Config, ContextsConfig
 from neuron_opsd.errors import DataError
-from neuron_opsd.method.contexts import GIVEN, SHOWN_ANSWERS, find_demonstrations
+from neuron_opsd.method.contexts import (
+    GIVEN,
+    SHOWN_ANSWERS,
+    deal,
+    find_demonstrations,
+)
 from neuron_opsd.method.contexts.search import Known, Search
 from neuron_opsd.models.roles import Tokenizer
 from neuron_opsd.prompts import student_prompt, teacher_prompt
@@ -44,8 +49,11 @@ class DemonstrationPool:
     """By question id, the ids with the same text, perhaps including its own."""
 
 
-def check_enough(ids: Iterable[str], library: DemonstrationPool, count: int) -> None:
+def check_enough(
+    ids: Iterable[str], library: DemonstrationPool, config: ContextsConfig
+) -> None:
     """Raise DataError if a question has too few demonstrations."""
+    count = config.num_found
     usable = set(library.known.ids)
     none = frozenset[str]()
     num_barred: dict[frozenset[str], int] = {none: 0}
@@ -59,10 +67,10 @@ def check_enough(ids: Iterable[str], library: DemonstrationPool, count: int) -> 
             alike = num_barred[barred] - (own in usable and own in barred)
             also = f" ({alike} others have its text and are not shown)" if alike else ""
             raise DataError(
-                f"contexts.num_demonstrations is {count}, but question {own} can "
-                f"choose from only {have} with a readable answer{also}; lower it, give "
-                "a larger pool, or, if many answers are cut or unread, look at "
-                "rollouts.max_new_tokens and answers.reader"
+                f"{config.asks_for}, but question {own} can choose from only {have} "
+                f"with a readable answer{also}; lower it, give a larger pool, or, if "
+                "many answers are cut or unread, look at rollouts.max_new_tokens and "
+                "answers.reader"
             )
 
 
@@ -195,10 +203,10 @@ def build_contexts(
     Raises:
         DataError: If there are fewer demonstrations to choose from than asked for.
     """
-    count, answers = config.contexts.num_demonstrations, library.answers
+    count, answers = config.contexts.num_found, library.answers
     rule = rule or config.contexts.rule
     if rule != GIVEN:
-        check_enough(questions.ids, library, count)
+        check_enough(questions.ids, library, config.contexts)
     search = Search(questions, library.known, count, library.excluded, config.seed)
     found = find_demonstrations(rule, search)
     return tuple(
@@ -235,10 +243,12 @@ def fitted_prompt(
     context: TeacherContext,
     library: DemonstrationPool,
     config: Config,
+    place: int = 0,
 ) -> tuple[Prompt, int]:
     """Return the teacher's prompt and how many demonstrations were dropped.
 
-    The farthest are dropped to fit, but the question is never cut.
+    It is that of the first of the question's contexts, or of the one at `place`. The
+    farthest are dropped to fit, but the question is never cut.
 
     Raises:
         DataError: If the question alone is too long, or the chat template leaves out
@@ -246,8 +256,9 @@ def fitted_prompt(
     """
     most = room(model, config)
     wanted = min(most, config.contexts.max_tokens or most)
-    for dropped in range(len(context.demonstrations)):
-        shown = context.demonstrations[dropped:]
+    dealt = deal(context.demonstrations, config.contexts.num_contexts)[place]
+    for dropped in range(len(dealt)):
+        shown = dealt[dropped:]
         prompt = context_prompt(question, shown, library, config)
         if len(model.encode(prompt)) <= wanted:
             check_shown(model, prompt, question, shown)
@@ -255,7 +266,7 @@ def fitted_prompt(
     alone = context_prompt(question, (), library, config)
     length = len(model.encode(alone))
     if length <= most:
-        return alone, len(context.demonstrations)
+        return alone, len(dealt)
     raise DataError(
         f"question {question.id} takes {length} tokens, but the model holds "
         f"{model.facts.max_positions} and max_new_tokens keeps "
@@ -314,18 +325,24 @@ def build_examples(
     *,
     on_done: Callable[[int], None],
 ) -> tuple[TrainingExample, ...]:
-    """Build the student's and the teacher's prompt of every selected question."""
+    """Build the student's and the teacher's prompts of every selected question."""
     examples = []
     for context in contexts:
         question = library.questions[context.question_id]
-        prompt, dropped = fitted_prompt(model, question, context, library, config)
+        count = config.contexts.num_contexts if context.demonstrations else 1
+        fitted = [
+            fitted_prompt(model, question, context, library, config, place)
+            for place in range(count)
+        ]
+        (prompt, _), *others = fitted
         examples.append(
             TrainingExample(
                 question=question,
                 student_prompt=student_prompt(question, config.prompts),
                 teacher_prompt=prompt,
                 choices=written(question, config),
-                num_dropped=dropped,
+                num_dropped=sum(dropped for _, dropped in fitted),
+                other_prompts=tuple(other for other, _ in others),
             )
         )
         on_done(1)

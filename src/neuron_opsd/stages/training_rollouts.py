@@ -130,9 +130,33 @@ def on_policy(learner: Learner, batch: Batch, config: Config) -> RolloutGroups:
     """Sample the student's rollouts and train on all."""
     groups = draw(learner, batch, config.distill.num_samples, config)
     return [
-        RolloutGroup(sequences_of(example, group), group)
+        RolloutGroup(in_turn(example, group, batch.step, config), group)
         for example, group in zip(batch.examples, groups, strict=True)
     ]
+
+
+def in_turn(
+    example: TrainingExample,
+    completions: Sequence[Completion],
+    step: int,
+    config: Config,
+) -> tuple[TrainingSequence, ...]:
+    """Return training sequences that take turns with the question's contexts.
+
+    Which context the first one gets is drawn anew in every step. The mean of reverse KL
+    divergences to several teachers is, up to a constant, that to their normalised
+    geometric mean.
+    """
+    prompts = example.teacher_prompts
+    if len(prompts) == 1:
+        return sequences_of(example, completions)
+    first = derive_seed(config.seed, "contexts-in-turn", step, example.question_id)
+    taught = [replace(example, teacher_prompt=p, other_prompts=()) for p in prompts]
+    shares = [
+        sequences_of(one, completions[(place - first) % len(prompts) :: len(prompts)])
+        for place, one in enumerate(taught)
+    ]
+    return tuple(sequence for share in shares for sequence in share)
 
 
 def sequences_of(

@@ -16,7 +16,7 @@ from typing import Any, overload
 import numpy as np
 import pytest
 
-from neuron_opsd.config import SelectionConfig
+from neuron_opsd.config import ContextsConfig, SelectionConfig
 from neuron_opsd.data import near_texts
 from neuron_opsd.data.near_texts import Sought, Walk
 from neuron_opsd.data.overlap import TestTexts, check_overlap, duplicates_of
@@ -240,7 +240,7 @@ def test_questions_of_one_text_are_counted_out_once() -> None:
         Known([entry(name, 1) for name in names]),
         dict.fromkeys(names, group),
     )
-    check_enough(names, library, 9)
+    check_enough(names, library, ContextsConfig(num_demonstrations=9))
     assert group.compared == 1
 
 

@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeVar
 
 from neuron_opsd.method.contexts import drawn, overlap
 from neuron_opsd.method.contexts.search import (
@@ -19,7 +19,9 @@ from neuron_opsd.method.contexts.search import (
 )
 from neuron_opsd.method.contexts.states import by_states
 from neuron_opsd.method.contexts.words import by_words
-from neuron_opsd.section import NotNegative, OneOf, Section
+from neuron_opsd.section import NotNegative, OneOf, Positive, Section
+
+T = TypeVar("T")
 
 GIVEN: Final = "given"
 """The rule that searches nothing: questions come with what their teacher sees."""
@@ -157,8 +159,13 @@ class ContextsConfig(Section):
     source: Literal["pool", "selected"] = "pool"
     """Where demonstrations come from: the whole pool, or the selected questions."""
     num_demonstrations: NotNegative = 10
-    """Demonstrations per question; 0 leaves the teacher without a context. With
-    `rule=given` it is 1."""
+    """Demonstrations in a context; 0 leaves the teacher without one. With `rule=given`
+    it is 1."""
+    num_contexts: Positive = 1
+    """Contexts of each question that is trained on, each with `num_demonstrations` of
+    its own; the question's rollouts take turns with them, so the student follows the
+    mean of their teachers' log-probabilities. Everything else, such as the teacher's
+    check, sees the first."""
     answer: Annotated[str, OneOf(SHOWN_ANSWERS)] = "first"
     """Which own answer a demonstration shows. Its neurons are the question's."""
     content: Literal["final", "full"] = "final"
@@ -169,3 +176,25 @@ class ContextsConfig(Section):
     the model's own limit."""
     max_demonstration_tokens: NotNegative = 0
     """Longest demonstration, question and answer together; 0 sets no limit."""
+
+    @property
+    def num_found(self) -> int:
+        """Demonstrations to find for a question, over all its contexts."""
+        return self.num_demonstrations * self.num_contexts
+
+    @property
+    def asks_for(self) -> str:
+        """How many these are, as an error begins."""
+        text = f"contexts.num_demonstrations is {self.num_demonstrations}"
+        if self.num_contexts > 1:
+            text += f" in each of {self.num_contexts} contexts (contexts.num_contexts)"
+        return text
+
+
+def deal(demonstrations: Sequence[T], num_contexts: int) -> list[Sequence[T]]:
+    """Divide a question's demonstrations among its contexts, in turn.
+
+    All are in prompt order, the nearest last; the first context has the nearest one.
+    """
+    nearest = demonstrations[::-1]
+    return [nearest[place::num_contexts][::-1] for place in range(num_contexts)]
