@@ -454,7 +454,7 @@ def options_of(out: Path, keep: Path | None = None) -> argparse.Namespace:
     return argparse.Namespace(
         out=out,
         keep=keep,
-        parts=("main", "probe", "long", "second"),
+        parts=("main", "probe", "long", "second", "ideas"),
         sources=sources.EXPERIMENT,
         seeds=None,
         methods=None,
@@ -525,7 +525,7 @@ def test_a_block_is_one_source_with_one_seed_and_the_arms_that_it_has(
         *(f"main/{source}-0" for source in sources.EXPERIMENT),
         "main/sst2-1",
     ]
-    assert len(names) == len(set(names)) == 25 + 5 + 5 + 1
+    assert len(names) == len(set(names)) == 25 + 5 + 5 + 1 + 5
     arms = {
         block.folder: block.words[block.words.index("--methods") + 1 :]
         for block in blocks
@@ -534,4 +534,6 @@ def test_a_block_is_one_source_with_one_seed_and_the_arms_that_it_has(
     sizes = [arms[f"main/sst2-{seed}"].index("--set") for seed in range(5)]
     assert sizes == [22, 20, 20, 10, 10]
     assert "ttrl-3e-5" not in arms["main/csqa-1"]
+    assert not {*design.IDEAS} & {*arms["main/sst2-0"]}
+    assert {*design.IDEAS} < {*arms["ideas/sst2-0"]}
     assert all(found[0] == "form-only" for found in arms.values())

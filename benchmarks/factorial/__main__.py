@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
+from benchmarks.factorial.design import IDEAS
 from benchmarks.factorial.keeping import is_kept, keep
 from benchmarks.factorial.sources import (
     CROSS_DOMAIN,
@@ -95,9 +96,10 @@ CONTEXT_RULES: Final = (
     "fixed",
 )
 PARTS: Final = {
-    "main": Part(),
+    "main": Part(methods=[one for one in COMPARED.methods if one not in IDEAS]),
     "long": Part(1, FINALISTS, ("distill.steps=150",), (10, 20, 40)),
     "second": Part(1, SECOND_ARMS, sources=("sst2",), second=True),
+    "ideas": Part(1, ("all-nearest", *IDEAS)),
 }
 
 
@@ -105,7 +107,7 @@ def main() -> int:
     """Run what is asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.factorial")
     parser.add_argument("--out", type=Path, required=True)
-    parts = ("main", PROBE, "long", "second")
+    parts = ("main", PROBE, "long", "second", "ideas")
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
     parser.add_argument("--sources", nargs="+", choices=EXPERIMENT, default=EXPERIMENT)
     parser.add_argument("--seeds", type=int, nargs="+", help="of those of a part")
@@ -189,9 +191,7 @@ def comparison_of(
 ) -> list[str]:
     """Return the arguments of the comparison of one source with one seed."""
     chosen = options.methods or (REDUCED_ARMS if options.reduced else part.methods)
-    methods = [
-        one for one in (FORM, *(chosen or COMPARED.methods)) if seed < seeds_of(one)
-    ]
+    methods = [one for one in (FORM, *chosen) if seed < seeds_of(one)]
     settings = [*part.settings, *(REDUCED if options.reduced else ())]
     tests = [f"{one}={file_of(questions, one)}" for one in (source, *CROSS_DOMAIN)]
     words = ["compare", "--recipe", str(RECIPE), "--model", str(model)]

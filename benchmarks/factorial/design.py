@@ -32,13 +32,21 @@ OURS: Final = (
     *(f"{one}-{other}" for one in SELECTIONS[1:] for other in BOTH),
 )
 """Arms of the method itself."""
+IDEAS: Final = (
+    "two-contexts",
+    "four-contexts",
+    "eight-shown",
+    "nearest-1e-4",
+    "voted-shown",
+)
+"""Arms beside the experiment, each compared with the whole pool x nearest."""
 LEAST: Final = 0.01
 LEAST_RECIPE: Final = 0.03
 
 
 def hypotheses() -> list[Hypothesis]:
     """Return every effect that was written down, in its family."""
-    return [*of_contexts(), *of_selections(), *of_both()]
+    return [*of_contexts(), *of_selections(), *of_both(), *of_ideas()]
 
 
 def of_contexts() -> Iterator[Hypothesis]:
@@ -83,6 +91,13 @@ def of_both() -> Iterator[Hypothesis]:
             "random-random",
         )
         yield Hypothesis("interaction", f"nearest under {selection}", effect)
+
+
+def of_ideas() -> Iterator[Hypothesis]:
+    """Yield what was thought of beside the experiment."""
+    for arm in IDEAS:
+        effect = difference(arm, "all-nearest")
+        yield Hypothesis("ideas", f"{arm} above all-nearest", effect)
 
 
 def of_forgetting() -> Iterator[Hypothesis]:
