@@ -120,6 +120,34 @@ def test_free_answers_cost_what_the_sum_on_paper_says() -> None:
     )
 
 
+def test_every_rollout_of_a_question_is_counted() -> None:
+    several = settings("distill.num_samples=3")
+    # Written three times, and read three times by the teacher and by the student.
+    assert tokens(stages(FREE, several)["training"]) == (
+        6 * (2 * 18 + 48 + 3 * 4),
+        6 * 3 * 4,
+        6 * (18 + 3 * 4),
+    )
+    voting = settings("method=ttrl", "distill.num_samples=3", "policy.num_votes=5")
+    assert stages(FREE, voting)["training"].decode_tokens == 6 * 5 * 4
+    # Of two choices of 3 tokens, no more than two are different.
+    chosen = stages(CONSTRAINED, several)["training"]
+    assert chosen.train_tokens == 6 * (18 + 2 * 3)
+
+
+def test_every_context_that_a_rollout_sees_is_counted() -> None:
+    once = stages(FREE, settings("distill.num_samples=3"))["training"]
+    for number, read in ((2, 2), (3, 3), (8, 3)):
+        config = settings("distill.num_samples=3", f"contexts.num_contexts={number}")
+        more = stages(FREE, config)["training"].prefill_tokens - once.prefill_tokens
+        assert more == 6 * (read - 1) * (18 + 48)
+    bare = settings("contexts.num_demonstrations=0", "contexts.num_contexts=2")
+    none = settings("contexts.num_demonstrations=0")
+    assert tokens(stages(FREE, bare)["training"]) == tokens(
+        stages(FREE, none)["training"]
+    )
+
+
 def test_pool_training_and_tests_have_lengths_of_their_own() -> None:
     work = replace(FREE, trained=Writing(3.0, 3), tested=Writing(7.0, 9))
     config = settings("evaluation.prompted=false")

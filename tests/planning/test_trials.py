@@ -215,9 +215,18 @@ def test_examples_show_as_many_demonstrations_as_the_run(sample: Sample) -> None
         for example in found:
             assert example.teacher_prompt.text.count("Answer:") == shown + 1
             assert example.student_prompt.text.count("Answer:") == 1
+            assert example.other_prompts == ()
             assert example.teacher_prompt.text.endswith(
                 example.student_prompt.text.rpartition("\n\n")[2]
             )
+
+
+def test_examples_have_as_many_contexts_as_in_the_run(sample: Sample) -> None:
+    config = settings("contexts.num_demonstrations=2", "contexts.num_contexts=2")
+    for example in make_examples(replace(trial(), config=config), sample):
+        one, other = (prompt.text for prompt in example.teacher_prompts)
+        assert one != other
+        assert one.count("Answer:") == other.count("Answer:") == 3
 
 
 def test_about_a_batch_is_answered_with_demonstrations(

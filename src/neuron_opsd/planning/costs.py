@@ -16,6 +16,7 @@ from neuron_opsd.method.contexts.search import OF_ANSWERS, Signal
 from neuron_opsd.method.neurons import scaled_sizes
 from neuron_opsd.method.selection import limit_of, share_asked
 from neuron_opsd.methods import (
+    METHODS,
     context_signals,
     needs_contexts,
     needs_medoids,
@@ -106,18 +107,21 @@ def teacher_check(work: Work, rates: Rates, config: Config) -> Cost:
 
 def training(work: Work, rates: Rates, config: Config) -> Cost:
     """Cost of the steps: rollouts, teacher and student passes."""
-    tuning = config.distill
+    tuning, saved = config.distill, workload.num_saved(config)
     count = tuning.steps * tuning.batch_size
     some = workload.part_of(work.pool, count)
-    free = some.num_free * work.trained.mean
-    answers = count * workload.answer_length(work.trained, work.pool)
+    drawn = METHODS[config.method].num_drawn(config)
+    free = some.num_free * drawn * work.trained.mean
+    answers = count * workload.answers_length(
+        work.trained, work.pool, tuning.num_samples
+    )
     teacher = workload.teacher_prompts(config)
     read = work.trained_prompt + teacher * (work.trained_prompt + work.shown_tokens)
     return Cost(
         prefill=count * read + some.extra_tokens + answers,
         decode=free,
         train=count * work.trained_prompt + answers,
-        seconds=tuning.steps * rates.distil_step + num_saved(config) * rates.saving,
+        seconds=tuning.steps * rates.distil_step + saved * rates.saving,
     )
 
 
@@ -130,7 +134,7 @@ def control(work: Work, rates: Rates, config: Config) -> Cost:
     # It trains on what the pool wrote.
     answer = workload.answer_length(work.written, work.pool)
     trained = count * (work.trained_prompt + answer)
-    seconds = tuning.steps * rates.form_step + num_saved(config) * rates.saving
+    seconds = tuning.steps * rates.form_step + workload.num_saved(config) * rates.saving
     draws = (config.evaluation.num_samples,)
     tested = answering(work.tests, rates, config, draws, work.tested)
     return Cost(train=trained, seconds=seconds) + tested
@@ -276,11 +280,6 @@ def scored(writing: Writing, config: NeuronsConfig) -> Writing:
 def num_selected(work: Work, config: Config) -> int:
     """Count the questions trained on, ignoring ties."""
     return limit_of(work.pool.num_questions, share_asked(config.selection))
-
-
-def num_saved(config: Config) -> int:
-    """Count the checkpoints written."""
-    return config.distill.steps // config.distill.checkpoint_every
 
 
 def trained_parameters(facts: ModelFacts, config: Config) -> int:

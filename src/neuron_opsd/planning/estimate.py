@@ -17,7 +17,7 @@ from neuron_opsd.models.load import learner_of, load_model, load_tokenizer
 from neuron_opsd.models.roles import LanguageModel, ModelFacts, Tokenizer
 from neuron_opsd.models.room import ENGINE_CACHE
 from neuron_opsd.planning import samples, step_trials, trials
-from neuron_opsd.planning.costs import num_saved, plan
+from neuron_opsd.planning.costs import plan
 from neuron_opsd.planning.fitting import Lengths, longest_step
 from neuron_opsd.planning.memory import FLOAT, HALF
 from neuron_opsd.planning.samples import Sample
@@ -31,6 +31,7 @@ from neuron_opsd.planning.workload import (
     Work,
     Writing,
     expected_longest,
+    num_saved,
 )
 from neuron_opsd.processes.memory import held_memory, peak_memory, total_memory
 from neuron_opsd.progress import Progress

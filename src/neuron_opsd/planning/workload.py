@@ -165,6 +165,22 @@ def answer_length(writing: Writing, questions: QuestionTokens) -> float:
     return free * writing.mean + (1.0 - free) * choice
 
 
+def answers_length(writing: Writing, questions: QuestionTokens, number: int) -> float:
+    """Return the mean length of a question's different answers, `number` at most."""
+    if not questions.num_questions:
+        return 0.0
+    free = questions.num_free / questions.num_questions
+    among = questions.num_questions - questions.num_free
+    chosen = min(number, questions.num_choices / max(1, among))
+    choice = questions.choice_tokens / max(1, questions.num_choices)
+    return free * number * writing.mean + (1.0 - free) * chosen * choice
+
+
+def num_saved(config: Config) -> int:
+    """Count the checkpoints written."""
+    return config.distill.steps // config.distill.checkpoint_every
+
+
 def part_of(questions: QuestionTokens, count: int) -> QuestionTokens:
     """Return the tokens of `count` questions like these."""
     share = count / max(1, questions.num_questions)
