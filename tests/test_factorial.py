@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.factorial import __main__ as command
-from benchmarks.factorial import design, keeping, rates, sources, tables
+from benchmarks.factorial import design, guarding, keeping, rates, sources, tables
+from benchmarks.factorial.answers import Answers
 from benchmarks.factorial.effects import (
     POOLED,
     Estimate,
@@ -447,6 +448,44 @@ def test_every_hypothesis_names_arms_of_the_recipe() -> None:
         assert sum(one.effect.values()) == pytest.approx(0.0)
     wanted = {*command.FINALISTS, *command.SECOND_ARMS}
     assert wanted | {*command.REDUCED_ARMS, *design.RIVALS.values()} <= known
+
+
+def test_alarms_are_held_against_what_became_of_the_model(tmp_path: Path) -> None:
+    agree = "all rollouts of a question agree in the last steps"
+    gone = "the entropy is gone on the guard's questions"
+    warnings = [
+        f"x seed 0, good, bad: step 9: {agree} (0, limit 0.1); fewer steps",
+        f"x seed 0, bad: step 19: {gone} (0, limit 0.1); fewer steps",
+        "x seed 0, bad: step 21: the loss grows (3, limit 1); fewer steps",
+        "x seed 1, quiet: step 3: the loss is 9, 7 times that of the steps before",
+        "x seed 1: pool: 3 questions were left out",
+    ]
+    (tmp_path / "main" / "x-0").mkdir(parents=True)
+    text = json.dumps({"warnings": warnings})
+    (tmp_path / "main" / "x-0" / "comparison.json").write_text(text)
+    signs = guarding.signs_in(tmp_path, "main")
+    assert signs == {
+        ("x", 0, "good"): {agree: 9},
+        ("x", 0, "bad"): {agree: 9, gone: 19, "the loss grows": 21},
+    }
+
+    def answers(share: float) -> Answers:
+        row = np.full(10, share)
+        return Answers(row, row, row > 0.5)
+
+    accuracy = {
+        ("base", 0): 0.6,
+        ("good", 0): 0.595,
+        ("bad", 0): 0.5,
+        ("prompted", 0): 0.1,
+        ("base", 1): 0.7,
+        ("quiet", 1): 0.6,
+        ("good", 1): 0.67,
+    }
+    table = {("x", arm, seed): answers(a) for (arm, seed), a in accuracy.items()}
+    rows = [*guarding.guard_rows(signs, guarding.changes_of({"x": table}))]
+    said = ["1", "1", "2", "1", "1", f"{agree} (1)"]
+    assert rows == [["x", *said], ["all sources", *said]]
 
 
 def options_of(out: Path, keep: Path | None = None) -> argparse.Namespace:

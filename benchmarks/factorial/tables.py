@@ -43,6 +43,8 @@ from benchmarks.factorial.effects import (
     results_of,
     verdict,
 )
+from benchmarks.factorial.guarding import HEADINGS as GUARD
+from benchmarks.factorial.guarding import changes_of, guard_rows, signs_in
 from benchmarks.factorial.sources import CROSS_DOMAIN, SOURCES
 from neuron_opsd.probing.summary import JSON
 from neuron_opsd.records.scores import Interval
@@ -262,6 +264,8 @@ def main() -> None:
         headings = (family, "source", "points", "p", "p, Holm", "reading")
         print_table(headings, effect_rows(results, family))
     print_table(COSTS, cost_rows(options.out, options.part))
+    alarms = signs_in(options.out, options.part), changes_of(tables)
+    print_table(GUARD, guard_rows(*alarms))
     print_table(LEADS, lead_rows(options.out / "probe", own, results))
     rows = [
         {"family": one.family, "name": one.name, "source": where, **asdict(result)}
