@@ -200,7 +200,7 @@ def test_a_run_without_neurons_keeps_none_and_says_so(finished: FinishedRun) -> 
     selection = read_json(finished.folder / "selection.json")
     assert {entry["neuron_count"] for entry in selection} == {None}
     page = (finished.folder / "report.html").read_text("utf-8")
-    assert "None were read: neither selection nor demonstrations ask for them." in page
+    assert "None were read: neither selection nor demonstrations use them." in page
     assert "neurons counted" not in page
     assert "few activated neurons" not in page
     assert "of 0 neurons" not in page

@@ -222,14 +222,14 @@ def test_the_page_says_all_of_it(data: JudgementData) -> None:
     check_links(page)
     assert page.count("<svg") == 3
     for said in (
-        "tuned less base, on the 55 questions that both answer",
+        "tuned minus base, on the 55 questions that both answer",
         "5 that only base answers",
         "exact McNemar test",
         "stated, mean, slope and offset (Platt)",
         "5 questions have no sample and are left out of every measure",
         "very likely",
         "0.010 better",
-        "on 55 of 60 questions, the others having no sample",
+        "on 55 of 60 questions (the others have no sample)",
     ):
         assert said in reader.text
 

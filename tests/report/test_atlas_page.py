@@ -245,7 +245,7 @@ def test_numbers_that_are_none_are_dashes() -> None:
 
 def test_what_was_not_read_is_said() -> None:
     text = read(render_atlas(plain_atlas())).text
-    assert "Give --read-model, and the questions with --pool, to have it read" in text
+    assert "Give --read-model, and the questions with --pool, to read this" in text
     assert "Not shown: the model was not read." in text
     assert "Not shown: no other run was named with --against." in text
     assert "Tokens that its output row favours" not in text

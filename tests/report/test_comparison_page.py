@@ -181,7 +181,7 @@ def test_p_values_have_as_many_digits_as_they_bear() -> None:
         ),
         (
             (2400,),
-            "Prompts of different methods cannot be compared: fewer than two trained.",
+            "Prompts cannot be compared: fewer than two methods were trained.",
         ),
     ],
 )
@@ -299,7 +299,7 @@ def test_a_method_that_saw_gold_answers_is_marked_wherever_it_stands(
     pages: Mapping[str, str],
 ) -> None:
     text = read(pages["troubled"]).text
-    assert "Saw gold answers. oracle-grpo \N{DAGGER}: shown as a limit" in text
+    assert "Saw gold answers. oracle-grpo \N{DAGGER}: shown as an upper limit" in text
     assert not re.findall("oracle-grpo(?! \N{DAGGER})", text)
 
 
@@ -319,7 +319,7 @@ def test_failures_and_missing_cells_are_told_before_the_results(
 def test_a_start_from_form_only_is_said_to_be_one(pages: Mapping[str, str]) -> None:
     text = read(pages["full"]).text
     assert "training began from the form-only model" in text
-    assert "Training began from the form-only model, so what is net" in text
+    assert "Training began from the form-only model, so the gain" in text
     assert "training began from the form-only" not in read(pages["small"]).text
 
 

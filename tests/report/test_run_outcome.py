@@ -150,9 +150,9 @@ def test_what_is_not_a_number_was_not_measured() -> None:
         ece=UNKNOWN,
     )
     assert outcome_sentence(data) == (
-        "On sst2 (in-domain) the accuracy was not measured; net of form-only training "
-        "it was not measured; on the cross-domain set it was not measured; in-domain "
-        "calibration was not measured."
+        "On sst2 (in-domain) the accuracy was not measured; the gain net of form-only "
+        "training was not measured; on the cross-domain set it was not measured; "
+        "in-domain calibration was not measured."
     )
 
 
@@ -223,10 +223,10 @@ def test_a_model_that_says_one_thing_is_at_the_baseline() -> None:
     data = told(99, 100)
     assert outcome_sentence(data).startswith(
         "On edu (in-domain) no difference was seen: Avg@8 went from 71.0 % to 70.0 %, "
-        f"{MINUS}1.0 points (95 % interval {MINUS}3.0 to 0.0); the model, untrained "
-        "and trained alike, is at the baseline (70.0 %, 'no' to every question; the "
-        "model's most frequent answer takes 99.0 % of its answers before and 100.0 % "
-        "after); "
+        f"{MINUS}1.0 points (95 % interval {MINUS}3.0 to 0.0); the model, both "
+        "untrained and trained, is at the baseline (70.0 %, 'no' to every question; "
+        "the model's most frequent answer takes 99.0 % of its answers before and "
+        "100.0 % after); "
     )
 
 

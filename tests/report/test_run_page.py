@@ -106,7 +106,7 @@ def test_the_page_says_what_matters(page: str) -> None:
         "got worse",
         "75.1 %",
         "net of form-only training",
-        "Prompt of the teacher",
+        "Teacher's prompt",
         "no answer could be read",
         "contexts.answer",
         "The teacher gives one answer to 61 %",
@@ -227,9 +227,9 @@ def test_every_choice_is_told_in_words(
 @pytest.mark.parametrize(
     ("settings", "seen"),
     [
-        ({}, "over the full vocabulary is lowered"),
-        ({"top_k": 100}, "over the teacher's 100 likeliest tokens and all others is"),
-        ({"entry_clip": 0.05}, "vocabulary, at most 0.05 nats from each, is lowered"),
+        ({}, "over the full vocabulary at every token"),
+        ({"top_k": 100}, "over the teacher's 100 likeliest tokens and all others at"),
+        ({"entry_clip": 0.05}, "vocabulary, at most 0.05 nats from each, at every"),
     ],
 )
 def test_the_notes_say_what_a_divergence_sees(
@@ -243,7 +243,7 @@ def test_the_notes_say_what_a_divergence_sees(
 def test_a_balanced_selection_is_told() -> None:
     config = config_from_table({"selection": {"balance": True}})
     notes = dict(method_notes(replace(empty_report(), config=config)))
-    assert "within those of each own answer" in notes["Selection"]
+    assert "separately for each own answer" in notes["Selection"]
 
 
 def test_the_notes_follow_the_settings() -> None:
@@ -287,7 +287,7 @@ def test_what_was_left_out_of_the_selection_is_told_and_counted() -> None:
     more = replace(data, pool=pool_summary((*selection, entry, entry), votes))
     assert dict(selection_facts(more))[label] == "2"
     notes = dict(method_notes(replace(data, config=Config())))
-    assert "cut or holds no answer that can be read were left" in notes["Selection"]
+    assert "cut or has no readable answer were left out" in notes["Selection"]
     config = config_from_table({"selection": {"include_unread": True}})
     notes = dict(method_notes(replace(data, config=config)))
     assert "left out" not in notes["Selection"]

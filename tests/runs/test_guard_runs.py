@@ -345,8 +345,8 @@ def test_a_run_says_which_step_it_kept_and_why(model: Path, tmp_path: Path) -> N
         assert entry["kept_after_steps"] == kept.num_steps
     for file in ("report.html", "adapter/README.md"):
         text = (best.folder / file).read_text()
-        assert "No label was read for that." in text
-        assert "No label was read for that." not in (last.folder / file).read_text()
+        assert "No label was read for this." in text
+        assert "No label was read for this." not in (last.folder / file).read_text()
     assert all("kept_after_steps" not in e for e in last.evaluation().values())
     assert "What the guard saw" in (last.folder / "report.html").read_text()
 

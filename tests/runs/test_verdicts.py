@@ -216,7 +216,7 @@ def test_a_training_resumes_with_its_verdicts(
     (tmp_path / "train" / "verdicts.json").unlink()
     with opened(tmp_path, config_of()) as run:
         warn_as_kept(run, "train", "train/verdicts")
-        assert "is gone; which comparisons" in run.directory.warnings[0]
+        assert "is gone; it is no longer known which" in run.directory.warnings[0]
 
 
 def out_of_time(folder: Path) -> None:

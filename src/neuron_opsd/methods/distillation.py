@@ -74,15 +74,15 @@ class NeuronOPSD(Distillation):
     name = "neuron-opsd"
     source = "Chen and Li, arXiv:2607.02460"
     notes = (
-        "the prototype shows demonstrations filtered by true answers; here none is "
-        "read, as the paper claims",
-        "a question whose own answer cannot be read is no demonstration, since it "
-        "would show the teacher no answer; a run says how many. The paper leaves none "
-        "out",
+        "the prototype shows demonstrations filtered by true answers; here no true "
+        "answer is read, as the paper claims",
+        "a question whose own answer cannot be read is not used as a demonstration, "
+        "since it would show the teacher no answer; a run says how many. The paper "
+        "leaves none out",
         "a question's neurons are those of the completion that a demonstration shows: "
         "the first sample as in the paper, or the greedy one with `contexts.answer = "
-        "greedy`; where none can be shown, the first sample. They are those of the "
-        "whole completion, reasoning included, also with `contexts.content = final`",
+        "greedy`; where none can be shown, the first sample. The whole completion "
+        "counts, including reasoning, even with `contexts.content = final`",
     )
     preset = Preset(
         1e-5,
@@ -157,9 +157,9 @@ class UOPSD(Distillation):
         "the user's turn and asks for an answer in the model's own words",
         "its reasoning loses its marks there, since chat templates cut marked "
         "reasoning out of earlier turns; the paper finds that a whole trace is needed",
-        "all rollouts that disagree are trained on, those without a readable answer "
-        "too: the teacher says what else to write, and nothing of them is imitated. "
-        "The paper takes the longest",
+        "all rollouts that disagree are trained on, even those without a readable "
+        "answer: the teacher says what to write instead, and nothing in them is "
+        "imitated. The paper takes the longest",
         "the paper's rate is not known to us; the preset keeps the default for an "
         "adapter, which the paper trains too, and a tenth of it for full tuning",
     )

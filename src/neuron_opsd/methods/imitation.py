@@ -95,10 +95,10 @@ class LMSI(Imitation):
     name = "lmsi"
     source = "Huang et al., arXiv:2210.11610, with one prompt format"
     notes = (
-        "one prompt format in place of four, since questions of any kind are asked "
+        "one prompt format instead of four, since questions of any kind are asked "
         "here and the other formats need worked examples",
-        "samples are drawn anew when a question's turn comes; the paper draws all of "
-        "them once",
+        "samples are drawn afresh each time a question comes up; the paper draws all "
+        "of them once",
         "the paper's 32 completions a step would be those of one question, so the "
         "preset leaves `distill.batch_size`",
         "the paper's rate and its 10,000 steps are those of a model of 540B "

@@ -96,8 +96,8 @@ class TTRL(Reinforcement):
         "arXiv:2607.02460; the preset has the 64 votes and 32 trained rollouts of the "
         "public code",
         "a rollout whose answer cannot be read has no vote and no reward; in the "
-        "public code such rollouts vote together unless removed, so that a model that "
-        "seldom ends would be rewarded for not ending",
+        "public code such rollouts vote together unless removed, so a model that "
+        "seldom finishes would be rewarded for not finishing",
         "arXiv:2607.02460 takes the checkpoint of its ttrl that is best by true "
         "answers; here the last step counts for every method",
         "updates are on fresh rollouts, one a step, so no ratio is ever clipped",
@@ -137,9 +137,9 @@ class Intuitor(Reinforcement):
     acts_on = f"{Reinforcement.acts_on}; the reward is of the whole vocabulary"
     source = "Zhao et al., arXiv:2505.19590"
     notes = (
-        "a rollout whose answer cannot be read has the reward of the least certain of "
-        "its question; in the public code it is rewarded for its certainty, and a "
-        "loop that never ends is the most certain",
+        "a rollout whose answer cannot be read gets the reward of the least certain "
+        "one of its question; in the public code it is rewarded for its certainty, and "
+        "a loop that never ends is the most certain",
     )
     kl_weight = 0.005
     preset = Preset(
@@ -236,7 +236,7 @@ class OracleGRPO(Oracle, Reinforcement):
 
     name = "oracle-grpo"
     source = "upper bound of ttrl"
-    notes = ("its preset is ttrl's without the others that vote",)
+    notes = ("its preset is ttrl's without the extra rollouts that only vote",)
     preset = replace(TTRL.preset, settings=TTRL_SETTINGS)
 
     def rewards(self, learner: Learner, groups: Sequence[VotedGroup]) -> Rewards:

@@ -184,7 +184,7 @@ def others_of(
     return [consensus(all_of) for all_of in zip(student, *lists, strict=True)]
 
 
-WITH_ANSWERS = "With --answers, a hundred answered questions say which teacher is right"
+WITH_ANSWERS = "With --answers, a hundred known answers show which teacher is right"
 
 
 def recommend(

@@ -46,7 +46,7 @@ SHARED = {
 
 UNKNOWN = (
     "No true answers were given, so nothing here says whether an answer is right. "
-    "Give the pool's file with --answers to learn what the neuron count says of that."
+    "Give the pool's file with --answers to see what the neuron count says about that."
 )
 
 
@@ -155,7 +155,7 @@ def best_sign(measures: Mapping[str, Interval]) -> list[str]:
         return []
     best = max(known, key=lambda name: known[name].value)
     return [
-        f"As a sign that one answer is right the count has an area of "
+        f"As a sign of a right answer the count has an area of "
         f"{number(own.value, 2)} under the ROC curve; the best of its rivals, "
         f"{analysis.RIVALS[best].label} ({analysis.RIVALS[best].hypothesis}), has "
         f"{number(known[best].value, 2)}."
@@ -177,7 +177,7 @@ def entropy_note(data: analysis.AnalysisData) -> str:
     whose = "" if len(greedy) == len(data.runs) else f" ({', '.join(greedy)})"
     return (
         f"Where the captured answer is greedy{whose} it has neither, so they are means "
-        "over the question's sampled answers, per token, under what these were sampled "
+        "over the question's sampled answers, per token, under what they were sampled "
         "from."
     )
 
@@ -198,8 +198,8 @@ def bins_chart(run: analysis.RunAnalysis) -> Markup:
     said = " ".join(f"{word}: {bins_in_words(bins)}." for _, word, bins in series)
     return plot.figure(
         f"Neuron count and answers of {one_line(run.name, 40)}",
-        "Mean share of sampled answers in bins of about equally many questions, from "
-        f"the fewest to the most neurons, with 95 % intervals. {said}",
+        "Mean share of sampled answers in bins of about equal size, from the fewest "
+        f"to the most neurons, with 95 % intervals. {said}",
         *(plot.curve(bin_dots(bins), role) for role, _, bins in series),
         key=[(role, word) for role, word, _ in series],
     )

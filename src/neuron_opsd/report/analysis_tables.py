@@ -68,7 +68,7 @@ Writers: TypeAlias = Mapping[str, tuple[Column, wording.Write]]
 VOTES: Writers = {
     "avg_at_k": (Column("Avg@k", "one answer"), wording.percent),
     "maj_at_k": (Column("Maj@k", "the vote"), wording.percent),
-    "maj_minus_avg": (Column("Maj@k less Avg@k", "points"), wording.points),
+    "maj_minus_avg": (Column("Maj@k minus Avg@k", "points"), wording.points),
     "agreement": (Column("vote share", "agree"), wording.percent),
     "unanimity": (Column("unanimous", "all agree"), wording.percent),
 }
@@ -82,8 +82,8 @@ LABELS: Writers = {
 }
 
 SHARING = {
-    "demonstrations": Column("demonstrations", "share alike"),
-    "random": Column("random questions", "share alike"),
+    "demonstrations": Column("demonstrations", "share the answer"),
+    "random": Column("random questions", "share the answer"),
     "excess": Column("difference", "points"),
 }
 
@@ -162,10 +162,10 @@ def area_tables(data: AnalysisData) -> list[tuple[str, Table]]:
         found.insert(0, (MEAN, data.overall))
     columns = (
         Column("captured answer", "area"),
-        Column("count less this", "area"),
+        Column("count minus this", "area"),
         Column("what it shows", text=True),
         Column("majority answer", "area"),
-        Column("count less this", "area"),
+        Column("count minus this", "area"),
     )
     return [
         (name, table_of(title, "number, hypothesis", columns, area_rows(measures)))

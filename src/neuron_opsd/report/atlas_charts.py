@@ -50,8 +50,9 @@ def layers_chart(data: atlas.AtlasData) -> Markup:
         for n, row in tops.items()
     )
     return plot.figure(
-        "What each group holds of each layer",
-        f"Share of all neurons that a group's questions hold, by layer. {said}",
+        "How each group's neurons are spread over the layers",
+        "Of all neurons that a group's questions hold, the share in each layer. "
+        f"{said}",
         *lines,
         key=[(ROLES[name], SHORT[name]) for name in names],
     )
@@ -90,10 +91,10 @@ def groups_map(data: atlas.AtlasData) -> Markup:
         if math.isfinite(value)
     ]
     return layer_map(
-        "Layers of the groups beside the pool",
-        "Share of a layer in what a group's questions hold over that in what the "
-        f"pool's hold; the strongest colour is {number(STRONGEST, 0)} times as much, "
-        f"or as little. {extremes(rows)}",
+        "Layers of the groups compared with the pool",
+        "A layer's share in what a group's questions hold, divided by its share in "
+        "what the pool's hold; the strongest colour is a factor of "
+        f"{number(STRONGEST, 0)} either way. {extremes(rows)}",
         [name for name, *_ in rows],
         data.num_layers,
         drawn,
@@ -160,9 +161,9 @@ def lifts_map(data: atlas.AtlasData) -> Markup:
     said = ", ".join(f"{bins[p]}: {total:,}" for p, total in enumerate(totals))
     return layer_map(
         "Lift of the neurons in the selected questions, by layer",
-        "How many neurons are held how many times as often as in draws of the same "
-        f"lengths; of all layers {said}. The colour grows with the logarithm of the "
-        "number.",
+        "Number of neurons by how many times as often they are held as in draws of the "
+        f"same lengths; over all layers {said}. The colour grows with the logarithm of "
+        "the number.",
         bins[::-1],
         data.num_layers,
         drawn,
@@ -238,7 +239,7 @@ def moved_chart(data: atlas.AtlasData) -> Markup:
         for _, name, known in lines
     )
     return plot.figure(
-        "How far sets moved through training, by layer",
+        "How far training moved the sets, by layer",
         "Mean Jaccard distance of a question's sets under base and trained model "
         f"within each layer. {said}",
         *(plot.line(known, f"line {role}") for role, _, known in lines),
@@ -265,7 +266,7 @@ def beside_chart(data: atlas.AtlasData) -> Markup:
     plot = Plot(layer_axis(data.num_layers), share_axis("share", 1.05 * most))
     return plot.figure(
         "Layers of the selected questions of both runs",
-        "Share of all neurons that the selected questions hold, by layer.",
+        "Of all neurons that the selected questions hold, the share in each layer.",
         *(plot.line(points, f"line {role}") for role, _, points in lines),
         key=[(role, name) for role, name, _ in lines],
     )

@@ -80,16 +80,17 @@ def outcome(data: atlas.AtlasData) -> str:
     """Summarise what the selected questions share."""
     total = data.num_layers * data.num_neurons
     said = [
-        f"Of the {total:,} neurons of the model {data.num_tested:,} are among the "
-        "strongest of some answer to the pool."
+        f"Of the model's {total:,} neurons, {data.num_tested:,} are among the "
+        "strongest for at least one answer to the pool."
     ]
     own = {group.name: group for group in data.groups}.get(atlas.SELECTED)
     if own is not None and own.found is not None:
         said.append(
             f"{own.found.more:,} of them are in more and {own.found.fewer:,} in fewer "
-            f"of the {own.num_questions:,} selected questions than in as many answers "
-            f"of the same lengths by chance; {len(own.by_chance)} random draws of such "
-            f"answers find {ranged(one.more for one in own.by_chance)} and "
+            f"of the {own.num_questions:,} selected questions than expected by chance "
+            "in as many answers of the same lengths; "
+            f"{len(own.by_chance)} random draws of such answers find "
+            f"{ranged(one.more for one in own.by_chance)} and "
             f"{ranged(one.fewer for one in own.by_chance)}."
         )
     said.append(
@@ -140,9 +141,9 @@ def groups_table(groups: Sequence[atlas.GroupRow]) -> Table:
         Column("questions"),
         Column("more often", "than chance"),
         Column("less often", "than chance"),
-        Column("neurons", "of any question"),
-        Column("neurons", "of one, mean"),
-        Column("tokens", "of one, mean"),
+        Column("neurons", "in any question"),
+        Column("neurons", "mean per question"),
+        Column("tokens", "mean per answer"),
     )
     rows = [
         row_of(
@@ -247,7 +248,7 @@ def moved_table(moved: atlas.Moved) -> Table:
         )
         for group in moved.groups
     ]
-    return table_of("Sets through training", "questions", columns, rows)
+    return table_of("How training moved the sets", "questions", columns, rows)
 
 
 def moved_neurons_table(
@@ -277,7 +278,7 @@ def beside_table(data: atlas.AtlasData, beside: atlas.Beside) -> Table:
         Column("questions", data.run),
         Column("questions", beside.name),
         Column("correlation", "of counts, over neurons"),
-        Column("common neurons", "of both runs, of either's"),
+        Column("common neurons", "in both, of those in either"),
     )
     theirs = {group.name: group.num_questions for group in beside.groups}
     rows = [

@@ -261,7 +261,7 @@ def step_chart(results: index.Results, source: str, metric: str) -> Markup:
         for (first, low), (last, high) in [(dots[0].at, dots[-1].at)]
     )
     return plot.figure(
-        f"{source_name(source)}: {charted.noun} along the steps",
+        f"{source_name(source)}: {charted.noun} during training",
         f"{charted.level}: {said}.",
         *(plot.line(level, "level") for level in levels),
         *(plot.curve(dots, role) for _, role, dots in curves),

@@ -129,7 +129,7 @@ def baseline_clause(results: index.Results, source: str, line: MethodLine) -> st
     constant, own = wording.percent(share.value), wording.percent(top.value)
     return (
         f"it is {said} the baseline of {constant}, the most frequent gold answer to "
-        f"every question ({own} of its answers are one)"
+        f"every question ({own} of its answers are equal)"
     )
 
 

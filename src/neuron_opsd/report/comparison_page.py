@@ -211,9 +211,7 @@ def equality_sentence(data: ComparisonData, noun: str) -> str:
         if len(budgets) > 1
     ]
     if not ends:
-        return (
-            f"{noun} of different methods cannot be compared: fewer than two trained."
-        )
+        return f"{noun} cannot be compared: fewer than two methods were trained."
     names = {line.name: index.method_label(line) for line in data.methods}
     least, most = max(ends, key=lambda pair: amount(pair[1]) - amount(pair[0]))
     if amount(most) - amount(least) <= SAME * amount(most):

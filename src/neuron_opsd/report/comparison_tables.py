@@ -255,7 +255,7 @@ def rival_table(results: index.Results) -> Table | None:
     columns = named(["in-domain accuracy", "cross-domain accuracy", "in-domain ECE"])
     groups = [
         RowGroup(
-            f"{index.method_label(one)} less {index.method_label(other)}",
+            f"{index.method_label(one)} minus {index.method_label(other)}",
             with_numbers(
                 rival_row(results, source, one.name, other.name)
                 for source in results.sources

@@ -107,12 +107,12 @@ def file_sentence(file: JudgedFile, data: JudgementData) -> str:
     accuracy = with_ends(file.measures["avg_at_k"], percent)
     text = f"{one_line(file.name, 40)}: Avg@{k} is {accuracy} on {count:,} "
     if count != total:
-        text += f"of {total:,} questions, the others having no sample"
+        text += f"of {total:,} questions (the others have no sample)"
     else:
         text += "questions"
     if error := file.measures.get("ece"):
         value = written(ERROR, error.value)
-        text += f", the calibration error of its vote share {value}"
+        text += f"; the calibration error of its vote share is {value}"
     return f"{text}."
 
 
@@ -227,7 +227,7 @@ def pair_table(pair: Paired, least: Least) -> Table:
         Column("p", "paired bootstrap"),
         Column("shows", text=True),
     ]
-    title = f"{pair.second} less {pair.first}"
+    title = f"{pair.second} minus {pair.first}"
     return table_of(title, "measure", columns, rows)
 
 
@@ -330,8 +330,8 @@ def word_table(data: JudgementData) -> Table | None:
 def checked_lines(data: JudgementData) -> list[str]:
     """Say how far the files' own scores agree with ours."""
     return [
-        f"{one.name} brings scores of its own: {one.agreement[0]:,} of "
-        f"{one.agreement[1]:,} samples are scored the same here."
+        f"{one.name} has scores of its own: {one.agreement[0]:,} of "
+        f"{one.agreement[1]:,} samples get the same score here."
         for one in data.files
         if one.agreement is not None
     ]

@@ -33,11 +33,11 @@ METRIC_KINDS = (
     MetricKind("balanced_accuracy", "Balanced accuracy", "share", "higher"),
     MetricKind("macro_f1", "Macro F1", "share", "higher"),
     MetricKind("baseline", "Baseline, most frequent gold answer", "share", ""),
-    MetricKind("top_answer_share", "Most frequent answer, its share", "share", ""),
+    MetricKind("top_answer_share", "Share of the most frequent answer", "share", ""),
     MetricKind("ece", "ECE, calibration error", "number", "lower"),
     MetricKind("adaptive_ece", "ECE with equal-count bins", "number", "lower"),
     MetricKind("brier", "Brier score", "number", "lower"),
-    MetricKind("auroc", "AUROC, vote share against right", "number", "higher"),
+    MetricKind("auroc", "AUROC of the vote share", "number", "higher"),
     MetricKind("overconfidence", "Over-confidence", "number", ""),
     MetricKind("unanimity", "Unanimous questions", "share", ""),
     MetricKind("parse_failure", "Answers not read", "share", "lower"),
@@ -90,9 +90,9 @@ LONGEST_ANSWER = 40
 BASELINE_NOTE = (
     "Where gold answers repeat, as labels do, the baseline is the accuracy of giving "
     "the most frequent one to every question. A model that gives one answer to nearly "
-    "everything and is right no more often is called at the baseline, and has not got "
-    "better. Balanced accuracy is the mean accuracy over gold answers, macro F1 the "
-    "mean of their F1; every sampled answer counts."
+    "everything and is right no more often than that is at the baseline, and has not "
+    "got better. Balanced accuracy is the mean accuracy over gold answers, macro F1 "
+    "the mean of their F1; every sampled answer counts."
 )
 
 LABEL_MEASURES: Mapping[str, str] = {
@@ -142,9 +142,9 @@ def judged(kind: MetricKind, interval: Interval | None, least: Least) -> str:
 def difference_note(least: Least) -> str:
     """Say from what size a difference counts."""
     return (
-        "A difference is called better or worse where its interval excludes zero and "
-        f"it is at least {100 * least.accuracy:g} points of accuracy or "
-        f"{least.calibration:g} of a calibration error."
+        "A difference counts as better or worse if its interval excludes zero and it "
+        f"is at least {100 * least.accuracy:g} points of accuracy or "
+        f"{least.calibration:g} of calibration error."
     )
 
 
@@ -221,7 +221,7 @@ def baseline_clause(found: Standing | None) -> str:
     if found.at_before or found.at_after:
         models = "the trained model" if found.at_after else "the untrained model"
         if found.at_before and found.at_after:
-            models = "the model, untrained and trained alike,"
+            models = "the model, both untrained and trained,"
         return f"{models} is at the baseline ({what}; {shares})"
     return f"the trained model is {found.not_above} the baseline ({what}; {shares})"
 

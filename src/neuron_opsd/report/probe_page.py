@@ -53,18 +53,18 @@ MEASURES: Final[Writers] = {
 HEARD: Final = {
     "choices": "The exact distribution over the choices of each question, at the "
     "pool's temperature.",
-    "scored": "The student's own free answers, scored under the teacher's prompt: an "
-    "answer counts as much more for the teacher as its completions are more probable "
-    "there. Nothing was written anew, so an answer that the student never gave is not "
+    "scored": "The student's own free answers, scored under the teacher's prompt: the "
+    "more probable an answer's completions are there, the more it counts for the "
+    "teacher. Nothing new was written, so answers that the student never gave are not "
     "seen.",
-    "written": "Free answers that each teacher wrote anew, as many for each question.",
-    "mixed": "Where there are choices, the exact distribution over them; else the "
-    "student's own free answers, scored under the teacher's prompt or written anew.",
+    "written": "Free answers that each teacher wrote, the same number per question.",
+    "mixed": "Where there are choices, the exact distribution over them; otherwise "
+    "free answers: the student's, scored under the teacher's prompt, or the teacher's.",
 }
 
-UNLABELLED: Final = "No answer was read: all of this is label-free."
+UNLABELLED: Final = "No right answers were read: everything here is label-free."
 LABELLED: Final = (
-    "Right answers were given with --answers; only what is called accuracy knows them."
+    "Right answers were given with --answers; only the accuracies use them."
 )
 
 
@@ -114,7 +114,7 @@ def validity_text(validity: Validity) -> str:
     )
     if validity.predicts:
         return f"{said}."
-    return f"{said}: it was not seen to predict it, so nothing is recommended by it."
+    return f"{said}: the score was not seen to predict it, so it recommends nothing."
 
 
 def shown_of(rows: Iterable[Measures]) -> Writers:
@@ -137,7 +137,7 @@ def context_table(data: ProbeData) -> Table:
         for one in data.contexts
     ]
     columns = [column for column, _ in shown.values()]
-    return table_of("Teachers of context rules", "demonstrations", columns, rows)
+    return table_of("The teacher of each context rule", "demonstrations", columns, rows)
 
 
 def draws(count: int) -> str:
@@ -160,7 +160,9 @@ def selection_table(data: ProbeData) -> Table:
     ]
     columns = [Column("kept", "questions"), Column("one answer", "top vote's share")]
     columns += [column for column, _ in shown.values()]
-    return table_of("Teacher of what selection rules keep", "selection", columns, rows)
+    return table_of(
+        "The teacher on what each selection rule keeps", "selection", columns, rows
+    )
 
 
 def pair_table(data: ProbeData) -> Table | None:
@@ -195,7 +197,7 @@ def accuracy_plot(data: ProbeData) -> Markup:
             rows.append(IntervalRow(lines, tuple(map(in_points, known))))
     return IntervalChart(
         "Teachers' accuracy",
-        "Probability of the right answer, less that of the student and less that of "
+        "Probability of the right answer, minus the student's and minus that with "
         "random demonstrations, with 95 % intervals.",
         rows,
         "points",

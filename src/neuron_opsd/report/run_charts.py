@@ -170,7 +170,7 @@ def training_chart(
     signs = [entropy.place((sign.step, 0)) for sign in collapses]
     return entropy.figure(
         "Loss and entropy during training",
-        f"The loss (of a distillation the divergence from the teacher) goes from "
+        f"The loss (in distillation, the divergence from the teacher) goes from "
         f"{first} to {last} nats per token; below it the entropy of the rollouts' "
         "tokens. Fine lines are steps, "
         f"strong lines running means. Signs of collapse: {len(collapses)}.",

@@ -104,7 +104,7 @@ def outcome_sentence(data: ReportData) -> str:
     """
     test = in_domain_test(data)
     if test is None:
-        return "No test set was given, so whether the model got better is not known."
+        return "No test set was given, so it is not known whether the model got better."
     config = data.config.evaluation
     clauses = [
         accuracy_clause(test, config),
@@ -155,7 +155,7 @@ def form_clause(test: TestComparison, config: EvaluationConfig) -> str:
         return ""
     net = test.net_of_form.get("avg_at_k")
     if not wording.finite(net):
-        return "net of form-only training it was not measured"
+        return "the gain net of form-only training was not measured"
     said = as_clause("it", accuracy_verdict(test, net, config))
     return f"net of form-only training {said}, {point_numbers(net)}"
 
@@ -219,13 +219,13 @@ def kept_sentence(data: ReportData) -> str:
     first, last = wording.number(kept.score), wording.number(kept.last)
     why = f"by {score} ({SCORES[score].help})"
     if kept.num_steps == 0:
-        what = "changes nothing"
+        what = "leaves the model unchanged"
         found = f"no step scored above the untrained model {why}"
     else:
-        what = f"is that after {kept.num_steps} of {data.training.num_steps} steps"
+        what = f"is the one after {kept.num_steps} of {data.training.num_steps} steps"
         found = f"it scored highest {why}"
     return (
-        f"Training collapsed, and the adapter {what}: on the guard's questions "
+        f"Training collapsed, so the adapter {what}: on the guard's questions "
         f"{found}, {first} against {last} after the last step. No label was read for "
-        "that."
+        "this."
     )

@@ -26,9 +26,9 @@ from neuron_opsd.results.run import OURS, ReportData, least_of
 MOST_CASES = 24
 
 NEURON_RULES: Mapping[str, str] = {
-    "flat": "a neuron counts when it is in one of the {size} strongest pairs of "
+    "flat": "a neuron counts if it is in one of the {size} strongest pairs of "
     "position and neuron of its layer",
-    "per-token": "a neuron counts when it is among the strongest of one token, "
+    "per-token": "a neuron counts if it is among the strongest of one token, "
     "over all layers",
     "neufs": "a neuron counts as in the public NeuFS code, whose last position is "
     "dropped ({size} pairs per layer)",
@@ -53,9 +53,9 @@ SPANS: Mapping[str, str] = {
 }
 
 GIVEN_NOTE = (
-    "The teacher saw what the pool's column privileged_context gives with each "
-    "question, after it; no demonstration was searched. Whether those texts hold "
-    "answers is for whoever wrote them to say: if they do, this training was not "
+    "After each question, the teacher saw its text from the pool's column "
+    "privileged_context; no demonstrations were retrieved. Only whoever wrote those "
+    "texts knows whether they contain answers; if they do, this training was not "
     "without labels."
 )
 
@@ -171,7 +171,7 @@ def stats(data: ReportData) -> list[Stat]:
             outcome.accuracy_verdict(test, net, config),
             "evaluation.form_only was off"
             if test.net_of_form is None
-            else "compared with the same steps on random choices",
+            else "compared with as many steps on random choices",
             "net",
         ),
         stat(
@@ -247,14 +247,14 @@ def rollouts_note(config: Config) -> str:
     return (
         f"Each question of the pool was answered {rollouts.num_samples} times at "
         f"temperature {rollouts.temperature:g}, {ROLLOUT_MODES[rollouts.mode]}. "
-        "All answers vote; one that cannot be read stays in the denominator."
+        "All answers vote; one that cannot be read counts in the denominator."
     )
 
 
 def neurons_note(data: ReportData) -> str:
     """Say which neurons count and are kept, or that none were read."""
     if data.pool and not any(share.neurons for share in data.pool.shares):
-        return "None were read: neither selection nor demonstrations ask for them."
+        return "None were read: neither selection nor demonstrations use them."
     neurons = data.config.neurons
     per_layer = neurons.per_layer or data.neurons_per_layer
     keep = neurons.keep or data.neurons_kept
@@ -278,16 +278,16 @@ def selection_note(config: Config) -> str:
     rule = SELECTION_RULES[selection.rule]
     if rule.keeps_all:
         return f"Trained on: {rule.help}."
-    within = ", within those of each own answer" if selection.balance else ""
+    within = ", separately for each own answer" if selection.balance else ""
     unread = (
-        " Questions whose own completion was cut or holds no answer that can be read "
-        "were left out."
+        " Questions whose own completion was cut or has no readable answer were left "
+        "out."
     ) * (not selection.include_unread)
     if rule.unknown:
         unread += f" A question was left out where {rule.unknown}."
     return (
         f"Trained on: {100 * selection.keep_fraction:g} % of the pool, {rule.help}"
-        f"{within}; where many tie for the last places, a seeded draw decides.{unread}"
+        f"{within}; a seeded draw decides if many tie for the last places.{unread}"
     )
 
 
@@ -311,13 +311,13 @@ def training_note(data: ReportData) -> str:
     """Say how the student learned."""
     distill = data.config.distill
     kind = "a low-rank adapter" if distill.tuning == "lora" else "all weights"
-    steps = f"{distill.steps} steps of {distill.batch_size} questions moved {kind}."
+    steps = f"{distill.steps} steps of {distill.batch_size} questions trained {kind}."
     if data.config.method != OURS:
         return f"By {data.config.method}: {data.method_summary}. {steps}"
     return (
-        f"The student answers without demonstrations; at every token of its own "
-        f"answer {DIVERGENCES[distill.divergence].help} over {compared(distill)} is "
-        f"lowered. The teacher {TEACHERS[distill.teacher]}. {steps}"
+        f"The student answers without demonstrations; training lowers "
+        f"{DIVERGENCES[distill.divergence].help} over {compared(distill)} at every "
+        f"token of its answer. The teacher {TEACHERS[distill.teacher]}. {steps}"
     )
 
 
@@ -343,7 +343,7 @@ def equality_note(data: ReportData) -> str:
     count = sum(result.num_unsettled for result in results)
     unsettled = f"{count:,} comparisons" if count != 1 else "1 comparison"
     return (
-        "Two expressions are the same answer where math-verify says so, within limits "
-        f"of steps and memory. {unsettled} of answers to the test sets could not be "
+        "Two expressions are the same answer if math-verify says so within its limits "
+        f"on steps and memory. {unsettled} of answers to the test sets could not be "
         "resolved within them and count as different."
     )

@@ -176,13 +176,13 @@ def teacher_table(check: TeacherCheck) -> Table:
 GUARD_MEASURES: Final[Mapping[str, tuple[str, Callable[[float | None], str]]]] = {
     "agreement": ("rollouts of a question that agree", wording.percent),
     "top_answer_share": ("most frequent answer, over all questions", wording.percent),
-    "base_agreement": ("says what the base model says", wording.percent),
+    "base_agreement": ("agrees with the base model", wording.percent),
     "divergence": ("KL(student || base), nats", wording.number),
     "surprise": ("KL(base || student), nats", wording.number),
     "entropy": ("entropy, nats per token", wording.number),
     "information": ("information of an answer, nats", wording.number),
-    "repetition": ("runs of tokens just written before", wording.percent),
-    "truncated": ("cut at the longest length", wording.percent),
+    "repetition": ("repeated runs of tokens", wording.percent),
+    "truncated": ("cut off at the length limit", wording.percent),
     "mean_length": ("tokens of a rollout", wording.number),
 }
 """Fields of a reading, with label and format."""

@@ -15,12 +15,12 @@ STATED_MEAN: Final = "stated, mean"
 LIKELIHOOD: Final = "likelihood"
 SOURCES: Final[Mapping[str, str]] = {
     VOTE: "share of a question's samples that give its most frequent answer; right "
-    "where that answer is",
-    STATED: "what each sample states; right where the sample is",
+    "if that answer is",
+    STATED: "what each sample states; right if the sample is",
     STATED_MEAN: "mean of what the samples with a question's most frequent answer "
-    "state; right where that answer is",
-    LIKELIHOOD: "share that the chosen text has in the likelihood of all choices; "
-    "right where the choice is",
+    "state; right if that answer is",
+    LIKELIHOOD: "the chosen text's share of the likelihood of all choices; right if "
+    "the choice is",
 }
 """Sources of confidence, with explanations."""
 

@@ -30,10 +30,10 @@ HELP: Final[Mapping[str, str]] = {
     "another draw of the rule, or, where it draws nothing, another order",
     DIVERGENCE: "KL(student || teacher) before training, in nats: of the choice, or "
     "per token of a free answer",
-    SUPPORT: "probability that the teacher gives what the student and all other "
-    "teachers together answer most",
+    SUPPORT: "probability that the teacher gives the answer that the student and all "
+    "other teachers give most, taken together",
     ACCURACY: "probability that the teacher gives the right answer",
-    LEAD: "points that the teacher's accuracy is above the student's",
+    LEAD: "the teacher's accuracy minus the student's, in points",
 }
 """What is measured of each teacher."""
 

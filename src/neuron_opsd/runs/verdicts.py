@@ -82,8 +82,8 @@ def warn_as_kept(run: RunContext, source: str, name: str) -> None:
     path = run.path(output.file)
     if fault := fault_of(run.directory.folder, output):
         run.warn(
-            f"{path} {fault}; which comparisons of {source} could not be settled is "
-            "no longer known"
+            f"{path} {fault}; it is no longer known which comparisons of {source} "
+            "could not be settled"
         )
         return
     warn_of_unsettled(run, source, verdicts_codec(name).load(path))
