@@ -220,7 +220,7 @@ class Beside:
     run's questions hold."""
     lifts: float
     """Rank correlation over neurons of lifts in selected questions, where enough
-    questions of either pool hold them."""
+    questions of both pools hold them."""
     num_lifts: int
 
 
