@@ -199,7 +199,7 @@ def test_other_commands_than_run_are_for_one_process(
     started_with(1)
     assert main([command]) == 2
     said = capsys.readouterr().err
-    assert f"neuron-opsd {command} were started together" in said
+    assert f"started several processes of neuron-opsd {command}, " in said
     assert "start one process" in said
 
 
