@@ -9,11 +9,11 @@ from neuron_opsd.data.rows import MAX_PROBLEMS
 from neuron_opsd.results.judging import Finding
 
 KINDS: Final = {
-    "unmatched": "samples are of no question of the test set and were left out",
+    "unmatched": "samples belong to no question of the test set and were left out",
     "by text": "samples were matched by what they ask, not by an id",
     "failed": "requests failed and count as no sample",
     "unread": "answers could not be read and count as wrong",
-    "repeated": "samples stand in the file more than once and were counted once",
+    "repeated": "samples appear in the file more than once and were counted once",
     "alike": "long completions repeat another of the same question word for word; if "
     "the file was joined twice, each counts twice",
     "one draw": "questions have several samples, and no two of a question differ; if "
@@ -25,7 +25,7 @@ KINDS: Final = {
     "no confidence": "samples state no confidence and are left out of its calibration",
     "unread confidence": "stated confidences could not be read and are left out of its "
     "calibration",
-    "disagree": "samples were scored otherwise by the file itself",
+    "disagree": "samples were scored differently by the file itself",
 }
 """Text after the count, by kind."""
 MINOR: Final = frozenset({"by text", "other filters"})
