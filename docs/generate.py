@@ -49,11 +49,10 @@ What a command ends with: [exit statuses](exit-statuses.md).
 
 ## JSON output
 
-With `--json` a command prints one JSON document on stdout and nothing else there. What
-holds of it is a JSON schema in the folder `schemas/` beside this page, one for each
-command, such as [run.json](schemas/run.json). A field that is listed as required stays;
-others may be added, so a reader should pass over names that it does not know. Numbers
-that do not exist are null.
+With `--json` a command prints one JSON document on stdout and nothing else there. The
+folder `schemas/` beside this page has its JSON schema for each command, such as
+[run.json](schemas/run.json). Required fields stay; others may be added, so ignore names
+that you do not know. Missing numbers are null.
 
 ## Environment
 

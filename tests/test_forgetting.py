@@ -106,7 +106,7 @@ def test_nothing_is_worse_where_answers_are_alike(
         finished_run.folder, tmp_path / "out", ("piqa",), download=True
     )
     found = forgetting(request, Silent())
-    assert found.outcome == "On none of 1 tasks was the trained model seen to be worse."
+    assert found.outcome == "On none of 1 tasks is the trained model measurably worse."
     assert found.tasks["piqa"].shows == "no difference seen"
     assert json.loads((lm_eval / "base.json").read_text())["offline"] is None
 

@@ -60,7 +60,7 @@ class NotFiniteError(NeuronOpsdError):
         of = f"{questions_text(questions)}: " if questions else ""
         super().__init__(
             f"{of}{what}; set model.compute=float32 if it is not, get the model's "
-            "files again, or leave such questions out"
+            "files again, or leave these questions out"
         )
         self.what = what
         self.places = tuple(places)

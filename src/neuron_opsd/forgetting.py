@@ -207,7 +207,7 @@ def outcome(tasks: Mapping[str, TaskChange]) -> str:
     """Say on which tasks the model got worse."""
     worse = [name for name, one in tasks.items() if one.shows == GOT_WORSE]
     if not worse:
-        return f"On none of {len(tasks)} tasks was the trained model seen to be worse."
+        return f"On none of {len(tasks)} tasks is the trained model measurably worse."
     said = [f"{name} ({in_words(tasks[name].change, ACCURACY)})" for name in worse]
     return (
         f"On {len(worse)} of {len(tasks)} tasks the trained model is worse, in points "

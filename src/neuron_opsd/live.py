@@ -108,7 +108,7 @@ def state_of(found: RunStatus | ComparisonStatus, *, running: bool) -> str:
         holder = found.holder if isinstance(found, RunStatus) else ""
         return f"Running, {holder}." if holder else "Running."
     if found.amiss:
-        return "Not whole; the command that started it makes again what it can."
+        return "Damaged; the command that started it rebuilds what it can."
     return "Finished." if found.finished else STOPPED
 
 
@@ -168,7 +168,7 @@ def file_in(folder: Path, name: str) -> bytes:
         DataError: If there is no such file.
     """
     if (folder / name).is_symlink():
-        raise DataError(f"{name} is a link, and what it leads to is not served")
+        raise DataError(f"{name} is a link, and links are not served")
     return read_plain(folder / name)
 
 
@@ -266,8 +266,8 @@ def listening(folder: Path, port: int) -> Iterator[Server]:
         if error.errno not in (errno.EADDRINUSE, errno.EACCES):
             raise
         raise ConfigError(
-            f"--port is {port}, which another program has or which is not yours; give "
-            "another one, or 0 for any that is free"
+            f"--port is {port}, which is in use or not allowed; give another one, or 0 "
+            "for any free one"
         ) from None
     with server:
         yield server

@@ -67,7 +67,9 @@ class OneOf:
     @property
     def help(self) -> str:
         """What each entry does, one per line."""
-        return ";\n".join(f"`{name}`: {e.help}" for name, e in self.table.items())
+        return ";\n".join(
+            f"`{name}`: {e.help.removesuffix(',')}" for name, e in self.table.items()
+        )
 
     def __get_pydantic_core_schema__(self, *_: Any) -> core_schema.CoreSchema:
         return core_schema.no_info_plain_validator_function(self.check)

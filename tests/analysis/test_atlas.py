@@ -379,7 +379,7 @@ def test_what_was_read_of_other_weights_is_read_again(
     choices = {"pools": (str(made.pool),), "read_model": True, "neurons": ("1:7",)}
     said = charted(out, made.run, num_read=10, **choices)
     assert calls == read
-    assert any("was made from other things" in text for text in said.warnings)
+    assert any("was made from other inputs" in text for text in said.warnings)
 
 
 def kept_files(out: Path) -> dict[str, bytes]:

@@ -264,7 +264,7 @@ def test_a_set_knows_whether_any_of_its_questions_has_choices() -> None:
 
 
 def test_student_and_teacher_begin_alike(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="read the student's answer as thoughts"):
+    with pytest.raises(ConfigError, match="read the student's answer as reasoning"):
         settled(
             thinking_model(tmp_path, SWITCHED),
             "rollouts.mode=free",

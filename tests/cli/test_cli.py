@@ -394,7 +394,7 @@ def test_plan_without_a_pool_or_a_gpu_says_what_to_give(
         in capsys.readouterr().err
     )
     assert main(["plan", "--model", "no.json", "--gpu-memory", "24"]) == 2
-    assert "no.json is no file; give a config.json" in capsys.readouterr().err
+    assert "no.json is not a file; give a config.json" in capsys.readouterr().err
 
 
 def test_fetch_says_where_the_model_and_the_questions_lie(
@@ -523,9 +523,9 @@ def test_a_mistake_is_one_line_and_exit_status_2(
     [
         (DataError("line 3 \x1b[31mis bad"), 2, "neuron-opsd: line 3 is bad\n"),
         (TryAgainError("the folder is in use"), 75, "the folder is in use\n"),
-        (OSError(28, "No space", "file"), 75, "file: the disk is full; mend that"),
-        (OSError(13, "Denied", "file"), 2, "file: permission is denied; mend that"),
-        (OSError(999, "Odd"), 75, "neuron-opsd: Odd; mend that"),
+        (OSError(28, "No space", "file"), 75, "file: the disk is full; fix that"),
+        (OSError(13, "Denied", "file"), 2, "file: permission is denied; fix that"),
+        (OSError(999, "Odd"), 75, "neuron-opsd: Odd; fix that"),
         (MemoryError(), 75, "memory ran out; lower "),
         (KeyboardInterrupt(), 130, "stopped; the same command resumes\n"),
         (torch.OutOfMemoryError("CUDA out of memory"), 75, "memory ran out; lower "),

@@ -125,7 +125,7 @@ def test_a_span_is_refused_as_completions_are_taken_whole(
     status, out = extract(tmp_path, tiny_llama, ROWS, *span)
     assert status == 2
     assert not out.exists()
-    assert "neurons.span is answer, but this command takes" in capsys.readouterr().err
+    assert "neurons.span is answer, but this command always" in capsys.readouterr().err
 
 
 def test_a_prompt_is_taken_as_it_was_rendered(tiny_llama: Path, tmp_path: Path) -> None:

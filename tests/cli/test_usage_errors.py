@@ -68,7 +68,7 @@ def test_a_hub_id_is_not_downloaded_unasked(
 ) -> None:
     text = complaint(tiny_request(tmp_path), Path("nobody/nothing"))
     assert "model nobody/nothing cannot be loaded" in text
-    assert "nothing is downloaded unless --set model.allow_download=true" in text
+    assert "nothing is downloaded without --set model.allow_download=true" in text
 
 
 def test_pickled_weights_are_refused(
@@ -237,7 +237,7 @@ def test_test_questions_that_stand_in_the_pool_are_named(
     rows[4]["question"] = "is 103  ODD or even"
     text = complaint(with_pool(tmp_path, rows), tiny_llama)
     assert text == (
-        "1 test question stands in the pool, so the test would measure memory: 'a103' "
+        "1 test question is in the pool, so the test would measure memory: 'a103' "
         "of parity is 'p4' of the pool; remove them from the pool or from the test "
         "set\n"
     )
@@ -317,7 +317,7 @@ def test_a_folder_that_holds_other_things_is_not_taken_for_a_run(
     request = tiny_request(tmp_path)
     write_rows(request.out / "thesis.jsonl", [])
     text = complaint(request, tiny_llama)
-    assert "is no run directory, yet it holds thesis.jsonl" in text
+    assert "is not a run directory, but it holds thesis.jsonl" in text
     assert list(request.out.iterdir()) == [request.out / "thesis.jsonl"]
 
 

@@ -100,7 +100,7 @@ def test_workers_that_find_no_room_are_waited_for_so_long(
     cluster: ClusterConfig,
 ) -> None:
     own = {"cpus_per_worker": 4096, "timeout": 1}
-    with pytest.raises(ConfigError, match=r"each worker is to have 4096 processors"):
+    with pytest.raises(ConfigError, match=r"each worker needs 4096 processors"):
         Pool(cluster.model_copy(update=own), {}, 1, pytest.fail)
     greedy = cluster.model_copy(update={**own, "address": "auto"})
     start = time.monotonic()

@@ -373,7 +373,7 @@ def test_methods_without_demonstrations_are_not_analysed(
     done: Done, tmp_path: Path
 ) -> None:
     methods = group_of(done) / "methods"
-    with pytest.raises(DataError, match="of a method without demonstrations"):
+    with pytest.raises(DataError, match="to a method without demonstrations"):
         analysed(tmp_path / "out", methods / "lmsi")
     with pytest.raises(DataError, match="not prepared yet"):
         analysed(tmp_path / "out", methods / "rent")
@@ -414,7 +414,7 @@ def test_run_groups_that_others_hold_are_left_to_them(
     tmp_path: Path, config: Config
 ) -> None:
     wanted = comparison(tmp_path, "lmsi", starts=(BASE, FORM))
-    left = "parity seed 0, parity seed 0 from form-only; the same command ends"
+    left = "parity seed 0, parity seed 0 from form-only; run the same command again"
     with held(wanted), pytest.raises(InUseError, match=left):
         compared(wanted, config)
     before = adapters(wanted.out)
@@ -684,7 +684,7 @@ def test_a_failed_form_only_training_leaves_out_what_would_begin_from_it(
         (FORM, "parity", "lmsi"),
     ]
     assert data.missing == 0
-    assert "no form-only model to begin from" in data.failures[1].reason
+    assert "no form-only model to start from" in data.failures[1].reason
 
 
 def test_a_failed_control_in_the_prompt_is_named_and_the_others_go_on(
@@ -817,9 +817,15 @@ def test_names_that_stand_twice_or_are_taken_are_refused(
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("evaluation.temperature=1.0", "x sets evaluation, but that must be one for"),
-        ("rollouts.num_samples=2", "x sets rollouts, but that must be one for all"),
-        ("seed=3", "x sets seed, but that must be one for all methods"),
+        (
+            "evaluation.temperature=1.0",
+            "x sets evaluation, but that must be the same for",
+        ),
+        (
+            "rollouts.num_samples=2",
+            "x sets rollouts, but that must be the same for all",
+        ),
+        ("seed=3", "x sets seed, but that must be the same for all methods"),
         ("distill.steps=3", "x sets distill.steps, but methods are compared after"),
     ],
 )

@@ -164,7 +164,7 @@ def test_an_edited_comparison_is_not_reported(
         "comparison.json is not as it was written",
         "measurements.csv is gone",
         "rollouts.parquet is gone",
-        "state: not whole",
+        "state: damaged",
     ):
         assert line in told
     compared(copied, config)

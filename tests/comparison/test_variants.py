@@ -53,8 +53,8 @@ def test_a_word_for_all_that_makes_another_method_is_refused(
 ) -> None:
     name, _, value = word.partition("=")
     text = (
-        rf"{name} is \"?{value}\"? for all methods, but {method} is itself with "
-        rf"\"?{own}\"? alone; write {method}={method}:{name}={own} in --methods"
+        rf"{name} is \"?{value}\"? for all methods, but {method} requires "
+        rf"\"?{own}\"?; write {method}={method}:{name}={own} in --methods"
     )
     with pytest.raises(ConfigError, match=text):
         told([method], word)
@@ -76,8 +76,8 @@ def test_a_word_for_all_that_wins_over_the_preset_of_one_is_told() -> None:
     wide = "wide=ttrl:preset=source"
     (text,) = told([wide], "distill.num_samples=4", "distill.temperature=1.0")
     assert re.match(
-        r"wide asks for its source's preset, but what is set for all methods wins over "
-        r"it: distill\.num_samples = 4 \(the preset has 32\); set it in wide",
+        r"wide asks for its source's preset, but settings for all methods override it: "
+        r"distill\.num_samples = 4 \(the preset has 32\); to change that, set it in w",
         text,
     )
     assert told([f"{wide},distill.num_samples=32"], "distill.num_samples=4") == []
@@ -87,7 +87,7 @@ def test_a_word_for_all_that_wins_over_the_preset_of_one_is_told() -> None:
 def test_unequal_budgets_are_told() -> None:
     (text,) = told(["neuron-opsd", "lmsi", "ttrl", "form-only"], "policy.num_votes=24")
     assert text.startswith(
-        "the methods are not given the same: rollouts of a question in a step are "
+        "the methods have different budgets: rollouts of a question in a step are "
         "8 for neuron-opsd, 24 for lmsi and ttrl; what one gains"
     )
     rollouts, questions = told(["neuron-opsd", "wide=intuitor:preset=source"])

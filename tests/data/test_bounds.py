@@ -38,8 +38,18 @@ MANY = [{"question": f"Why {n}?"} for n in range(20)]
 
 BOUNDS: dict[str, tuple[list[dict[str, Any]], int, str, str]] = {
     "max_row_bytes": (LONG, 200, "2", r"holds 3\d\d bytes or more, but a row may"),
-    "max_depth": (DEEP, 3, "2", "is nested 4 deep or more, but may be 3; flatten"),
-    "max_columns": (WIDE, 10, "1", "has 21 columns, but may have 10; leave some out"),
+    "max_depth": (
+        DEEP,
+        3,
+        "2",
+        "is nested 4 levels deep or more, but the limit is 3; flatten",
+    ),
+    "max_columns": (
+        WIDE,
+        10,
+        "1",
+        "has 21 columns, but the limit is 10; leave some out",
+    ),
     "max_rows": (MANY, 15, "16", "is row 16, but a file may hold 15; split it"),
 }
 """By setting: rows beyond it, its value, the row that is, and what is said."""
@@ -251,7 +261,7 @@ def bombs(folder: Path) -> Iterator[tuple[Path, str]]:
     )
     keys = b"".join(b'"k%d": 1, ' % n for n in range(500_000))
     yield put("keys.jsonl", b"{" + keys + b'"k": 1}'), "has 500,001 columns"
-    yield put("deep.jsonl", b'{"a": ' * 10**6), "is nested 51 deep or more"
+    yield put("deep.jsonl", b'{"a": ' * 10**6), "is nested 51 levels deep"
     marks = json.dumps({"question": "![" * 10**6}).encode()
     yield put("pictures.jsonl", marks), "1 questions"
     words = json.dumps({"prompt": "[" + "a " * 10**6}).encode()

@@ -489,7 +489,7 @@ def test_rows_of_two_sets_are_refused(read: Read) -> None:
 
 
 def test_a_named_set_needs_its_columns(read: Read) -> None:
-    with pytest.raises(DataError, match="no column 'opa', by which medmcqa is known"):
+    with pytest.raises(DataError, match="no column 'opa', which identifies medmcqa"):
         read(plain(["yes", "no"], "yes"), format="medmcqa")
 
 
@@ -633,11 +633,11 @@ def test_columns_under_other_names_are_told(read: Read) -> None:
         ),
         (
             {"question": "Is it \frac{1}{2}?"},
-            "question holds a control character before 'rac', which LaTeX in JSON",
+            "question holds a control character before 'rac', as LaTeX in JSON",
         ),
         (
             {"question": "?", "answer": "\frac{1}{2}"},
-            "answer holds a control character before 'rac', which LaTeX in JSON",
+            "answer holds a control character before 'rac', as LaTeX in JSON",
         ),
         ({"prompt": "?", "completion": "b"}, "completion 'b' may be the answer, but"),
         ({"prompt": "?", "chosen": "b", "rejected": "c"}, "chosen 'b' may be the ans"),
@@ -664,10 +664,10 @@ def test_columns_under_other_names_are_told(read: Read) -> None:
             {"prompt": [{"role": "user", "content": [{"type": "image_url"}]}]},
             "content of message 1 of prompt must be text, or parts of the type 'text'",
         ),
-        (plain(["a", "nan"], "a"), "choice 2 is 'nan', which is written for a missing"),
+        (plain(["a", "nan"], "a"), "choice 2 is 'nan', which stands for a missing"),
         (
             {"question": "?", "answer": "nan"},
-            "answer is 'nan', which is written for a ",
+            "answer is 'nan', which stands for a ",
         ),
         (
             plain(["a", "b"], "B. a"),

@@ -83,12 +83,12 @@ def test_the_first_five_of_all_overlaps_are_named() -> None:
     with pytest.raises(DataError) as caught:
         check_overlap(pool, {"arc": first, "boolq": second}, 0.9)
     assert str(caught.value) == (
-        "7 test questions stand in the pool, so the test would measure memory: 't1' of "
+        "7 test questions are in the pool, so the test would measure memory: 't1' of "
         "arc is 'p3' of the pool; 'u0' of boolq is 'p0' of the pool; 'u1' of boolq is "
         "'p1' of the pool; 'u2' of boolq is 'p2' of the pool; 'u3' of boolq is 'p3' of "
         "the pool; and 2 more; remove them from the pool or from the test set"
     )
-    with pytest.raises(DataError, match="1 test question stands in the pool"):
+    with pytest.raises(DataError, match="1 test question is in the pool"):
         check_overlap(pool, {"arc": first}, 0.9)
 
 

@@ -477,7 +477,7 @@ def test_sciknoweval_keeps_duplicates_and_passages_on_one_side(
     ]
     assert cases[1]
     assert not cases[0] & cases[1]
-    assert any("stand there again with another answer" in note for note in data.notes)
+    assert any("appear again with another answer" in note for note in data.notes)
     assert part.num_pool + part.num_test == sum(
         row["type"] == "mcq-4-choices" for row in science
     )

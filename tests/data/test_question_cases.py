@@ -97,7 +97,7 @@ FREE: dict[str, tuple[str, str]] = {
 
 REFUSED: dict[str, str] = {
     "arc_digit_keys.csv": "line 3: answer '1' may count from 0 or from 1",
-    "array.jsonl": "holds a JSON array, not an object a line; let its name end in",
+    "array.jsonl": "holds a JSON array, not one object per line; give it a name that",
     "backslash_quote.csv": "line 2: not CSV",
     "bool.parquet": "row 1: answer must be text, not true or false",
     "cp1252.csv": "line 2: not UTF-8 (byte 0xdf",

@@ -243,8 +243,14 @@ def test_digits_in_csv_are_an_index_unless_a_choices_text(
             '{"a": "\0"}',
             "not JSON (invalid control character at after column 7); is the",
         ),
-        ("[" * 10_000, "is nested 51 deep or more, but may be 50; flatten it, or "),
-        ('{"a":' * 10_000, "is nested 51 deep or more, but may be 50; flatten it"),
+        (
+            "[" * 10_000,
+            "is nested 51 levels deep or more, but the limit is 50; flatten it, or ",
+        ),
+        (
+            '{"a":' * 10_000,
+            "is nested 51 levels deep or more, but the limit is 50; flatten it",
+        ),
         ('{"a": ' + "9" * 5000 + "}", "not usable JSON (a number has too many digits)"),
         ("[1]", "not a JSON object but a list"),
         ("null", "not a JSON object but nothing"),
@@ -366,7 +372,7 @@ def test_bad_rows_of_csv_are_named(read: Read) -> None:
     assert str(caught.value).splitlines() == [
         'pool.csv, line 4: choices must be a list of texts such as ["yes", "no"], not '
         "'yes|no'",
-        "pool.csv, line 5: has fewer than two choices; leave choices out where the "
+        "pool.csv, line 5: has fewer than two choices; leave choices out if the "
         "answer is free",
         "pool.csv, line 6: has neither a prompt nor a question",
         "pool.csv, line 7: 1 fields, but 2 columns",
@@ -452,9 +458,9 @@ def test_bad_rows_of_parquet_are_named(read: Read) -> None:
         (
             "p.txt",
             b"[]",
-            "p.txt has .txt, which is no format of question files; allowed are",
+            "p.txt has .txt, which is not a format of question files; allowed are",
         ),
-        ("p", b"", "p has no ending, which is no format of question files"),
+        ("p", b"", "p has no ending, which is not a format of question files"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(
@@ -469,7 +475,7 @@ def test_an_unknown_ending_is_told_what_is_allowed(read: Read) -> None:
     with pytest.raises(DataError) as caught:
         read(b"", "pool.jsnl")
     assert str(caught.value) == (
-        "pool.jsnl has .jsnl, which is no format of question files; allowed are "
+        "pool.jsnl has .jsnl, which is not a format of question files; allowed are "
         ".jsonl, .jsonl.gz, .json, .parquet, .csv, .tsv, .eval, or the id of a Hugging "
         "Face dataset; did you mean .jsonl?"
     )

@@ -202,7 +202,7 @@ def test_no_test_question_nearly_equals_one_of_the_pool(tmp_path: Path) -> None:
     assert check_overlap(asked, {"test": tested}, 0.9) == []
     # One drawn into the pool takes all that nearly equal it along.
     assert not {q.split("-")[0] for q in pool} & {q.split("-")[0] for q in test}
-    assert f"{data.num_near:,} questions that the test" in data.notes[0]
+    assert f"{data.num_near:,} questions drawn for the test" in data.notes[0]
 
 
 def test_a_chain_of_near_questions_ends_on_one_side(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_a_question_without_an_answer_is_never_tested(tmp_path: Path) -> None:
 def test_equal_questions_with_other_answers_are_said(tmp_path: Path) -> None:
     rows = [*rows_of(50), rows_of(1)[0] | {"id": "again", "answer": "other"}]
     *_, data = divided(tmp_path, rows, warns=True)
-    assert "1 questions stand there again" in data.notes[0]
+    assert "1 questions appear again" in data.notes[0]
     assert "'again'" in data.notes[0]
 
 

@@ -244,7 +244,7 @@ def test_a_model_trained_in_full_has_no_adapter_to_write(
 ) -> None:
     config = tiny_config(tiny_qwen3, "distill.tuning=full", "distill.steps=1")
     run = tiny_run(tiny_request(tmp_path), config).folder
-    with pytest.raises(ConfigError, match="take --to gguf"):
+    with pytest.raises(ConfigError, match="use --to gguf"):
         no.export(run, "gguf-lora", tmp_path / "lora", Silent())
     no.export(run, "gguf", tmp_path / "whole", Silent())
     peer = LlamaCpp(tmp_path / "whole" / "model.gguf")

@@ -135,7 +135,7 @@ def test_an_adapter_that_is_more_than_low_rank_is_refused(tmp_path: Path) -> Non
     }
     for name, settings in beyond.items():
         adapter = shifted_adapter(base, tmp_path / name, **settings)
-        with pytest.raises(ModelError, match="is no low-rank change"):
+        with pytest.raises(ModelError, match="is not a low-rank change"):
             exported(base, adapter, tmp_path / f"out-{name}")
 
 
@@ -168,7 +168,7 @@ def test_another_base_is_refused_and_a_moved_one_found(
     run, base = finished_run.folder, Path(finished_run.config.model.name)
     with pytest.raises(ConfigError, match="is not the one that the run trained"):
         no.export(run, "merged", tmp_path / "a", Silent(), base=str(tiny_qwen2))
-    with pytest.raises(ConfigError, match="is not there; give its folder"):
+    with pytest.raises(ConfigError, match="was not found; give its folder"):
         no.export(run, "merged", tmp_path / "b", Silent(), base="/nowhere/at/all")
     shutil.copytree(base, tmp_path / "moved")
     moved = str(tmp_path / "moved")

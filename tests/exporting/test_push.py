@@ -232,7 +232,7 @@ def test_a_test_set_named_after_a_person_is_not_published(
     finished_run: FinishedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(getpass, "getuser", lambda: "parity")
-    with pytest.raises(ConfigError, match=r"README.md, line \d+: the name of a user"):
+    with pytest.raises(ConfigError, match=r"README.md, line \d+: a user name"):
         no.prepare_push(finished_run.folder, "alice/better", base_model=BASE)
 
 

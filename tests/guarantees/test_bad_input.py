@@ -78,17 +78,26 @@ LINES: dict[str, tuple[bytes, str]] = {
     ),
     "deep list": (
         b'{"a": ' + b"[" * 10_000,
-        ", line 1: is nested 51 deep or more",
+        ", line 1: is nested 51 levels deep or more",
     ),
-    "deep object": (b'{"a": ' * 10_000, ", line 1: is nested 51 deep or more, but may"),
-    "array": (b"[" + GOOD.strip() + b"]", ": holds a JSON array, not an object a line"),
-    "long array": (b"[\n" + GOOD + b"]", ": holds a JSON array, not an object a line"),
+    "deep object": (
+        b'{"a": ' * 10_000,
+        ", line 1: is nested 51 levels deep or more, but the limit",
+    ),
+    "array": (
+        b"[" + GOOD.strip() + b"]",
+        ": holds a JSON array, not one object per line",
+    ),
+    "long array": (
+        b"[\n" + GOOD + b"]",
+        ": holds a JSON array, not one object per line",
+    ),
     "pretty": (b'{\n "a": 1\n}\n', ": holds one JSON object over several lines"),
     "pretty CRLF": (b'{\r\n "a": 1\r\n}', ": holds one JSON object over several lines"),
     "pretty CR": (b'{\r "a": 1\r}', ": holds one JSON object over several lines"),
     "columns": (
         json.dumps(dict.fromkeys(map(str, range(1001)))).encode(),
-        ", line 1: has 1,001 columns, but may have 1,000; leave some out, or raise "
+        ", line 1: has 1,001 columns, but the limit is 1,000; leave some out, or raise "
         "questions.max_columns",
     ),
 }
@@ -144,7 +153,7 @@ FILES: dict[str, tuple[str, bytes, str]] = {
     "CSV head UTF-8": ("p.csv", b"q\xfe\na\n", ", line 1: not UTF-8"),
     "CSV NUL": ("p.csv", b"question\na\0b\n", ", line 2: question holds a NUL"),
     "CSV doubled": ("p.csv", b"id,id\na,b\n", ": two columns are called 'id'"),
-    "CSV wide": ("p.csv", b"," * 1001, ", line 1: has 1,002 columns, but may have"),
+    "CSV wide": ("p.csv", b"," * 1001, ", line 1: has 1,002 columns, but the limit is"),
     "TSV": ("p.tsv", b"question\nWhy?\tno\n", ", line 2: 2 fields, but 1 columns"),
     "Parquet cut": ("p.parquet", TABLE[:-9], ": not a readable Parquet file ("),
     "Parquet magic": ("p.parquet", b"PAR2" + TABLE[4:-4] + b"PAR2", ": not a readable"),

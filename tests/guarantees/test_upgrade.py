@@ -73,7 +73,10 @@ def damaged(table: dict[str, Any]) -> None:
         (later_schema, "has schema version 2, this program reads 1; use the version"),
         (earlier_schema, "has schema version 0, this program reads 1; use the version"),
         (no_schema, "has schema version None, this program reads 1; use the version"),
-        (more_at_the_top, "has what this version does not know (leases); use the ver"),
+        (
+            more_at_the_top,
+            "has entries that this version does not know (leases); use the ver",
+        ),
         (more_of_an_output, "does not know (outputs.adapter.signature); use the ver"),
         (damaged, "is damaged"),
     ],
@@ -143,7 +146,7 @@ def test_a_report_in_another_form_is_refused_with_what_to_do(
     rewrite(run.folder, list_report)
     assert main(["report", str(run.folder)]) == 2
     told = " ".join(capsys.readouterr().err.split())
-    assert "is in the form 3 of reports, and this version reads 2; run the vers" in told
+    assert "has report format 3, but this version reads 2; use the vers" in told
 
 
 @pytest.mark.parametrize(

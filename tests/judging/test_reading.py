@@ -273,7 +273,7 @@ def test_bad_rows_are_errors(
 def test_files_of_no_known_format_are_refused(exam: Path, tmp_path: Path) -> None:
     path = tmp_path / "made.txt"
     path.write_text("{}")
-    with pytest.raises(DataError, match="is no file of samples"):
+    with pytest.raises(DataError, match="is not a file of samples"):
         judged(path, exam)
     with pytest.raises(DataError, match="does not exist"):
         judged(tmp_path / "none.jsonl", exam)
@@ -292,7 +292,9 @@ def test_a_file_with_its_own_questions(tmp_path: Path) -> None:
     assert (found.num_questions, accuracy(found)) == (3, 0.75)
     rows[5]["answer"] = "7"
     path = write_rows(tmp_path / "made.jsonl", rows)
-    with pytest.raises(DataError, match=r"line 6: is of the question 'q1', but asks"):
+    with pytest.raises(
+        DataError, match=r"line 6: has the id 'q1', but not the same question"
+    ):
         judged(path)
 
 

@@ -139,7 +139,7 @@ def test_the_server_listens_on_loopback_alone(run: Path) -> None:
     with serving(run) as server:
         assert server.server_address[0] == "127.0.0.1"
         assert server.address == f"http://127.0.0.1:{server.port}/"
-        with pytest.raises(ConfigError, match="another program has"):
+        with pytest.raises(ConfigError, match="is in use or not allowed"):
             listening(run, server.port).__enter__()
     with pytest.raises(ConfigError, match="from 0 to 65535"):
         listening(run, 70_000).__enter__()

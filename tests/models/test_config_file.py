@@ -78,7 +78,7 @@ def test_heads_that_share_keys_keep_fewer(tmp_path: Path) -> None:
         ({"num_hidden_layers": None, "vocab_size": None}, "num_hidden_layers, vocab_"),
         ({"num_hidden_layers": 10**9}, "num_hidden_layers to 1000000000, but 4096"),
         ({"hidden_size": "wide"}, "cannot be loaded"),
-        ({"auto_map": {"AutoModel": "x.Y"}}, "asks to run code of its own"),
+        ({"auto_map": {"AutoModel": "x.Y"}}, "asks to run its own code"),
         ({"quantization_config": {"quant_method": "gptq"}}, "a quantised checkpoint"),
     ],
 )
@@ -93,7 +93,7 @@ def test_a_configuration_that_cannot_be_told_is_one_line(
 def test_what_is_no_configuration_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="give a folder that holds one"):
         outline(tmp_path)
-    with pytest.raises(ModelError, match="is no file; give a"):
+    with pytest.raises(ModelError, match="is not a file; give a"):
         outline(tmp_path / "config.json")
     for text in ("", "{", "[1]", "null"):
         (tmp_path / "config.json").write_text(text, encoding="utf-8")

@@ -197,7 +197,7 @@ def test_a_model_that_looks_ahead_is_refused(tmp_path: Path) -> None:
     network = AutoModelForCausalLM.from_config(config).eval()
     fill(network, 0)
     model = HFModel(network, base.tokens, base.facts, base.room)
-    with pytest.raises(ModelError, match="looks ahead at tokens"):
+    with pytest.raises(ModelError, match="looks ahead at later tokens"):
         check_order(model)
 
 

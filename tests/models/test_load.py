@@ -125,7 +125,7 @@ def test_a_model_that_brings_code_is_refused(copy: Path, family: str) -> None:
     change_config(copy, auto_map=classes, model_type=family)
     (copy / "code.py").write_text("raise SystemExit('this was run')", "utf-8")
     assert refusal(copy) == (
-        f"{copy} asks to run code of its own (auto_map in config.json), which is never "
+        f"{copy} asks to run its own code (auto_map in config.json), which is never "
         "done here; use a model of a family that transformers knows"
     )
 
@@ -140,10 +140,10 @@ def test_a_hub_id_that_is_not_there_is_not_downloaded() -> None:
     message = refusal("nobody/no-such-model")
     assert message.startswith("model nobody/no-such-model cannot be loaded: ")
     assert message.endswith(
-        "; it is no local folder and nothing is downloaded unless --set "
+        "; it is not a local folder, and nothing is downloaded without --set "
         "model.allow_download=true"
     )
-    assert "unless" not in refusal("nobody/no-such-model", allow_download=True)
+    assert "without" not in refusal("nobody/no-such-model", allow_download=True)
 
 
 def test_a_model_that_does_not_say_how_long_it_may_be_is_refused(

@@ -358,7 +358,7 @@ def assert_halves(
             assert splits[1]["step"] == 1
             assert [w for w in warnings if "memory ran out" in w] == [
                 "step 1: memory ran out; from here on training passes hold at most 2 "
-                "completions and others 4096 tokens, which changes no gradient but by "
+                "completions and others 4096 tokens, which changes gradients only by "
                 "rounding; a run that resumes does the same"
             ]
     assert ends[0] == usual

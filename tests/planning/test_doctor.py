@@ -100,7 +100,7 @@ def test_a_torch_that_does_not_load_is_a_failure(
     [
         (None, False, "ok", "no NVIDIA GPU"),
         ("13.0", False, "ok", "no NVIDIA GPU"),
-        (None, True, "warn", "processor alone"),
+        (None, True, "warn", "CPU-only build"),
         ("13.0", True, "warn", "CUDA 13.0 cannot"),
     ],
 )

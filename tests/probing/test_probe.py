@@ -401,7 +401,7 @@ def test_a_run_with_other_settings_or_another_pool_is_refused(
     pool, run = finished_run.request.pool, finished_run.folder
     named: Choices = {"run": run, **FEW}
     config = tiny_config(tiny_llama, "rollouts.temperature=0.9")
-    with pytest.raises(ConfigError, match=r"other settings of rollouts\.temperature"):
+    with pytest.raises(ConfigError, match=r"other settings for rollouts\.temperature"):
         no.probe(pool, tmp_path / "out", config, **named)
     other = write_rows(tmp_path / "pool.jsonl", pool_rows("choices")[:-1])
     with pytest.raises(DataError, match="does not hold the questions"):

@@ -71,7 +71,7 @@ def test_the_step_is_finished_and_kept(found: dict[str, Any]) -> None:
     assert step["kept"] == ["step-000001"]
     assert step["taken"] == [1, 2, 3]
     assert step["whole"]
-    assert "stopping after this step; once more stops at once\n" in step["said"]
+    assert "stopping after this step; stop again to end at once\n" in step["said"]
     assert "neuron-opsd: stopped; the same command resumes\n" in step["said"]
 
 

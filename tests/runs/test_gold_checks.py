@@ -73,8 +73,8 @@ def test_expressions_that_are_not_computed_are_told(check: Check) -> None:
     rows = asked(r"\frac{1}{2}", "9^{9^{9^{9}}}", "2^{10}")
     _, said = check(rows, "answers.reader=latex")
     assert said == [
-        "exam: 1 of 3 gold answers are not computed, so that only answers that are "
-        "spelled alike match, first exam-2 (line 2) '9^{9^{9^{9}}}': a number of more "
+        "exam: 1 of 3 gold answers are not computed, so only answers spelled the "
+        "same match, first exam-2 (line 2) '9^{9^{9^{9}}}': a number of more "
         "than 20,000 digits"
     ]
     long = "Because " * 300 + r"it is \boxed{7}"
@@ -165,7 +165,7 @@ def test_the_format_is_an_option_of_the_command(
     out = str(tmp_path / "out")
     arguments = ["run", "--model", "no", "--pool", pool, "--test", exam, "--out", out]
     assert main([*arguments, "--format", "exam=medmcqa"]) == 2
-    assert "no column 'opa', by which medmcqa is known" in capsys.readouterr().err
+    assert "no column 'opa', which identifies medmcqa" in capsys.readouterr().err
     assert main([*arguments, "--format", "gqpa"]) == 2
     assert "did you mean gpqa?" in capsys.readouterr().err
 

@@ -367,7 +367,7 @@ def test_a_run_with_nothing_to_learn_stops_with_advice(
         "answers to the pool, and the teacher says the same (100% of questions, 0 nats"
     )
     assert "rollouts.centre_choices=true" in said
-    assert said.endswith("teacher_check.one_answer=warn trains all the same")
+    assert said.endswith("teacher_check.one_answer=warn trains anyway")
     assert caught.value.exit_status == 2
 
 
@@ -456,8 +456,8 @@ def test_a_selection_of_one_answer_is_warned_of(
     config = config_of("contexts.num_demonstrations=0", "selection.keep_fraction=1.0")
     _, warnings = prepared(tmp_path, model, config)
     assert [text.partition(":")[0] for text in warnings] == [
-        "the answer 'yes' is the model's own to 100% of the selected questions and to "
-        "50% of the pool"
+        "the answer 'yes' is the model's own answer to 100% of the selected questions "
+        "and to 50% of the pool"
     ]
 
 

@@ -199,7 +199,7 @@ def test_other_commands_than_run_are_for_one_process(
     started_with(1)
     assert main([command]) == 2
     said = capsys.readouterr().err
-    assert f"neuron-opsd {command} were started together" in said
+    assert f"started several processes of neuron-opsd {command}, " in said
     assert "start one process" in said
 
 
@@ -265,8 +265,10 @@ def test_methods_that_others_do_not_know_are_refused(tiny_llama: Path) -> None:
         name = "own"
 
     config = sampled_among_choices(tiny_config(tiny_llama))
-    with pytest.raises(ConfigError, match="Own is no method that other processes know"):
+    with pytest.raises(
+        ConfigError, match="Own is not a method that other processes know"
+    ):
         order_text(order_of(config, Own(config)))
     oracle = OracleOPSD(config, {"q0": Target("yes", "yes")})
-    with pytest.raises(ConfigError, match="told gold answers"):
+    with pytest.raises(ConfigError, match="needs gold answers"):
         order_text(order_of(config, oracle))

@@ -110,7 +110,7 @@ def test_a_run_says_where_a_word_makes_another_method() -> None:
 
     (text,) = told("method=ema-only", "contexts.num_demonstrations=2")
     assert text == (
-        "ema-only is itself with contexts.num_demonstrations = 0 alone, but it is 2: "
+        "ema-only requires contexts.num_demonstrations = 0, but it is set to 2: "
         "this trains another method"
     )
     assert told("method=ema-only") == []

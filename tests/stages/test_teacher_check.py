@@ -285,8 +285,8 @@ def test_one_answer_that_takes_over_the_selection_is_found() -> None:
     selection = selected(*[n < 20 for n in range(40)])
     (finding,) = selection_findings(selection, answers, TeacherCheckConfig())
     assert finding.startswith(
-        "the answer 'positive' is the model's own to 90% of the selected questions and "
-        "to 50% of the pool"
+        "the answer 'positive' is the model's own answer to 90% of the selected "
+        "questions and to 50% of the pool"
     )
     loose = TeacherCheckConfig(max_top_answer_gain=0.4)
     assert selection_findings(selection, answers, loose) == ()
@@ -308,7 +308,7 @@ def test_a_selection_that_cannot_be_read_is_found() -> None:
     answers = {f"q{n}": None if n < 20 else str(n) for n in range(60)}
     selection = selected(*[n < 20 for n in range(60)])
     (finding,) = selection_findings(selection, answers, TeacherCheckConfig())
-    assert finding.startswith("no readable answer is the model's own to 100%")
+    assert finding.startswith("no readable answer is the model's own answer to 100%")
 
 
 def test_free_answers_are_compared_as_their_reader_says() -> None:

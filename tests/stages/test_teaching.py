@@ -243,8 +243,8 @@ def test_a_search_that_is_not_exact_is_told(
         return
     assert told == [
         "the demonstrations of 5 questions were searched among 5 by sketches, since "
-        "10,000,000,000 pairs at most are compared one by one: 100.0% of the nearest "
-        "were found in a sample, and in the place of the others some that are farther"
+        "at most 10,000,000,000 pairs are compared one by one: 100.0% of the nearest "
+        "were found in a sample, with some farther ones in place of the others"
     ]
 
 

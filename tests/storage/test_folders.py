@@ -233,14 +233,14 @@ def test_a_comparison_of_an_earlier_version_is_known_by_its_blocks(
     begin(tmp_path / "blocks" / "science" / "seed-0" / "base")
     check_folder(tmp_path, "comparison", is_comparison)
     (tmp_path / "blocks/science/seed-0/base/manifest.json").write_text("{}")
-    with pytest.raises(ConfigError, match="is no folder of a comparison"):
+    with pytest.raises(ConfigError, match="is not a folder of a comparison"):
         check_folder(tmp_path, "comparison", is_comparison)
 
 
 def test_a_cache_of_an_earlier_version_is_known_by_its_names(tmp_path: Path) -> None:
     for name in ("gguf", "model"):
         (tmp_path / name).mkdir()
-    with pytest.raises(ConfigError, match="is no cache of neuron-opsd"):
+    with pytest.raises(ConfigError, match="is not a cache of neuron-opsd"):
         claim_cache(tmp_path)
     (tmp_path / "sources.json").write_text('{"parts": {"model": {"recipe": "1"}}}')
     claim_cache(tmp_path)

@@ -153,7 +153,7 @@ def test_blocks_of_another_source_are_not_taken_up(tmp_path: Path) -> None:
     assert open_with("a", stop=3) == ([1, 2], [])
     done, told = open_with("b", stop=3)
     assert done == [1, 2]
-    assert "was made from other things; it is made again" in told[0]
+    assert "was made from other inputs; it is made again" in told[0]
     (tmp_path / "parts/same/00001.json").write_text("[9]")
     done, told = open_with("b", stop=0)
     assert done == [2, 3]
@@ -195,7 +195,7 @@ def test_a_run_of_a_version_without_proofs_is_read_and_not_resumed(
     assert main(["status", str(run.folder)]) == 0
     assert "state: finished" in capsys.readouterr().out
     assert main(["report", str(run.folder)]) == 0
-    assert "kept no hash of it, so nothing proves it" in (
+    assert "kept no hash of it, so it cannot be verified" in (
         " ".join(capsys.readouterr().err.split())
     )
     before = files_of(run.folder)
@@ -217,7 +217,7 @@ def test_the_state_of_a_checkpoint_says_its_step(
     facts.write_text(json.dumps(table | {"step": 3}))
     again = resumed(run)
     assert outcome_of(run.folder) == outcome_of(finished_run.folder)
-    (line,) = lines_of(again, "is passed over")
+    (line,) = lines_of(again, "is skipped")
     assert "checkpoint.json says step 3, but its state is of 4" in line
 
 
@@ -227,7 +227,7 @@ def test_the_state_of_a_checkpoint_says_its_step(
         ("state", "its state.safetensors is not as it was written"),
         ("facts", "its checkpoint.json or state.safetensors cannot be read"),
         ("bare", "its checkpoint.json or state.safetensors cannot be read"),
-        ("forged", "is passed over: is not as it was written"),
+        ("forged", "is skipped: is not as it was written"),
         ("settings", "it was trained from another settings of adapter"),
         ("metrics", "metrics.jsonl does not hold the 4 steps before it"),
     ],
@@ -255,7 +255,7 @@ def test_a_checkpoint_that_does_not_fit_is_passed_over(
     again = resumed(run)
     assert outcome_of(run.folder) == outcome_of(finished_run.folder)
     assert read_json(run.folder / "evaluation.json") == finished_run.evaluation()
-    assert why in lines_of(again, "is passed over")[0]
+    assert why in lines_of(again, "is skipped")[0]
     assert again.data.training == finished_run.data.training
 
 
@@ -330,7 +330,7 @@ def test_a_checkpoint_put_in_anothers_place_is_passed_over(
     shutil.copytree(run.folder / "controls/form-only" / name, run.folder / name)
     again = resumed(run)
     assert outcome_of(run.folder) == outcome_of(finished_run.folder)
-    assert "it was trained from another" in lines_of(again, "is passed over")[0]
+    assert "it was trained from another" in lines_of(again, "is skipped")[0]
 
 
 def test_what_another_adapter_answered_is_asked_again(
@@ -412,7 +412,7 @@ def test_lost_metrics_are_told_and_never_called_no_steps(
     assert main(["status", str(run.folder)]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert f"metrics.jsonl {fault}" in out
-    assert "state: not whole" in out
+    assert "state: damaged" in out
     assert main(["report", str(run.folder)]) == 0
     assert f"metrics.jsonl {fault}" in " ".join(capsys.readouterr().err.split())
     shutil.rmtree(run.folder / "adapter")
@@ -466,8 +466,8 @@ def test_a_lost_checkpoint_of_a_finished_training_is_told_once(
 ) -> None:
     shutil.rmtree(run.folder / "train/checkpoints/step-000002")
     spoil(run.folder / "train/checkpoints/step-000004/state.safetensors")
-    assert len(lines_of(resumed(run), "the training has ended without it")) == 2
-    assert not lines_of(resumed(run), "the training has ended without it")
+    assert len(lines_of(resumed(run), "the finished training does not need it")) == 2
+    assert not lines_of(resumed(run), "the finished training does not need it")
     assert faults(run.folder, read_manifest(run.folder)) == {}
 
 

@@ -446,7 +446,7 @@ def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("x")
     (tmp_path / "zebra.txt").write_text("x")
     with (
-        pytest.raises(ConfigError, match=r"yet it holds thesis\.txt"),
+        pytest.raises(ConfigError, match=r"but it holds thesis\.txt"),
         RunDirectory.open(tmp_path, {}, {}),
     ):
         pass

@@ -193,7 +193,7 @@ def test_a_tracker_that_fails_is_said_once_and_ends_nothing(
     run(request, config, Store(fails_at), progress)
     said = [text for text in progress.warnings if "tracker" in text]
     assert len(said) == 1
-    assert "failed (OSError: the network is away) and is told nothing more" in said[0]
+    assert "failed (OSError: the network is away) and gets no more" in said[0]
     assert outcome_of(request.out) == outcome_of(finished_run.folder)
 
 

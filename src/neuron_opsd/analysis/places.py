@@ -87,8 +87,8 @@ def place_in_group(group: Path, method: str) -> Place:
     config = settings_of(kept_settings(own))
     if not needs_contexts(config):
         raise DataError(
-            f"{group / method} is of a method without demonstrations, of which there "
-            "is nothing to tell; name one of a method that shows some"
+            f"{group / method} belongs to a method without demonstrations, so there is "
+            "nothing to analyse; name a method that shows some"
         )
     outputs = outputs_for(shared.config, config, method)
     return Place(group, manifest, config, outputs)
@@ -116,7 +116,7 @@ def name_of(folder: Path) -> str:
 def named_runs(folders: Sequence[Path]) -> dict[str, Path]:
     """Name runs by their folders; refuse duplicates."""
     if not folders:
-        raise ConfigError("no run is named; give the folder of at least one")
+        raise ConfigError("no run is given; name the folder of at least one")
     runs: dict[str, Path] = {}
     for folder in folders:
         name = name_of(folder)

@@ -306,14 +306,14 @@ class AnswersConfig(Section):
     """`auto` reads the choice's text where a question has choices (its letter where
     the prompt lists letters), else the text."""
     decimal_mark: Literal["point", "comma"] = "point"
-    """What the `number` reader takes a single mark before three digits for, as in 1,234
-    or 1.234: with `point` they are 1234 and 1.234, with `comma` the other way round."""
+    """How the `number` reader reads a single mark before three digits, as in 1,234 or
+    1.234: with `point` they are 1234 and 1.234, with `comma` the other way round."""
     pattern: str = ""
     """Regular expression of the `regex` reader; its first group is the answer."""
     max_minutes: Positive = 120
-    """Processor time that comparing expressions (reader `latex`) may take in one
-    command. After that it stops with status 75; what was compared is kept, and the same
-    command resumes for as long again."""
+    """Minutes of processor time that comparing expressions (reader `latex`) may take in
+    one command. After that it stops with status 75; results so far are kept, and the
+    same command resumes with as many minutes again."""
 
     @property
     def may_leave_open(self) -> bool:

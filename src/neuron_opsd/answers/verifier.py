@@ -155,8 +155,8 @@ class Verifier:
         if self.seconds > 60 * max_minutes:
             raise TryAgainError(
                 f"comparing expressions took {max_minutes:g} minutes of processor time "
-                "(answers.max_minutes), so the command stops; what was compared is "
-                "kept, and the same command resumes for as long again"
+                "(answers.max_minutes), so the command stops; results so far are kept, "
+                "and the same command resumes with as many minutes again"
             )
         reply = self._ask(one, other)
         self.seconds += reply["seconds"]
@@ -190,8 +190,8 @@ class Verifier:
                 self.close()
                 raise TryAgainError(
                     f"the process that {COMPARES} did not reply within "
-                    f"{self.wait_seconds:g} s, though it may work for "
-                    f"{self.limits.seconds} s only: this machine was suspended or is "
+                    f"{self.wait_seconds:g} s, though it has only "
+                    f"{self.limits.seconds} s: this machine was suspended or is "
                     "overloaded; the same command resumes"
                 ) from None
             reply: dict[str, Any] = json.loads(line) if line else {"cut": "killed"}
@@ -199,9 +199,9 @@ class Verifier:
                 return reply
             self.close()
         raise TryAgainError(
-            f"the process that {COMPARES} was killed over {shown(one)} and "
-            f"{shown(other)}, {STARTS} times; if memory ran out, make room; the same "
-            "command resumes"
+            f"the process that {COMPARES} was killed {STARTS} times on {shown(one)} "
+            f"and {shown(other)}; if memory ran out, free some; the same command "
+            "resumes"
         )
 
     def _start(self) -> subprocess.Popen[bytes]:

@@ -37,9 +37,9 @@ from neuron_opsd.processes.stopping import RESUMES, STOPPING
 from neuron_opsd.storage.disk import LASTING, reason_of
 
 OUT_OF_MEMORY = (
-    "lower distill.micro_batch_size where it was in training, "
-    "model.tokens_per_batch elsewhere, or take a smaller model; `neuron-opsd plan` "
-    "says how much a run holds"
+    "lower distill.micro_batch_size if it was in training, else "
+    "model.tokens_per_batch, or take a smaller model; `neuron-opsd plan` says how much "
+    "memory a run needs"
 )
 
 ENDS = (errors.NeuronOpsdError, KeyboardInterrupt, OSError, RuntimeError, MemoryError)
@@ -49,13 +49,13 @@ ENDS = (errors.NeuronOpsdError, KeyboardInterrupt, OSError, RuntimeError, Memory
 def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
     """Print a script that completes commands, flags and their values in a shell.
 
-    Write it where the shell looks for one, and open a new shell. For bash that is
+    Save it where the shell looks for one, and open a new shell. For bash that is
     ~/.local/share/bash-completion/completions/neuron-opsd, for zsh a file _neuron-opsd
-    in a folder of $fpath, for fish ~/.config/fish/completions/neuron-opsd.fish. Write
-    it again after an update.
+    in a folder of $fpath, for fish ~/.config/fish/completions/neuron-opsd.fish. Do
+    so again after an update.
 
     Args:
-        shell: The shell that is to complete.
+        shell: Your shell.
     """
     sys.stdout.write(build_app().generate_completion(shell=shell))
 
@@ -97,7 +97,7 @@ def build_app() -> App:
         name=PROGRAM,
         help="Improve a language model in one domain from unlabelled questions "
         "alone, and measure what it did.",
-        help_epilogue=f"Begin with `{PROGRAM} demo --quick`. `{PROGRAM} COMMAND` tells "
+        help_epilogue=f"Start with `{PROGRAM} demo --quick`. `{PROGRAM} COMMAND` says "
         "what a command needs.",
         version=version,
         suppress_keyboard_interrupt=False,
@@ -180,9 +180,9 @@ def refuse_several(tokens: Sequence[str]) -> None:
     command = next(iter(tokens), "")
     if command != run.run.__name__ and launched_rank() is not None:
         raise errors.ConfigError(
-            f"several processes of {PROGRAM} {command} were started together, by "
-            "torchrun or the like, and each would do all of it; only run trains with "
-            "several; start one process"
+            f"torchrun or the like started several processes of {PROGRAM} {command}, "
+            "and each would do all the work; only run trains with several; start one "
+            "process"
         )
 
 
@@ -229,7 +229,7 @@ def explain_end(error: BaseException) -> int:
         return error.exit_status
     if isinstance(error, OSError):
         what = f"{error.filename}: " * bool(error.filename) + reason_of(error)
-        complain(f"{what}; mend that and run the same command again")
+        complain(f"{what}; fix that and run the same command again")
         return MISTAKE if error.errno in LASTING else TRY_AGAIN
     if errors.is_out_of_memory(error):
         where = "".join(f" ({note})" for note in getattr(error, "__notes__", [])[:1])

@@ -18,14 +18,14 @@ BROKEN_PIPE: Final = 128 + 13
 
 EXIT_STATUSES: Final[Mapping[int, str]] = {
     DONE: "done",
-    FAULT: "a fault of ours, with a traceback: tell us",
+    FAULT: "a bug, with a traceback: please report it",
     MISTAKE: "a mistake in a flag, a setting, a file or a model, which the message "
-    "explains; of `doctor`, that something must be mended first",
-    TRY_AGAIN: "try again: disk or memory is full, the network is away, or another "
-    "process works in the folder",
+    "explains; from `doctor`: something must be fixed first",
+    TRY_AGAIN: "try again: disk or memory is full, the network is down, or another "
+    "process is using the folder",
     **{
         status_of(number): f"stopped by {number.name}; the same command resumes"
         for number in sorted(SIGNALS)
     },
-    BROKEN_PIPE: "the reader of the output is gone, for example `head`",
+    BROKEN_PIPE: "whatever read the output, for example `head`, has closed it",
 }

@@ -28,13 +28,13 @@ class Given:
     dtype: Literal["base", "float32", "bfloat16", "float16"] = "base"
     """Type of the weights in `merged` and `gguf`; `base` keeps that of the base."""
     base: options.Text = ""
-    """Folder or hub id of the base, if it is not where the run had it."""
+    """Folder or hub id of the base, if it has moved since the run."""
     pool: options.Text = ""
-    """File or dataset that the run had as its pool."""
+    """The run's pool, as a file or dataset."""
     tests: options.Tests = ()
     """The run's test sets, as NAME=FILE."""
     name: options.Text = ""
-    """What servers call the model; the name of the run's folder when left out."""
+    """Name of the model on servers; default: the name of the run's folder."""
 
 
 NOTHING_GIVEN = Given()
@@ -51,8 +51,8 @@ def export(
 ) -> None:
     """Turn a finished run into files for another program.
 
-    Alone it lists the targets. The folder comes whole or not at all, nothing is
-    overwritten, and nothing is fetched.
+    Without arguments it lists the targets. The folder is written completely or not at
+    all; nothing is overwritten or downloaded.
 
     Args:
         run: Folder of a finished run.
@@ -105,11 +105,11 @@ class Said:
     """What the model card says besides what the run knows."""
 
     base_model: options.Text = ""
-    """Hub id of the base, needed where the run had it in a folder."""
+    """Hub id of the base, needed if the run loaded it from a folder."""
     pool_dataset: options.Text = ""
-    """Hub id of the dataset that the pool is."""
+    """Hub id of the pool's dataset."""
     benchmarks: Annotated[tuple[str, ...], options.several("--benchmark")] = ()
-    """Hub ids of test sets, as NAME=DATASET, or NAME=DATASET#TASK where the hub lists
+    """Hub ids of test sets, as NAME=DATASET, or NAME=DATASET#TASK if the hub lists
     results of that task."""
     license: options.Text = ""
     """Licence of what was trained, as the hub calls it, such as apache-2.0."""
@@ -131,14 +131,13 @@ def push(  # noqa: PLR0913 - one argument per flag
 ) -> None:
     """Publish what a run trained on the Hugging Face hub, with a model card.
 
-    Sends what was trained, the card, `evaluation.json` and results on benchmarks, in
-    one commit; no question, answer or setting of the run. Everything is looked through
-    for paths, names of users and machines, and keys, and nothing is sent where there
-    are any.
+    Sends what was trained, the card, `evaluation.json` and benchmark results in one
+    commit, but no question, answer or setting of the run. All of it is searched for
+    paths, user and machine names, and keys; if any is found, nothing is sent.
 
     Args:
         run: Folder of a finished run.
-        repo: Where to: OWNER/NAME.
+        repo: The repository, OWNER/NAME.
         dry_run: Say what would be sent, and send nothing.
         private: Let only the owner see a new repository.
         update: Add a commit to a repository that exists.

@@ -28,12 +28,12 @@ def status(
     verify: bool = False,
     output: options.Output = options.DEFAULT_OUTPUT,
 ) -> None:
-    """Say how far a run or a comparison is, from its files and without disturbing it.
+    """Show how far a run or a comparison is, without disturbing it.
 
     Args:
         run: Folder of the run or the comparison.
-        verify: Compare the hashes of large files too; else only their sizes are
-            compared, so a change that keeps the size is not noticed.
+        verify: Check the hashes of large files too; otherwise only their sizes are
+            checked, so a change that keeps the size goes unnoticed.
     """
     from neuron_opsd.storage.status import RunStatus, read_status
 
@@ -85,7 +85,7 @@ def show_state(
     if running:
         state = running
     elif found.amiss:
-        state = "not whole; the command that started it makes again what it can"
+        state = "damaged; the command that started it rebuilds what it can"
     elif found.finished:
         state = "finished"
     if found.unread:
@@ -103,30 +103,30 @@ def watch(
     port: int = 8765,
     quiet: options.Flag = False,
 ) -> int:
-    """Show in a browser how far a run or a comparison is, while it works.
+    """Show in a browser how far a run or a comparison is, while it runs.
 
-    The page is read from the folder's files at every look and disturbs nothing. It is
-    served to this machine alone, until Ctrl-C. On another machine, pass the port on:
-    ssh -L 8765:127.0.0.1:8765 MACHINE.
+    The page is made from the folder's files each time it loads, and disturbs nothing.
+    Only this machine can open it, until Ctrl-C. If the run is on another machine,
+    forward the port: ssh -L 8765:127.0.0.1:8765 MACHINE.
 
     Args:
         run: Folder of the run or the comparison.
-        port: Port on 127.0.0.1; 0 takes a free one.
-        quiet: Say nothing but the address.
+        port: Port on 127.0.0.1; 0 picks a free one.
+        quiet: Print only the address.
     """
     with options.opened(options.Output(quiet=quiet)) as terminal:
         from neuron_opsd.live import listening
 
         with listening(run, port) as server:
             terminal.show(server.address)
-            terminal.note("open this address in a browser; Ctrl-C ends it")
+            terminal.note("open this address in a browser; Ctrl-C stops it")
             with suppress(KeyboardInterrupt):
                 server.serve_forever()
     return DONE
 
 
 def report(run: Path, /, *, output: options.Output = options.DEFAULT_OUTPUT) -> None:
-    """Write the page of a run or a comparison again from its files.
+    """Rewrite the page of a run or a comparison from its files.
 
     Args:
         run: Folder of the run or the comparison.
@@ -148,10 +148,10 @@ def read(
     settings: options.Settings = options.DEFAULT_SETTINGS,
     output: options.Output = options.DEFAULT_OUTPUT,
 ) -> None:
-    """Show which answers are read from completions, and why, without any model.
+    """Show which answers are read from completions, and why, without a model.
 
-    A row may also have `question`, `choices`, `gold`, `finished`,
-    `thinking_opened`, and a `reader` that wins over the setting answers.reader.
+    A row may also have `question`, `choices`, `gold`, `finished`, `thinking_opened`,
+    and a `reader` that overrides the setting answers.reader.
 
     Args:
         file: JSONL with `id` and `completion`.

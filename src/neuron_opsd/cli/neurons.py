@@ -43,19 +43,20 @@ class Atlas:
     """What the pages of single neurons show besides what the runs' files tell."""
 
     pool: options.Texts = ()
-    """The pool's file, whose answers, if it has any, are not read; named as --answers
-    is. For the texts of questions, and needed by --read-model."""
+    """The pool's file, named as for --answers, for the texts of questions; its answers
+    are not read. --read-model needs it."""
     against: Path | None = None
-    """A run of the same model and neuron settings to put beside each."""
+    """A run with the same model and neuron settings to compare each with."""
     neurons: options.Texts = ()
     """Neurons to show in any case, each as LAYER:NEURON, both from 0."""
     read_model: options.Flag = False
     """Load the run's model for what its files do not hold: the tokens that the shown
     neurons pushed and favour, and how sets moved through training. Resumes."""
     model: str = ""
-    """Where the runs' model is, if it was moved."""
+    """Where the runs' model is, if it has moved."""
     num_read: int = 256
-    """Questions whose sets are read again under base and trained model, at most."""
+    """Maximum number of questions whose sets are read again with base and trained
+    model."""
 
     def request(self) -> AtlasRequest:
         """Return the request that the library takes."""
@@ -74,7 +75,7 @@ def neurons(
     settings: options.Settings = options.DEFAULT_SETTINGS,
     output: options.Output = options.DEFAULT_OUTPUT,
 ) -> None:
-    """Find the neurons that pushed texts which exist already.
+    """Find the neurons that pushed existing texts.
 
     Args:
         completions: JSONL with `id`, `prompt` (as the model saw it) and `completion`.
@@ -102,10 +103,10 @@ def analyse(
     atlas: Atlas = DEFAULT_ATLAS,
     output: options.Output = options.DEFAULT_OUTPUT,
 ) -> None:
-    """Say what the neuron count of a run's questions tells, beside its rivals.
+    """Show what the neuron counts of a run's questions tell, next to rival signals.
 
-    Reads what `neuron-opsd run` made of its pool, or a method of `neuron-opsd compare`,
-    and changes nothing there. Runs are told apart by the names of their folders. A page
+    Reads the results of `neuron-opsd run`, or of a method of `neuron-opsd compare`, on
+    its pool and changes nothing there. Runs go by the names of their folders. A page
     for each run, in atlas/, shows which layers and neurons its questions share.
 
     Args:

@@ -80,11 +80,11 @@ class Settings:
     config: Path | None = None
     """TOML file with settings, as `neuron-opsd config` prints them."""
     assignments: Annotated[tuple[str, ...], several("--set")] = ()
-    """One or more `section.field=value`; stronger than the file."""
+    """One or more `section.field=value`; overrides the file."""
     preset: Literal["equal", "source"] | None = None
-    """`source`: train as the method's paper or code does; else `equal`, one budget."""
+    """`equal` (default): one budget; `source`: as in the method's paper or code."""
     seed: int | None = None
-    """Number from which every random draw derives."""
+    """Seed of every random draw."""
     formats: Annotated[tuple[str, ...], several("--format")] = ()
     """How to read question files: NAME for all, or pool=NAME, or TEST=NAME."""
 
@@ -97,7 +97,7 @@ class Output:
     json: Flag = False
     """Print the result as one JSON document."""
     quiet: Flag = False
-    """Show no progress; warnings and errors still come."""
+    """Hide progress, but not warnings and errors."""
 
 
 DEFAULT_SETTINGS = Settings()

@@ -50,20 +50,20 @@ def split(  # noqa: PLR0913 - one argument per flag
 ) -> None:
     """Make an unlabelled pool and a labelled test set from one labelled file.
 
-    The side of a question is drawn by a hash of its text, or of its group, with the
-    seed. Questions of one text or one passage stay together, and none of the test
+    A hash of a question's text, or of its group, decides its side, together with the
+    seed. Questions with the same text or passage stay together, and no test question
     nearly equals one of the pool.
 
     Args:
         file: Labelled questions, or the id of a dataset.
         out: New or empty folder for pool.jsonl, test.jsonl and split.json.
-        test_share: Share that falls into the test, about.
+        test_share: Approximate share of questions in the test set.
         group: Column whose equal values stay on one side, such as a patient.
-        by: Column for each of whose values there is a folder with a pool and a test.
-        where: One or more `COLUMN=VALUE,VALUE`: take only such rows. A column within
-            another is named with a dot, as in details.level=L1,L2.
-        passage_words: Words in a row that make two questions share a passage; 0 looks
-            for none.
+        by: Column; each of its values gets a folder with a pool and a test.
+        where: One or more `COLUMN=VALUE,VALUE`: keep only these rows. A nested column
+            is named with a dot, as in details.level=L1,L2.
+        passage_words: How many words in a row count as a shared passage; 0 turns this
+            off.
     """
     config = options.resolve(settings)
     with options.opened(output, config) as terminal:
@@ -112,7 +112,7 @@ def preview(
 
     Args:
         pool: File with the unlabelled questions, or the id of a dataset.
-        question: Id of the question; the first of the pool when left out.
+        question: Id of the question; default: the first of the pool.
     """
     config = options.resolve_with_model(settings)
     with options.opened(output, config) as terminal:
@@ -145,7 +145,7 @@ def plan(
     settings: options.Settings = options.DEFAULT_SETTINGS,
     output: options.Output = options.DEFAULT_OUTPUT,
 ) -> None:
-    """Estimate tokens, time, memory and disk of a run before anything is spent.
+    """Estimate tokens, time, memory and disk of a run before you start it.
 
     Times small samples of the run's own stages on this machine and counts the rest.
     With --gpu-memory it says instead what fits on such a GPU: from the model's
@@ -178,7 +178,7 @@ def show_foresight(terminal: Terminal, seen: Foresight) -> None:
         f"{seen.model} ({seen.family}): {seen.num_parameters:,} parameters; trained: "
         f"{seen.num_trained:,}; keys and values: {size(seen.cache_token)} a token"
     )
-    whence = "counted" if lengths.counted else "taken, as no --pool is given"
+    whence = "counted" if lengths.counted else "assumed, as no --pool is given"
     terminal.show(
         f"longest texts: prompt {lengths.prompt:,} tokens, teacher's prompt "
         f"{lengths.shown:,} ({whence}), completion {lengths.completion:,}"
@@ -252,7 +252,7 @@ def config(
 ) -> None:
     """Print every setting with its value and what it does, as a TOML file.
 
-    A setting that was neither given nor comes with the method is commented out.
+    Settings that neither you nor the method set are commented out.
     """
     from neuron_opsd.config.tables import to_toml
 
@@ -273,13 +273,13 @@ def config(
 def doctor(
     *, out: Path = Path(), output: options.Output = options.DEFAULT_OUTPUT
 ) -> int:
-    """Check whether this machine is fit to run, and say how to mend what is not.
+    """Check whether this machine is ready, and say how to fix what is not.
 
     Args:
-        out: Where runs are to be written.
+        out: Where runs will be written.
 
     Returns:
-        The exit status: 2 where something must be mended, else 0.
+        The exit status: 2 if something must be fixed, else 0.
     """
     with options.opened(output) as terminal:
         from neuron_opsd.planning.doctor import diagnose

@@ -31,20 +31,20 @@ class Extent:
     questions: int = 128
     """Questions of the pool on which context rules are tried."""
     draws: int = 3
-    """Draws of a rule that draws; what is said of it is their mean."""
+    """Draws of each random rule, whose results are averaged."""
     library: int = 0
-    """Questions of the pool that are answered and may be shown, drawn at random; 0
+    """Questions of the pool to answer and to show as demonstrations, drawn at random; 0
     means all."""
     completions: int = 4
-    """Of each question that is answered freely, the student's own answers that every
-    teacher scores, at most."""
+    """Maximum number of the student's own answers that every teacher scores, for each
+    question that is answered freely."""
     write: int = 0
-    """Free answers that every teacher writes anew to each question, which takes as long
-    as they are; 0 means none, and the student's own are scored."""
+    """Free answers that every teacher writes to each question, which is slow if they
+    are long; 0 means none, and the student's own are scored."""
     context_rules: options.Texts = ()
-    """Those that are tried; all when left out."""
+    """Rules to try; default: all."""
     selection_rules: options.Texts = ()
-    """Those that are tried; all when left out."""
+    """Rules to try; default: all."""
 
 
 DEFAULT_EXTENT = Extent()
@@ -63,21 +63,21 @@ def probe(  # noqa: PLR0913 - one argument per flag
     settings: options.Settings = options.DEFAULT_SETTINGS,
     output: options.Output = options.DEFAULT_OUTPUT,
 ) -> None:
-    """Say before any training which signals make the best teacher on a pool.
+    """Find out before training which signals make the best teacher on a pool.
 
     Asks the teacher of every context rule a sample of the pool's questions, and the
-    teacher of the settings those that every selection rule keeps. No answer is
-    generated for it but the pool's own; a run's are taken where one is named.
+    teacher of your settings the questions that every selection rule keeps. Only the
+    pool's own answers are generated; if you name a run, its answers are used.
 
     Args:
-        run: Folder of a run, or of a method in a comparison, whose answers and neurons
-            are taken; its settings are those of the probe.
+        run: Folder of a run, or of a method in a comparison, whose answers, neurons and
+            settings the probe uses.
         pool: File with the unlabelled questions, or the id of a dataset.
         out: Folder for probe.json, probe.csv and probe.html; the same command resumes.
-        answers: The pool's file with its column answer, to be told as well which
-            teacher is right; without it no answer is read.
+        answers: The pool's file with its column answer, to see which teacher is right;
+            without it no answer is read.
         dry_run: Say what it would cost at most, and write nothing.
-        ray: Answer on a Ray cluster; the setting cluster.address.
+        ray: Answer on a Ray cluster; sets cluster.address.
         extent: On how much a probe tries what.
     """
     above = options.on_cluster(ray)
@@ -93,8 +93,8 @@ def probe(  # noqa: PLR0913 - one argument per flag
             return
         if out is None:
             raise ConfigError(
-                "--out is missing; name a new or empty folder, or give --dry-run to be "
-                "told what the probe costs"
+                "--out is missing; name a new or empty folder, or give --dry-run to "
+                "see what the probe costs"
             )
         data = no.probe(pool, out, config, terminal, **choices)
         show_probe(terminal, data, out)

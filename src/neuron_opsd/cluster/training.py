@@ -28,7 +28,7 @@ TICK: Final = 1.0
 END: Final = "end"
 """The last request, which gets no answer."""
 LOST: Final = (
-    "a worker that trained was lost ({}); the last checkpoint is whole, and the same "
+    "a training worker was lost ({}); the last checkpoint is intact, and the same "
     "command resumes from it"
 )
 
@@ -127,7 +127,7 @@ class Team:
             raise TryAgainError(LOST.format(self._end or "Ray does not say why"))
         if not self._arrived and time.monotonic() > end:
             raise TryAgainError(
-                f"{self.size} workers with {self.share} each did not come within "
+                f"{self.size} workers with {self.share} each did not start within "
                 f"{self.settings.timeout} s (cluster.timeout); the cluster has "
                 f"{cluster_text()}; wait until they are free, or lower "
                 "cluster.workers, cluster.gpus_per_worker or cluster.cpus_per_worker"

@@ -171,8 +171,8 @@ def check(comparison: Comparison) -> None:
     for name in comparison.tests:
         if name in SUMMARIES:
             raise ConfigError(
-                f"a test set cannot be named {name!r}, which stands for what the "
-                "tables sum up; give it another name"
+                f"a test set cannot be named {name!r}, which the tables use for "
+                "summaries; give it another name"
             )
     for source in comparison.sources:
         if source not in comparison.tests:

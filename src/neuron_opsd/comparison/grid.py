@@ -42,7 +42,7 @@ from neuron_opsd.storage.run_directory import RunDirectory
 GREEDY: Final = "greedy"
 """Manifest fact of a group: whether it generates greedy answers."""
 NO_START: Final = (
-    "there is no form-only model to begin from, because its training failed"
+    "there is no form-only model to start from, because its training failed"
 )
 
 
@@ -75,8 +75,8 @@ def fill(context: ComparisonContext) -> Outcome:
         if not parts.keys() & left:
             raise errors.InUseError(
                 "other processes are working on all that is left of "
-                f"{context.comparison.out}: {', '.join(map(group_name, left))}; the "
-                "same command ends with the page once they are done"
+                f"{context.comparison.out}: {', '.join(map(group_name, left))}; run "
+                "the same command again when they have finished, and it writes the page"
             )
     return joined([parts[key] for key in keys])
 
@@ -106,7 +106,9 @@ def fill_group(
     if start == FORM:
         base = parts.get((seed, source, BASE))
         if base is None:
-            raise errors.InUseError(f"what {source} seed {seed} begins from is in use")
+            raise errors.InUseError(
+                f"the model that {source} seed {seed} starts from is in use"
+            )
         if Cell(BASE, source, FORM, seed) not in base.results:
             names = [variant.name for variant in context.trained(seed, start)]
             lost = {Cell(start, source, name, seed): NO_START for name in names}
@@ -132,9 +134,8 @@ def draws_greedy(directory: RunDirectory, settings: Mapping[str, Config]) -> boo
     if shown and not drawn:
         raise errors.ConfigError(
             f"{shown[0]} shows greedy answers (contexts.answer), but "
-            f"{directory.folder} was begun without any, as no method asked for them "
-            "then; write "
-            "NAME=METHOD:contexts.answer=first in --methods, or give the comparison "
+            f"{directory.folder} was started without any, as no method asked for them "
+            "then; write NAME=METHOD:contexts.answer=first in --methods, or choose "
             "another --out"
         )
     return drawn
@@ -232,8 +233,8 @@ def form_adapter(folder: Path) -> dict[str, str]:
     """Return the hashes of the adapter that a group starts from."""
     if not folder.is_dir():
         raise errors.DataError(
-            f"there is no form-only model at {folder} to begin from, though it was "
-            "trained; put the folder back, or give the comparison another one"
+            f"there is no form-only model at {folder} to start from, though it was "
+            "trained; put the folder back, or choose another --out"
         )
     return {name: found for name, found in files_in(folder).items() if is_read(name)}
 

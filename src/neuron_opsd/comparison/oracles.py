@@ -26,8 +26,8 @@ def targets_of(pool: str, questions: Sequence[Question], config: Config) -> Targ
     missing = [q.id for q in questions if q.id not in gold.answer_of]
     if missing:
         raise DataError(
-            f"{pool} has no answer for {questions_text(missing)}, which an oracle must "
-            "be given; add the column answer or leave the oracle out"
+            f"{pool} has no answer for {questions_text(missing)}, which an oracle "
+            "needs; add the column answer or leave the oracle out"
         )
     prompts = config.prompts
     readers = readers_for(questions, config.answers, prompts.list_choices)

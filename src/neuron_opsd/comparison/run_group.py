@@ -252,8 +252,8 @@ def train_variant(group: RunGroup, variant: Variant, start: StartModel) -> CellR
     late = [str(step) for step in between if step not in result.tests]
     if late:
         group.run.progress.warn(
-            f"{variant.name} was trained before --at named {', '.join(late)}, so it is "
-            "not tested there; another --out trains it again"
+            f"{variant.name} was trained before --at had {', '.join(late)}, so it is "
+            "not tested there; to train it again, choose another --out"
         )
     return result
 
@@ -281,8 +281,8 @@ def check_settings(run: RunContext, folder: str, variant: Variant) -> None:
         raise ConfigError(
             f"{run.directory.folder} has started {variant.name} with other settings "
             f"({', '.join(others)}); write {variant.name}={variant.method}:{begun} to "
-            "resume it as it was started, or give the method another name or the "
-            "comparison another folder"
+            "resume it as it was started, or choose another name for the method or "
+            "another --out"
         )
 
 

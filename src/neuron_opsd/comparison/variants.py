@@ -117,7 +117,7 @@ def variant_in(name: str, table: Any, shared: Config) -> Variant:
     if type(seeds) is not int or seeds < 0:
         raise ConfigError(
             f"the seeds of {name} are {tables.shortened(seeds)}, but they must be a "
-            "whole number: with how many of all it is trained; 0 means all"
+            "whole number: how many of all seeds it is trained with; 0 means all"
         )
     variant = Variant(name, method, own, seeds)
     try:
@@ -144,14 +144,14 @@ def check_variants(variants: Sequence[Variant], *, oracle: bool) -> None:
             )
         if variant.name == FORM and variant.method != FORM:
             raise ConfigError(
-                f"{FORM} is the name of the control that every gain is stated net of; "
-                f"give this {variant.method} another one"
+                f"{FORM} is the name of the control that every gain is net of; give "
+                f"this {variant.method} another name"
             )
         seen.add(variant.name)
         if issubclass(variant.trained, Oracle) and not oracle:
             raise ConfigError(
-                f"{variant.method} learns from the pool's gold answers; say --oracle "
-                "to compare with it, and it is marked wherever it stands"
+                f"{variant.method} learns from the pool's gold answers; add --oracle "
+                "to compare with it, marked as an oracle throughout"
             )
 
 
@@ -162,14 +162,15 @@ def check_own_settings(variant: Variant) -> None:
             continue
         if section not in OWN_SECTIONS:
             raise ConfigError(
-                f"{variant.name} sets {section}, but that must be one for all methods; "
-                f"a method may set {', '.join(OWN_SECTIONS)}, so give it with --set"
+                f"{variant.name} sets {section}, but that must be the same for all "
+                "methods: give it with --set; a method may set only "
+                f"{', '.join(OWN_SECTIONS)}"
             )
         if section == "distill" and isinstance(fields, Mapping) and "steps" in fields:
             raise ConfigError(
                 f"{variant.name} sets distill.steps, but methods are compared after "
-                "the same number of steps; give it with --set, and --at for results "
-                "on the way"
+                "the same number of steps; give it with --set, and use --at for "
+                "results along the way"
             )
 
 
@@ -203,9 +204,9 @@ def check_resolved(
         variant.trained.check(config_of(variant, shared))
         if lost := lost_preset(variant, shared):
             warn(
-                f"{variant.name} asks for its source's preset, but what is set for all "
-                f"methods wins over it: {', '.join(lost)}; set it in {variant.name} "
-                "itself to have it otherwise"
+                f"{variant.name} asks for its source's preset, but settings for all "
+                f"methods override it: {', '.join(lost)}; to change that, set it in "
+                f"{variant.name} itself"
             )
     for what, of in BUDGETS.items():
         given: dict[int, list[str]] = defaultdict(list)
@@ -215,8 +216,8 @@ def check_resolved(
         if len(given) > 1:
             said = ", ".join(f"{n} for {' and '.join(v)}" for n, v in given.items())
             warn(
-                f"the methods are not given the same: {what} are {said}; what one "
-                "gains over another may be a gain of its budget"
+                f"the methods have different budgets: {what} are {said}; what one "
+                "gains over another may come from its budget"
             )
 
 
@@ -242,9 +243,9 @@ def refuse_another_method(variant: Variant, shared: Config) -> None:
             write = f"{variant.name}={variant.method}:{name}"
             raise ConfigError(
                 f"{name} is {tables.toml_value(chosen[name])} for all methods, but "
-                f"{variant.method} is itself with {tables.toml_value(own[name])} "
-                f"alone; write {write}={own[name]} in --methods to keep it so, or "
-                f"{write}={chosen[name]} where you want it otherwise"
+                f"{variant.method} requires {tables.toml_value(own[name])}; write "
+                f"{write}={own[name]} in --methods to keep that, or "
+                f"{write}={chosen[name]} to change it anyway"
             )
 
 

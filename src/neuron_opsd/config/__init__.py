@@ -65,7 +65,7 @@ class Config(Section):
     """What is trained, and towards what; `neuron-opsd methods` lists the names."""
     preset: Literal["equal", "source"] = "equal"
     """`equal` trains every method with the same budget and rate; `source` as its paper
-    or public code does (docs/reference/methods.md). What is set by name wins over
+    or public code does (docs/reference/methods.md). Settings given by name override
     both."""
     model: ModelConfig = ModelConfig()
     questions: QuestionsConfig = QuestionsConfig()

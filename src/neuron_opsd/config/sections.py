@@ -43,8 +43,8 @@ class ModelConfig(Section):
     float32."""
     quantization: Literal["none", "nf4"] = "none"
     """`nf4` packs the frozen matrices into four bits as they are loaded (QLoRA), which
-    takes a third of the memory of a bfloat16 file; needs the extra `qlora`, and an
-    adapter is what is trained."""
+    takes a third of the memory of a bfloat16 file; needs the extra `qlora`, and trains
+    only an adapter."""
     reasoning_start: str = ""
     """Mark before reasoning, for example `<think>`, in addition to the known marks:
     those that the chat template names, or all of them if it names none."""
@@ -60,24 +60,24 @@ class QuestionsConfig(Section):
 
     format: str = "auto"
     """What the columns mean: a public set by its name (docs/reference/files.md),
-    `plain` for columns by the product's own names and no others, or `auto`, which
-    recognises public sets by their columns; `pool=plain,exam=gpqa` gives files their
-    own."""
+    `plain` for this program's own column names and no others, or `auto`, which
+    recognises public sets by their columns; `pool=plain,exam=gpqa` sets it for each
+    file."""
     answers: Literal["auto", "text", "letter", "index-from-0", "index-from-1"] = "auto"
-    """What a gold answer to a question with choices is, if the file is ambiguous."""
+    """What gold answers to questions with choices are, if the file is ambiguous."""
     drop_repeated_choices: bool = False
     """Leave out, and count, questions that offer the same choice twice; otherwise they
     are an error."""
     max_row_bytes: Positive = 16_000_000
-    """Longest row that is read; a longer one is an error, and so is anything beyond the
+    """Longest row allowed; a longer one is an error, and so is anything beyond the
     limits below. No ordinary question set reaches them; they keep a damaged or hostile
     file from filling the machine's memory."""
     max_columns: Positive = 1000
-    """Most columns of a file."""
+    """Maximum number of columns in a file."""
     max_depth: Depth = 50
     """Deepest nesting of lists and objects, including the row itself."""
     max_rows: Positive = 10_000_000
-    """Most rows of a file."""
+    """Maximum number of rows in a file."""
     max_file_bytes: Positive = 100_000_000_000
     """Largest file, after decompression."""
     max_expansion: Positive = 500
@@ -110,20 +110,20 @@ class PromptsConfig(Section):
     teacher_thinking: bool | None = None
     """The same for the teacher."""
     date: Day = ""
-    """Day that a chat template prints; empty means the day on which the run began."""
+    """Date that a chat template prints; empty means the day the run began."""
 
 
 class EngineConfig(Section):
-    """What writes free answers, and how it is watched."""
+    """What writes free answers, and how it is checked."""
 
     rollouts: Literal["transformers", "vllm"] = "transformers"
-    """What writes answers wherever they are free: in the pool, in training, in the
-    teacher's check and in tests. `vllm` needs the extra `vllm`; everything else, such
-    as scoring choices, stays in transformers."""
+    """What writes free answers: in the pool, in training, in the teacher's check and in
+    tests. `vllm` needs the extra `vllm`; everything else, such as scoring choices,
+    stays in transformers."""
     decoding_memory: Annotated[float, Field(ge=0.0)] = 0.0
-    """GB (10^9 bytes) that our own decoding may take for keys and values of what is
-    written side by side; 0 takes a share of what is free. It changes how much is
-    written at once, and on a processor nothing else."""
+    """GB (10^9 bytes) that our own decoding may use for the keys and values of answers
+    written side by side; 0 uses a share of free memory. It changes how many are written
+    at once, and on a processor nothing else."""
     memory_share: Fraction = 0.4
     """Share of a GPU's memory that vLLM may take, weights included; no effect on a
     processor."""
@@ -134,30 +134,29 @@ class EngineConfig(Section):
     """Training steps between comparisons of vLLM's log-probabilities with the
     trainer's."""
     max_logprob_gap: Rate = 0.2
-    """Mean distance between the two, in nats a token, above which training stops; it
-    warns above 0.05."""
+    """Mean distance between the two, in nats per token, above which training stops;
+    above 0.05 it warns."""
 
 
 class ClusterConfig(Section):
-    """On which machines models answer and are trained."""
+    """Which machines models answer and train on."""
 
     address: str = ""
-    """Ray cluster whose workers answer, read neurons and test, each with a model of its
-    own, and train one together: `local` starts Ray on this machine, `auto`, `HOST:PORT`
-    or `ray://HOST:PORT` joins one that runs. Empty means this process."""
+    """Ray cluster whose workers answer, read neurons and test, each with its own model,
+    and train one together: `local` starts Ray on this machine, `auto`, `HOST:PORT` or
+    `ray://HOST:PORT` joins a running one. Empty means this process."""
     workers: NotNegative = 0
-    """How many; 0 means as many as the cluster has room for."""
+    """Number of workers; 0 means as many as fit on the cluster."""
     gpus_per_worker: Annotated[float, Field(ge=0.0)] | None = None
-    """GPUs of each; unset means one if the cluster has any."""
+    """GPUs per worker; unset means one if the cluster has any."""
     cpus_per_worker: NotNegative = 0
-    """Processors of each, and its threads. 0 means as many as this process has threads,
+    """Processors, and threads, per worker. 0 means as many as this process has threads,
     which gives the same bits as without a cluster; with GPUs, one."""
     timeout: Positive = 300
     """Seconds to wait for the cluster to answer, and for a first worker."""
     step_timeout: Positive = 3600
-    """Seconds that processes which train together, by Ray or torchrun, wait in a step
-    for the slowest of them, before it counts as lost. One that has ended is noticed at
-    once."""
+    """Seconds that processes training together, by Ray or torchrun, wait in a step for
+    the slowest before it counts as lost. One that has ended is noticed at once."""
 
 
 class RolloutsConfig(Section):
@@ -178,8 +177,8 @@ class RolloutsConfig(Section):
     """Nucleus of free sampling, here and in tests; constrained sampling keeps every
     choice."""
     top_k: NotNegative = 0
-    """Sample among this many most probable tokens, here and in tests; 0 means all. Qwen
-    recommends 20 for reasoning."""
+    """Sample among this many of the most probable tokens, here and in tests; 0 means
+    all. Qwen recommends 20 for reasoning."""
     min_p: Probability = 0.0
     """Sample among tokens at least this many times as probable as the most probable
     one, here and in tests."""
@@ -217,8 +216,8 @@ class TeacherCheckConfig(Section):
     student's own; good teachers of a small model lose up to 0.25."""
     max_top_answer_gain: Probability = 0.2
     """How much more often the teacher may give one and the same answer than the student
-    does, and how much more often an answer may be the model's own in the selection than
-    in the pool."""
+    does, and how much more often the model may give an answer in the selection than in
+    the pool."""
     max_pool_share: Probability = 0.2
     """Share of the pool that one free-text answer may take."""
     max_answer_share: Probability = 0.95
@@ -232,14 +231,14 @@ class TeacherCheckConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """How a model is tested; gold answers are read here and nowhere before."""
+    """How a model is tested; gold answers are read here and nowhere earlier."""
 
     in_domain: str = ""
     """Name of the test set of the pool's own domain; empty means the first."""
     num_samples: Positive = 8
     """Completions per test question."""
     temperature: Temperature = 0.6
-    """Of the test rollouts."""
+    """Temperature of the test rollouts."""
     max_new_tokens: NotNegative = 0
     """Longest test rollout; 0 means `rollouts.max_new_tokens`."""
     num_bins: Positive = 15

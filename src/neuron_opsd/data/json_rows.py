@@ -44,7 +44,8 @@ def refuse_document(first: Line, second: Line | None) -> None:
     whole = second is None or not is_json(first)
     if (start.startswith(b"[{") and whole) or (start == b"[" and then == b"{"):
         raise DataError(
-            "holds a JSON array, not an object a line; let its name end in .json"
+            "holds a JSON array, not one object per line; give it a name that ends in "
+            ".json"
         )
     if start == b"{" and then == b'"':
         raise DataError(

@@ -42,7 +42,7 @@ def check_overlap(
         for name, question_id, place in index.found()
     ]
     if found:
-        stand = "test question stands" if len(found) == 1 else "test questions stand"
+        stand = "test question is" if len(found) == 1 else "test questions are"
         raise DataError(
             f"{len(found)} {stand} in the pool, so the test would measure memory: "
             f"{clauses(found)}; remove them from the pool or from the test set"

@@ -95,7 +95,7 @@ def reader_of(path: Path, otherwise: str = "") -> tuple[str, Reader]:
     near = get_close_matches(ending, READERS, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise DataError(
-        f"{path} has {ending}, which is no format of question files; allowed are "
+        f"{path} has {ending}, which is not a format of question files; allowed are "
         f"{', '.join(READERS)}, or the id of a Hugging Face dataset{hint}"
     )
 

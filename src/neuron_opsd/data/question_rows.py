@@ -69,7 +69,7 @@ def item_of(
     if missing:
         names = [one for key, one in cells.written.items() if key in cells.values]
         raise BadRowError(
-            f"has no column {missing[0]!r}, by which {public.name} is known; its "
+            f"has no column {missing[0]!r}, which identifies {public.name}; its "
             f"columns are {', '.join(map(repr, names))}"
         )
     return read_set(public, cells, labelled=reading.labelled), public

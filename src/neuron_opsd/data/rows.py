@@ -139,8 +139,8 @@ def long_row(num_bytes: int, config: QuestionsConfig, hint: str = "") -> BadRowE
 def deep_row(depth: int, config: QuestionsConfig) -> BadRowError:
     """Report a row nested too deep."""
     return BadRowError(
-        f"is nested {depth:,} deep or more, but may be {config.max_depth}; flatten it, "
-        "or raise questions.max_depth"
+        f"is nested {depth:,} levels deep or more, but the limit is "
+        f"{config.max_depth}; flatten it, or raise questions.max_depth"
     )
 
 
@@ -148,8 +148,8 @@ def refuse_columns(number: int, config: QuestionsConfig) -> None:
     """Refuse a row or header with too many columns."""
     if number > config.max_columns:
         raise BadRowError(
-            f"has {number:,} columns, but may have {config.max_columns:,}; leave some "
-            "out, or raise questions.max_columns"
+            f"has {number:,} columns, but the limit is {config.max_columns:,}; leave "
+            "some out, or raise questions.max_columns"
         )
 
 
@@ -212,8 +212,8 @@ def refuse_expansion(expanded: int, stored: int, config: QuestionsConfig) -> Non
     if expanded > max(FREE_EXPANSION, stored * config.max_expansion):
         raise BoundError(
             f"{stored:,} bytes of it expand to {expanded:,} or more, over "
-            f"{config.max_expansion} times as many, as no set of questions does; if it "
-            "is meant, raise questions.max_expansion"
+            f"{config.max_expansion} times as many, which no set of questions does; if "
+            "that is intended, raise questions.max_expansion"
         )
 
 

@@ -149,7 +149,7 @@ def check_request(request: Request) -> None:
     if request.passage_words and request.passage_words < 8:
         raise ConfigError(
             f"--passage-words is {request.passage_words}, but it must be 0, or 8 or "
-            "more; fewer words stand in questions of all kinds"
+            "more; unrelated questions share fewer words in a row"
         )
     check_folder_place(request.out)
     held = sorted(p.name for p in request.out.iterdir()) if request.out.is_dir() else []
@@ -188,7 +188,7 @@ def columns_of(
         if lacking:
             raise DataError(
                 f"{request.source}: {lacking:,} rows have nothing in {request.by!r}, "
-                "by which parts are made; fill it, or leave them out with --where"
+                "which decides their part; fill it, or leave them out with --where"
             )
         check_names({folder_of(name) for name in names}, f"a part by {request.by!r}")
         first: dict[str, str] = {}
@@ -274,20 +274,20 @@ def remarks(file: QuestionFile, sides: Sides, columns: RowColumns) -> list[str]:
         said.append(f"{columns.num_passed:,} rows were left out by --where")
     if sides.unlabelled:
         said.append(
-            f"{sides.unlabelled:,} questions that the test would have had are in the "
-            "pool, as they, or one that they stay together with, have no answer"
+            f"{sides.unlabelled:,} questions drawn for the test are in the pool "
+            "instead, as they, or one that they stay together with, have no answer"
         )
     if sides.near:
         said.append(
-            f"{sides.near:,} questions that the test would have had are in the pool, "
-            "as they, or one that they stay together with, nearly equal one there"
+            f"{sides.near:,} questions drawn for the test are in the pool instead, as "
+            "they, or one that they stay together with, nearly equal one there"
         )
     if sides.passages.in_most:
         start = " ".join(file.questions[sides.passages.example].text.split()[:12])
         said.append(
             f"{sides.passages.in_most:,} questions share a long text, which is taken "
-            f"for an instruction and not for a passage (one begins {start!r}); if it "
-            "is a passage, name the column that tells them apart with --group"
+            f"to be an instruction, not a passage (one begins {start!r}); if it is a "
+            "passage, name the column that tells them apart with --group"
         )
     if sides.unsure:
         said.append(
@@ -296,7 +296,7 @@ def remarks(file: QuestionFile, sides: Sides, columns: RowColumns) -> list[str]:
         )
     if clashes := conflicting(file):
         said.append(
-            f"{len(clashes):,} questions stand there again with another answer, "
+            f"{len(clashes):,} questions appear again with another answer, "
             f"{clashes[0]!r} first; they are kept on one side, but no model can be "
             "right on both"
         )

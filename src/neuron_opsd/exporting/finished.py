@@ -120,7 +120,7 @@ def check_base(run: FinishedRun) -> None:
     place = Path(run.base.name).expanduser()
     if not place.exists() and (place.is_absolute() or run.base.name.startswith(".")):
         raise ConfigError(
-            f"the base {run.base.name} is not there; give its folder or hub id with "
+            f"the base {run.base.name} was not found; give its folder or hub id with "
             "--base"
         )
     known, found = run.manifest.inputs.get(MODEL, ""), model_fingerprint(run.base)

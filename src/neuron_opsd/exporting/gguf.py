@@ -34,7 +34,7 @@ def write_lora(
     if run.is_whole_model:
         raise ConfigError(
             f"{run.folder} trained all weights (distill.tuning is full), so there is "
-            "no adapter; take --to gguf"
+            "no adapter; use --to gguf"
         )
     weights = weights_of(run, request)
     rank = write_adapter(weights, folder / ADAPTER, request.name or run.name)

@@ -97,8 +97,8 @@ def write(run: FinishedRun, request: Request, folder: Path, progress: Progress) 
     if chose:
         progress.warn(
             "the run sampled answers among the choices, which inspect cannot: its "
-            "tasks list the choices by letter and have answers written, so accuracy "
-            "is not that of the run's report; --to lm-eval compares likelihoods"
+            "tasks list the choices by letter and have the model write answers, so "
+            "accuracy differs from the run's report; --to lm-eval compares likelihoods"
         )
     found = read_sets(run, request, progress.warn, "letters" if chose else "")
     write_files(found, folder, lambda question, test: columns(question, test, found))

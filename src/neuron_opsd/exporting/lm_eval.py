@@ -71,12 +71,12 @@ def system_text(found: Tested) -> str:
             if sum(turn.role != "system" for turn in turns) > 1:
                 raise ConfigError(
                     f"{questions_text([question.id])} of {test.name} is a conversation "
-                    "of several turns, which lm-eval cannot put; take --to inspect"
+                    "of several turns, which lm-eval cannot ask; use --to inspect"
                 )
     if len(systems) > 1:
         raise ConfigError(
             "questions have system turns of their own, which a task of lm-eval cannot "
-            "have; take --to inspect"
+            "have; use --to inspect"
         )
     return next(iter(systems), "")
 

@@ -52,9 +52,9 @@ def write(run: FinishedRun, request: Request, folder: Path, progress: Progress) 
     template = template_of(run, tokenizer)
     if template is None:
         progress.warn(
-            "the chat template does more than to put fixed texts around turns, so no "
-            "TEMPLATE is written; Ollama uses the one that it knows for the model, if "
-            "any: compare its answers with `neuron-opsd evaluate --completions`"
+            "the chat template does more than put fixed texts around turns, so no "
+            "TEMPLATE is written; Ollama uses the one it knows for the model, if any: "
+            "compare its answers with `neuron-opsd evaluate --completions`"
         )
     else:
         lines += ["", f'TEMPLATE """{template}"""']

@@ -34,7 +34,7 @@ PATTERNS: Final[Mapping[str, re.Pattern[str]]] = {
         r"|file://\S+"
     ),
     "an access token": re.compile(r"\b(?:hf_|sk-|ghp_|AKIA)[A-Za-z0-9_-]{16,}"),
-    "an address of mail": re.compile(r"\b[\w.+-]+@[\w-]+\.[\w.-]*\w"),
+    "an email address": re.compile(r"\b[\w.+-]+@[\w-]+\.[\w.-]*\w"),
 }
 """Private on any machine."""
 
@@ -65,12 +65,12 @@ def names_here() -> dict[str, str]:
     """Return names that identify user and machine, each with what it is."""
     found: dict[str, str] = {}
     with suppress(KeyError, OSError):  # a container may know no name
-        found[getpass.getuser()] = "the name of a user"
+        found[getpass.getuser()] = "a user name"
     for variable in ("USER", "LOGNAME", "USERNAME", "SUDO_USER"):
-        found[os.environ.get(variable, "")] = "the name of a user"
+        found[os.environ.get(variable, "")] = "a user name"
     host = socket.gethostname()
     for name in (host, host.partition(".")[0]):
-        found[name] = "the name of a machine"
+        found[name] = "a machine name"
     return {n: what for n, what in found.items() if len(n) > 2 and n not in USUAL}
 
 
@@ -115,7 +115,7 @@ def refuse_private(
     found = [str(one) for one in findings(files, names, allowed)]
     if found:
         raise ConfigError(
-            f"nothing was pushed, because it would tell private things: "
+            "nothing was pushed, because it would reveal private data: "
             f"{clauses(found)}; rename the test sets or the run's folder, or name the "
             "base with --base-model"
         )

@@ -135,8 +135,8 @@ def base_of_hub(run: FinishedRun, named: str) -> str:
     known = run.config.model.name
     if not named and (Path(known).expanduser().exists() or known.count("/") != 1):
         raise ConfigError(
-            "the run had its base in a folder or file, which the hub does not know; "
-            "say with --base-model OWNER/NAME which model of the hub it is"
+            "the run loaded its base from a folder or file; say with --base-model "
+            "OWNER/NAME which model on the hub it is"
         )
     check_id(named or known, "the base")
     return named or known

@@ -33,14 +33,14 @@ _ALL: Final = (
     ),
     ExportTarget(
         name="lm-eval",
-        summary="the test sets as tasks of lm-eval, answers read as by the run",
+        summary="the test sets as tasks of lm-eval, with answers read as in the run",
         module="lm_eval",
         next_step="Run them with `lm_eval --include_path {out}`; lm-eval and "
         "neuron-opsd must be in one environment (pip install lm-eval).",
     ),
     ExportTarget(
         name="inspect",
-        summary="the test sets as tasks of inspect, answers read as by the run",
+        summary="the test sets as tasks of inspect, with answers read as in the run",
         module="inspect_ai",
         next_step="Run them with `inspect eval {out}/tasks.py`; inspect-ai and "
         "neuron-opsd must be in one environment (pip install inspect-ai).",

@@ -115,8 +115,8 @@ def write(run: FinishedRun, request: Request, folder: Path, progress: Progress) 
     (folder / ROWS).write_text(json_lines(rows), encoding="utf-8")
     if not exact:
         progress.warn(
-            "TRL puts what its teacher is shown into the last user turn, where this "
-            "run showed it elsewhere; teacher_prompt in each row is what it showed"
+            "TRL puts what its teacher is shown into the last user turn, but this run "
+            "showed it elsewhere; teacher_prompt in each row is what it showed"
         )
     if any(example.choices for example in examples):
         progress.warn(

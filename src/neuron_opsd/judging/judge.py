@@ -110,8 +110,8 @@ def check_request(
         raise ConfigError("no file of samples is given; add --completions FILE.jsonl")
     if len(tests) > 1:
         raise ConfigError(
-            f"samples are scored against one test set, but {len(tests)} are "
-            f"given ({', '.join(tests)}); call the command once for each"
+            f"samples are scored against one test set, but {len(tests)} are given "
+            f"({', '.join(tests)}); run the command once for each"
         )
     if out is not None:
         for place in (out, page_of(out)):
@@ -160,9 +160,9 @@ def warn_of(
     unread = answers.findings.counts.get("unread", 0)
     if 2 * unread > told.num_samples:
         progress.warn(
-            f"{told.name}: most answers could not be read by answers.reader="
-            f"{config.answers.reader}; `neuron-opsd read` shows why, and another "
-            "reader is set by --set answers.reader=NAME"
+            f"{told.name}: most answers could not be read by "
+            f"answers.reader={config.answers.reader}; `neuron-opsd read` shows why; "
+            "choose another reader with --set answers.reader=NAME"
         )
 
 

@@ -137,7 +137,7 @@ def lm_eval_request(values: Values) -> Values:
     sample, target = read_lm_eval(values)[0], values.get("target")
     requests = arguments_of(values)
     if not requests:
-        raise BadRowError("has no arguments, so nobody knows what was asked")
+        raise BadRowError("has no arguments, so it is unknown what was asked")
     asked: dict[str, Any] = {"id": sample.key, "question": requests[0][0]}
     if not sample.alternatives:
         return asked | {"answer": target}

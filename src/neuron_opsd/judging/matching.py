@@ -116,7 +116,7 @@ def chosen(texts: Sequence[str], context: str, question: Question) -> list[str]:
             return list(question.choices)
         raise BadRowError(
             "its choices are letters, but its prompt does not list the choices of "
-            f"{question.id!r} in the order of the test set, so nobody knows which are "
+            f"{question.id!r} in the order of the test set, so it is unclear which are "
             "meant"
         )
     raise BadRowError(

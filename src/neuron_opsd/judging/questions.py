@@ -164,6 +164,6 @@ def deciding(values: Values) -> list[tuple[str, Any]]:
 def differs(identity: str, place: str) -> BadRowError:
     """Report a row that reuses an id for another question."""
     return BadRowError(
-        f"is of the question {identity[:40]!r}, but asks, or calls right, something "
-        f"else than {place}; give different questions different ids"
+        f"has the id {identity[:40]!r}, but not the same question or right answer as "
+        f"{place}; give different questions different ids"
     )

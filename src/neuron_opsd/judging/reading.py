@@ -70,7 +70,7 @@ def open_samples(path: Path, config: QuestionsConfig) -> Table:
     refuse_no_file(path)
     if not path.name.lower().endswith(tuple(READERS)):
         raise DataError(
-            f"{path} is no file of samples; allowed are {', '.join(READERS)}"
+            f"{path} is not a file of samples; allowed are {', '.join(READERS)}"
         )
     return open_table(path, config)
 
@@ -242,9 +242,9 @@ class Collector:
         if not self.answers.of and self.strangers:
             known = ", ".join(shorten(one) for one in list(self.matcher.questions)[:3])
             raise DataError(
-                f"{name}: none of its samples is of a question of the test set; it "
-                f"holds for example {', '.join(self.strangers)}, the test set {known}; "
-                "give samples the ids of the test set, or the question"
+                f"{name}: none of its samples belongs to a question of the test set; "
+                f"it holds for example {', '.join(self.strangers)}, the test set "
+                f"{known}; give samples the ids of the test set, or the question"
             )
         of = self.answers.of.values()
         unread = "unread confidence" in self.answers.findings.counts

@@ -74,25 +74,25 @@ class NeuronsConfig(Section):
     """Which tokens count: all, the reasoning, or the final answer after it. Completions
     without that part count as a whole."""
     first_tokens: NotNegative = 0
-    """Count only so many tokens, the first of the span, so that long completions are
-    compared over as many tokens as short ones; 0 counts all."""
+    """Count only this many tokens from the start of the span, so that long completions
+    are compared over as many tokens as short ones; 0 counts all."""
 
 
 class DistillConfig(Section):
     """How the student learns from the teacher."""
 
     divergence: Annotated[str, OneOf(DIVERGENCES)] = "reverse-kl"
-    """What is lowered at every token."""
+    """What is minimised at every token."""
     beta: Probability = 0.5
     """Weight of the teacher in the mixture of `jsd`."""
     top_k: NotNegative = 0
-    """Compare only the probabilities of this many most likely tokens, and that of all
-    others together; 0 compares every token."""
+    """Compare only this many of the most likely tokens, and all others as one; 0
+    compares every token."""
     top_k_of: Literal["teacher", "student"] = "teacher"
     """Whose most likely tokens these are."""
     entry_clip: Annotated[float, Field(ge=0.0)] = 0.0
-    """Most that one token of the vocabulary may add to a divergence, in nats; 0 sets no
-    limit. OPSD uses 0.05 with `forward-kl`."""
+    """The most that one token of the vocabulary may add to a divergence, in nats; 0
+    sets no limit. OPSD uses 0.05 with `forward-kl`."""
     teacher: Literal["ema", "frozen", "live", "periodic"] = "ema"
     """`ema` follows the student slowly, `frozen` stays the base model, `live` is the
     student itself, `periodic` copies the student every `teacher_period` steps."""
@@ -111,29 +111,32 @@ class DistillConfig(Section):
     """Completions per forward pass, halved if memory runs out; changes memory, and the
     gradient only by rounding."""
     gradient_checkpointing: Literal["auto", "on", "off"] = "auto"
-    """Keep only what goes into each layer for the backward pass, and run the layers
-    again there: a fifteenth of the memory for a third more time, and the same gradient.
-    `auto` does so where a prompt with its completion is longer than 512 tokens. May be
-    changed when a stopped run resumes."""
+    """Store only each layer's input, and run the layers again in the backward pass: a
+    fifteenth of the memory for a third more time, and the same gradient. `auto` does so
+    if a prompt with its completion is longer than 512 tokens. You can change it when a
+    stopped run resumes."""
     micro_batch_tokens: Positive = 8192
-    """Tokens of prompts and completions per pass with gradient; a longer completion has
-    one of its own. Like `micro_batch_size`, changes memory, and the gradient only by
-    rounding."""
+    """Tokens of prompts and completions per pass with gradient; a longer completion
+    gets a pass of its own. Like `micro_batch_size`, changes memory, and the gradient
+    only by rounding."""
     temperature: Temperature = 1.0
-    """Of the student's training rollouts; the loss itself uses the plain logits."""
+    """Temperature of the student's training rollouts; the loss itself uses the plain
+    logits."""
     sampling_top_p: Fraction = 1.0
     """Nucleus of the student's training rollouts."""
     sampling_top_k: NotNegative = 0
-    """Sample training rollouts among this many most probable tokens; 0 means all."""
+    """Sample training rollouts among this many of the most probable tokens; 0 means
+    all."""
     sampling_min_p: Probability = 0.0
-    """Sample them among tokens at least this many times as probable as the most
-    probable one."""
+    """Sample training rollouts among tokens at least this many times as probable as the
+    most probable one."""
     max_new_tokens: NotNegative = 0
     """Longest training rollout; 0 means `rollouts.max_new_tokens`."""
     importance_clip: Annotated[float, Field(ge=0.0)] = 2.0
     """Largest importance weight of a token that another engine drew: the trainer's
     probability of it over the engine's; for a divergence that of the token before. 0
-    weighs all alike; no effect on what transformers wrote, where both are one."""
+    weights all tokens the same; no effect on what transformers wrote, where the weight
+    is 1."""
     tuning: Literal["lora", "full"] = "lora"
     """Train a low-rank adapter on every linear layer, or all weights. `full` computes
     in float32, since bfloat16 would round most of a step away."""
@@ -157,7 +160,7 @@ class DistillConfig(Section):
     """Steps between checkpoints."""
     on_nonfinite: Literal["stop", "skip"] = "stop"
     """What to do with a step in which the loss, a gradient or a logit is not a number:
-    `stop`, or `skip` it, learning nothing, at most 3 in a row. May be changed when a
+    `stop`, or `skip` it, learning nothing, at most 3 in a row. You can change it when a
     stopped run resumes."""
 
 
@@ -174,7 +177,7 @@ class PolicyConfig(Section):
     clip_high: Annotated[float, Field(ge=0.0)] = 0.2
     """How far above 1 it still counts."""
     kl_weight: Annotated[float, Field(ge=0.0)] | None = None
-    """Weight of the divergence from the model where training began; unset takes the
+    """Weight of the divergence from the model that training began with; unset takes the
     method's own, 0 for most."""
 
 
@@ -194,7 +197,7 @@ SCORES: Final = {
     ),
     "information": Score(
         lambda reading: reading.information or 0.0,
-        "how much an answer tells of its question: sure of each, and not the same "
+        "how much an answer tells about its question: sure of each, and not the same "
         "for all",
     ),
 }
@@ -215,44 +218,47 @@ class GuardConfig(Section):
     """What is watched, without labels, for signs that the student collapses."""
 
     on_collapse: Literal["warn", "stop"] = "warn"
-    """What to do at the first sign: `warn` and go on, or `stop` the run. May be changed
-    when a stopped run resumes."""
+    """What to do at the first sign: `warn` and continue, or `stop` the run. You can
+    change it when a stopped run resumes."""
     every: Positive = 10
-    """Steps between looks at the guard's questions; the last step is always one."""
+    """Steps between checks of the guard's questions; the last step is always
+    checked."""
     num_questions: NotNegative = 32
-    """The guard's questions: this many of the pool, drawn once, those that are not
-    trained on first. 0 looks at none, and watches only the rollouts of the steps."""
+    """Number of the guard's questions, drawn once from the pool, first from those that
+    are not trained on. 0 checks none, and watches only the rollouts of the steps."""
     num_samples: Positive = 2
-    """Rollouts of each where answers are free; among choices, exact probabilities take
-    their place."""
+    """Rollouts of each if answers are free; with choices, exact probabilities are used
+    instead."""
     keep: Annotated[Literal["last", "best"], AfterValidator(only_looked_at)] = "last"
-    """Which adapter a training ends with once a sign was seen: that of the `last` step,
-    or of the `best` one by `score` among those looked at, the untrained model included.
-    Without a sign it is the last."""
+    """Which adapter training ends with if a sign was seen: that of the `last` step, or
+    of the `best` checked step by `score`, the untrained model included. Without a sign
+    it is the last."""
     score: Annotated[str, OneOf(SCORES)] = "base-agreement"
-    """By what the best step is chosen, on the guard's questions."""
+    """How the best step is chosen, on the guard's questions."""
     max_length_factor: Rate = 3.0
     """How many times as long rollouts may become."""
     max_truncated_gain: Probability = 0.5
-    """How much larger the share of rollouts may become that are cut."""
+    """How much the share of rollouts that are cut may rise."""
     max_repetition_gain: Probability = 0.3
-    """How much larger the share of a rollout may become that repeats what it has just
-    said."""
+    """How much the share of a rollout that repeats what it has just said may rise."""
     min_entropy_factor: Probability = 0.02
-    """What must be left of the entropy."""
+    """Fraction of the entropy that must be left."""
     max_entropy_gain: Rate = 1.0
     """How much the entropy may rise, in nats per token."""
     min_dissent_factor: Probability = 0.02
-    """What must be left of the share of rollouts that do not agree with their vote."""
+    """Fraction that must be left of the share of rollouts that disagree with their
+    vote."""
     min_others_factor: Probability = 0.25
-    """What must be left of the share of answers that are not the most frequent one."""
+    """Fraction that must be left of the share of answers other than the most
+    frequent."""
     min_information_factor: Probability = 0.25
-    """What must be left of the information, in nats, that an answer gives on which
-    question it answers."""
+    """Fraction that must be left of the information, in nats, that an answer gives
+    about which question it answers."""
     max_surprise: Rate = 1.2
-    """Divergence of the base model from the student, KL(base || student), in nats of
-    the choice, or per token of the base's rollouts where answers are free. A student
-    that says what the base says more often than before may exceed it."""
+    """Limit on the divergence of the base model from the student, KL(base || student),
+    in nats of the choice, or per token of the base's rollouts if answers are free. A
+    student that says what the base says more often than before may exceed it."""
     max_divergence: Rate = 3.0
-    """Divergence of the student from the base model, KL(student || base), in nats of
-    the choice, or per token of the student's rollouts where answers are free."""
+    """Limit on the divergence of the student from the base model, KL(student || base),
+    in nats of the choice, or per token of the student's rollouts if answers are
+    free."""

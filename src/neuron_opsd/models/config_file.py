@@ -108,7 +108,9 @@ def place(config: ModelConfig) -> str:
         )
     local = path.is_absolute() or path.suffix == ".json" or config.name[0] == "."
     if local or path.exists():
-        raise ModelError(f"{path} is no file; give a {FILE}, or a folder that holds it")
+        raise ModelError(
+            f"{path} is not a file; give a {FILE}, or a folder that holds it"
+        )
     return place_of(config)
 
 

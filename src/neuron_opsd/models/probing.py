@@ -62,8 +62,7 @@ def check_order(model: HFModel) -> None:
     if not torch.allclose(first, second, rtol=1e-3, atol=1e-4):
         raise unfit(
             model,
-            "looks ahead at tokens that are still to come, so it is no causal language "
-            "model",
+            "looks ahead at later tokens, so it is not a causal language model",
         )
 
 

@@ -85,7 +85,7 @@ def refuse_single(count: int, what: str, said: str) -> None:
         f"memory ran out on {what} alone ({said}); make it shorter (lower "
         "rollouts.max_new_tokens, distill.max_new_tokens, contexts.num_demonstrations "
         "or contexts.max_tokens), set model.compute=bfloat16, take a smaller model, or "
-        "free memory and try again; `neuron-opsd plan` says how much a run holds"
+        "free memory and try again; `neuron-opsd plan` says how much a run needs"
     )
 
 
@@ -106,9 +106,9 @@ class Room:
         """Halve the tokens of a pass that did not fit; `said` is from `attempt`."""
         self.tokens = max(1, min(used, self.tokens) // 2)
         self._tell(
-            f"memory ran out ({said}); passes hold at most {self.tokens} tokens from "
-            "here on, which makes the same more slowly; model.tokens_per_batch "
-            f"{self.wanted} is more than there is room for"
+            f"memory ran out ({said}); from here on passes hold at most {self.tokens} "
+            "tokens, with the same results but more slowly; model.tokens_per_batch "
+            f"{self.wanted} is too much for this machine"
         )
 
     def lower_decoding(self, rows: int, memory: int, said: str) -> None:
@@ -116,9 +116,9 @@ class Room:
         self.rows = max(1, rows // 2)
         self.memory = max(1, memory // 2)
         self._tell(
-            f"memory ran out ({said}); at most {self.rows} answers are written side by "
-            f"side from here on, in {self.memory / GB:.3g} GB, which makes the same "
-            "more slowly; engine.decoding_memory sets how much they may take"
+            f"memory ran out ({said}); from here on at most {self.rows} answers are "
+            f"written side by side, in {self.memory / GB:.3g} GB, with the same "
+            "results but more slowly; engine.decoding_memory sets their share"
         )
 
     def _tell(self, text: str) -> None:

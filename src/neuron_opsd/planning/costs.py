@@ -39,7 +39,7 @@ from neuron_opsd.stages.teaching import shown_draws
 
 WHY_UNTIMED = (
     "vLLM writes the free answers, and a sample of a few seconds does not show how "
-    "fast; to know, run it on a small part of the pool with --set distill.steps=5"
+    "fast; to find out, run it on a small part of the pool with --set distill.steps=5"
 )
 """Shown if a stage has no time."""
 

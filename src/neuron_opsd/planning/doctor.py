@@ -40,8 +40,8 @@ VLLM_TRIAL = "neuron_opsd.models.vllm.trial"
 VLLM_SECONDS = 300.0
 """Longer than a slow machine needs."""
 VLLM_ADVICE = (
-    "it works with one version of torch alone: install both anew in one environment, "
-    "or leave engine.rollouts at transformers"
+    "it works with only one version of torch: reinstall both in one environment, or "
+    "leave engine.rollouts at transformers"
 )
 
 
@@ -174,7 +174,7 @@ def explain_no_cuda(build: str | None, *, has_driver: bool) -> Check:
         return Check(
             "cuda",
             "warn",
-            "an NVIDIA GPU, but torch is a build for the processor alone",
+            "an NVIDIA GPU, but torch is a CPU-only build",
             "install a CUDA build of torch",
         )
     return Check(
@@ -237,7 +237,7 @@ def check_memory() -> Check:
     free = memory.free_memory("cpu")
     value = f"{free / GIB:.1f} GiB free"
     if free < 1.5 * GIB:
-        return Check("memory", "fail", value, "close other programs; 4 GiB do well")
+        return Check("memory", "fail", value, "close other programs; 4 GiB is better")
     if free < 4 * GIB:
         advice = "enough for small models; lower model.tokens_per_batch if it runs out"
         return Check("memory", "warn", value, advice)
@@ -251,7 +251,7 @@ def check_disk(name: str, folder: Path) -> Check:
     if free < GIB / 2:
         return Check(name, "fail", value, "make room, or choose another place")
     if free < 2 * GIB:
-        return Check(name, "warn", value, "enough for the demo, little for more")
+        return Check(name, "warn", value, "enough for the demo, but not for much more")
     return Check(name, "ok", value)
 
 
@@ -265,7 +265,9 @@ def check_writing(name: str, folder: Path) -> Check:
             return Check(name, "ok", f"can write at {folder}")
     except OSError as error:
         value = f"cannot write at {folder}: {error.strerror}"
-        return Check(name, "fail", value, "choose another place, or fix its rights")
+        return Check(
+            name, "fail", value, "choose another place, or fix its permissions"
+        )
 
 
 def check_lock(folder: Path) -> Check:
@@ -283,7 +285,7 @@ def check_lock(folder: Path) -> Check:
         "locks",
         "fail",
         f"do not hold at {folder}: {reason}",
-        "write runs to a local disk; two processes could fill one folder here",
+        "write runs to a local disk; here two processes could write to one folder",
     )
 
 

@@ -196,7 +196,7 @@ def settings_for(request: ProbeRequest, config: Config, place: Place | None) -> 
     ]
     if changed:
         raise ConfigError(
-            f"{request.run} answered its pool with other settings of "
+            f"{request.run} answered its pool with other settings for "
             f"{', '.join(changed)}; leave these out, or probe the pool without the run"
         )
     return searching(found)

@@ -128,12 +128,12 @@ def hearing(timeout: timedelta) -> Iterator[None]:
         what = "has ended or cannot be reached; its own message says why"
         if "timed out" in str(error).lower():
             what = (
-                f"says nothing for {timeout.total_seconds():.0f} s "
+                f"has not answered for {timeout.total_seconds():.0f} s "
                 "(cluster.step_timeout)"
             )
         raise LostRankError(
             f"another of the processes that train together {what}; the last checkpoint "
-            "is whole, and the same command resumes from it"
+            "is intact, and the same command resumes from it"
         ) from error
 
 

@@ -78,7 +78,7 @@ class Stopping:
         if again or not self.has_begun:
             self.end(RESUMES)
         if self.waits and self.speaks:
-            say("stopping after this step; once more stops at once")
+            say("stopping after this step; stop again to end at once")
 
     def end(self, text: str) -> None:
         """End the process with a line, unwinding nothing."""

@@ -141,7 +141,7 @@ def forget_lost(run: RunContext, work: str) -> None:
         if (fault := quick_fault(run.directory.folder, outputs[name]))
     }
     for name, fault in lost.items():
-        run.warn(f"{run.path(name)} {fault}; the training has ended without it")
+        run.warn(f"{run.path(name)} {fault}; the finished training does not need it")
     drop_checkpoints(run, list(lost))
 
 
@@ -158,11 +158,11 @@ def go_back(
         folder = run.path(name)
         fault = changed_sources(folder, home, wanted) or unlike_listed(run, name)
         if fault:
-            run.warn(f"{folder} is passed over: {fault}")
+            run.warn(f"{folder} is skipped: {fault}")
         elif (step := facts_of(folder).step) <= latest:
             state = load_file(folder / STATE)
             if spoilt := first_not_finite(state):
-                run.warn(f"{folder} is passed over: {spoilt} is not finite")
+                run.warn(f"{folder} is skipped: {spoilt} is not finite")
                 continue
             course.load_state(state)
             first = step

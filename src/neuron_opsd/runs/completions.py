@@ -46,8 +46,8 @@ def extract_neurons(
     check_result_place(out, (completions, Path(config.model.name)))
     if config.neurons.span != "completion":
         raise ConfigError(
-            f"neurons.span is {config.neurons.span}, but this command takes every "
-            "completion whole; end the prompt where the span begins and the completion "
+            f"neurons.span is {config.neurons.span}, but this command always reads the "
+            "whole completion; end the prompt where the span begins and the completion "
             "where it ends, or leave it at completion"
         )
     rows = read_completions(completions, config.questions)

@@ -40,17 +40,17 @@ OPEN_ANSWERS: Final = (
 )
 
 QUIET_ANSWERS: Final = (
-    "the chat template's switch of reasoning is turned off, since answers are sampled "
-    "among choices; set rollouts.mode=free to let the model reason first"
+    "the chat template's reasoning is turned off, since answers are sampled among "
+    "choices; set rollouts.mode=free to let the model reason first"
 )
 NO_VOTES: Final = (
     "evaluation.num_samples is 1, and one answer to a question has no vote: "
     "calibration (ECE, Brier score, AUROC, over-confidence) and unanimity of tests are "
-    "not measured; set it to 2 or more to have them"
+    "not measured; set it to 2 or more to measure them"
 )
 IDLE_ENGINE: Final = (
     "engine.rollouts is vllm, but answers to questions with choices are sampled among "
-    "these, which it takes no part in; set rollouts.mode=free to have it write them"
+    "these, without vLLM; set rollouts.mode=free to have vLLM write them"
 )
 FREE_ANSWERS: Final = (
     "the chat template begins every answer with reasoning, {why}, so answers are "
@@ -238,8 +238,8 @@ def check_alike(config: Config, model: Tokenizer) -> None:
         raise ConfigError(
             f"prompts.student_thinking is {prompts.student_thinking} and "
             f"prompts.teacher_thinking {prompts.teacher_thinking}, so the chat "
-            "template opens reasoning for one of them alone, and the teacher would "
-            "read the student's answer as thoughts; set both alike"
+            "template opens reasoning for only one of them, and the teacher would read "
+            "the student's answer as reasoning; set both alike"
         )
 
 
@@ -308,5 +308,5 @@ def split_text(split: Split) -> str:
     return (
         f"step {split.step}: memory ran out; from here on training passes hold at most "
         f"{split.micro_batch_size} completions and others {split.tokens} tokens, which "
-        "changes no gradient but by rounding; a run that resumes does the same"
+        "changes gradients only by rounding; a run that resumes does the same"
     )

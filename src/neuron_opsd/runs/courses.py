@@ -141,13 +141,13 @@ def name_of(objective: object) -> str:
         objective
     ):
         raise ConfigError(
-            f"{type(objective).__name__} is no method that other processes know, so "
+            f"{type(objective).__name__} is not a method that other processes know, so "
             "they cannot train it; train with one process"
         )
     if isinstance(objective, Oracle):
         raise ConfigError(
-            f"{objective.name} is told gold answers, which no other process is; train "
-            "with one process"
+            f"{objective.name} needs gold answers, which other processes do not get; "
+            "train with one process"
         )
     return objective.name
 

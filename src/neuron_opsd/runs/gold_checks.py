@@ -104,7 +104,7 @@ def warn_of_uncomputed(
         first, reason = found[0]
         warn(
             f"{name}: {len(found)} of {len(file.questions)} gold answers are not "
-            "computed, so that only answers that are spelled alike match, first "
+            "computed, so only answers spelled the same match, first "
             f"{shown(file, [first])}: {reason}"
         )
 

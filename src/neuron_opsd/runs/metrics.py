@@ -26,8 +26,8 @@ def append_metrics(work: Path, entry: StepMetrics) -> None:
     for name, value in asdict(entry).items():
         if isinstance(value, float) and not math.isfinite(value):
             raise TrainingError(
-                f"step {entry.step}: its {name} is {value}; the checkpoint before is "
-                "whole; start again with a lower distill.learning_rate"
+                f"step {entry.step}: its {name} is {value}; the checkpoint before it "
+                "is intact; start again with a lower distill.learning_rate"
             )
     line = json.dumps(asdict(entry)) + "\n"
     with disk_errors(work / METRICS, len(line)):

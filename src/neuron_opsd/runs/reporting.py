@@ -76,8 +76,8 @@ def load_report(path: Path) -> ReportData:
     found = table.get("format") if isinstance(table, dict) else None
     if found != REPORT_FORMAT:
         raise DataError(
-            f"{path} is in the form {found or 1} of reports, and this version reads "
-            f"{REPORT_FORMAT}; run the version that wrote it, or the same `neuron-opsd "
+            f"{path} has report format {found or 1}, but this version reads "
+            f"{REPORT_FORMAT}; use the version that wrote it, or the same `neuron-opsd "
             "run` command, which makes it again from the results"
         )
     if "fitness" in table:  # the former name of the teacher check

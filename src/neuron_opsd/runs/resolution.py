@@ -180,7 +180,7 @@ def replaced_text(config: Config, resolved: Config) -> str:
     taken = " and ".join(f"{name} = {toml_value(v)}" for name, v in changed.items())
     return (
         f"this model's neurons cannot be read, so {config.method} takes {taken}; set "
-        "them yourself to choose otherwise"
+        "them yourself to choose others"
     )
 
 
@@ -189,8 +189,8 @@ def method_remarks(config: Config, resolved: Config) -> list[str]:
     method, found = METHODS[config.method], tables.flatten(config)
     own = tables.flatten_table(method.settings)
     remarks = [
-        f"{config.method} is itself with {name} = {toml_value(own[name])} alone, but "
-        f"it is {toml_value(found[name])}: this trains another method"
+        f"{config.method} requires {name} = {toml_value(own[name])}, but it is set to "
+        f"{toml_value(found[name])}: this trains another method"
         for name in method.essential
         if found[name] != own[name]
     ]

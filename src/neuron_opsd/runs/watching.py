@@ -38,7 +38,7 @@ class StepWatch:
         if entry.skipped:
             self._warn(
                 entry.step,
-                f"step {entry.step} was skipped, nothing was learnt in it: "
+                f"step {entry.step} was skipped and nothing was learnt from it: "
                 f"{entry.skipped}",
             )
         if entry.engine_gap is not None and entry.engine_gap > GAP_WARNED:
@@ -66,7 +66,7 @@ class StepWatch:
         found = clauses([sign_text(sign) for sign in self.guard.seen.values()])
         raise TrainingError(
             f"the student collapses: {found}; training was stopped "
-            "(guard.on_collapse=stop) and its last checkpoint is whole; start again "
+            "(guard.on_collapse=stop) and its last checkpoint is intact; start again "
             "with fewer steps, a lower distill.learning_rate or guard.keep=best, or "
             "resume with --set guard.on_collapse=warn to train on"
         )
@@ -79,7 +79,7 @@ def spike_text(entry: StepMetrics) -> str:
         what, value = "gradient's norm", entry.grad_norm
     return (
         f"step {entry.step}: the {what} is {value:.3g}, {entry.spike:.0f} times that "
-        "of the steps before; if it stays there or comes again, lower "
+        "of the steps before; if it stays there or happens again, lower "
         "distill.learning_rate or distill.max_grad_norm"
     )
 

@@ -144,7 +144,7 @@ def gap_text(step: int, gap: float, limit: float) -> str:
     return (
         f"step {step}: the engine's log-probabilities are {gap:.3f} nats a token from "
         f"the trainer's, above engine.max_logprob_gap = {limit}, so it does not draw "
-        "from the student; nothing has moved and the last checkpoint is whole; set "
-        "model.compute=float32, another version of vLLM, a higher "
+        "from the student; no weight has changed and the last checkpoint is intact; "
+        "set model.compute=float32, another version of vLLM, a higher "
         "engine.max_logprob_gap, or start again with engine.rollouts=transformers"
     )

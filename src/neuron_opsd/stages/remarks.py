@@ -50,8 +50,8 @@ def on_shown(
     spelled = sum(misread(model, answer, config) for answer in found.values())
     if spelled:
         remarks.append(
-            f"{spelled} questions cannot be demonstrations, since their answers spell "
-            "a control token, which a conversation would have read as one"
+            f"{spelled} questions cannot be demonstrations, since their answers "
+            "contain a control token, which a conversation would read as one"
         )
     if long := len(found) - spelled - len(short):
         remarks.append(
@@ -106,7 +106,7 @@ def on_recall(
         return []
     return [
         f"the demonstrations of {len(contexts):,} questions were searched among "
-        f"{len(library.known.neurons):,} by sketches, since {EXACT_PAIRS:,} pairs at "
-        f"most are compared one by one: {recall:.1%} of the nearest were found in a "
-        "sample, and in the place of the others some that are farther"
+        f"{len(library.known.neurons):,} by sketches, since at most {EXACT_PAIRS:,} "
+        f"pairs are compared one by one: {recall:.1%} of the nearest were found in a "
+        "sample, with some farther ones in place of the others"
     ]

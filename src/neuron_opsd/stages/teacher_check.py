@@ -186,7 +186,7 @@ def selection_findings(
     if len(kept) < FEWEST or share - before <= config.max_top_answer_gain:
         return ()
     return (
-        f"{spelled(top)} is the model's own to {share:.0%} of the selected "
+        f"{spelled(top)} is the model's own answer to {share:.0%} of the selected "
         f"questions and to {before:.0%} of the pool: training would teach it that "
         "answer; try selection.balance=true",
     )
@@ -256,9 +256,9 @@ def refuse_one_answer(check: TeacherCheck, config: TeacherCheckConfig) -> None:
     raise TeacherError(
         f"nothing to learn here: {spelled(check.pool_answer)} takes "
         f"{check.pool_answer_share:.2%} of the model's own answers to the pool, and "
-        f"the teacher says the same ({check.top_answer_share:.0%} of questions"
-        f"{apart}); try {advice(check.pool_answer)}; teacher_check.one_answer=warn "
-        "trains all the same"
+        f"the teacher says the same ({check.top_answer_share:.0%} of "
+        f"questions{apart}); try {advice(check.pool_answer)}; "
+        "teacher_check.one_answer=warn trains anyway"
     )
 
 

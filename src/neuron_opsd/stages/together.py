@@ -36,7 +36,7 @@ def told(ranks: Ranks, topic: str, value: T) -> list[T]:
         raise LostRankError(
             "the processes that train together are not at the same place "
             f"({', '.join(topics)}), so one has failed; its own message says why; the "
-            "last checkpoint is whole, and the same command resumes from it"
+            "last checkpoint is intact, and the same command resumes from it"
         )
     return [value for _, value in heard]
 
@@ -112,8 +112,8 @@ def check_alike(ranks: Ranks, learner: Learner, when: str) -> None:
     if others := unlike_first(ranks, learner):
         raise TrainingError(
             f"{when} the weights of rank {', '.join(others)} are not those of rank 0, "
-            "although all began and moved alike, so a device or a machine among them "
-            "computes wrongly or holds other software; nothing of this is kept; look "
-            "at these machines, and run the same command again, which resumes from "
-            "the last checkpoint"
+            "although all started and moved alike, so one of the devices or machines "
+            "computes wrongly or has other software; none of this is kept; check these "
+            "machines, and run the same command again, which resumes from the last "
+            "checkpoint"
         )

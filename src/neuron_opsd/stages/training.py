@@ -234,8 +234,8 @@ def refuse_step(
     else:
         return
     raise TrainingError(
-        f"step {step}: {reason}; nothing has moved and the last checkpoint is "
-        f"whole; {advice}"
+        f"step {step}: {reason}; no weight has changed and the last checkpoint is "
+        f"intact; {advice}"
     )
 
 
@@ -245,9 +245,9 @@ def check_state(learner: Learner, step: int) -> None:
         learner.check()
     except NotFiniteError as error:
         raise TrainingError(
-            f"step {step}: {error.what} after it; what this step made is not kept and "
-            "the last checkpoint is whole; start again with a lower "
-            "distill.learning_rate or distill.max_grad_norm"
+            f"step {step}: {error.what} after it; this step is not kept and the last "
+            "checkpoint is intact; start again with a lower distill.learning_rate or "
+            "distill.max_grad_norm"
         ) from error
 
 

@@ -80,7 +80,7 @@ class Chunks(Generic[R]):
         path = folder / PLAN
         if not holds(path, wanted):
             if os.path.lexists(path):
-                warn(f"{folder} was made from other things; it is made again")
+                warn(f"{folder} was made from other inputs; it is made again")
             with disk_errors(folder, 0):
                 clear_chunks(folder, codec.file_name)
             write_atomic(path, wanted)

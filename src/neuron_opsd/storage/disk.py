@@ -36,7 +36,7 @@ LASTING: Final = {
     errno.ENAMETOOLONG: "the name is too long",
     errno.EILSEQ: "the file system cannot hold such a name",
     errno.ELOOP: "it is a link, or one that leads to itself",
-    errno.ENOLCK: "it gives out no lock",
+    errno.ENOLCK: "it grants no locks",
     errno.ENOSYS: "the file system cannot do that",
     errno.EOPNOTSUPP: "the file system cannot do that",
 }
@@ -98,7 +98,7 @@ def read_plain(path: Path, advice: str = "") -> bytes:
     with reading(path, advice):
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
-            what = "it is a folder" if stat.S_ISDIR(mode) else "it is no plain file"
+            what = "it is a folder" if stat.S_ISDIR(mode) else "it is not a plain file"
             raise DataError(f"cannot read {path}: {what}{advice}")
         return path.read_bytes()
 

@@ -89,7 +89,7 @@ def check_folder(
         other = next((entry for entry in held if entry not in (LOCK, HOLDER)), held[0])
         what = f"{other} which no run wrote" if other == MANIFEST else other
         raise ConfigError(
-            f"{folder} is no {name}, yet it holds {what}; choose a new or empty "
+            f"{folder} is not a {name}, but it holds {what}; choose a new or empty "
             f"folder for {flag}"
         )
 

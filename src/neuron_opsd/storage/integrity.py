@@ -33,7 +33,7 @@ TABLE = TypeAdapter(dict[str, str])
 MADE_AGAIN = "; delete it, and the command that started the comparison makes it again"
 GONE = "is gone"
 CHANGED = "is not as it was written"
-UNPROVEN = "was written by a version that kept no hash of it, so nothing proves it"
+UNPROVEN = "was written by a version that kept no hash of it, so it cannot be verified"
 
 
 def files_in(folder: Path) -> dict[str, str]:

@@ -82,7 +82,7 @@ def take(lock: BaseFileLock, folder: Path) -> None:
             "choose another --out"
         ) from None
     except (UserWarning, NotImplementedError) as error:
-        raise ConfigError(lockless(folder, "it knows no flock")) from error
+        raise ConfigError(lockless(folder, "it has no flock")) from error
     except OSError as error:
         if error.errno in LOCKLESS:
             raise ConfigError(lockless(folder, reason_of(error))) from error

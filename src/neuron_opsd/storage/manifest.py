@@ -177,8 +177,8 @@ def read_manifest(folder: Path) -> Manifest:
     except (DocumentError, ValidationError) as error:
         if names := unknown_names(error):
             raise DataError(
-                f"{path}{written_by(table)} has what this version does not know "
-                f"({clauses(names)}); {USE_THE_OTHER}"
+                f"{path}{written_by(table)} has entries that this version does not "
+                f"know ({clauses(names)}); {USE_THE_OTHER}"
             ) from None
         raise DataError(f"{path} is damaged ({fault_in(error)}){NEW_PLACE}") from None
     raise DataError(

@@ -134,6 +134,6 @@ class Tracked(PassedOn):
             lines = str(error).split("\n")
             self.progress.warn(
                 f"the tracker {self._name} failed ({type(error).__name__}: {lines[0]}) "
-                "and is told nothing more; the run goes on, and its metrics are in "
-                "metrics.jsonl; the same command with --track tells what is missing"
+                "and gets no more; the run continues, and its metrics are in "
+                "metrics.jsonl; the same command with --track sends what is missing"
             )

@@ -168,7 +168,7 @@ def test_an_adapter_without_one_of_its_weights_is_refused(
     gone = sorted(name for name in weights if "lora_B" in name)[0]
     del weights[gone]
     save_file(weights, path)
-    assert f"is not whole: it lacks {gone}" in refusal(tiny_llama, adapter)
+    assert f"is incomplete: it lacks {gone}" in refusal(tiny_llama, adapter)
 
 
 def test_an_adapter_with_a_weight_of_another_kind_is_refused(

@@ -137,7 +137,7 @@ REFUSED: dict[str, tuple[TinyGGUF, str]] = {
     ),
     "token twice": (
         TinyGGUF(tokenizer={"tokens": [*TOKENS[:-1], TOKENS[5]]}),
-        f"sets tokenizer.ggml.tokens = {TOKENS[5]!r}: this token stands there twice",
+        f"sets tokenizer.ggml.tokens = {TOKENS[5]!r}: this token appears twice",
     ),
     "merge of what is none": (
         TinyGGUF(tokenizer={"merges": [*MERGES, "q q"]}),

@@ -21,7 +21,7 @@ from vllm_stand_in import Calls
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("distill.tuning=full", r"takes what is trained as an adapter alone; set dist"),
+        ("distill.tuning=full", r"vLLM only takes adapters; set dist"),
         ("distill.lora_rank=513", r"up to rank 512, but this one has 513; lower"),
         ("rollouts.min_p=0.1", r"rollouts\.top_p is 0\.95 and rollouts\.min_p is 0\.1"),
         ("rollouts.temperature=0.001", r"would raise to 0\.01; set it to that or more"),
@@ -48,7 +48,9 @@ def test_both_cuts_of_training_rollouts() -> None:
 @pytest.mark.usefixtures("calls")
 def test_weights_that_are_rounded_here_alone() -> None:
     rounded = ["engine.rollouts=vllm", "model.quantization=nf4"]
-    with pytest.raises(ConfigError, match=r"is nf4, whose rounded weights vLLM would"):
+    with pytest.raises(
+        ConfigError, match=r"is nf4, but vLLM would answer with unrounded"
+    ):
         check_engine(load_config(None, rounded))
 
 

@@ -383,6 +383,6 @@ def test_no_model_is_converted_into_a_foreign_cache(
 ) -> None:
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "thesis.txt").write_text("mine")
-    with pytest.raises(ConfigError, match=r"yet it holds thesis\.txt"):
+    with pytest.raises(ConfigError, match=r"but it holds thesis\.txt"):
         converted()
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["thesis.txt"]

@@ -148,8 +148,8 @@ class AtlasWriter:
         """
         if request.num_read < 2:
             raise ConfigError(
-                f"--num-read is {request.num_read}, but sets are compared of 2 "
-                "questions or more"
+                f"--num-read is {request.num_read}, but it must be 2 or more, since "
+                "sets are compared"
             )
         self.pages: dict[str, str] = {}
         """Run to page name, quoted for links."""

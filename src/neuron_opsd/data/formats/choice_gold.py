@@ -214,7 +214,7 @@ def numbered_key(
         return key
     raise BadRowError(
         f"{answer.column} {shorten(answer.value)} may be the number of a column, an "
-        "index from 0 or a choice's text, and other rows do not show which; say "
+        "index from 0 or a choice's text, and other rows do not show which; set "
         "questions.answers=index-from-1, index-from-0 or text"
     )
 

@@ -52,8 +52,8 @@ def checked_text(value: Any, what: str) -> str:
     eaten = EATEN.search(value)
     if eaten is not None:
         raise BadRowError(
-            f"{what} holds a control character before {eaten[1]!r}, which LaTeX in "
-            "JSON becomes where its backslash is not doubled; write two backslashes"
+            f"{what} holds a control character before {eaten[1]!r}, as LaTeX in JSON "
+            "does if its backslashes are not doubled; write two backslashes"
         )
     return value
 
@@ -77,8 +77,8 @@ def parse_conversation(messages: Sequence[Any], what: str) -> tuple[Message, ...
     if turns[-1].role != "user":
         raise BadRowError(
             f"the last message of {what} is from {turns[-1].role}, not from user; "
-            "leave it out, and write a gold answer into the column answer; if it is "
-            "one itself, say --format trl"
+            "leave it out, and put the gold answer into the column answer; if it is "
+            "the gold answer itself, use --format trl"
         )
     late = [n for n, turn in enumerate(turns, 1) if turn.role == "system" and n > 1]
     if late:
@@ -144,12 +144,12 @@ def parse_choices(value: Any, what: str) -> tuple[str, ...]:
     for number, choice in enumerate(choices, 1):
         if choice in NOTHING:
             raise BadRowError(
-                f"{one} {number} is {choice!r}, which is written for a missing value; "
+                f"{one} {number} is {choice!r}, which stands for a missing value; "
                 "leave it out"
             )
     if len(choices) < 2:
         raise BadRowError(
-            f"has fewer than two choices; leave {what} out where the answer is free"
+            f"has fewer than two choices; leave {what} out if the answer is free"
         )
     return choices
 

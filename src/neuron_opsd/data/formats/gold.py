@@ -80,7 +80,7 @@ def one_text(value: Any, answer: RawAnswer) -> str:
     text = checked_text(value, answer.column).strip()
     if text in (*NOTHING, *UNKNOWN):
         raise BadRowError(
-            f"{answer.column} is {text!r}, which is written for a missing value; leave "
+            f"{answer.column} is {text!r}, which stands for a missing value; leave "
             "the field empty"
         )
     if answer.how not in FORMS:

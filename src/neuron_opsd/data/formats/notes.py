@@ -106,8 +106,8 @@ class FileNotes:
             return ""
         return (
             "every answer is a whole number that ends in .0, as pandas writes them "
-            "beside missing ones; answers.reader=number takes 42 for 42.0, text does "
-            "not"
+            "beside missing ones; answers.reader=number treats 42 and 42.0 as equal, "
+            "text does not"
         )
 
     def entity_note(self) -> str:
@@ -116,4 +116,4 @@ class FileNotes:
             return ""
         mark, count = self.entities.most_common(1)[0]
         rows = "row holds" if count == 1 else "rows hold"
-        return f"{count} {rows} {mark!r}, which the model sees as it stands"
+        return f"{count} {rows} {mark!r}, which the model sees as is"

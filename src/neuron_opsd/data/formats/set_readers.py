@@ -87,8 +87,8 @@ def read_sciknoweval(cells: Cells) -> Item:
     choices = structure(cells.get("choices"))
     if not isinstance(choices, Mapping) or not choices.get("text"):
         raise BadRowError(
-            f"type {cells.get('type')!r} has no choices; keep the rows of the types "
-            "mcq-4-choices and mcq-2-choices alone"
+            f"type {cells.get('type')!r} has no choices; keep only rows of the types "
+            "mcq-4-choices and mcq-2-choices"
         )
     return read_arc(cells)
 

@@ -169,7 +169,7 @@ def refuse_asked(cells: Cells, unread: Sequence[str], title: str) -> None:
         if is_blank(cells.values.get(key)):
             continue
         if key in (*QUESTIONS, *PROMPTS):
-            what = "may be what is asked"
+            what = "may be the question"
         elif key in CHOICES:
             what = "may hold the choices"
         elif key in group or stem_of(key) in stems:
@@ -177,9 +177,9 @@ def refuse_asked(cells: Cells, unread: Sequence[str], title: str) -> None:
         else:
             continue
         raise BadRowError(
-            f"{cells.name(key)!r} {what}, but is no column of {title}, which "
-            "this row is taken for; remove it, or call the columns question, choices "
-            "and answer and say --format plain"
+            f"{cells.name(key)!r} {what}, but is not a column of {title}, which this "
+            "row looks like; remove it, or call the columns question, choices and "
+            "answer and use --format plain"
         )
 
 

@@ -153,9 +153,8 @@ class ContextsConfig(Section):
     """Which demonstrations the teacher sees."""
 
     rule: Annotated[str, OneOf(CONTEXT_RULES, (GIVEN,))] = "nearest"
-    """Which other questions a demonstration is made of; or `given`: none, but what the
-    column `privileged_context` of each question holds, put after the question as TRL
-    does."""
+    """Which other questions become demonstrations; or `given`: none, but the text in
+    each question's column `privileged_context`, put after the question as TRL does."""
     source: Literal["pool", "selected"] = "pool"
     """Where demonstrations come from: the whole pool, or the selected questions."""
     num_demonstrations: NotNegative = 10
@@ -167,7 +166,8 @@ class ContextsConfig(Section):
     mean of their teachers' log-probabilities. Everything else, such as the teacher's
     check, sees the first."""
     answer: Annotated[str, OneOf(SHOWN_ANSWERS)] = "first"
-    """Which own answer a demonstration shows. Its neurons are the question's."""
+    """Which of the model's own answers a demonstration shows. Its neurons are the
+    question's."""
     content: Literal["final", "full"] = "final"
     """`final` leaves out the reasoning; `full` shows it as plain text, without its
     marks, since chat templates cut marked reasoning out of earlier turns."""

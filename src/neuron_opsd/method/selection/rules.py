@@ -62,7 +62,7 @@ SELECTION_RULES: Final[dict[str, SelectionRule]] = {
     ),
     "k-medoids": SelectionRule(
         order=orders.spread_out,
-        help="those in the middle of clusters of alike neurons, as many from each",
+        help="those in the middle of clusters of similar neurons, as many from each",
         reason="{value:,.0f} of its cluster are nearer to the middle, {place}",
         reads_neurons=True,
     ),

@@ -175,7 +175,7 @@ def check_weights(adapter: Path, weights: Path, adapted: Any) -> None:
         )
     if missing := expected - found:
         raise ModelError(
-            f"adapter {adapter} is not whole: it lacks {min(missing)}, which its "
+            f"adapter {adapter} is incomplete: it lacks {min(missing)}, which its "
             f"{ADAPTER_SETTINGS} asks for"
         )
     refuse_tied(adapter, adapted)

@@ -78,8 +78,8 @@ def tokenizer_keys(tokenizer: Any, size: int, ends: Sequence[int]) -> KeyValues:
     model = table.get("model", {})
     if model.get("type") != "BPE":
         raise ModelError(
-            f"its tokenizer is of the kind {model.get('type') or type(tokenizer)}, "
-            f"and BPE alone is written as GGUF here; {ADVICE}"
+            f"its tokenizer is of the kind {model.get('type') or type(tokenizer)}, and "
+            f"only BPE is written as GGUF here; {ADVICE}"
         )
     tokens, kinds = vocabulary(table, size)
     if model.get("byte_fallback"):

@@ -100,7 +100,7 @@ def tokens_of(keys: Keys) -> list[str]:
     tokens = [text or f"[EMPTY_{i}]" for i, text in enumerate(keys.need("tokens"))]
     if len(set(tokens)) < len(tokens):
         twice = Counter(tokens).most_common(1)[0][0]
-        keys.refuse("tokens", twice, "this token stands there twice")
+        keys.refuse("tokens", twice, "this token appears twice")
     return tokens
 
 
@@ -151,7 +151,7 @@ def merges_of(keys: Keys, vocabulary: dict[str, int]) -> list[tuple[str, str]]:
         left, _, right = line[1:].partition(" ")
         pair = line[0] + left, right
         if not {*pair, "".join(pair)} <= vocabulary.keys():
-            keys.refuse("merges", line, "what it joins or makes is no token")
+            keys.refuse("merges", line, "what it joins or makes is not a token")
         merges.append(pair)
     return merges
 

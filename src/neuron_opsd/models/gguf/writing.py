@@ -204,7 +204,7 @@ def check_written(path: Path, weights: MergedWeights, tokens: Any) -> None:
             found.append(f"{name} of the shape {stored}")
     if found:
         raise ModelError(
-            f"GGUF would not say all of this model: {'; '.join(found[:3])}; {ADVICE}"
+            f"GGUF cannot express all of this model: {'; '.join(found[:3])}; {ADVICE}"
         )
 
 

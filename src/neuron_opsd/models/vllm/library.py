@@ -71,9 +71,9 @@ def library() -> Any:
             importlib.import_module(f"{PACKAGE}.lora.request")
     except FAULTS as error:
         raise ModelError(
-            f"vLLM cannot be imported: {full_line(error)}; it works with one version "
-            f"of torch alone, and this is {torch.__version__}: install both anew in "
-            f"one environment, or {OURS}"
+            f"vLLM cannot be imported: {full_line(error)}; it works with only one "
+            f"version of torch, and this is {torch.__version__}: reinstall both in one "
+            f"environment, or {OURS}"
         ) from error
     return found
 

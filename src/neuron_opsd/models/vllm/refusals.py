@@ -35,13 +35,13 @@ def problems(config: Config) -> Iterator[str]:
     """Yield what vLLM cannot follow, and what to use instead."""
     if config.distill.tuning == "full":
         yield (
-            "distill.tuning is full, and vLLM takes what is trained as an adapter "
-            f"alone; set distill.tuning=lora, or {OURS}"
+            "distill.tuning is full, but vLLM only takes adapters; set "
+            f"distill.tuning=lora, or {OURS}"
         )
     if config.model.quantization != "none":
         yield (
-            f"model.quantization is {config.model.quantization}, whose rounded weights "
-            f"vLLM would not answer with; set model.quantization=none, or {OURS}"
+            f"model.quantization is {config.model.quantization}, but vLLM would answer "
+            f"with unrounded weights; set model.quantization=none, or {OURS}"
         )
     if is_gguf(Path(config.model.name).expanduser()):
         yield (

@@ -95,6 +95,6 @@ def advice(config: ModelConfig) -> str:
     if Path(config.name).exists() or config.allow_download:
         return ""
     return (
-        "it is no local folder and nothing is downloaded unless "
-        "--set model.allow_download=true"
+        "it is not a local folder, and nothing is downloaded without --set "
+        "model.allow_download=true"
     )

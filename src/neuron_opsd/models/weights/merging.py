@@ -186,8 +186,8 @@ def merged_weights(
     found = read_adapter(network, adapter)
     if found.rest:
         raise ModelError(
-            f"adapter {adapter} holds {found.rest}, which is no low-rank change of a "
-            "linear layer of the decoder, so it is not merged file by file; merge it "
+            f"adapter {adapter} holds {found.rest}, which is not a low-rank change of "
+            "a linear layer of the decoder, so it is not merged file by file; merge it "
             "with PEFT's merge_and_unload"
         )
     changes = {layers[name]: change for name, change in found.changes.items()}

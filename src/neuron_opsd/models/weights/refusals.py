@@ -44,7 +44,7 @@ def refuse_foreign(name: str, source: str, settings: Mapping[str, Any]) -> None:
     """Refuse a model that brings its own code or is quantised."""
     if settings.get("auto_map"):
         raise ModelError(
-            f"{source} asks to run code of its own (auto_map in config.json), which is "
+            f"{source} asks to run its own code (auto_map in config.json), which is "
             "never done here; use a model of a family that transformers knows"
         )
     refuse_own_kernels(source, settings)

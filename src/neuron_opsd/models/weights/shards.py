@@ -193,8 +193,8 @@ def header_of(path: Path) -> dict[str, Any]:
     for name, entry in header.items():
         if len(entry["shape"]) > 1 and entry["dtype"] not in FLOATS:
             raise ModelError(
-                f"{path} stores {name} as {entry['dtype']}, but weights are read as "
-                f"{', '.join(FLOATS)} alone; give the unquantised checkpoint"
+                f"{path} stores {name} as {entry['dtype']}, but weights are read only "
+                f"as {', '.join(FLOATS)}; give the unquantised checkpoint"
             )
     found: dict[str, Any] = header
     return found
