@@ -282,7 +282,7 @@ def test_the_command(
         argv += ["--set", f"{name}={value}"]
     assert main(argv) == 0
     said = capsys.readouterr()
-    assert "new less base" in said.out
+    assert "new minus base" in said.out
     assert "stated, platt" in said.out
     assert "new: 5 questions have no sample" in said.err
     assert page_of(out).read_text().startswith("<!DOCTYPE html>")

@@ -155,7 +155,7 @@ def show_measures(terminal: Terminal, data: JudgementData) -> None:
 
     names = list(dict.fromkeys(name for one in data.files for name in one.measures))
     headings = ["measure", *(one.name for one in data.files)]
-    headings += [f"{pair.second} less {pair.first}" for pair in data.pairs]
+    headings += [f"{pair.second} minus {pair.first}" for pair in data.pairs]
     rows = []
     for name in names:
         found = [one.measures.get(name) for one in data.files]
