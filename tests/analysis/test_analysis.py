@@ -496,7 +496,7 @@ def test_runs_are_told_apart_by_the_names_of_their_folders(
     assert list(named_runs([Path()])) == [tmp_path.name]
     with pytest.raises(ConfigError, match="two runs are named 'x': a/x and b/x"):
         named_runs([Path("a/x"), Path("b/x")])
-    with pytest.raises(ConfigError, match="no run is named"):
+    with pytest.raises(ConfigError, match="no run is given"):
         named_runs([])
 
 

@@ -106,7 +106,7 @@ def test_workers_that_find_no_room_are_waited_for_so_long(
     start = time.monotonic()
     with (
         pool_of(greedy) as pool,
-        pytest.raises(TryAgainError, match=r"each with 4096 processors, 2 found no"),
+        pytest.raises(TryAgainError, match=r"2 of 2 workers, each with 4096"),
     ):
         list(pool.map(work.base, work.add, CHUNKS))
     assert time.monotonic() - start < 30

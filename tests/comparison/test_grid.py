@@ -711,7 +711,7 @@ def test_a_step_named_too_late_is_told(tmp_path: Path, config: Config) -> None:
 
     later = comparison(tmp_path, "lmsi", "ttrl", shown_steps=(1,))
     compared(later, config, Listening())
-    told = [text for text in Listening.heard if "named 1, so it is not tested" in text]
+    told = [text for text in Listening.heard if "had 1, so it is not tested" in text]
     assert len(told) == 4
     assert all("lmsi was" in text or "form-only was" in text for text in told)
 

@@ -165,5 +165,5 @@ def test_a_report_in_another_form_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     for text, form in (("{}", "1"), ('{"format": 3}', "3"), ("[]", "1")):
         path.write_text(text)
-        with pytest.raises(DataError, match=f"is in the form {form} of reports"):
+        with pytest.raises(DataError, match=f"has report format {form}, but"):
             REPORT.load(path)

@@ -153,7 +153,7 @@ def test_a_rank_that_says_nothing_is_not_waited_for_long(folder: Path) -> None:
     assert ends["seconds"] < 10 * IMPATIENCE.total_seconds() + 20
     found = left(folder, "fault.stuck")
     assert found["kind"] == "LostRankError"
-    assert "says nothing" in found["error"]
+    assert "has not answered for" in found["error"]
 
 
 def test_other_weights_on_a_rank_stop_all(folder: Path) -> None:
