@@ -34,7 +34,7 @@ from neuron_opsd.models.roles import Answerer, LanguageModel, TextScorer, Tokeni
 from neuron_opsd.records import NeuronSet, Question, Rollout, SelectionEntry, Vote
 from neuron_opsd.stages import capture, remarks, teaching
 from neuron_opsd.stages.centring import choice_bias, is_centring
-from neuron_opsd.stages.rollouts import OWN, ask, sample_rollouts
+from neuron_opsd.stages.rollouts import OWN, ask, pool_draws, sample_rollouts
 from neuron_opsd.stages.teaching import DemonstrationPool, representatives
 from neuron_opsd.storage import codecs
 from neuron_opsd.storage.caching import Workspace
@@ -147,7 +147,7 @@ def roll_out(
 ) -> Sequence[Rollout]:
     """Answer every question of the pool without a context."""
     config = work.config
-    asked, draws = ask(pool, config), teaching.pool_draws(config)
+    asked, draws = ask(pool, config), pool_draws(config)
     sample = partial(sample_rollouts, config=config, stage=OWN, draws=draws)
     task = work.task(model, sample, remembering)
     rollouts = work.by_question(

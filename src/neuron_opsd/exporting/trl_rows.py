@@ -35,7 +35,7 @@ from neuron_opsd.runs.inputs import POOL, questions_hash, read_pool
 from neuron_opsd.stages.teaching import (
     DemonstrationPool,
     build_examples,
-    fitted_prompt,
+    fitted_prompts,
 )
 from neuron_opsd.storage.codecs import CONTEXTS
 
@@ -200,13 +200,11 @@ def turn_rows(
     for example in examples:
         context = contexts[example.question_id]
         dealt = deal(context.demonstrations, config.contexts.num_contexts)
-        for place, prompt in enumerate(example.teacher_prompts):
-            _, dropped = fitted_prompt(
-                tokenizer, example.question, context, library, config, place
-            )
-            lines = [line_of(d, library, config) for d in dealt[place][dropped:]]
-            turns = [asdict(turn) for turn in example.student_prompt.messages]
-            student = turns or tokenizer.prompt_text(example.student_prompt)
+        fitted = fitted_prompts(tokenizer, example.question, context, library, config)
+        turns = [asdict(turn) for turn in example.student_prompt.messages]
+        student = turns or tokenizer.prompt_text(example.student_prompt)
+        for demonstrations, (prompt, dropped) in zip(dealt, fitted, strict=True):
+            lines = [line_of(d, library, config) for d in demonstrations[dropped:]]
             teacher = tokenizer.prompt_text(prompt)
             yield row_of(example, student, "\n\n".join(lines), teacher)
 

@@ -35,7 +35,7 @@ from neuron_opsd.planning.workload import (
     writes_elsewhere,
 )
 from neuron_opsd.stages.beliefs import MOST_TOKENS
-from neuron_opsd.stages.teaching import shown_draws
+from neuron_opsd.stages.rollouts import shown_draws
 
 WHY_UNTIMED = (
     "vLLM writes the free answers, and a sample of a few seconds does not show how "

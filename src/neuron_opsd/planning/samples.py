@@ -26,7 +26,7 @@ from neuron_opsd.stages.capture import capture_neurons, not_read, pairs_of
 from neuron_opsd.stages.rollouts import PromptedQuestion, read
 from neuron_opsd.stages.teaching import (
     DemonstrationPool,
-    fitted_prompt,
+    fitted_prompts,
     representatives,
     shown_text,
 )
@@ -170,17 +170,14 @@ def make_examples(trial: Trial, sample: Sample) -> list[TrainingExample]:
         known=Known(()),
         excluded={},
     )
-    contexts = config.contexts
-    places = range(contexts.num_contexts if contexts.num_demonstrations else 1)
+    count = config.contexts.num_found
     examples = []
     for place, a in enumerate(sample.asked):
-        turned = [ids[(place + k) % len(ids)] for k in range(1, contexts.num_found + 1)]
+        turned = [ids[(place + k) % len(ids)] for k in range(1, count + 1)]
         shown = [Demonstration(i, library.answers[i], 0.0, "") for i in turned]
         context = TeacherContext(a.question.id, tuple(shown))
-        first, *others = (
-            fitted_prompt(trial.model, a.question, context, library, config, k)[0]
-            for k in places
-        )
+        fitted = fitted_prompts(trial.model, a.question, context, library, config)
+        first, *others = (prompt for prompt, _ in fitted)
         examples.append(
             TrainingExample(
                 a.question, a.prompt, first, a.written, other_prompts=tuple(others)

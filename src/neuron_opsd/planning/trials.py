@@ -22,9 +22,9 @@ from neuron_opsd.stages.rollouts import (
     OWN,
     PromptedQuestion,
     choice_tokens,
+    pool_draws,
     sample_rollouts,
 )
-from neuron_opsd.stages.teaching import pool_draws
 
 T = TypeVar("T")
 

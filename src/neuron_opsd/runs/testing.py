@@ -43,13 +43,17 @@ from neuron_opsd.runs.prepare import (
 from neuron_opsd.stages.capture import not_read
 from neuron_opsd.stages.centring import is_centring
 from neuron_opsd.stages.remarks import on_search
-from neuron_opsd.stages.rollouts import PromptedQuestion, ask, sample_rollouts
+from neuron_opsd.stages.rollouts import (
+    PromptedQuestion,
+    ask,
+    sample_rollouts,
+    shown_draws,
+)
 from neuron_opsd.stages.scoring import score_rollouts, summarise
 from neuron_opsd.stages.teaching import (
     build_contexts,
     fitted_prompt,
     representatives,
-    shown_draws,
 )
 from neuron_opsd.storage.caching import Workspace
 from neuron_opsd.storage.codecs import ROLLOUTS, save_json, without_nan

@@ -11,7 +11,7 @@ import numpy as np
 
 from neuron_opsd.answers.readers import reader_for
 from neuron_opsd.answers.spans import Reading
-from neuron_opsd.config import Config, RolloutsConfig
+from neuron_opsd.config import Config, ContextsConfig, RolloutsConfig
 from neuron_opsd.errors import naming
 from neuron_opsd.models.decoding import choices
 from neuron_opsd.models.roles import Answerer, Sampling, TextScorer, Tokenizer
@@ -94,6 +94,17 @@ def sampling_of(
         max_new_tokens=longest or rollouts.max_new_tokens,
         stop_at_newline=config.prompts.form == "plain",
     )
+
+
+def shown_draws(config: ContextsConfig) -> list[tuple[float, int]]:
+    """Return the draws needed besides the samples for the answers to show."""
+    return [(0.0, 1)] if config.answer == "greedy" else []
+
+
+def pool_draws(config: Config) -> list[tuple[float, int]]:
+    """Return the temperatures and numbers of samples that answer a pool."""
+    samples = (config.rollouts.temperature, config.rollouts.num_samples)
+    return [samples, *shown_draws(config.contexts)]
 
 
 def sample_rollouts(

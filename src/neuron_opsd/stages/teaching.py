@@ -139,17 +139,6 @@ def shown_text(completion: Completion, config: Config) -> str:
     )
 
 
-def shown_draws(config: ContextsConfig) -> list[tuple[float, int]]:
-    """Return the draws needed besides the samples for the answers to show."""
-    return [(0.0, 1)] if config.answer == "greedy" else []
-
-
-def pool_draws(config: Config) -> list[tuple[float, int]]:
-    """Return the temperatures and numbers of samples that answer a pool."""
-    samples = (config.rollouts.temperature, config.rollouts.num_samples)
-    return [samples, *shown_draws(config.contexts)]
-
-
 def fits(
     rollout: RolloutSummary, votes: Mapping[str, Vote], config: ContextsConfig
 ) -> bool:
@@ -274,6 +263,19 @@ def fitted_prompt(
     )
 
 
+def fitted_prompts(
+    model: Tokenizer,
+    question: Question,
+    context: TeacherContext,
+    library: DemonstrationPool,
+    config: Config,
+) -> list[tuple[Prompt, int]]:
+    """Return the same with each of the question's contexts."""
+    places = range(config.contexts.num_contexts if context.demonstrations else 1)
+    own = model, question, context, library, config
+    return [fitted_prompt(*own, place) for place in places]
+
+
 def room(model: Tokenizer, config: Config) -> int:
     """Return how many tokens a prompt may have next to the longest answer."""
     return model.facts.max_positions - config.most_new_tokens
@@ -329,11 +331,7 @@ def build_examples(
     examples = []
     for context in contexts:
         question = library.questions[context.question_id]
-        count = config.contexts.num_contexts if context.demonstrations else 1
-        fitted = [
-            fitted_prompt(model, question, context, library, config, place)
-            for place in range(count)
-        ]
+        fitted = fitted_prompts(model, question, context, library, config)
         (prompt, _), *others = fitted
         examples.append(
             TrainingExample(
