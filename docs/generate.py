@@ -16,9 +16,10 @@ from contents import llms_text
 from library_page import library_page
 from neuron_opsd.cli.app import build_app
 from neuron_opsd.cli.exit_statuses import EXIT_STATUSES
-from neuron_opsd.config import Config, DistillConfig
+from neuron_opsd.config import Config, ContextsConfig, DistillConfig
 from neuron_opsd.config.tables import flatten_table, toml_value
 from neuron_opsd.methods import METHODS, Method, Oracle
+from neuron_opsd.methods.distillation import PROTOTYPE
 from neuron_opsd.runs.resolution import settled
 from neuron_opsd.section import MOST, OneOf
 from schemas import schema_pages
@@ -177,9 +178,9 @@ was tuned. The learning rates of the sources differ by a factor of fifty, mostly
 they train all weights of models of other sizes. A rate that suits one method need not
 suit another, so a comparison at one rate is a statement about that rate.
 
-`--preset source` (or `preset = "source"`) trains a method as its paper or public code
+`--preset paper` (or `preset = "paper"`) trains a method as its paper or public code
 does, as far as that is known; in a comparison it applies to all methods, or to one as
-`NAME=METHOD:preset=source`. Settings given by name win over the preset. The tables
+`NAME=METHOD:preset=paper`. Settings given by name win over the preset. The tables
 below show what the source says, the preset, and the default. In all of them:
 
 - The sources train all weights, except OPSD and U-OPSD. An adapter uses ten times the
@@ -221,6 +222,8 @@ ITEMS: Mapping[str, tuple[str, Cell]] = {
     ),
     "steps": ("steps", lambda _, c: f"{c.distill.steps}"),
     "questions": ("questions a step", lambda _, c: f"{c.distill.batch_size}"),
+    "selection": ("questions trained on", lambda _, c: selected(c)),
+    "demonstrations": ("demonstrations", lambda _, c: demonstrated(c.contexts)),
     "divergence": (
         "weight of the divergence from the base",
         lambda m, c: (
@@ -231,7 +234,7 @@ ITEMS: Mapping[str, tuple[str, Cell]] = {
 """What the tables of methods compare: the name in `Preset.said` to a heading, and what
 settings say of it."""
 
-NOT_EVERYWHERE = ("votes", "divergence")
+NOT_EVERYWHERE = ("votes", "divergence", "selection", "demonstrations")
 """Items that only the methods have that speak of them."""
 
 
@@ -245,14 +248,27 @@ def sampling(config: DistillConfig) -> str:
     return ", ".join(parts)
 
 
+def selected(config: Config) -> str:
+    """Say which questions are trained on."""
+    rule = config.selection
+    balanced = ", balanced" if rule.balance else ""
+    return f"`{rule.rule}`, {100 * rule.keep_fraction:g} %{balanced}"
+
+
+def demonstrated(contexts: ContextsConfig) -> str:
+    """Say which demonstrations a teacher sees."""
+    shown = f"{contexts.num_demonstrations}, `{contexts.rule}`"
+    return f"{shown}, of each question the `{contexts.answer}` answer"
+
+
 def source_table(method: type[Method]) -> Iterator[str]:
     """Yield a Markdown table of a method's settings beside those of its source."""
     said = method.preset.said
     columns = [
-        settled(Config(method=method.name, preset="source")),
+        settled(Config(method=method.name, preset="paper")),
         settled(Config(method=method.name)),
     ]
-    yield "| | its source | `--preset source` | default |"
+    yield "| | its source | `--preset paper` | default |"
     yield "|---|---|---|---|"
     for item, (heading, cell) in ITEMS.items():
         if item not in said and item in NOT_EVERYWHERE:
@@ -291,10 +307,9 @@ def methods_page() -> str:
 
 
 def preset_lines(method: type[Method]) -> list[str]:
-    """Return what is said of a method's preset; controls have that of another."""
-    first = METHODS["neuron-opsd"]
-    if method is not first and method.preset is first.preset:
-        return [f"- its preset is {first.name}'s"]
+    """Return what is said of a method's preset."""
+    if method.preset is PROTOTYPE:
+        return ["- its preset trains it as neuron-opsd's does"]
     return ["", *source_table(method)]
 
 

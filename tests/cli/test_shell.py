@@ -70,7 +70,7 @@ def chunks(terminal: int) -> Iterator[bytes]:
     [
         ("neuron-opsd stat\t", "status"),
         ("neuron-opsd status --verif\t", "status --verify"),
-        ("neuron-opsd run --mod\ttiny --out x --prese\tso\t", "--preset source"),
+        ("neuron-opsd run --mod\ttiny --out x --prese\tp\t", "--preset paper"),
         ("neuron-opsd completion fi\t", "completion fish"),
         ("neuron-opsd report pap\t", "report paper"),
     ],

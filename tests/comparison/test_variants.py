@@ -73,15 +73,15 @@ def test_a_group_of_one_for_all_is_refused() -> None:
 
 
 def test_a_word_for_all_that_wins_over_the_preset_of_one_is_told() -> None:
-    wide = "wide=ttrl:preset=source"
+    wide = "wide=ttrl:preset=paper"
     (text,) = told([wide], "distill.num_samples=4", "distill.temperature=1.0")
     assert re.match(
-        r"wide asks for its source's preset, but settings for all methods override it: "
+        r"wide asks for its paper's preset, but settings for all methods override it: "
         r"distill\.num_samples = 4 \(the preset has 32\); to change that, set it in w",
         text,
     )
     assert told([f"{wide},distill.num_samples=32"], "distill.num_samples=4") == []
-    assert told(["ttrl"], "preset=source", "distill.num_samples=4") == []
+    assert told(["ttrl"], "preset=paper", "distill.num_samples=4") == []
 
 
 def test_unequal_budgets_are_told() -> None:
@@ -90,7 +90,7 @@ def test_unequal_budgets_are_told() -> None:
         "the methods have different budgets: rollouts of a question in a step are "
         "8 for neuron-opsd, 24 for lmsi and ttrl; what one gains"
     )
-    rollouts, questions = told(["neuron-opsd", "wide=intuitor:preset=source"])
+    rollouts, questions = told(["neuron-opsd", "wide=intuitor:preset=paper"])
     assert "8 for neuron-opsd, 7 for wide" in rollouts
     assert "questions of a step are 16 for neuron-opsd, 128 for wide" in questions
 
@@ -100,7 +100,7 @@ def test_what_all_share_is_written_with_the_number_of_rollouts() -> None:
     assert with_budget(load_config(None, ["distill.num_samples=3"])).distill == (
         load_config(None, ["distill.num_samples=3"]).distill
     )
-    source = load_config(None, ["preset=source"])
+    source = load_config(None, ["preset=paper"])
     assert with_budget(source) == source
     line = method_line(parse_variant("lmsi"), load_config())
     assert "distill.num_samples" not in line.settings

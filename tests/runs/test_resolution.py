@@ -47,7 +47,7 @@ def method_in(words: set[str]) -> str:
 def test_the_later_word_wins_in_a_run(lower: str, higher: str, tmp_path: Path) -> None:
     words = {lower, higher}
     method = "ttrl" if "method" in words else method_in(words)
-    preset = "source" if "preset" in words else "equal"
+    preset = "paper" if "preset" in words else "equal"
     config = told(words, tmp_path).model_copy(
         update={"method": method, "preset": preset}
     )
@@ -70,9 +70,9 @@ def test_the_later_word_wins_in_a_comparison(
     own = []
     shared = told(words, tmp_path)
     if "preset" in words and preset_of == "all":
-        shared = shared.model_copy(update={"preset": "source"})
+        shared = shared.model_copy(update={"preset": "paper"})
     elif "preset" in words:
-        own.append("preset=source")
+        own.append("preset=paper")
     if "variant" in words:
         own.append(f"distill.num_samples={VALUES['variant']}")
     variant = parse_variant(f"one={method}:{','.join(own)}")
@@ -114,5 +114,5 @@ def test_a_run_says_where_a_word_makes_another_method() -> None:
         "this trains another method"
     )
     assert told("method=ema-only") == []
-    assert told("method=ema-only", "preset=source") == []
+    assert told("method=ema-only", "preset=paper") == []
     assert told("method=lmsi", "contexts.num_demonstrations=2") == []

@@ -121,7 +121,7 @@ class MethodEntry:
     oracle: bool
     """Whether it sees gold answers; `run` refuses such a method."""
     preset: Mapping[str, Any]
-    """Its source's rates, and settings of `--preset source`."""
+    """Its paper's rates, and the other settings of `--preset paper`."""
 
 
 @dataclass(frozen=True)

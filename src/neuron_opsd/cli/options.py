@@ -81,8 +81,8 @@ class Settings:
     """TOML file with settings, as `neuron-opsd config` prints them."""
     assignments: Annotated[tuple[str, ...], several("--set")] = ()
     """One or more `section.field=value`; overrides the file."""
-    preset: Literal["equal", "source"] | None = None
-    """`equal` (default): one budget; `source`: as in the method's paper or code."""
+    preset: Literal["equal", "paper"] | None = None
+    """`equal` (default): one budget; `paper`: as in the method's paper or code."""
     seed: int | None = None
     """Seed of every random draw."""
     formats: Annotated[tuple[str, ...], several("--format")] = ()

@@ -16,7 +16,7 @@ from neuron_opsd.methods.method import WITHOUT_NEURONS
 from neuron_opsd.models.roles import ModelFacts
 from neuron_opsd.results.comparison import BASE, FORM, MethodLine
 from neuron_opsd.results.run import PROMPTED
-from neuron_opsd.runs.resolution import SOURCE, for_model, replaced_text, settled
+from neuron_opsd.runs.resolution import PAPER, for_model, replaced_text, settled
 from neuron_opsd.storage.output_paths import check_names
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
@@ -188,7 +188,7 @@ def config_of(variant: Variant, shared: Config) -> Config:
 
 def with_budget(shared: Config) -> Config:
     """Return the settings that all variants share, as saved."""
-    if shared.preset == SOURCE:
+    if shared.preset == PAPER:
         return shared
     return tables.config_from_table(
         tables.merge(BUDGET, shared.model_dump(exclude_unset=True))
@@ -204,7 +204,7 @@ def check_resolved(
         variant.trained.check(config_of(variant, shared))
         if lost := lost_preset(variant, shared):
             warn(
-                f"{variant.name} asks for its source's preset, but settings for all "
+                f"{variant.name} asks for its paper's preset, but settings for all "
                 f"methods override it: {', '.join(lost)}; to change that, set it in "
                 f"{variant.name} itself"
             )
@@ -251,7 +251,7 @@ def refuse_another_method(variant: Variant, shared: Config) -> None:
 
 def lost_preset(variant: Variant, shared: Config) -> list[str]:
     """List shared settings that override a variant's preset."""
-    if variant.settings.get("preset") != SOURCE:
+    if variant.settings.get("preset") != PAPER:
         return []
     preset = variant.trained.preset.table(config_of(variant, shared))
     chosen = chosen_for_all(variant, shared)

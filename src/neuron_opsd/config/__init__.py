@@ -63,10 +63,10 @@ class Config(Section):
     """Every random draw of the run derives from this number."""
     method: str = "neuron-opsd"
     """What is trained, and towards what; `neuron-opsd methods` lists the names."""
-    preset: Literal["equal", "source"] = "equal"
-    """`equal` trains every method with the same budget and rate; `source` as its paper
-    or public code does (docs/reference/methods.md). Settings given by name override
-    both."""
+    preset: Literal["equal", "paper"] = "equal"
+    """`equal` trains every method with the same budget and rate; `paper` as its
+    authors do in their paper or public code (docs/reference/methods.md). Settings given
+    by name override both."""
     model: ModelConfig = ModelConfig()
     questions: QuestionsConfig = QuestionsConfig()
     prompts: PromptsConfig = PromptsConfig()

@@ -68,6 +68,33 @@ class Distillation(Method):
         return replace(example, teacher_prompt=prompt, other_prompts=())
 
 
+PROTOTYPE: Final = Preset(
+    1e-5,
+    {
+        "learning rate": "not stated; 1e-5 in the first author's prototype (full)",
+        "schedule": "not stated; constant after 10 steps in the prototype",
+        "sampling": "not stated; temperature 0.7 in the prototype",
+        "samples": "not stated; 1 in the prototype",
+        "steps": "150",
+        "questions": "16",
+    },
+    settings=sections(
+        selection={"keep_fraction": 0.2},
+        distill={
+            "num_samples": 1,
+            "temperature": 0.7,
+            "batch_size": 16,
+            "schedule": "constant",
+            "warmup_steps": 10,
+            "divergence": "reverse-kl",
+            "teacher": "ema",
+            "ema_rate": 0.01,
+        },
+    ),
+)
+"""How neuron-opsd and its controls are trained, whatever they select and show."""
+
+
 class NeuronOPSD(Distillation):
     """Distils a teacher that sees the demonstrations with the nearest neurons."""
 
@@ -84,27 +111,21 @@ class NeuronOPSD(Distillation):
         "greedy`; where none can be shown, the first sample. The whole completion "
         "counts, including reasoning, even with `contexts.content = final`",
     )
-    preset = Preset(
-        1e-5,
-        {
-            "learning rate": "not stated; 1e-5 in the first author's prototype (full)",
-            "schedule": "not stated; constant after 10 steps in the prototype",
-            "sampling": "not stated; temperature 0.7 in the prototype",
-            "samples": "not stated; 1 in the prototype",
-            "steps": "150",
-            "questions": "16",
+    preset = replace(
+        PROTOTYPE,
+        said={
+            **PROTOTYPE.said,
+            "selection": "the fifth with the fewest neurons",
+            "demonstrations": "10, the nearest by neurons",
         },
         settings=sections(
-            selection={"keep_fraction": 0.2},
-            distill={
-                "num_samples": 1,
-                "temperature": 0.7,
-                "batch_size": 16,
-                "schedule": "constant",
-                "warmup_steps": 10,
-                "divergence": "reverse-kl",
-                "teacher": "ema",
-                "ema_rate": 0.01,
+            PROTOTYPE.settings,
+            selection={"rule": "fewest-neurons", "balance": False},
+            contexts={
+                "rule": "nearest",
+                "num_demonstrations": 10,
+                "num_contexts": 1,
+                "answer": "first",
             },
         ),
     )
@@ -119,7 +140,7 @@ class RandomOPSD(Distillation):
     source = "control; its demonstrations are those of table 2 of arXiv:2607.02460"
     settings = sections(selection={"rule": "random"}, contexts={"rule": "random"})
     essential = ("selection.rule", "contexts.rule")
-    preset = NeuronOPSD.preset
+    preset = PROTOTYPE
     reads_contexts = True
 
 
@@ -134,7 +155,7 @@ class EmaOnly(Distillation):
     )
     settings = sections(contexts={"num_demonstrations": 0})
     essential = ("contexts.num_demonstrations",)
-    preset = NeuronOPSD.preset
+    preset = PROTOTYPE
     reads_contexts = True
 
 

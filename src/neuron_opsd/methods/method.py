@@ -46,7 +46,7 @@ Thinking Machines Lab, "LoRA Without Regret", 2025."""
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """What a method's source trains with, taken with `preset = "source"`."""
+    """What a method's paper or code trains with, taken with `preset = "paper"`."""
 
     full_rate: float
     """Learning rate where all weights are trained."""

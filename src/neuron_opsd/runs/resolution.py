@@ -23,8 +23,8 @@ from neuron_opsd.methods import METHODS, method_named, method_of, needs_medoids
 from neuron_opsd.models.load import check_engine, check_quantization
 from neuron_opsd.models.roles import ModelFacts
 
-SOURCE: Final = "source"
-"""`preset` value that takes the settings of a method's source."""
+PAPER: Final = "paper"
+"""`preset` value that takes the settings of a method's paper or public code."""
 
 NOTHING: Final[Table] = {}
 ONE_GIVEN: Final[Table] = {"contexts": {"num_demonstrations": 1}}
@@ -46,7 +46,7 @@ def settled(
     method = method_named(asked.method)
     given = ONE_GIVEN if asked.contexts.rule == GIVEN else NOTHING
     below = tables.merge(tables.merge(given, method.settings), budget)
-    if asked.preset == SOURCE:
+    if asked.preset == PAPER:
         below = tables.merge(below, method.preset.table(asked))
     found = tables.config_from_table(tables.merge(below, chosen))
     check_engine(found)
