@@ -19,7 +19,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.factorial import __main__ as command
-from benchmarks.factorial import design, guarding, keeping, rates, sources, tables
+from benchmarks.factorial import (
+    design,
+    guarding,
+    keeping,
+    page,
+    rates,
+    sources,
+    tables,
+)
 from benchmarks.factorial.answers import Answers
 from benchmarks.factorial.effects import (
     POOLED,
@@ -41,6 +49,7 @@ from neuron_opsd.demo.benchmarks import Item, SplitSizes, split_items
 from neuron_opsd.errors import DataError, TryAgainError
 from neuron_opsd.method.statistics import FloatArray
 from neuron_opsd.progress import QUIET
+from neuron_opsd.results.run import ModelSummary
 
 SEEDS, QUESTIONS = 3, 400
 RUNS = 200
@@ -423,6 +432,50 @@ def test_tables_are_made_of_what_parts_scored(
         "all-random above base",
     }
     assert pq.read_table(tmp_path / "scores.parquet").num_rows == len(rows)
+
+
+def keep_block(kept: Path, source: str, right: int, seconds: float) -> None:
+    """Keep a block in which one arm gives some answers more rightly than the base."""
+    rows = [
+        score(arm, 0, q, q % 4 + more, source=source, test=test)
+        for arm, more in (("base", 0), ("all-nearest", right))
+        for test in (source, *sources.CROSS_DOMAIN)
+        for q in range(40)
+    ]
+    lines = [
+        {"name": name, "summary": "", "trained": name != "base"}
+        for name in ("base", "all-nearest")
+    ]
+    spent = {"prompts": 8.0, "generated_tokens": 9.0, "trained_tokens": 9.0}
+    place = {"start": "base", "source": source, "method": "all-nearest"}
+    whole = dict.fromkeys(keeping.ENTRIES, ()) | {
+        "num_samples": 8,
+        "methods": lines,
+        "settings": {"distill.steps": "40"},
+        "budgets": [{**place, **spent, "seconds": seconds}],
+        "missing": 0,
+        "versions": {},
+        "data_hashes": {f"pool {source}": "0" * 64},
+    }
+    folder = kept / "main" / f"{source}-0"
+    folder.mkdir(parents=True)
+    (folder / "comparison.json").write_text(json.dumps(whole))
+    table = pa.Table.from_pylist(rows, SCORE_SCHEMA).select(list(keeping.COLUMNS))
+    pq.write_table(table, folder / "scores.parquet")
+
+
+def test_one_page_is_drawn_over_all_blocks(tmp_path: Path) -> None:
+    keep_block(tmp_path, "sst2", 2, seconds=60.0)
+    keep_block(tmp_path, "csqa", 4, seconds=180.0)
+    model = ModelSummary("tiny", "llama", 1, 1, 1, "cpu", "float32")
+    text = page.page_of(tmp_path, "main", model)
+    assert "The factorial experiment: main" in text
+    assert "+25.0" in text  # two of eight answers
+    assert "+50.0" in text
+    assert "+37.5" in text  # their mean over sources
+    assert "unread" not in text  # which is not kept
+    with pytest.raises(SystemExit, match="no block of long in"):
+        page.page_of(tmp_path, "long", model)
 
 
 def test_a_recipe_is_chosen_on_other_questions_than_it_is_judged_by() -> None:
