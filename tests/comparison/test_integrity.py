@@ -139,9 +139,7 @@ def test_a_result_beside_another_adapter_is_made_again(
     other = group_of(copied) / f"methods/{ORACLE}/adapter" / weights.name
     shutil.copy(other, weights)
     told = compared(copied, config)
-    assert any(
-        f"methods/{FREE}/adapter is not as it was written" in one for one in told
-    )
+    assert any(f"methods/{FREE}/adapter was changed or damaged" in one for one in told)
     assert weights.read_bytes() == whole
     assert made_by(copied, FREE) == before
 
@@ -155,13 +153,13 @@ def test_an_edited_comparison_is_not_reported(
     (copied.out / "measurements.csv").unlink()
     (group_of(copied) / "rollouts.parquet").unlink()
     assert main(["report", str(copied.out)]) == 2
-    assert "comparison.json is not as it was written" in (
+    assert "comparison.json was changed or damaged" in (
         " ".join(capsys.readouterr().err.split())
     )
     assert main(["status", str(copied.out)]) == 0
     told = " ".join(capsys.readouterr().out.split())
     for line in (
-        "comparison.json is not as it was written",
+        "comparison.json was changed or damaged",
         "measurements.csv is gone",
         "rollouts.parquet is gone",
         "state: damaged",

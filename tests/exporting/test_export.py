@@ -82,7 +82,7 @@ def spoil_adapter(run: Path) -> None:
     ("spoil", "said"),
     [
         (lambda run: (run / "report.json").unlink(), "the run is not finished"),
-        (spoil_adapter, "adapter is not as it was written"),
+        (spoil_adapter, "adapter was changed or damaged"),
         (lambda run: shutil.rmtree(run / "adapter"), "adapter is gone"),
     ],
 )

@@ -123,7 +123,7 @@ def test_verdicts_that_were_changed_are_asked_for_again(
     again, warnings = votes_in(tmp_path, config_of())
     assert again == first
     assert len(asked) == 24
-    assert any("is not as it was written" in text for text in warnings)
+    assert any("was changed or damaged" in text for text in warnings)
 
 
 def test_what_could_not_be_settled_is_told_each_time(

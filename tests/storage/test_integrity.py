@@ -157,7 +157,7 @@ def test_blocks_of_another_source_are_not_taken_up(tmp_path: Path) -> None:
     (tmp_path / "parts/same/00001.json").write_text("[9]")
     done, told = open_with("b", stop=0)
     assert done == [2, 3]
-    assert "00001.json is not as it was written" in told[0]
+    assert "00001.json was changed or damaged" in told[0]
 
 
 def test_a_folder_is_proven_by_its_files_without_its_card(tmp_path: Path) -> None:
@@ -170,10 +170,16 @@ def test_a_folder_is_proven_by_its_files_without_its_card(tmp_path: Path) -> Non
     harms: list[tuple[str, Callable[[], object]]] = [
         ("", lambda: (folder / "README.md").write_text("results")),
         ("", lambda: (folder / "converted.gguf").write_text("somebody else's")),
-        ("is not as it was written", lambda: (folder / "other.json").write_text("1")),
+        (
+            "was changed or damaged",
+            lambda: (folder / "other.json").write_text("1"),
+        ),
         ("", lambda: (folder / "other.json").unlink()),
-        ("is not as it was written", lambda: (folder / "weights").write_text("2")),
-        ("is not as it was written", lambda: (folder / "weights").unlink()),
+        (
+            "was changed or damaged",
+            lambda: (folder / "weights").write_text("2"),
+        ),
+        ("was changed or damaged", lambda: (folder / "weights").unlink()),
         ("is gone", lambda: shutil.rmtree(folder)),
     ]
     for fault, harm in harms:
@@ -224,10 +230,10 @@ def test_the_state_of_a_checkpoint_says_its_step(
 @pytest.mark.parametrize(
     ("harm", "why"),
     [
-        ("state", "its state.safetensors is not as it was written"),
+        ("state", "its state.safetensors was changed or damaged"),
         ("facts", "its checkpoint.json or state.safetensors cannot be read"),
         ("bare", "its checkpoint.json or state.safetensors cannot be read"),
-        ("forged", "is skipped: is not as it was written"),
+        ("forged", "is skipped: was changed or damaged"),
         ("settings", "it was trained from another settings of adapter"),
         ("metrics", "metrics.jsonl does not hold the 4 steps before it"),
     ],
@@ -304,7 +310,7 @@ def test_a_page_is_made_again_without_reading_what_is_large(
     # What the page is made from is read whatever its size.
     spoil(run.folder / "report.json")
     assert main(["report", str(run.folder)]) == 2
-    assert "report.json is not as it was written" in capsys.readouterr().err
+    assert "report.json was changed or damaged" in capsys.readouterr().err
 
 
 def rebind(folder: Path, changes: dict[str, str], factor: float = 1.0) -> None:
@@ -405,7 +411,7 @@ def test_lost_metrics_are_told_and_never_called_no_steps(
     metrics = run.folder / "train/metrics.jsonl"
     whole = metrics.read_bytes()
     metrics.unlink() if gone else metrics.write_bytes(whole[:-40])
-    fault = "is gone" if gone else "is not as it was written"
+    fault = "is gone" if gone else "was changed or damaged"
     with pytest.raises(DataError, match=f"metrics.jsonl {fault}, and only training"):
         resumed(run)
     assert (run.folder / "adapter/README.md").read_bytes() == card
@@ -439,7 +445,7 @@ def test_what_is_gone_or_changed_is_told_and_made_again(
     path = run.folder / name
     whole = path.read_bytes()
     path.unlink() if gone else spoil(path)
-    fault = f"{Path(name).name} {'is gone' if gone else 'is not as it was written'}"
+    fault = f"{Path(name).name} {'is gone' if gone else 'was changed or damaged'}"
     assert main(["status", str(run.folder)]) == 0
     assert fault in " ".join(capsys.readouterr().out.split())
     again = resumed(run)
@@ -457,7 +463,7 @@ def test_an_edited_report_is_not_reported(
     page = (run.folder / "report.html").read_bytes()
     assert main(["report", str(run.folder)]) == 2
     told = " ".join(capsys.readouterr().err.split())
-    assert "report.json is not as it was written; the `neuron-opsd run` comm" in told
+    assert "report.json was changed or damaged; the `neuron-opsd run` comm" in told
     assert (run.folder / "report.html").read_bytes() == page
 
 

@@ -51,7 +51,7 @@ def test_a_damaged_line_and_those_after_it_are_told_and_not_read(path: Path) -> 
         told: list[str] = []
         journal = Journal(path, told.append)
         assert [journal.get(key) for key in ROWS] == [ROWS["a"], None, None]
-        assert "not as it was written" in told[0]
+        assert "changed or damaged" in told[0]
 
 
 def test_lines_reach_the_disk_once_a_second(

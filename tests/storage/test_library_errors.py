@@ -314,7 +314,7 @@ def test_changed_settings_of_a_run_are_told_and_used(
     assert main(["config", "--config", str(file), "--json"]) == 0
     shown = capsys.readouterr()
     assert shown.err == (
-        f"neuron-opsd: warning: {file} is not as it was written; it is used as it is\n"
+        f"neuron-opsd: warning: {file} was changed or damaged; it is used as it is\n"
     )
     assert json.loads(shown.out)["seed"] == 1
 
@@ -385,7 +385,7 @@ def test_a_flipped_bit_of_a_manifest_is_no_number_of_a_report(
     text = path.read_text("utf-8")
     assert text.count(f'"distillation": {seconds}') == 1
     path.write_text(text.replace(f"{seconds}", f"{seconds + 1}"), "utf-8")
-    with pytest.raises(DataError, match=r"damaged \(it is not as it was written\)"):
+    with pytest.raises(DataError, match=r"damaged \(its content was changed\)"):
         read_manifest(run)
 
 
@@ -395,7 +395,7 @@ def test_a_seal_survives_names_that_are_numbers() -> None:
     assert list(back) == ["b", "a"]
     assert back["a"] == [1, 2]
     assert unseal(json.dumps({"a": 1}).encode()) == {"a": 1}
-    with pytest.raises(DocumentError, match="not as it was written"):
+    with pytest.raises(DocumentError, match="its content was changed"):
         unseal(json.dumps({"a": 1, "seal": json_sha256({"a": 2})}).encode())
 
 

@@ -191,7 +191,7 @@ def test_a_changed_output_is_computed_again_with_a_warning(tmp_path: Path) -> No
         assert run.once("sum", SUM, lambda: 5) == 5
         assert run.warnings == heard
     assert heard == [
-        f"{tmp_path / 'sum.json'} is not as it was written; it is computed again"
+        f"{tmp_path / 'sum.json'} was changed or damaged; it is computed again"
     ]
     (tmp_path / "sum.json").unlink()
     with RunDirectory.open(tmp_path, {}, {}) as run:

@@ -256,15 +256,15 @@ def test_large_files_are_read_where_that_is_asked_for(
     assert "(of large.txt, model, which are large, only the" in capsys.readouterr().out
     filled(tmp_path / "model", b"b" * 2000)
     assert read_status(tmp_path).amiss == ()
-    assert "model is not as it was written" in str(read_status(tmp_path, verify=True))
+    assert "model was changed or damaged" in str(read_status(tmp_path, verify=True))
     assert main(["status", str(tmp_path), "--verify"]) == 0
-    assert "model is not as it was written" in capsys.readouterr().out
+    assert "model was changed or damaged" in capsys.readouterr().out
     filled(tmp_path / "model", b"b" * 1999)
     (tmp_path / "small.txt").write_text("b")
     told = read_status(tmp_path).amiss
     assert [line.split("/")[-1] for line in told] == [
-        "small.txt is not as it was written",
-        "model is not as it was written",
+        "small.txt was changed or damaged",
+        "model was changed or damaged",
     ]
 
 

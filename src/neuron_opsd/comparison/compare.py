@@ -237,7 +237,7 @@ def rebuild_comparison(out: Path, warn: Callable[[str], None]) -> Path:
     fault = found.pop(DATA.file_name, None)
     if fault is not None:
         raise DataError(
-            f"{fault}; the `neuron-opsd compare` command that started it makes it again"
+            f"{fault}; the `neuron-opsd compare` command that started it rewrites it"
         )
     known = {output.file for output in integrity.listed(out)}
     if DATA.file_name not in known:

@@ -99,7 +99,7 @@ def finished_run(folder: Path, base: str = "") -> FinishedRun:
         if fault:
             raise DataError(
                 f"{folder / name} {fault}; the `neuron-opsd run` command that started "
-                "the run makes it again"
+                "the run creates it again"
             )
     report = REPORT.load(folder / REPORT.file_name)
     return FinishedRun(folder, manifest, report, base_settings(folder, report, base))

@@ -97,7 +97,7 @@ def loading(config: ModelConfig) -> Any:
     """Turn transformers' errors about a model into one line."""
     return refusing(
         f"model {config.name} cannot be loaded",
-        advice(config) or "get its files again from one place, or use another model",
+        advice(config) or "get all its files from one place, or use another model",
     )
 
 

@@ -36,7 +36,7 @@ def tried(model: HFModel) -> bool:
     """Check a model; return whether its samples can share prompts."""
     family = model.facts.family
     if model.facts.num_layers < 1:
-        raise ModelError(f"this {family} model has no layers; get its files again")
+        raise ModelError(f"this {family} model has no layers; download its files again")
     model = model.in_float32()
     advice = "use a model of another family"
     with (

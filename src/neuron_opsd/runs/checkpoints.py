@@ -201,7 +201,7 @@ def changed_sources(folder: Path, home: Path, wanted: Mapping[str, str]) -> str:
     try:
         facts = facts_of(folder)
         if sha256_file(folder / STATE) != facts.sha256:
-            return f"its {STATE} is not as it was written"
+            return f"its {STATE} was changed or damaged"
         with safe_open(folder / STATE, "pt") as file:
             text = (file.metadata() or {}).get(BOUND, "")
         bound = Bound.model_validate(parse_json(text))

@@ -78,7 +78,7 @@ def load_report(path: Path) -> ReportData:
         raise DataError(
             f"{path} has report format {found or 1}, but this version reads "
             f"{REPORT_FORMAT}; use the version that wrote it, or the same `neuron-opsd "
-            "run` command, which makes it again from the results"
+            "run` command, which creates it again from the results"
         )
     if "fitness" in table:  # the former name of the teacher check
         table["teacher_check"] = table.pop("fitness")
@@ -279,7 +279,7 @@ def check_report(run: Path, manifest: Manifest, warn: Callable[[str], None]) -> 
         fault = f"{run / known.file} {changed}"
     if fault is not None:
         raise DataError(
-            f"{fault}; the `neuron-opsd run` command that started it makes it again"
+            f"{fault}; the `neuron-opsd run` command that started it rewrites it"
         )
     if REPORT.file_name not in manifest.outputs:
         warn(f"{run / REPORT.file_name} {integrity.UNPROVEN}")

@@ -91,7 +91,7 @@ class Chunks(Generic[R]):
             return True
         path = self.path(number)
         if path.exists() and self.receipt(number).exists():
-            self.warn(f"{path} is not as it was written; it is computed again")
+            self.warn(f"{path} was changed or damaged; it is computed again")
         return False
 
     def keep(self, number: int, results: Sequence[R], start: float) -> None:

@@ -43,7 +43,7 @@ LASTING: Final = {
 """Lasting faults: choose another place."""
 
 GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
-MAKE_AGAIN: Final = "; delete it, and the command that started the run makes it again"
+MAKE_AGAIN: Final = "; delete it, and the command that started the run creates it again"
 UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 

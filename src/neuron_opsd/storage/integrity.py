@@ -30,9 +30,9 @@ READ = {"merges.txt", "vocab.txt"}
 READ_SUFFIXES = {".jinja", ".json", ".model", ".safetensors"}
 """Files whose presence changes a model or adapter; other foreign files are ignored."""
 TABLE = TypeAdapter(dict[str, str])
-MADE_AGAIN = "; delete it, and the command that started the comparison makes it again"
+MADE_AGAIN = "; delete it, and the command that started the comparison creates it again"
 GONE = "is gone"
-CHANGED = "is not as it was written"
+CHANGED = "was changed or damaged"
 UNPROVEN = "was written by a version that kept no hash of it, so it cannot be verified"
 
 

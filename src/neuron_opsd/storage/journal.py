@@ -84,7 +84,7 @@ def kept_lines(path: Path, warn: Callable[[str], None]) -> tuple[dict[str, Any],
         digest, _, text = line.rstrip(b"\n").partition(b" ")
         if hashlib.sha256(text).hexdigest().encode() != digest or line[-1:] != b"\n":
             if line[-1:] == b"\n":
-                warn(f"{path} is not as it was written; the rest is computed again")
+                warn(f"{path} was changed or damaged; the rest is computed again")
             break
         key, value = json.loads(text)
         found[key] = value

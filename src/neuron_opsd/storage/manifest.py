@@ -314,5 +314,5 @@ def unseal(data: bytes) -> dict[str, Any]:
     table = parse_table(data)
     known = table.pop(SEAL, None)
     if known is not None and known != json_sha256(table):
-        raise DocumentError("it is not as it was written")
+        raise DocumentError("its content was changed")
     return table

@@ -210,9 +210,7 @@ def test_whatever_is_raised_over_settings_and_weights_is_one_line(
     message = refusal(copy)
     assert message.startswith(f"model {copy} cannot be loaded: ")
     assert reason in message
-    assert message.endswith(
-        "; get its files again from one place, or use another model"
-    )
+    assert message.endswith("; get all its files from one place, or use another model")
 
 
 def test_a_tensor_of_another_shape_is_named_with_both_shapes(copy: Path) -> None:
@@ -226,7 +224,7 @@ def test_a_tensor_of_another_shape_is_named_with_both_shapes(copy: Path) -> None
 
 def test_a_model_without_layers_is_refused(copy: Path) -> None:
     config(num_hidden_layers=0)(copy)
-    assert refusal(copy) == "this llama model has no layers; get its files again"
+    assert refusal(copy) == "this llama model has no layers; download its files again"
 
 
 @pytest.mark.parametrize("end", ["x", [2, "x"], 1.5])

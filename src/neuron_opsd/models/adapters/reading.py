@@ -101,7 +101,7 @@ def holds_factors_alone(adapter: Path) -> bool:
     weights = adapter / ADAPTER_WEIGHTS
     if not weights.exists():
         return True  # refused when it is read
-    with refusing(f"adapter {adapter} cannot be loaded", "get its files again"):
+    with refusing(f"adapter {adapter} cannot be loaded", "download its files again"):
         names = header_of(weights)
     return all(name.endswith((".lora_A.weight", ".lora_B.weight")) for name in names)
 
@@ -118,7 +118,7 @@ def read_adapter(network: Any, adapter: Path) -> Adapted:
             f"{', '.join(pickles_in(adapter)) or 'none'}; pickled weights are never "
             "loaded"
         )
-    with refusing(f"adapter {adapter} cannot be loaded", "get its files again"):
+    with refusing(f"adapter {adapter} cannot be loaded", "download its files again"):
         check_settings(adapter, network, rank_of(weights))
     with refusing(f"adapter {adapter} does not fit this model"):
         outlined = network.device.type == "meta"

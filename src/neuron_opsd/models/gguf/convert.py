@@ -111,7 +111,7 @@ def read_note(folder: Path) -> download_cache.Part:
 def not_as_written(gguf: Path, folder: Path, changed: list[str]) -> ModelError:
     """Return the error for a converted model changed afterwards."""
     return ModelError(
-        f"{folder}, which was converted from {gguf}, is not as it was written: "
+        f"{folder}, which was converted from {gguf}, was changed or damaged: "
         f"{', '.join(changed)} differ; delete that folder and run the same command "
         "again, which converts the model again"
     )

@@ -112,7 +112,7 @@ def shards_of(index: Path) -> list[str]:
         pass
     raise ModelError(
         f"model {index.parent} cannot be loaded: {index.name} is damaged, as it must "
-        "hold a weight_map from tensors to files; get its files again from one place, "
+        "hold a weight_map from tensors to files; get all its files from one place, "
         "or use another model"
     )
 
