@@ -14,7 +14,7 @@ import argparse
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Final
@@ -27,6 +27,7 @@ from neuron_opsd.comparison.contrasting import contrasts
 from neuron_opsd.comparison.measuring import Arm, Frame, Tested, measurements
 from neuron_opsd.config import EvaluationConfig, ModelConfig
 from neuron_opsd.demo.fetch import fetch_demo
+from neuron_opsd.demo.sources import MODEL
 from neuron_opsd.models.load import load_tokenizer
 from neuron_opsd.progress import QUIET
 from neuron_opsd.records.scores import QuestionScore, TestResult
@@ -159,6 +160,8 @@ def main() -> None:
     options = parser.parse_args()
     folder = options.model or fetch_demo(cache_folder(), QUIET, ()).model
     model = model_summary(load_tokenizer(ModelConfig(name=str(folder))).facts)
+    if options.model is None:
+        model = replace(model, name=MODEL.title)
     write_atomic(options.page, page_of(options.kept, options.part, model).encode())
 
 
