@@ -66,6 +66,8 @@ def test_the_paper_s_rules_are_its_own_whatever_the_defaults_are() -> None:
     assert table["selection"] == rule
     shown = {"rule": "nearest", "num_demonstrations": 10, "answer": "first"}
     assert table["contexts"] == {**shown, "num_contexts": 1}
+    given = run_config("preset=paper", "contexts.rule=given")
+    assert given.contexts.num_demonstrations == 1
     control = run_config("preset=paper", "method=random-opsd")
     assert (control.selection.rule, control.contexts.rule) == ("random", "random")
     control = run_config("preset=paper", "method=ema-only")

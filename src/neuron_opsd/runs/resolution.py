@@ -47,7 +47,10 @@ def settled(
     given = ONE_GIVEN if asked.contexts.rule == GIVEN else NOTHING
     below = tables.merge(tables.merge(given, method.settings), budget)
     if asked.preset == PAPER:
-        below = tables.merge(below, method.preset.table(asked))
+        preset = method.preset.table(asked)
+        if given:  # the preset's demonstrations are those of another teacher
+            preset.pop("contexts", None)
+        below = tables.merge(below, preset)
     found = tables.config_from_table(tables.merge(below, chosen))
     check_engine(found)
     check_quantization(found)
