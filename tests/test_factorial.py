@@ -608,6 +608,16 @@ def test_results_of_a_block_are_kept_and_it_is_not_run_again(
     assert made == ["a", "b", "c"]
 
 
+def test_what_is_kept_of_a_probe_names_no_path(tmp_path: Path) -> None:
+    folder, kept = tmp_path / "probe" / "sst2", tmp_path / "kept"
+    folder.mkdir(parents=True)
+    whole = {"model": "/a", "run": "/b", "command": "probe /b", "contexts": [1]}
+    (folder / "probe.json").write_text(json.dumps(whole))
+    keeping.keep(folder, kept)
+    text = (kept / "probe.json").read_text()
+    assert json.loads(text) == {"contexts": [1], "model": "SmolLM2-135M-Instruct"}
+
+
 def test_a_block_is_one_source_with_one_seed_and_the_arms_that_it_has(
     tmp_path: Path,
 ) -> None:

@@ -8,13 +8,14 @@ texts of questions and answers, which have licences of their own, are not.
 from __future__ import annotations
 
 import json
-import shutil
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pyarrow.parquet as pq
 
+from neuron_opsd.demo.sources import MODEL
 from neuron_opsd.probing.summary import JSON as PROBE
 from neuron_opsd.storage.files import write_folder
 from neuron_opsd.storage.score_rows import SCORES
@@ -49,11 +50,18 @@ def keep(folder: Path, kept: Path) -> None:
 def write_kept(folder: Path, kept: Path) -> None:
     """Write what is kept of a block to an empty folder."""
     if (folder / PROBE).is_file():
-        shutil.copyfile(folder / PROBE, kept / PROBE)
+        probed = json.loads((folder / PROBE).read_text(encoding="utf-8"))
+        paths = ("model", "run", "command")
+        own = {name: value for name, value in probed.items() if name not in paths}
+        write_json({**own, "model": MODEL.title}, kept / PROBE)
         return
     whole = json.loads((folder / COMPARISON).read_text(encoding="utf-8"))
     whole["settings"].pop("model.name", None)  # a path of this machine
-    text = json.dumps({name: whole[name] for name in ENTRIES}, indent=1)
-    (kept / COMPARISON).write_text(text + "\n", encoding="utf-8")
+    write_json({name: whole[name] for name in ENTRIES}, kept / COMPARISON)
     scores = pq.read_table(folder / SCORES, columns=list(COLUMNS))
     pq.write_table(scores, kept / SCORES, compression="zstd", compression_level=19)
+
+
+def write_json(table: Mapping[str, Any], path: Path) -> None:
+    """Write what is kept as JSON, a value on a line."""
+    path.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
