@@ -252,6 +252,21 @@ def test_the_table_of_results_fits(width: int) -> None:
             assert any(part in line for line in lines), (part, stream.getvalue())
 
 
+def test_a_table_too_wide_either_way_is_divided() -> None:
+    stream = io.StringIO()
+    names = [f"balanced-nearest-{number}" for number in range(12)]
+    rows = [[name, *CELLS[1:]] for name in names]
+    Console(file=stream, width=60).print(fitting_table(HEADINGS, rows, 60))
+    text = stream.getvalue()
+    assert max(map(len, text.splitlines())) <= 60
+    parts = text.count("test set")
+    assert parts > 1
+    for word in names:
+        assert text.count(f"{word} ") == parts, text
+    for word in " ".join([*HEADINGS[1:], *CELLS[1:]]).split():
+        assert word in text, text
+
+
 def test_cells_are_no_markup() -> None:
     stream = io.StringIO()
     Console(file=stream, width=80).print(

@@ -384,7 +384,8 @@ def test_an_output_that_was_lost_or_changed_is_made_again(
     weights = "adapter_model.safetensors"
     assert again.adapter()[weights] == finished_run.adapter()[weights]
     assert any("rollouts.parquet is gone" in text for text in again.warnings)
-    assert any("after.parquet was changed or damaged" in text for text in again.warnings)
+    changed = "after.parquet was changed or damaged"
+    assert any(changed in text for text in again.warnings)
 
 
 def test_other_settings_or_questions_are_refused_in_a_run_that_was_begun(

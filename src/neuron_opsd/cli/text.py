@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from rich import box
 from rich.cells import cell_len
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -173,10 +174,11 @@ WIDE_GAP, NARROW_GAP = 2, 1
 """Blanks between table columns."""
 
 
-def fitting_table(headings: Row, rows: Sequence[Row], screen: int) -> Table:
+def fitting_table(headings: Row, rows: Sequence[Row], screen: int) -> RenderableType:
     """Lay out a table for a screen of `screen` columns.
 
-    If too wide, break headings and put intervals below values, then transpose.
+    If too wide, break headings and put intervals below values, then transpose. What is
+    still too wide becomes several tables, each of which begins with the first column.
     """
     if needed(headings, rows, widest_line, WIDE_GAP) <= screen:
         return laid_out(headings, rows, screen, WIDE_GAP)
@@ -185,7 +187,25 @@ def fitting_table(headings: Row, rows: Sequence[Row], screen: int) -> Table:
         if needed(headings, stacked, widest_part, gap) <= screen:
             return laid_out(headings, stacked, screen, gap)
     first, *others = zip(headings, *stacked, strict=True)
-    return laid_out(first, others, screen, WIDE_GAP)
+    if needed(first, others, widest_part, WIDE_GAP) <= screen:
+        return laid_out(first, others, screen, WIDE_GAP)
+    parts: list[RenderableType] = []
+    for part in divided([headings, *stacked], screen):
+        parts += [laid_out(part[0], part[1:], screen, WIDE_GAP), ""]
+    return Group(*parts[:-1])
+
+
+def divided(lines: Sequence[Row], screen: int) -> list[list[Row]]:
+    """Divide a table's columns into tables that fit, each with the first column."""
+    first, *columns = zip(*lines, strict=True)
+    parts: list[list[Row]] = [[first]]
+    for column in columns:
+        tried = list(zip(*parts[-1], column, strict=True))
+        fits = needed(tried[0], tried[1:], widest_part, WIDE_GAP) <= screen
+        if len(parts[-1]) > 1 and not fits:
+            parts.append([first])
+        parts[-1].append(column)
+    return [list(zip(*part, strict=True)) for part in parts]
 
 
 def laid_out(headings: Row, rows: Sequence[Row], screen: int, gap: int) -> Table:
