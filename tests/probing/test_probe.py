@@ -433,6 +433,7 @@ def test_named_rules_alone_are_tried(tmp_path: Path, tiny_llama: Path) -> None:
     assert [one.rule for one in found.contexts] == ["nearest", "words"]
     assert [one.rule for one in found.selections] == ["all"]
     assert not any(one.over_random for one in found.contexts)
+    assert found.model == tiny_llama.name  # not the folders of this machine
     with pytest.raises(ConfigError, match="--context-rules has 'wrds', but there are"):
         probed(tmp_path, tiny_llama, out="b", context_rules=["wrds"])
 

@@ -62,6 +62,7 @@ from neuron_opsd.runs.elsewhere import machines_for
 from neuron_opsd.runs.fingerprint import model_fingerprint
 from neuron_opsd.runs.inputs import POOL, environment, questions_hash, run_settings
 from neuron_opsd.runs.machines import Machines
+from neuron_opsd.runs.reporting import public_name
 from neuron_opsd.stages.probing import Heard, Subject, belief_of, subject_of
 from neuron_opsd.storage.caching import Workspace
 from neuron_opsd.storage.folders import check_folder
@@ -207,7 +208,7 @@ def look(
     data = replace(
         found.data,
         title=f"Teachers for {Path(request.pool).name}",
-        model=model.facts.name,
+        model=public_name(model.facts.name),
         run="" if request.run is None else str(request.run),
         num_pool=questions.num_pool,
         num_library=len(questions.library),
