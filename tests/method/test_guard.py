@@ -117,7 +117,9 @@ def test_unanimity_and_lost_entropy_of_the_steps_show_below_their_limits() -> No
 def test_each_sign_of_a_look_shows_at_once_beyond_its_limit(
     field: str, healthy: float, collapsed: float, sign: str
 ) -> None:
-    less = {"base_agreement": 0.4}  # than the base with itself
+    less: dict[str, float] = {"base_agreement": 0.4}  # than the base with itself
+    if field == "surprise":
+        less["entropy"] = 0.29  # surer than the base
     fine, bad = changed(**less | {field: healthy}), changed(**less | {field: collapsed})
     (found,) = seen(looked_at(READING, fine, bad, bad))
     assert found.sign == f"{sign} on the guard's questions"
@@ -143,8 +145,16 @@ def test_a_base_that_is_unanimous_or_of_one_answer_already_shows_nothing() -> No
 
 
 def test_a_student_surer_of_what_the_base_says_may_surprise_it() -> None:
-    assert seen(looked_at(changed(surprise=9.0, base_agreement=0.51))) == []
-    assert len(seen(looked_at(changed(surprise=9.0, base_agreement=0.49)))) == 1
+    sure = changed(surprise=9.0, entropy=0.29)
+    assert seen(looked_at(replace(sure, base_agreement=0.51))) == []
+    assert len(seen(looked_at(replace(sure, base_agreement=0.49)))) == 1
+
+
+def test_a_student_that_is_no_surer_may_contradict_the_base() -> None:
+    """It has learned another form; 84 of 350 healthy models looked like that."""
+    other = changed(surprise=9.0, base_agreement=0.1)
+    assert seen(looked_at(replace(other, entropy=0.31))) == []
+    assert len(seen(looked_at(replace(other, entropy=0.29)))) == 1
 
 
 def test_one_bad_step_is_no_sign() -> None:

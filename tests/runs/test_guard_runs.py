@@ -328,7 +328,7 @@ def test_the_untrained_adapter_is_kept_where_every_step_is_worse(
 def test_a_run_says_which_step_it_kept_and_why(model: Path, tmp_path: Path) -> None:
     """Evaluation, summary, report and card name it; without `best` none does."""
     more = ["guard.every=2", "guard.num_questions=8", "distill.steps=6"]
-    more.append("guard.max_surprise=1e-9")  # else it is healthy, and none is kept
+    more.append("guard.max_divergence=1e-9")  # else it is healthy, and none is kept
     last, best = (
         tiny_run(
             tiny_request(tmp_path, keep),

@@ -74,13 +74,16 @@ def unanimity(first: Reading, now: Reading, config: GuardConfig) -> Measured | N
 
 
 def contradiction(first: Reading, now: Reading, config: GuardConfig) -> Measured | None:
-    """Measure whether the student rules out what the base says.
+    """Measure whether the student rules out what the base says, and is surer of it.
 
-    A student that agrees with the base more often than before may be healthy.
+    A student that agrees with the base more often than before may be healthy, and so
+    may one that is no surer than the base: it has learned another form of answer.
     """
     if None in (first.base_agreement, now.base_agreement) or now.surprise is None:
         return None
     if (now.base_agreement or 0.0) >= (first.base_agreement or 0.0):
+        return None
+    if now.entropy >= config.surer_entropy_factor * first.entropy:
         return None
     return Measured(now.surprise, config.max_surprise)
 

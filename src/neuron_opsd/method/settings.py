@@ -257,7 +257,10 @@ class GuardConfig(Section):
     max_surprise: Rate = 1.2
     """Limit on the divergence of the base model from the student, KL(base || student),
     in nats of the choice, or per token of the base's rollouts if answers are free. A
-    student that says what the base says more often than before may exceed it."""
+    student that says what the base says more often than before may exceed it, and so
+    may one that is not surer (`surer_entropy_factor`)."""
+    surer_entropy_factor: Probability = 0.6
+    """Fraction of the base model's entropy below which a student counts as surer."""
     max_divergence: Rate = 3.0
     """Limit on the divergence of the student from the base model, KL(student || base),
     in nats of the choice, or per token of the student's rollouts if answers are
