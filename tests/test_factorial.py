@@ -11,6 +11,7 @@ import sys
 import tarfile
 import tomllib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,9 @@ from neuron_opsd.demo.benchmarks import Item, SplitSizes, split_items
 from neuron_opsd.errors import DataError, TryAgainError
 from neuron_opsd.method.statistics import FloatArray
 from neuron_opsd.progress import QUIET
+from neuron_opsd.records import Look, Reading, StepMetrics
 from neuron_opsd.results.run import ModelSummary
+from neuron_opsd.runs.metrics import append_metrics
 
 SEEDS, QUESTIONS = 3, 400
 RUNS = 200
@@ -539,6 +542,31 @@ def test_alarms_are_held_against_what_became_of_the_model(tmp_path: Path) -> Non
     rows = [*guarding.guard_rows(signs, guarding.changes_of({"x": table}))]
     said = ["1", "1", "2", "1", "1", f"{agree} (1)"]
     assert rows == [["x", *said], ["all sources", *said]]
+
+
+def test_todays_limits_are_held_against_what_the_guard_measured_then(
+    tmp_path: Path,
+) -> None:
+    folder, kept = tmp_path / "run", tmp_path / "main" / "x-3"
+    training = folder / "blocks" / "x" / "seed-3" / "base" / "methods" / "arm" / "train"
+    training.mkdir(parents=True)
+    reading = Reading(2.0, 0.0, 0.0, 0.5, 0.7, 0.4, 0.5, 0.6, 0.0, 0.0)
+    bad = replace(reading, entropy=0.2, base_agreement=0.3, surprise=2.0)
+    step = StepMetrics(0, 0.1, 1.0, 1e-4, 8, 2.0, 0.0, 0.5, 0.4)
+    looks = [None, Look(reading, reading), Look(bad, reading), Look(bad, reading)]
+    for n, look in enumerate(looks):
+        append_metrics(training, replace(step, step=n, look=look))
+    kept.mkdir(parents=True)
+    keeping.write_looks(folder, kept / keeping.LOOKS)
+    gone = "the loss grows"
+    told = [
+        f"x seed 3, arm: step 1: {gone} (3, limit 1); fewer steps",
+        "x seed 3, arm: step 1: a sign of old on the guard's questions (3, limit 1)",
+    ]
+    (kept / "comparison.json").write_text(json.dumps({"warnings": told}))
+    said = "the student rules out what the base model says on the guard's questions"
+    found = guarding.signs_today(tmp_path, "main")
+    assert found == {("x", 3, "arm"): {gone: 1, said: 2}}
 
 
 def options_of(out: Path, keep: Path | None = None) -> argparse.Namespace:

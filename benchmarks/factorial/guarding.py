@@ -13,8 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeAlias
 
+import pyarrow.parquet as pq
+
 from benchmarks.factorial.answers import Table, accuracies
-from neuron_opsd.method.guard import ON_LOOKS, ON_STEPS
+from benchmarks.factorial.keeping import LOOKS
+from neuron_opsd.config import GuardConfig
+from neuron_opsd.method.guard import ON_LOOKS, ON_STEPS, signs_of
+from neuron_opsd.records import Reading
 from neuron_opsd.results.comparison import BASE
 from neuron_opsd.results.run import PROMPTED
 
@@ -47,6 +52,27 @@ def signs_in(out: Path, part: str) -> dict[Case, dict[str, int]]:
     return found
 
 
+def signs_today(out: Path, part: str) -> dict[Case, dict[str, int]]:
+    """Return the signs that today's limits give, from what the guard measured then.
+
+    Those of the steps' own rollouts are as they were warned of.
+    """
+    limits = GuardConfig()
+    found = {
+        case: {
+            sign: step for sign, step in signs.items() if not sign.endswith(ON_LOOKS)
+        }
+        for case, signs in signs_in(out, part).items()
+    }
+    for path in sorted(out.glob(f"{part}/*/{LOOKS}")):
+        for row in pq.read_table(path).to_pylist():
+            base, student = Reading(**row["base"]), Reading(**row["student"])
+            own = found.setdefault((row["source"], row["seed"], row["arm"]), {})
+            for sign in signs_of(base, student, limits, ON_LOOKS):
+                own.setdefault(sign, row["step"])
+    return found
+
+
 def changes_of(tables: Mapping[str, Table]) -> dict[Case, float]:
     """Return by how much every trained model is above the untrained one, by labels."""
     found = {}
@@ -76,7 +102,6 @@ class Count:
 
 
 HEADINGS: Final = (
-    "guard, by source",
     "healthy",
     "false alarms",
     "collapsed",

@@ -44,7 +44,12 @@ from benchmarks.factorial.effects import (
     verdict,
 )
 from benchmarks.factorial.guarding import HEADINGS as GUARD
-from benchmarks.factorial.guarding import changes_of, guard_rows, signs_in
+from benchmarks.factorial.guarding import (
+    changes_of,
+    guard_rows,
+    signs_in,
+    signs_today,
+)
 from benchmarks.factorial.sources import CROSS_DOMAIN, SOURCES
 from neuron_opsd.probing.summary import JSON
 from neuron_opsd.records.scores import Interval
@@ -264,8 +269,10 @@ def main() -> None:
         headings = (family, "source", "points", "p", "p, Holm", "reading")
         print_table(headings, effect_rows(results, family))
     print_table(COSTS, cost_rows(options.out, options.part))
-    alarms = signs_in(options.out, options.part), changes_of(tables)
-    print_table(GUARD, guard_rows(*alarms))
+    changes = changes_of(tables)
+    for limits, read in (("as it was", signs_in), ("with today's limits", signs_today)):
+        signs = read(options.out, options.part)
+        print_table((f"guard, {limits}", *GUARD), guard_rows(signs, changes))
     print_table(LEADS, lead_rows(options.out / "probe", own, results))
     rows = [
         {"family": one.family, "name": one.name, "source": where, **asdict(result)}
