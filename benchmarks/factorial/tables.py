@@ -97,6 +97,30 @@ HEADINGS: Final = (
 )
 
 
+def mean_rows(tables: Mapping[str, Table]) -> Iterator[list[str]]:
+    """Yield a row for every arm: accuracy by source, and the means over sources."""
+    own = {name: accuracies(table, [name]) for name, table in tables.items()}
+    arms = [
+        a for a in next(iter(own.values())) if all(a in one for one in own.values())
+    ]
+    for arm in arms:
+        means = [
+            float(np.mean([row.mean() for row in scores[arm].values()]))
+            for scores in own.values()
+        ]
+        eces = [
+            float(np.mean([ece(table[name, arm, seed]) for seed in own[name][arm]]))
+            for name, table in tables.items()
+        ]
+        yield [
+            arm,
+            str(min(len(scores[arm]) for scores in own.values())),
+            *map(percent, means),
+            percent(float(np.mean(means))),
+            f"{np.mean(eces):.3f}",
+        ]
+
+
 def effect_rows(
     results: Sequence[tuple[Hypothesis, str, Estimate]], family: str
 ) -> Iterator[list[str]]:
@@ -258,6 +282,7 @@ def main() -> None:
     tables = tables_of(scores, options.part, options.steps)
     for source, table in tables.items():
         print_table((f"trained on {source}", *HEADINGS), arm_rows(table, source))
+    print_table(("arm", "seeds", *tables, "mean", "ECE"), mean_rows(tables))
     own = {source: accuracies(table, [source]) for source, table in tables.items()}
     results = results_of(hypotheses(), own, draws("effects"))
     arm = chosen_recipe(every_second(own, 0))
