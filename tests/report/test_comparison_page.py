@@ -316,6 +316,13 @@ def test_failures_and_missing_cells_are_told_before_the_results(
     assert page.index('id="warnings"') < page.index('id="differences-1"')
 
 
+def test_many_warnings_are_folded_and_none_is_lost() -> None:
+    warnings = tuple(f"no. {n};" for n in range(11))
+    page = render_comparison(replace(full_comparison(), warnings=warnings))
+    shown, _, more = page.partition("<summary>3 more warnings")
+    assert all(f"no. {n};" in (shown if n < 8 else more) for n in range(11))
+
+
 def test_a_start_from_form_only_is_said_to_be_one(pages: Mapping[str, str]) -> None:
     text = read(pages["full"]).text
     assert "training began from the form-only model" in text

@@ -32,6 +32,8 @@ from neuron_opsd.results.comparison import BASE, FORM, BudgetLine, ComparisonDat
 
 MOST_OPEN = 3
 """With more sources than this, charts start folded."""
+MOST_WARNINGS = 8
+"""More warnings than this start folded."""
 
 SECTIONS = (
     ("differences", "Differences"),
@@ -71,6 +73,7 @@ def context(data: ComparisonData) -> dict[str, Any]:
         "starts": starts,
         "sections": sections(starts),
         "most_open": MOST_OPEN,
+        "most_warnings": MOST_WARNINGS,
         "oracles": [index.method_label(line) for line in data.methods if line.oracle],
         "oracle_mark": index.ORACLE_MARK,
         "labels": {line.name: index.method_label(line) for line in data.methods},
