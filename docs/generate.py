@@ -161,8 +161,8 @@ loss, its own settings, and those of its source
 
 ## Which setting wins
 
-Later entries win: the defaults; the method's own settings, listed below; in a
-comparison, eight rollouts per question for all; the preset of the method's source, if
+Later entries win: the defaults; what the method takes where answers are chosen among
+choices, and its own settings, both listed below; in a comparison, eight rollouts per question for all; the preset of the method's source, if
 you ask for it; your settings file; `--set`; and a variant's own settings,
 `NAME=METHOD:section.field=value`. The order is the same in `run` and in `compare`. If a
 setting for all methods of a comparison would turn one of them into another method
@@ -298,12 +298,24 @@ def methods_page() -> str:
             f"- its loss acts on {method.acts_on}",
             f"- after: {method.source}",
             f"- sets: {', '.join(own) or 'nothing of its own'}",
+            *short_lines(method),
             *(["- an oracle: `run` refuses it"] if issubclass(method, Oracle) else []),
             *[f"- {note}" for note in method.notes],
             *preset_lines(method),
             "",
         ]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def short_lines(method: type[Method]) -> list[str]:
+    """Return what a method sets where answers are chosen among choices."""
+    taken = {
+        name: value
+        for name, value in flatten_table(method.short_answers).items()
+        if name not in flatten_table(method.settings)
+    }
+    said = ", ".join(f"`{name} = {toml_value(one)}`" for name, one in taken.items())
+    return [f"- where answers are chosen among choices, also: {said}"] if said else []
 
 
 def preset_lines(method: type[Method]) -> list[str]:

@@ -20,7 +20,7 @@ from neuron_opsd.planning.samples import make_sample, selected, try_capture
 from neuron_opsd.planning.trials import Trial, try_choices
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import Message, Question
-from neuron_opsd.runs.context import RunContext, resolve
+from neuron_opsd.runs.context import RunContext, resolve_method
 from neuron_opsd.runs.inputs import read_pool
 from neuron_opsd.runs.prepare import prepare_run
 from neuron_opsd.runs.preview import preview
@@ -131,8 +131,8 @@ def test_a_preview_shows_what_the_run_trains_on(
     told = ["selection.balance=true", f"contexts.source={source}"]
     config = with_method(tiny_config(tiny_llama_plain, *told))
     model = load_model(config.model)
-    resolved = resolve(config, model)
     questions = read_pool(pool, config).questions
+    resolved = resolve_method(config, model, questions)
     with RunDirectory.open(tmp_path / "run", {}, {}) as directory:
         run = RunContext(directory, resolved, Silent())
         trained = prepare_run(run, model, questions).examples

@@ -143,7 +143,7 @@ def done(tmp_path_factory: pytest.TempPathFactory, tiny_llama_plain: Path) -> Do
     config = tiny_config(tiny_llama_plain, *SHORT)
     wanted = comparison(
         tmp_path_factory.mktemp("comparison"),
-        *("neuron-opsd", "neuron-opsd-greedy=neuron-opsd:contexts.answer=greedy"),
+        *("neuron-opsd", "neuron-opsd-first=neuron-opsd:contexts.answer=first"),
         *("lmsi", "ttrl"),
         num_seeds=2,
         starts=(BASE, FORM),
@@ -177,7 +177,7 @@ def test_every_method_has_a_result_on_every_source_from_every_start(
         for row in data.measurements
         if row.place.target == IN_DOMAIN and row.place.source in data.sources
     }
-    trained = {"neuron-opsd", "neuron-opsd-greedy", "lmsi", "ttrl"}
+    trained = {"neuron-opsd", "neuron-opsd-first", "lmsi", "ttrl"}
     for source in data.sources:
         from_base = {BASE, "prompted", FORM, *trained}
         assert {m for s, one, m in found if (s, one) == (BASE, source)} == from_base
@@ -227,7 +227,7 @@ def test_files_and_page_say_the_same_as_the_data(done: Done) -> None:
     lines = (out / "contrasts.csv").read_text().splitlines()
     assert len(lines) == 1 + len(done.data.contrasts)
     page = (out / "comparison.html").read_text()
-    assert "neuron-opsd-greedy" in page
+    assert "neuron-opsd-first" in page
     assert "<script" not in page
 
 
@@ -356,10 +356,10 @@ def test_a_method_of_a_comparison_can_be_analysed_like_a_run(
     done: Done, tmp_path: Path
 ) -> None:
     methods = group_of(done) / "methods"
-    names = ("neuron-opsd", "neuron-opsd-greedy")
+    names = ("neuron-opsd", "neuron-opsd-first")
     data = analysed(tmp_path / "out", *(methods / name for name in names))
     assert [run.name for run in data.runs] == [f"parity-seed-0-base-{n}" for n in names]
-    assert [run.captured_greedy for run in data.runs] == [False, True]
+    assert [run.captured_greedy for run in data.runs] == [True, False]
     for run, name in zip(data.runs, names, strict=True):
         selection = read_json(methods / name / "selection.json")
         assert run.num_questions == len(selection) == POOL_SIZE
@@ -587,7 +587,7 @@ def test_variants_with_neurons_of_their_own_read_them_anew(
     compared(replace(wanted, sources={"parity": wanted.sources["parity"]}), config)
     folder = wanted.out / "blocks/parity/seed-0/base"
     names = {path.name for path in folder.glob("neurons-*.parquet")}
-    assert names == {"neurons-first.parquet", "neurons-first-value-gated.parquet"}
+    assert names == {"neurons-greedy.parquet", "neurons-greedy-value-gated.parquet"}
 
 
 def test_warnings_stay_with_the_models_they_are_about(
@@ -653,6 +653,7 @@ def test_greedy_answers_are_drawn_where_a_model_shows_them(
     done: Done, tmp_path: Path, config: Config
 ) -> None:
     assert 0.0 in temperatures(group_of(done))
+    config = config.changed(contexts={"answer": "first"})
     compared(comparison(tmp_path, "lmsi"), config)
     assert 0.0 not in temperatures(tmp_path / "out")
     more = ("lmsi", "greedy=neuron-opsd:contexts.answer=greedy")

@@ -225,7 +225,10 @@ def test_the_settings_of_a_run_can_be_read_back(finished_run: FinishedRun) -> No
     evaluation = read.evaluation.model_copy(update={"in_domain": ""})
     assert read.rollouts.mode == "constrained"
     rollouts = read.rollouts.model_copy(update={"mode": "auto"})
+    assert read.contexts.answer == "greedy"  # where answers are chosen among choices
+    contexts = read.contexts.model_copy(update={"answer": "first"})
     asked = {"prompts": prompts, "evaluation": evaluation, "rollouts": rollouts}
+    asked |= {"contexts": contexts}
     assert read.model_copy(update=asked) == finished_run.config
 
 
@@ -255,7 +258,7 @@ def test_every_step_is_in_the_metrics(finished_run: FinishedRun) -> None:
 def test_the_pool_is_answered_chosen_from_and_taught(finished_run: FinishedRun) -> None:
     rollouts = ROLLOUTS.load(finished_run.folder / "rollouts.parquet")
     neurons = NEURONS.load(finished_run.folder / "neurons.parquet")
-    assert len(rollouts) == 4 * POOL_SIZE
+    assert len(rollouts) == 5 * POOL_SIZE  # four samples and the greedy answer
     assert [entry.question_id for entry in neurons] == [
         f"p{n}" for n in range(POOL_SIZE)
     ]

@@ -322,9 +322,8 @@ def test_methods_whose_contexts_agree_share_what_the_teacher_says(
         out=tmp_path / "out",
         command="a command",
     )
-    config = tiny_config(
-        tiny_llama_plain, "distill.steps=1", "evaluation.num_resamples=40"
-    )
+    few = ["distill.steps=1", "evaluation.num_resamples=40"]
+    config = tiny_config(tiny_llama_plain, *few, "contexts.answer=first")
     data = compare(wanted, config, Silent())
     assert data.failures == ()
     group = tmp_path / "out" / "blocks" / "parity" / "seed-0" / "base"

@@ -13,6 +13,7 @@ from neuron_opsd.comparison.variants import (
     Variant,
     check_resolved,
     check_variants,
+    choosing,
     config_of,
     prompted,
     variants_for,
@@ -146,7 +147,9 @@ def set_up(
     resolved = resolve(config, tokenizer, begun, chooses=chooses)
     for one in inputs.values():
         check_questions(tokenizer, one, resolved)
-    for variant in comparison.variants:
+    if any(one.pool_chooses for one in inputs.values()):
+        variants = choosing(variants, resolved)
+    for variant in variants:
         machines.check_room(facts, config_of(variant, resolved))
     model = machines.load(resolved, tokenizer=tokenizer)
     return ComparisonContext(
@@ -219,7 +222,8 @@ def settings_of(context: ComparisonContext) -> dict[str, Config]:
     config, variants = context.config, with_form(context.comparison.variants)
     found = {variant.name: config_of(variant, config) for variant in variants}
     if config.tests_prompted:
-        found[PROMPTED] = prompted(config, context.model.facts)
+        choose = any(one.pool_chooses for one in context.inputs.values())
+        found[PROMPTED] = prompted(config, context.model.facts, chooses=choose)
     return found
 
 

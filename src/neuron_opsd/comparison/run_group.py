@@ -165,7 +165,8 @@ def answer_with_demonstrations(
     group: RunGroup, model: LanguageModel
 ) -> dict[str, TestResult]:
     """Test a model in-domain with its demonstrations in the prompt."""
-    config = prompted(group.run.config, model.facts)
+    chooses = any(question.choices for question in group.pool)
+    config = prompted(group.run.config, model.facts, chooses=chooses)
     # No teacher is asked here, so one with nothing to teach stops nothing.
     config = config.changed(teacher_check={"one_answer": "warn"})
     run = replace(group.run, config=config)

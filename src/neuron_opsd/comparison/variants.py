@@ -12,11 +12,18 @@ from neuron_opsd.config import Config, tables
 from neuron_opsd.config.recipes import Recipe
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.methods import METHODS, Method, Oracle, method_named
+from neuron_opsd.methods.distillation import NeuronOPSD
 from neuron_opsd.methods.method import WITHOUT_NEURONS
 from neuron_opsd.models.roles import ModelFacts
 from neuron_opsd.results.comparison import BASE, FORM, MethodLine
 from neuron_opsd.results.run import PROMPTED
-from neuron_opsd.runs.resolution import PAPER, for_model, replaced_text, settled
+from neuron_opsd.runs.resolution import (
+    PAPER,
+    for_choices,
+    for_model,
+    replaced_text,
+    settled,
+)
 from neuron_opsd.storage.output_paths import check_names
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
@@ -302,9 +309,23 @@ def variants_for(
         return tuple(variants)
     if shared.tests_prompted:
         named = shared.model_copy(update={"method": PROMPTED})
-        if text := replaced_text(named, prompted(named, facts)):
+        if text := replaced_text(named, prompted(named, facts, chooses=False)):
             warn(text)
     return tuple(fitted(one, shared, facts, warn) for one in with_form(variants))
+
+
+def choosing(variants: Sequence[Variant], shared: Config) -> tuple[Variant, ...]:
+    """Give variants their settings for answers that are chosen among choices."""
+    settings = [(one, config_of(one, shared)) for one in with_form(variants)]
+    return tuple(changed(one, own, for_choices(own)) for one, own in settings)
+
+
+def changed(variant: Variant, own: Config, resolved: Config) -> Variant:
+    """Return a variant with the settings in which `resolved` is not its `own`."""
+    taken: tables.Table = {}
+    for name, value in tables.differences(own, resolved).items():
+        taken = tables.merge(taken, tables.nested(name.split("."), value))
+    return replace(variant, settings=tables.merge(taken, variant.settings))
 
 
 def fitted(
@@ -317,12 +338,13 @@ def fitted(
     if not text:
         return variant
     warn(text)
-    taken: tables.Table = {}
-    for name, value in tables.differences(own, resolved).items():
-        taken = tables.merge(taken, tables.nested(name.split("."), value))
-    return replace(variant, settings=tables.merge(taken, variant.settings))
+    return changed(variant, own, resolved)
 
 
-def prompted(shared: Config, facts: ModelFacts) -> Config:
-    """Return the settings of the prompted untrained model."""
-    return for_model(shared, facts, WITHOUT_NEURONS)
+def prompted(shared: Config, facts: ModelFacts, *, chooses: bool) -> Config:
+    """Return the settings of the prompted untrained model: neuron-opsd's contexts."""
+    own = shared
+    if chooses:
+        ours = shared.model_copy(update={"method": NeuronOPSD.name})
+        own = for_choices(ours).model_copy(update={"method": shared.method})
+    return for_model(own, facts, WITHOUT_NEURONS)

@@ -35,6 +35,8 @@ QUICK_TEST_SIZE: Final = 60
 SETTINGS: Final[Mapping[str, Any]] = {
     "prompts": {"form": "plain"},
     "rollouts": {"max_new_tokens": 64},
+    # Answers hardly repeat here, and the whole pool, the default, was no better.
+    "selection": {"rule": "fewest-neurons"},
     "contexts": {"num_demonstrations": 5, "answer": "greedy"},
     "distill": {
         "steps": 30,

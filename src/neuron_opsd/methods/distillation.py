@@ -11,6 +11,7 @@ from neuron_opsd.config import Config
 from neuron_opsd.method.losses import distillation_loss
 from neuron_opsd.methods.method import (
     GROUPS,
+    SHORT_ANSWERS,
     WHOLE_POOL,
     Method,
     Oracle,
@@ -129,6 +130,7 @@ class NeuronOPSD(Distillation):
             },
         ),
     )
+    short_answers = SHORT_ANSWERS
     without_neurons = sections()
     reads_contexts = True
 
@@ -139,6 +141,7 @@ class RandomOPSD(Distillation):
     name = "random-opsd"
     source = "control; its demonstrations are those of table 2 of arXiv:2607.02460"
     settings = sections(selection={"rule": "random"}, contexts={"rule": "random"})
+    short_answers = SHORT_ANSWERS
     essential = ("selection.rule", "contexts.rule")
     preset = PROTOTYPE
     reads_contexts = True
@@ -150,10 +153,12 @@ class EmaOnly(Distillation):
     name = "ema-only"
     source = "control: what a slow copy teaches by itself"
     notes = (
-        "its questions are chosen as neuron-opsd's are, by the fewest neurons, or at "
-        "random where the model's neurons cannot be read",
+        "its questions are chosen as neuron-opsd's are: by the fewest neurons, all "
+        "where answers are chosen among choices, or at random where the model's "
+        "neurons cannot be read",
     )
     settings = sections(contexts={"num_demonstrations": 0})
+    short_answers = sections(selection=SHORT_ANSWERS["selection"])
     essential = ("contexts.num_demonstrations",)
     preset = PROTOTYPE
     reads_contexts = True

@@ -16,7 +16,14 @@ from neuron_opsd.method.contexts.drawn import drawn_rows
 from neuron_opsd.method.contexts.search import rows_barred
 from neuron_opsd.method.losses import imitation_loss
 from neuron_opsd.methods.distillation import EmaOnly
-from neuron_opsd.methods.method import GROUPS, Method, PoolAnswers, Preset, sections
+from neuron_opsd.methods.method import (
+    GROUPS,
+    SHORT_ANSWERS,
+    Method,
+    PoolAnswers,
+    Preset,
+    sections,
+)
 from neuron_opsd.models.roles import Learner
 from neuron_opsd.records import Completion
 from neuron_opsd.seeds import generator
@@ -70,6 +77,7 @@ class ContextSFT(Imitation):
         settings=sections(distill={"temperature": 0.7, "num_samples": 8}),
     )
     settings = sections(distill={"temperature": 0.7})
+    short_answers = SHORT_ANSWERS
     without_neurons = sections(selection={"rule": "random"})
     reads_contexts = True
 
@@ -149,6 +157,7 @@ class FormOnly(Imitation):
     )
     preset = EmaOnly.preset
     settings = EmaOnly.settings
+    short_answers = EmaOnly.short_answers
     learns_from_itself = False
 
     @classmethod

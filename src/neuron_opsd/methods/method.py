@@ -39,6 +39,12 @@ WITHOUT_NEURONS: Final = sections(
 """How questions and demonstrations are found where the model has no neurons that can be
 read, unless the user says how."""
 
+SHORT_ANSWERS: Final = sections(
+    selection={"rule": "all"}, contexts={"num_demonstrations": 4, "answer": "greedy"}
+)
+"""The recipe for answers chosen among choices, where a fifth by neurons can collapse.
+Source: docs/results.md, "When neurons earn their place"."""
+
 LORA_FACTOR: Final = 10.0
 """How many times the rate of full tuning suits an adapter. Source: Schulman and
 Thinking Machines Lab, "LoRA Without Regret", 2025."""
@@ -101,6 +107,9 @@ class Method(ABC):
     preset: ClassVar[Preset]
     settings: ClassVar[Settings] = {}
     """Its own settings; a preset wins over them, and the user over both."""
+    short_answers: ClassVar[Settings] = {}
+    """What it takes besides where answers are chosen among choices; its own settings
+    win."""
     essential: ClassVar[tuple[str, ...]] = ()
     """Dotted names of those of its settings without which it is another method."""
     without_neurons: ClassVar[Settings] = WITHOUT_NEURONS

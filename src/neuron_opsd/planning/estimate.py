@@ -36,7 +36,7 @@ from neuron_opsd.planning.workload import (
 from neuron_opsd.processes.memory import held_memory, peak_memory, total_memory
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import Prompt, Question, TrainingExample
-from neuron_opsd.runs.context import resolve
+from neuron_opsd.runs.context import resolve_method
 from neuron_opsd.runs.inputs import Inputs, read_inputs
 from neuron_opsd.runs.model_checks import check_questions
 from neuron_opsd.runs.resolution import for_model, with_method
@@ -75,7 +75,8 @@ def estimate(
     inputs = read_inputs(pool, tests, config, progress.warn)
     tokenizer = load_tokenizer(config.model)
     own = for_model(config, tokenizer.facts)
-    resolved = resolve(own, tokenizer, chooses=inputs.chooses)
+    chooses = inputs.chooses
+    resolved = resolve_method(own, tokenizer, inputs.pool, chooses=chooses)
     check_questions(tokenizer, inputs, resolved)
     before, start = held_memory("cpu"), perf_counter()
     model = load_model(config.model, tokenizer=tokenizer)

@@ -18,7 +18,7 @@ from neuron_opsd.planning import memory
 from neuron_opsd.planning.fitting import Fit, Lengths, fit
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import Prompt
-from neuron_opsd.runs.context import resolve
+from neuron_opsd.runs.context import resolve_method
 from neuron_opsd.runs.inputs import read_inputs
 from neuron_opsd.runs.model_checks import check_questions
 from neuron_opsd.runs.resolution import for_model, with_method
@@ -115,7 +115,8 @@ def counted_lengths(
     inputs = read_inputs(pool, tests, config, progress.warn)
     tokenizer = read_tokenizer(config.model)
     own = for_model(config, tokenizer.facts)
-    resolved = resolve(own, tokenizer, chooses=inputs.chooses)
+    chooses = inputs.chooses
+    resolved = resolve_method(own, tokenizer, inputs.pool, chooses=chooses)
     check_questions(tokenizer, inputs, resolved)
     asked = ask(inputs.pool, resolved)
     sizes = sorted(len(tokenizer.encode(a.prompt)) for a in asked)

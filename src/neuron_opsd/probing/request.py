@@ -18,7 +18,7 @@ from neuron_opsd.models.load import ModelTokenizer, load_tokenizer
 from neuron_opsd.models.roles import ModelFacts
 from neuron_opsd.records import Question
 from neuron_opsd.results.probe import Skipped
-from neuron_opsd.runs.context import resolve
+from neuron_opsd.runs.context import resolve_method
 from neuron_opsd.runs.inputs import POOL, check_size, questions_hash, read_pool
 from neuron_opsd.runs.model_checks import check_sets
 from neuron_opsd.runs.resolution import for_model, with_method
@@ -226,7 +226,7 @@ def resolved_for(
     tokenizer = load_tokenizer(config.model)
     own = for_model(config, tokenizer.facts, WITHOUT_NEURONS)
     chooses = any(question.choices for question in library)
-    resolved = resolve(own, tokenizer, begun, chooses=chooses)
+    resolved = resolve_method(own, tokenizer, library, begun, chooses=chooses)
     check_sets(tokenizer, {POOL: library}, resolved, {POOL: request.pool})
     return tokenizer, own, resolved
 

@@ -17,7 +17,7 @@ from neuron_opsd.progress import PassedOn, Progress
 from neuron_opsd.prompts import resolve_prompts, student_prompt, teacher_prompt
 from neuron_opsd.records import GoldAnswers, Message, Prompt, Question, TokenIds
 from neuron_opsd.runs.machines import THIS_MACHINE, Machines
-from neuron_opsd.runs.resolution import check_selection
+from neuron_opsd.runs.resolution import check_selection, for_choices
 from neuron_opsd.stages.splitting import Split, Splits
 from neuron_opsd.storage.caching import Workspace
 from neuron_opsd.storage.manifest import MANIFEST, read_manifest
@@ -152,6 +152,23 @@ def resolve(
     check_alike(found, model)
     check_selection(found)
     return with_date(found, model.facts, begun)
+
+
+def resolve_method(
+    config: Config,
+    model: Tokenizer,
+    pool: Iterable[Question],
+    begun: Iterable[Path] = (),
+    *,
+    chooses: bool = True,
+) -> Config:
+    """Resolve settled settings for a model and the pool that it learns from.
+
+    Raises:
+        ConfigError: As `resolve` does.
+    """
+    found = resolve(config, model, begun, chooses=chooses)
+    return for_choices(found) if any(one.choices for one in pool) else found
 
 
 def mode_for(config: RolloutsConfig, facts: ModelFacts) -> Mode:

@@ -89,6 +89,11 @@ class Inputs:
         return {name: one for name, one in self.sources.items() if is_dataset(one)}
 
     @property
+    def pool_chooses(self) -> bool:
+        """Whether any question of the pool has choices."""
+        return any(question.choices for question in self.pool)
+
+    @property
     def chooses(self) -> bool:
         """Whether any question has choices."""
         sets = [self.pool, *(test.questions for test in self.tests)]

@@ -59,6 +59,24 @@ def settled(
     return found
 
 
+def for_choices(config: Config) -> Config:
+    """Return settled settings for a pool whose answers are chosen among choices.
+
+    The method's own for that are taken where nothing is set. The paper's preset has its
+    own, and a selection that the user began to set is left alone, since a share or a
+    balance means nothing under another rule.
+    """
+    asked = config.rollouts.mode == "constrained" and config.preset != PAPER
+    if not asked or config.contexts.rule == GIVEN:
+        return config
+    taken: Table = {}
+    for name, own in METHODS[config.method].short_answers.items():
+        known = getattr(config, name).model_fields_set
+        if name != "selection" or not known:
+            taken[name] = {n: value for n, value in own.items() if n not in known}
+    return config.changed(**taken)
+
+
 def check_given(config: Config) -> None:
     """Refuse several demonstrations or contexts where each question has its own."""
     number = config.contexts.num_demonstrations

@@ -22,7 +22,13 @@ from neuron_opsd.progress import Progress
 from neuron_opsd.records.scores import TestResult
 from neuron_opsd.results.run import PROMPTED, ReportData
 from neuron_opsd.runs.adapters import Training
-from neuron_opsd.runs.context import RunContext, TestSet, keep_room, remarks, resolve
+from neuron_opsd.runs.context import (
+    RunContext,
+    TestSet,
+    keep_room,
+    remarks,
+    resolve_method,
+)
 from neuron_opsd.runs.elsewhere import machines_for
 from neuron_opsd.runs.findings import Findings, answer_cases, build_cases
 from neuron_opsd.runs.fingerprint import model_fingerprint
@@ -86,7 +92,9 @@ def run_on(
     """Run on the given machines."""
     tokenizer = load_tokenizer(config.model)
     own = for_model(config, tokenizer.facts)
-    resolved = resolve(own, tokenizer, [request.out], chooses=inputs.chooses)
+    resolved = resolve_method(
+        own, tokenizer, inputs.pool, [request.out], chooses=inputs.chooses
+    )
     check_questions(tokenizer, inputs, resolved)
     machines.check_room(tokenizer.facts, resolved)
     model = machines.load(resolved, tokenizer=tokenizer)

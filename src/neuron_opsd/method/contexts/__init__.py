@@ -159,7 +159,7 @@ class ContextsConfig(Section):
     """Where demonstrations come from: the whole pool, or the selected questions."""
     num_demonstrations: NotNegative = 10
     """Demonstrations in a context; 0 leaves the teacher without one. With `rule=given`
-    it is 1."""
+    it is 1. Where answers are chosen among choices, it is 4 unless set."""
     num_contexts: Positive = 1
     """Contexts of each question that is trained on, each with `num_demonstrations` of
     its own; the question's rollouts take turns with them, so the student follows the
@@ -167,7 +167,7 @@ class ContextsConfig(Section):
     check, sees the first."""
     answer: Annotated[str, OneOf(SHOWN_ANSWERS)] = "first"
     """Which of the model's own answers a demonstration shows. Its neurons are the
-    question's."""
+    question's. Where answers are chosen among choices, it is `greedy` unless set."""
     content: Literal["final", "full"] = "final"
     """`final` leaves out the reasoning; `full` shows it as plain text, without its
     marks, since chat templates cut marked reasoning out of earlier turns."""

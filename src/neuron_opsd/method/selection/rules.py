@@ -121,7 +121,8 @@ class SelectionConfig(Section):
     """Which questions of the pool are trained on."""
 
     rule: Annotated[str, OneOf(SELECTION_RULES)] = "fewest-neurons"
-    """Which questions to keep."""
+    """Which questions to keep. Where answers are chosen among choices, it is `all`
+    unless something of this section is set."""
     keep_fraction: Fraction = 0.2
     """Share of the pool to keep. Questions tied with the last one may add a twentieth
     to it; if they would add more, a seeded draw decides between them."""
