@@ -83,8 +83,8 @@ def taken(config: Config) -> tuple[str, int, str]:
         ("contexts.rule=given", ("fewest-neurons", 1, "first")),
         ("method=context-sft", RECIPE),
         ("method=random-opsd", ("random", 4, "greedy")),
-        ("method=ema-only", ("all", 0, "first")),
-        ("method=form-only", ("all", 0, "first")),
+        ("method=ema-only", ("all", 0, "greedy")),
+        ("method=form-only", ("all", 0, "greedy")),
         ("method=lmsi", ("all", 0, "first")),
     ],
 )

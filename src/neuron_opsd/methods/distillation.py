@@ -158,7 +158,7 @@ class EmaOnly(Distillation):
         "neurons cannot be read",
     )
     settings = sections(contexts={"num_demonstrations": 0})
-    short_answers = sections(selection=SHORT_ANSWERS["selection"])
+    short_answers = SHORT_ANSWERS
     essential = ("contexts.num_demonstrations",)
     preset = PROTOTYPE
     reads_contexts = True
