@@ -667,3 +667,12 @@ def test_a_block_is_one_source_with_one_seed_and_the_arms_that_it_has(
     assert not {*design.IDEAS} & {*arms["main/sst2-0"]}
     assert {*design.IDEAS} < {*arms["ideas/sst2-0"]}
     assert all(found[0] == "form-only" for found in arms.values())
+    options = options_of(tmp_path)
+    options.parts = ("follow-up",)
+    more = command.blocks_of(options, Path("model"), tmp_path)
+    assert {block.folder for block in more} == {
+        f"follow-up/{source}-{seed}"
+        for source in sources.EXPERIMENT
+        for seed in range(1, 5)
+    }
+    assert all(design.FOLLOW_UP in block.words for block in more)

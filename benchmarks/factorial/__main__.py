@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from benchmarks.factorial.design import IDEAS
+from benchmarks.factorial.design import FOLLOW_UP, IDEAS
 from benchmarks.factorial.keeping import is_kept, keep
 from benchmarks.factorial.sources import (
     CROSS_DOMAIN,
@@ -76,6 +76,8 @@ class Part:
     """What is compared, on every source with every seed."""
 
     seeds: int = 5
+    first_seed: int = 0
+    """Those before it belong to another part."""
     methods: Sequence[str] = ()
     """Of the recipe; all where none is named."""
     settings: Sequence[str] = ()
@@ -97,9 +99,10 @@ CONTEXT_RULES: Final = (
 )
 PARTS: Final = {
     "main": Part(methods=[one for one in COMPARED.methods if one not in IDEAS]),
-    "long": Part(1, FINALISTS, ("distill.steps=150",), (10, 20, 40)),
-    "second": Part(1, SECOND_ARMS, sources=("sst2",), second=True),
-    "ideas": Part(1, ("all-nearest", *IDEAS)),
+    "long": Part(1, 0, FINALISTS, ("distill.steps=150",), (10, 20, 40)),
+    "second": Part(1, 0, SECOND_ARMS, sources=("sst2",), second=True),
+    "ideas": Part(1, 0, ("all-nearest", *IDEAS)),
+    "follow-up": Part(5, 1, (FOLLOW_UP,)),
 }
 
 
@@ -107,7 +110,7 @@ def main() -> int:
     """Run what is asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.factorial")
     parser.add_argument("--out", type=Path, required=True)
-    parts = ("main", PROBE, "long", "second", "ideas")
+    parts = ("main", PROBE, "long", "second", "ideas", "follow-up")
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
     parser.add_argument("--sources", nargs="+", choices=EXPERIMENT, default=EXPERIMENT)
     parser.add_argument("--seeds", type=int, nargs="+", help="of those of a part")
@@ -176,7 +179,7 @@ def blocks_of(options: argparse.Namespace, model: Path, questions: Path) -> list
             )
             for seed in options.seeds or range(part.seeds)
             for source in sources
-            if seed < part.seeds
+            if part.first_seed <= seed < part.seeds
         ]
     return found
 

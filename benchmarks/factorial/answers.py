@@ -57,15 +57,16 @@ def read_scores(out: Path) -> pa.Table:
 
 
 def tables_of(
-    scores: pa.Table, part: str, steps: int | None = None
+    scores: pa.Table, parts: Sequence[str], steps: int | None = None
 ) -> dict[str, Table]:
-    """Return how the models of a part answered, by source.
+    """Return how the models of some parts answered, by source.
 
     Untrained models, and those after a number of steps, the most if none is named.
-    Questions ascend by id, so that those of all models stand in one order.
+    Questions ascend by id, so that those of all models stand in one order. A model
+    that several parts trained is the same in each.
     """
     rows: dict[str, dict[Key, dict[str, dict[str, Any]]]] = {}
-    own = scores.filter(pc.field("part") == part).to_pylist()
+    own = scores.filter(pc.field("part").isin(parts)).to_pylist()
     last = max((row["steps"] for row in own), default=0) if steps is None else steps
     for row in own:
         if row["start"] != BASE or row["steps"] not in (0, last):

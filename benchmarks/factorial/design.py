@@ -40,13 +40,18 @@ IDEAS: Final = (
     "voted-shown",
 )
 """Arms beside the experiment, each compared with the whole pool x nearest."""
+FOLLOW_UP: Final = "two-contexts"
+"""The idea that was trained again with the other seeds."""
 LEAST: Final = 0.01
 LEAST_RECIPE: Final = 0.03
 
 
 def hypotheses() -> list[Hypothesis]:
     """Return every effect that was written down, in its family."""
-    return [*of_contexts(), *of_selections(), *of_both(), *of_ideas()]
+    return [
+        *(*of_contexts(), *of_selections(), *of_both(), *of_ideas()),
+        *of_follow_up(),
+    ]
 
 
 def of_contexts() -> Iterator[Hypothesis]:
@@ -98,6 +103,13 @@ def of_ideas() -> Iterator[Hypothesis]:
     for arm in IDEAS:
         effect = difference(arm, "all-nearest")
         yield Hypothesis("ideas", f"{arm} above all-nearest", effect)
+
+
+def of_follow_up() -> Iterator[Hypothesis]:
+    """Yield what was written down for the other seeds of one idea."""
+    for other in ("all-nearest", RIVALS["lmsi"]):
+        effect = difference(FOLLOW_UP, other)
+        yield Hypothesis("follow-up", f"{FOLLOW_UP} above {other}", effect)
 
 
 def of_forgetting() -> Iterator[Hypothesis]:

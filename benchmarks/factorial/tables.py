@@ -14,6 +14,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -178,10 +179,11 @@ COSTS: Final = (
 )
 
 
-def cost_rows(out: Path, part: str) -> Iterator[list[str]]:
+def cost_rows(out: Path, parts: Sequence[str]) -> Iterator[list[str]]:
     """Yield what trainings of every arm took, the mean over sources and seeds."""
     spent: dict[str, list[dict[str, float]]] = defaultdict(list)
-    for path in sorted(out.glob(f"{part}/*/comparison.json")):
+    paths = [sorted(out.glob(f"{part}/*/comparison.json")) for part in parts]
+    for path in chain.from_iterable(paths):
         for line in json.loads(path.read_text(encoding="utf-8"))["budgets"]:
             spent[line["method"]].append(line)
     for arm, lines in spent.items():
@@ -274,12 +276,12 @@ def main() -> None:
     """Print every table and write the files."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.factorial.tables")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--part", default="main")
+    parser.add_argument("--parts", nargs="+", default=["main"])
     parser.add_argument("--steps", type=int, help="of training; else the most")
     options = parser.parse_args()
     scores = read_scores(options.out)
     pq.write_table(scores, options.out / SCORES, compression="zstd")
-    tables = tables_of(scores, options.part, options.steps)
+    tables = tables_of(scores, options.parts, options.steps)
     for source, table in tables.items():
         print_table((f"trained on {source}", *HEADINGS), arm_rows(table, source))
     print_table(("arm", "seeds", *tables, "mean", "ECE"), mean_rows(tables))
@@ -293,10 +295,11 @@ def main() -> None:
     for family in dict.fromkeys(one.family for one, _, _ in results):
         headings = (family, "source", "points", "p", "p, Holm", "reading")
         print_table(headings, effect_rows(results, family))
-    print_table(COSTS, cost_rows(options.out, options.part))
+    print_table(COSTS, cost_rows(options.out, options.parts))
     changes = changes_of(tables)
     for limits, read in (("as it was", signs_in), ("with today's limits", signs_today)):
-        signs = read(options.out, options.part)
+        found = [read(options.out, part) for part in options.parts]
+        signs = {case: own for one in found for case, own in one.items()}
         print_table((f"guard, {limits}", *GUARD), guard_rows(signs, changes))
     print_table(LEADS, lead_rows(options.out / "probe", own, results))
     rows = [
