@@ -70,7 +70,6 @@ from neuron_opsd.results.analysis import (
 )
 from neuron_opsd.storage.codecs import BELIEFS, NEURONS, ROLLOUTS
 from tiny_runs import (
-    FinishedRun,
     files_of,
     pool_rows,
     read_json,
@@ -108,12 +107,13 @@ def analysed(out: Path, *runs: Path, answers: tuple[str, ...] = ()) -> AnalysisD
 
 
 @pytest.fixture(scope="module")
-def labelled(
-    finished_run: FinishedRun, tmp_path_factory: pytest.TempPathFactory
-) -> Analysed:
+def labelled(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Analysed:
     """Give an analysis with answers; tests must leave it as it is."""
     out = tmp_path_factory.mktemp("analysis")
-    run, pool = finished_run.folder, Path(finished_run.request.pool)
+    # Greedy answers of this model are all of one length.
+    config = tiny_config(tiny_llama, "contexts.answer=first")
+    done = tiny_run(tiny_request(tmp_path_factory.mktemp("analysed")), config)
+    run, pool = done.folder, Path(done.request.pool)
     before = files_of(run)
     data = analysed(out, run, answers=(str(pool),))
     return Analysed(data, out, run, pool, before)
