@@ -162,12 +162,13 @@ loss, its own settings, and those of its source
 ## Which setting wins
 
 Later entries win: the defaults; what the method takes where answers are chosen among
-choices, and its own settings, both listed below; in a comparison, eight rollouts per question for all; the preset of the method's source, if
-you ask for it; your settings file; `--set`; and a variant's own settings,
-`NAME=METHOD:section.field=value`. The order is the same in `run` and in `compare`. If a
-setting for all methods of a comparison would turn one of them into another method
-(ema-only with demonstrations), the comparison says so and stops. If it wins over a
-preset, or methods are not given the same, the comparison says so and starts.
+choices, and its own settings, both listed below; in a comparison, eight rollouts per
+question for all; the preset of the method's source, if you ask for it; your settings
+file; `--set`; and a variant's own settings, `NAME=METHOD:section.field=value`. The
+order is the same in `run` and in `compare`. If a setting for all methods of a
+comparison would turn one of them into another method (ema-only with demonstrations),
+the comparison says so and stops. If it wins over a preset, or methods are not given the
+same, the comparison says so and starts.
 
 ## Budgets, and the settings of the sources
 
