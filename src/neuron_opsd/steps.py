@@ -72,7 +72,7 @@ def resolve(
     """
     given = with_method(as_config(settings))
     own = for_model(given, model.facts)
-    chooses = any(question.choices for question in pool)
+    chooses = context.have_choices(pool)
     config = context.resolve_method(own, model, pool, chooses=chooses)
     check_sets(model, {POOL: pool}, config, {})
     work = Workspace(config, MEMORY, progress)

@@ -108,6 +108,11 @@ class ComparisonContext:
     model_hash: str
     progress: Progress
 
+    @property
+    def chooses(self) -> bool:
+        """Whether any source has choices; methods are set alike for all sources."""
+        return any(one.pool_chooses for one in self.inputs.values())
+
     def trained(self, seed: int, start: str) -> tuple[Variant, ...]:
         """Return what is trained from a start with one seed."""
         place = seed - self.config.seed
@@ -222,8 +227,8 @@ def settings_of(context: ComparisonContext) -> dict[str, Config]:
     config, variants = context.config, with_form(context.comparison.variants)
     found = {variant.name: config_of(variant, config) for variant in variants}
     if config.tests_prompted:
-        choose = any(one.pool_chooses for one in context.inputs.values())
-        found[PROMPTED] = prompted(config, context.model.facts, chooses=choose)
+        facts = context.model.facts
+        found[PROMPTED] = prompted(config, facts, chooses=context.chooses)
     return found
 
 

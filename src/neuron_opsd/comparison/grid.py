@@ -226,6 +226,7 @@ def opened(context: ComparisonContext, key: GroupKey) -> Iterator[run_group.RunG
             comparison.shown_steps,
             adapters,
             targets,
+            chooses=context.chooses,
         )
 
 

@@ -77,6 +77,8 @@ class RunGroup:
     """For oracles, by question id."""
     greedy: bool = True
     """Whether greedy answers are generated too."""
+    chooses: bool = True
+    """Whether any source of the comparison has choices."""
 
 
 class StartModel:
@@ -165,8 +167,7 @@ def answer_with_demonstrations(
     group: RunGroup, model: LanguageModel
 ) -> dict[str, TestResult]:
     """Test a model in-domain with its demonstrations in the prompt."""
-    chooses = any(question.choices for question in group.pool)
-    config = prompted(group.run.config, model.facts, chooses=chooses)
+    config = prompted(group.run.config, model.facts, chooses=group.chooses)
     # No teacher is asked here, so one with nothing to teach stops nothing.
     config = config.changed(teacher_check={"one_answer": "warn"})
     run = replace(group.run, config=config)

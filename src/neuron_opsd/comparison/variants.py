@@ -12,8 +12,7 @@ from neuron_opsd.config import Config, tables
 from neuron_opsd.config.recipes import Recipe
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.methods import METHODS, Method, Oracle, method_named
-from neuron_opsd.methods.distillation import NeuronOPSD
-from neuron_opsd.methods.method import WITHOUT_NEURONS
+from neuron_opsd.methods.method import SHORT_ANSWERS, WITHOUT_NEURONS
 from neuron_opsd.models.roles import ModelFacts
 from neuron_opsd.results.comparison import BASE, FORM, MethodLine
 from neuron_opsd.results.run import PROMPTED
@@ -343,8 +342,5 @@ def fitted(
 
 def prompted(shared: Config, facts: ModelFacts, *, chooses: bool) -> Config:
     """Return the settings of the prompted untrained model: neuron-opsd's contexts."""
-    own = shared
-    if chooses:
-        ours = shared.model_copy(update={"method": NeuronOPSD.name})
-        own = for_choices(ours).model_copy(update={"method": shared.method})
+    own = for_choices(shared, SHORT_ANSWERS) if chooses else shared
     return for_model(own, facts, WITHOUT_NEURONS)

@@ -18,7 +18,7 @@ from neuron_opsd.models.load import ModelTokenizer, load_tokenizer
 from neuron_opsd.models.roles import ModelFacts
 from neuron_opsd.records import Question
 from neuron_opsd.results.probe import Skipped
-from neuron_opsd.runs.context import resolve_method
+from neuron_opsd.runs.context import have_choices, resolve_method
 from neuron_opsd.runs.inputs import POOL, check_size, questions_hash, read_pool
 from neuron_opsd.runs.model_checks import check_sets
 from neuron_opsd.runs.resolution import for_model, with_method
@@ -225,7 +225,7 @@ def resolved_for(
     """Return the tokenizer, and settings before and after resolution."""
     tokenizer = load_tokenizer(config.model)
     own = for_model(config, tokenizer.facts, WITHOUT_NEURONS)
-    chooses = any(question.choices for question in library)
+    chooses = have_choices(library)
     resolved = resolve_method(own, tokenizer, library, begun, chooses=chooses)
     check_sets(tokenizer, {POOL: library}, resolved, {POOL: request.pool})
     return tokenizer, own, resolved

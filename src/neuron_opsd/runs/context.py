@@ -168,7 +168,12 @@ def resolve_method(
         ConfigError: As `resolve` does.
     """
     found = resolve(config, model, begun, chooses=chooses)
-    return for_choices(found) if any(one.choices for one in pool) else found
+    return for_choices(found) if have_choices(pool) else found
+
+
+def have_choices(questions: Iterable[Question]) -> bool:
+    """Say whether any question has choices."""
+    return any(question.choices for question in questions)
 
 
 def mode_for(config: RolloutsConfig, facts: ModelFacts) -> Mode:

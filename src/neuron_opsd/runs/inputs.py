@@ -30,7 +30,7 @@ from neuron_opsd.models.weights.precision import compute_of, device_of
 from neuron_opsd.processes.processor import processor_features
 from neuron_opsd.records import Question
 from neuron_opsd.results.run import POOL as POOL
-from neuron_opsd.runs.context import TestSet
+from neuron_opsd.runs.context import TestSet, have_choices
 from neuron_opsd.runs.gold_checks import check_gold
 from neuron_opsd.storage.caching import ignore
 from neuron_opsd.storage.manifest import NVIDIA_DRIVER, place_text
@@ -91,13 +91,13 @@ class Inputs:
     @property
     def pool_chooses(self) -> bool:
         """Whether any question of the pool has choices."""
-        return any(question.choices for question in self.pool)
+        return have_choices(self.pool)
 
     @property
     def chooses(self) -> bool:
         """Whether any question has choices."""
         sets = [self.pool, *(test.questions for test in self.tests)]
-        return any(question.choices for asked in sets for question in asked)
+        return any(map(have_choices, sets))
 
 
 def read_inputs(

@@ -16,7 +16,7 @@ from neuron_opsd.models.roles import Tokenizer
 from neuron_opsd.pipeline import Prepared, centred, prepare
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import Question
-from neuron_opsd.runs.context import remarks, resolve_method
+from neuron_opsd.runs.context import have_choices, remarks, resolve_method
 from neuron_opsd.runs.inputs import POOL, check_given, read_pool
 from neuron_opsd.runs.model_checks import check_sets
 from neuron_opsd.runs.resolution import for_model, with_method
@@ -66,8 +66,7 @@ def preview(
     some = [chosen, *others[: NUM_NEIGHBOURS - 1]]
     tokenizer = load_tokenizer(config.model)
     own = hastened(for_model(config, tokenizer.facts))
-    chooses = any(question.choices for question in some)
-    resolved = resolve_method(own, tokenizer, questions, chooses=chooses)
+    resolved = resolve_method(own, tokenizer, questions, chooses=have_choices(some))
     check_sets(tokenizer, {POOL: some}, resolved, {POOL: pool})
     model = load_answering(resolved, tokenizer=tokenizer)
     work = centred(Workspace(resolved, progress=progress), model, some)

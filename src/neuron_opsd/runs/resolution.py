@@ -20,6 +20,7 @@ from neuron_opsd.method.contexts import (
 from neuron_opsd.method.contexts.search import OF_NEURONS
 from neuron_opsd.method.selection import SELECTION_RULES, SelectionRule
 from neuron_opsd.methods import METHODS, method_named, method_of, needs_medoids
+from neuron_opsd.methods.method import Settings
 from neuron_opsd.models.load import check_engine, check_quantization
 from neuron_opsd.models.roles import ModelFacts
 
@@ -59,18 +60,19 @@ def settled(
     return found
 
 
-def for_choices(config: Config) -> Config:
+def for_choices(config: Config, instead: Settings | None = None) -> Config:
     """Return settled settings for a pool whose answers are chosen among choices.
 
-    The method's own for that are taken where nothing is set. The paper's preset has its
-    own, and a selection that the user began to set is left alone, since a share or a
-    balance means nothing under another rule.
+    `instead`, by default the method's own for that, is taken where nothing is set. The
+    paper's preset has its own, and a selection that the user began to set is left
+    alone, since a share or a balance means nothing under another rule.
     """
     asked = config.rollouts.mode == "constrained" and config.preset != PAPER
     if not asked or config.contexts.rule == GIVEN:
         return config
     taken: Table = {}
-    for name, own in METHODS[config.method].short_answers.items():
+    short = METHODS[config.method].short_answers if instead is None else instead
+    for name, own in short.items():
         known = getattr(config, name).model_fields_set
         if name != "selection" or not known:
             taken[name] = {n: value for n, value in own.items() if n not in known}

@@ -30,7 +30,7 @@ from neuron_opsd.pipeline import BIAS_NAME, Prepared, read_neurons
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import NeuronSet, Question, Rollout, TeacherContext, Vote
 from neuron_opsd.records.scores import TestResult
-from neuron_opsd.runs.context import RunContext, TestSet, resolve
+from neuron_opsd.runs.context import RunContext, TestSet, have_choices, resolve
 from neuron_opsd.runs.elsewhere import machines_for
 from neuron_opsd.runs.inputs import check_names, read_tests
 from neuron_opsd.runs.model_checks import check_sets
@@ -279,7 +279,7 @@ def evaluate(
         )
     sets = read_tests(tests, "", config, progress.warn)
     tokenizer = load_tokenizer(config.model)
-    chooses = any(question.choices for test in sets for question in test.questions)
+    chooses = any(have_choices(test.questions) for test in sets)
     resolved = resolve(config, tokenizer, chooses=chooses)
     named = {test.name: test.questions for test in sets}
     check_sets(tokenizer, named, resolved, tests)
