@@ -48,10 +48,7 @@ LEAST_RECIPE: Final = 0.03
 
 def hypotheses() -> list[Hypothesis]:
     """Return every effect that was written down, in its family."""
-    return [
-        *(*of_contexts(), *of_selections(), *of_both(), *of_ideas()),
-        *of_follow_up(),
-    ]
+    return [*of_contexts(), *of_selections(), *of_both(), *of_ideas(), *of_follow_up()]
 
 
 def of_contexts() -> Iterator[Hypothesis]:
