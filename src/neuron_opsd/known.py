@@ -127,7 +127,7 @@ def certainty_of(answered: PoolSignals) -> tuple[Certainty, ...]:
     """Return how sure the model is of its own answers."""
     return tuple(
         Certainty(
-            answered.votes[name].agreement,
+            answered.votes[name].share_of(answered.own[name].answer),
             answered.own[name].logprob / max(1, answered.own[name].num_tokens),
         )
         for name in answered.question_ids

@@ -129,3 +129,6 @@ def test_a_vote_knows_every_spelling_of_its_label() -> None:
     assert not vote.supported_by("3")
     assert not vote.supported_by(None)
     assert not tally("q", [None]).supported_by(None)
+    assert vote.share_of("0.5") == vote.share_of("1/2") == vote.agreement == 2 / 3
+    assert vote.share_of("3") == 1 / 3
+    assert vote.share_of("4") == vote.share_of(None) == 0.0

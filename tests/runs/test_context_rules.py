@@ -106,6 +106,20 @@ def prepared(
         return prepare_run(run, model, FREE if free else POOL)
 
 
+def test_the_surest_answer_is_sure_by_votes_for_it(tmp_path: Path) -> None:
+    """Votes for another answer than the one shown are no support."""
+    texts = [question.text for question in FREE]
+    replies = {text: ["yes", "yes", "yes", "no"] for text in texts}
+    replies[texts[4]] = ["no", "yes", "yes", "yes"]
+    replies[texts[7]] = ["no", "no", "yes", "yes"]
+    config = config_of("contexts.rule=fixed", "rollouts.num_samples=4")
+    found = prepared(tmp_path, ScriptedModel(replies), config)
+    no, yes = found.contexts[-1].demonstrations
+    assert (no.question_id, no.answer, yes.answer) == ("q7", "no", "yes")
+    assert "50% of its votes agree" in no.reason
+    assert "75% of its votes agree" in yes.reason
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_a_rule_has_read_what_it_reads_and_nothing_else(
     rule: str, tmp_path: Path

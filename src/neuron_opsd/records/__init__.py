@@ -212,9 +212,14 @@ class Vote:
     @property
     def agreement(self) -> float:
         """Share of all rollouts, in [0, 1], that gave the pseudo-label."""
-        if self.pseudo_label is None:
+        return self.share_of(self.pseudo_label)
+
+    def share_of(self, answer: str | None) -> float:
+        """Return the share of all rollouts, in [0, 1], that gave an answer."""
+        label = None if answer is None else self.spellings.get(answer, answer)
+        if label is None or label not in self.counts:
             return 0.0
-        return self.counts[self.pseudo_label] / self.num_rollouts
+        return self.counts[label] / self.num_rollouts
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -76,8 +76,8 @@ def same_answer_rows(
 def one_set(search: Search) -> Found:
     """Return the same questions for all: those with the surest answers.
 
-    Each round takes the surest question of every own answer, by the majority's share of
-    votes, then by log-probability. No two have the same text. A question in the set, or
+    Each round takes the surest question of every own answer, by the share of votes for
+    it, then by log-probability. No two have the same text. A question in the set, or
     with a text in it, gets the next one instead.
     """
     order = spread_order(search)

@@ -45,7 +45,7 @@ class Certainty:
     """How sure a model is of its own answer."""
 
     agreement: float
-    """Share of the question's rollouts with the majority's answer."""
+    """Share of the question's rollouts with that answer."""
     logprob: float
     """Log-probability of its own rollout, in nats per token."""
 
