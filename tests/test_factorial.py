@@ -664,10 +664,14 @@ def test_a_block_is_one_source_with_one_seed_and_the_arms_that_it_has(
     sizes = [arms[f"main/sst2-{seed}"].index("--set") for seed in range(5)]
     assert sizes == [22, 20, 20, 10, 10]
     assert "ttrl-3e-5" not in arms["main/csqa-1"]
-    assert not {*design.IDEAS} & {*arms["main/sst2-0"]}
+    assert not {*design.BESIDE} & {*arms["main/sst2-0"]}
     assert {*design.IDEAS} < {*arms["ideas/sst2-0"]}
     assert all(found[0] == "form-only" for found in arms.values())
     options = options_of(tmp_path)
+    options.parts = ("more-selections",)
+    for block in command.blocks_of(options, Path("model"), tmp_path):
+        assert {*design.MORE_SELECTIONS} < {*block.words}
+        assert not {*design.IDEAS} & {*block.words}
     options.parts = ("follow-up",)
     more = command.blocks_of(options, Path("model"), tmp_path)
     assert {block.folder for block in more} == {

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from benchmarks.factorial.design import FOLLOW_UP, IDEAS
+from benchmarks.factorial.design import BESIDE, FOLLOW_UP, IDEAS, MORE_SELECTIONS
 from benchmarks.factorial.keeping import is_kept, keep
 from benchmarks.factorial.sources import (
     CROSS_DOMAIN,
@@ -98,11 +98,12 @@ CONTEXT_RULES: Final = (
     "fixed",
 )
 PARTS: Final = {
-    "main": Part(methods=[one for one in COMPARED.methods if one not in IDEAS]),
+    "main": Part(methods=[one for one in COMPARED.methods if one not in BESIDE]),
     "long": Part(1, 0, FINALISTS, ("distill.steps=150",), (10, 20, 40)),
     "second": Part(1, 0, SECOND_ARMS, sources=("sst2",), second=True),
     "ideas": Part(1, 0, ("all-nearest", *IDEAS)),
     "follow-up": Part(5, 1, (FOLLOW_UP,)),
+    "more-selections": Part(1, 0, MORE_SELECTIONS),
 }
 
 
@@ -110,7 +111,7 @@ def main() -> int:
     """Run what is asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.factorial")
     parser.add_argument("--out", type=Path, required=True)
-    parts = ("main", PROBE, "long", "second", "ideas", "follow-up")
+    parts = ("main", PROBE, *(name for name in PARTS if name != "main"))
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
     parser.add_argument("--sources", nargs="+", choices=EXPERIMENT, default=EXPERIMENT)
     parser.add_argument("--seeds", type=int, nargs="+", help="of those of a part")

@@ -42,13 +42,31 @@ IDEAS: Final = (
 """Arms beside the experiment, each compared with the whole pool x nearest."""
 FOLLOW_UP: Final = "two-contexts"
 """The idea that was trained again with the other seeds."""
+MORE_SELECTIONS: Final = (
+    "divergence-nearest",
+    "entropy-nearest",
+    "vote-nearest",
+    "medoids-nearest",
+    "teachable-nearest",
+)
+"""Balanced fifths by the other signals, each compared with a random fifth."""
+BESIDE: Final = (*IDEAS, *MORE_SELECTIONS)
+"""Arms that are no part of the experiment."""
 LEAST: Final = 0.01
 LEAST_RECIPE: Final = 0.03
 
 
 def hypotheses() -> list[Hypothesis]:
     """Return every effect that was written down, in its family."""
-    return [*of_contexts(), *of_selections(), *of_both(), *of_ideas(), *of_follow_up()]
+    families = (
+        of_contexts,
+        of_selections,
+        of_both,
+        of_ideas,
+        of_follow_up,
+        of_more_selections,
+    )
+    return [effect for family in families for effect in family()]
 
 
 def of_contexts() -> Iterator[Hypothesis]:
@@ -107,6 +125,13 @@ def of_follow_up() -> Iterator[Hypothesis]:
     for other in ("all-nearest", RIVALS["lmsi"]):
         effect = difference(FOLLOW_UP, other)
         yield Hypothesis("follow-up", f"{FOLLOW_UP} above {other}", effect)
+
+
+def of_more_selections() -> Iterator[Hypothesis]:
+    """Yield the selections by signals that the experiment leaves out."""
+    for arm in MORE_SELECTIONS:
+        effect = difference(arm, "random-nearest")
+        yield Hypothesis("more selections", f"{arm} above random-nearest", effect)
 
 
 def of_forgetting() -> Iterator[Hypothesis]:
