@@ -567,6 +567,10 @@ def test_todays_limits_are_held_against_what_the_guard_measured_then(
     said = "the student rules out what the base model says on the guard's questions"
     found = guarding.signs_today(tmp_path, "main")
     assert found == {("x", 3, "arm"): {gone: 1, said: 2}}
+    # A block whose looks are lost has no signs that could be counted.
+    (kept / keeping.LOOKS).unlink()
+    with pytest.raises(FileNotFoundError, match=keeping.LOOKS):
+        guarding.signs_today(tmp_path, "main")
 
 
 def options_of(out: Path, keep: Path | None = None) -> argparse.Namespace:

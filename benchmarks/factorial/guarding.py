@@ -56,6 +56,9 @@ def signs_today(out: Path, part: str) -> dict[Case, dict[str, int]]:
     """Return the signs that today's limits give, from what the guard measured then.
 
     Those of the steps' own rollouts are as they were warned of.
+
+    Raises:
+        FileNotFoundError: If a block has no looks; it would pass for one without signs.
     """
     limits = GuardConfig()
     found = {
@@ -64,8 +67,8 @@ def signs_today(out: Path, part: str) -> dict[Case, dict[str, int]]:
         }
         for case, signs in signs_in(out, part).items()
     }
-    for path in sorted(out.glob(f"{part}/*/{LOOKS}")):
-        for row in pq.read_table(path).to_pylist():
+    for path in sorted(out.glob(f"{part}/*/comparison.json")):
+        for row in pq.read_table(path.with_name(LOOKS)).to_pylist():
             base, student = Reading(**row["base"]), Reading(**row["student"])
             own = found.setdefault((row["source"], row["seed"], row["arm"]), {})
             for sign in signs_of(base, student, limits, ON_LOOKS):
