@@ -240,7 +240,7 @@ def test_to_rise_to_the_baseline_is_not_to_get_better() -> None:
     assert "; the trained model is at the baseline (70.0 %, 'no' to every " in said
     assert "the model got better" not in said
     page = render_page(data)
-    assert "Avg@8 went from 30.0 % to 70.0 %" in page
+    assert "Avg@8 went from 30.0\u00a0% to 70.0\u00a0%" in page
     first = stats(data)[0]
     assert first.said == "at the baseline"
     (group,) = metric_table(data.tests[0], CONFIG).groups
