@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 import pyarrow.parquet as pq
 
 from benchmarks.factorial.answers import Table, accuracies
-from benchmarks.factorial.keeping import LOOKS
+from benchmarks.factorial.keeping import COMPARISON, LOOKS
 from neuron_opsd.config import GuardConfig
 from neuron_opsd.method.guard import ON_LOOKS, ON_STEPS, signs_of
 from neuron_opsd.records import Reading
@@ -41,7 +41,7 @@ Case: TypeAlias = tuple[str, int, str]
 def signs_in(out: Path, part: str) -> dict[Case, dict[str, int]]:
     """Return the signs of every trained model with the step of each."""
     found: dict[Case, dict[str, int]] = defaultdict(dict)
-    for path in sorted(out.glob(f"{part}/*/comparison.json")):
+    for path in sorted(out.glob(f"{part}/*/{COMPARISON}")):
         for text in json.loads(path.read_text(encoding="utf-8"))["warnings"]:
             sign = WARNING.match(text)
             if sign is None:
@@ -67,7 +67,7 @@ def signs_today(out: Path, part: str) -> dict[Case, dict[str, int]]:
         }
         for case, signs in signs_in(out, part).items()
     }
-    for path in sorted(out.glob(f"{part}/*/comparison.json")):
+    for path in sorted(out.glob(f"{part}/*/{COMPARISON}")):
         for row in pq.read_table(path.with_name(LOOKS)).to_pylist():
             base, student = Reading(**row["base"]), Reading(**row["student"])
             own = found.setdefault((row["source"], row["seed"], row["arm"]), {})

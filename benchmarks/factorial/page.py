@@ -22,6 +22,7 @@ from typing import Any, Final
 import pyarrow.compute as pc
 
 from benchmarks.factorial.answers import read_scores
+from benchmarks.factorial.keeping import COMPARISON
 from benchmarks.factorial.sources import CROSS_DOMAIN, EXPERIMENT
 from neuron_opsd.comparison.contrasting import contrasts
 from neuron_opsd.comparison.measuring import Arm, Frame, Tested, measurements
@@ -59,7 +60,7 @@ def page_of(kept: Path, part: str, model: ModelSummary) -> str:
     Raises:
         SystemExit: If no block of it has ended.
     """
-    files = sorted(kept.glob(f"{part}/*/comparison.json"))
+    files = sorted(kept.glob(f"{part}/*/{COMPARISON}"))
     blocks = [json.loads(path.read_text(encoding="utf-8")) for path in files]
     rows = read_scores(kept).filter(pc.field("part") == part).to_pylist()
     if not blocks or not rows:

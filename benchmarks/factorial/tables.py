@@ -51,6 +51,7 @@ from benchmarks.factorial.guarding import (
     signs_in,
     signs_today,
 )
+from benchmarks.factorial.keeping import COMPARISON
 from benchmarks.factorial.sources import CROSS_DOMAIN, SOURCES
 from neuron_opsd.probing.summary import JSON
 from neuron_opsd.records.scores import Interval
@@ -182,7 +183,7 @@ COSTS: Final = (
 def cost_rows(out: Path, parts: Sequence[str]) -> Iterator[list[str]]:
     """Yield what trainings of every arm took, the mean over sources and seeds."""
     spent: dict[str, list[dict[str, float]]] = defaultdict(list)
-    paths = [sorted(out.glob(f"{part}/*/comparison.json")) for part in parts]
+    paths = [sorted(out.glob(f"{part}/*/{COMPARISON}")) for part in parts]
     for path in chain.from_iterable(paths):
         for line in json.loads(path.read_text(encoding="utf-8"))["budgets"]:
             spent[line["method"]].append(line)
