@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-from neuron_opsd.errors import ConfigError
+from neuron_opsd.errors import ConfigError, TryAgainError
 from neuron_opsd.storage.files import is_leftover_of, write_atomic
 from neuron_opsd.storage.lock import HOLDER, LOCK
 from neuron_opsd.storage.manifest import MANIFEST, is_manifest
@@ -75,6 +75,9 @@ def check_folder(
     if not folder.is_dir():
         return
     name = NAMES[kind]
+    # Listed before the marker is looked for: what a process that starts at the same
+    # time has written by then is then marked.
+    entries = sorted(entry.name for entry in folder.iterdir())
     if os.path.lexists(folder / MARKER):
         found = kind_in(folder)
         if found != kind:
@@ -83,7 +86,6 @@ def check_folder(
                 f"{folder} is {said}, not a {name}; choose another folder for {flag}"
             )
         return
-    entries = sorted(entry.name for entry in folder.iterdir())
     held = [entry for entry in entries if not is_leftover_of(MARKER, entry)]
     if held and not recognise(folder):
         other = next((entry for entry in held if entry not in (LOCK, HOLDER)), held[0])
@@ -99,8 +101,14 @@ def claim(
 ) -> None:
     """Mark a folder as ours, after `check_folder`."""
     check_folder(folder, kind, recognise, flag)
-    if not os.path.lexists(folder / MARKER):
+    if os.path.lexists(folder / MARKER):
+        return
+    try:
         write_atomic(folder / MARKER, marker_of(kind))
+    except TryAgainError:
+        # Another process marked the folder and cleared away our unfinished marker.
+        if kind_in(folder) != kind:
+            raise
 
 
 def check_result_place(path: Path, inputs: Iterable[Path]) -> None:

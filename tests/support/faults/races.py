@@ -132,7 +132,7 @@ def refused(ended: Attempt, winner: Racer) -> Complaints:
     """Complain unless a process was told in a line who holds the run."""
     complaints = ended.complaints
     if ended.status != 75:
-        complaints.append(f"a loser ended with {ended.status}")
+        complaints.append(f"a loser ended with {ended.status}: {ended.said!r}")
     named = f"in use by process {winner.pid} on"
     if named not in " ".join(ended.said.split()):
         complaints.append(f"the holder is not named: {ended.said!r}")
@@ -156,13 +156,17 @@ def shared_out(task: Task, num_blocks: int) -> Iterator[Trial]:
         ended = racer.ended()
         complaints += ended.complaints
         if ended.status != 75 or "other processes are working on" not in ended.said:
-            complaints.append(f"who has no block ends with {ended.status}")
+            complaints.append(
+                f"who has no block ends with {ended.status}: {ended.said!r}"
+            )
     race.let_go()
     for number in holders:
         ended = race.racers[number].ended()
         complaints += ended.complaints
         if ended.status not in (0, 75):
-            complaints.append(f"who has a block ends with {ended.status}")
+            complaints.append(
+                f"who has a block ends with {ended.status}: {ended.said!r}"
+            )
     complaints += task.resolved("raced")
     task.clear("raced")
     yield Trial(f"{num_blocks + 1} processes on {num_blocks} blocks", complaints)
