@@ -243,6 +243,7 @@ def test_to_rise_to_the_baseline_is_not_to_get_better() -> None:
     assert "Avg@8 went from 30.0\u00a0% to 70.0\u00a0%" in page
     first = stats(data)[0]
     assert first.said == "at the baseline"
+    assert "; 30.0\u00a0% before, 70.0\u00a0% after" in page
     (group,) = metric_table(data.tests[0], CONFIG).groups
     rows = {row.name: row.cells[-1].value for row in group.rows}
     assert rows["Avg@8, mean accuracy"] == coloured("at the baseline")

@@ -55,6 +55,7 @@ def environment(*, autoescape: bool = True) -> Environment:
             "size": wording.size,
             "tail": wording.tail,
             "token": wording.token,
+            "unbroken": unbroken,
         }
     )
     return made
@@ -70,6 +71,11 @@ def presentable(value: object) -> object:
     if isinstance(value, str) and not isinstance(value, Markup):
         return wording.visible(value)
     return value
+
+
+def unbroken(text: str) -> str:
+    """Keep each number and its per cent sign on one line."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def clip(text: str, limit: int) -> str:
