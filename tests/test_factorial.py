@@ -403,7 +403,8 @@ def test_tables_are_made_of_what_parts_scored(
         for q in rng.permutation(60)
     ]
     rows += [
-        {**row, "steps": 10, "num_correct": 0}
+        {**row, "steps": steps, "num_correct": 0, "majority_correct": False}
+        for steps in (5, 10)
         for row in rows
         if row["method"] != "base"
     ]
@@ -434,6 +435,18 @@ def test_tables_are_made_of_what_parts_scored(
         "all-nearest above base",
         "all-random above base",
     }
+    table = shown[shown.index("| along training") :].splitlines()
+    headings, nearest = (line.strip("| ").split(" | ") for line in (table[0], table[3]))
+    along = dict(zip(headings, nearest, strict=True))
+    assert along["along training"] == "all-nearest"
+    assert along["after 10"] == "0.0"
+    assert along["40 steps above 10"].startswith(f"+{along['after 40']} (")
+    assert along["above lmsi-1e-4, 40 steps"] == ""
+    assert f"| {along['after 40']} | {along['ECE after 40']} |" in shown
+    sure = [
+        float(str(row["agreement"])) for row in rows if row["method"] == "all-nearest"
+    ]
+    assert along["ECE after 10"] == f"{np.mean(sure):.3f}"
     assert pq.read_table(tmp_path / "scores.parquet").num_rows == len(rows)
 
 

@@ -101,6 +101,34 @@ def accuracies(table: Table, tests: Sequence[str]) -> Scores:
     return arms
 
 
+def own_scores(tables: Mapping[str, Table]) -> dict[str, Scores]:
+    """Return what every arm scored in the domain of each source."""
+    return {source: accuracies(table, [source]) for source, table in tables.items()}
+
+
+def arms_of(own: Mapping[str, Scores]) -> list[str]:
+    """Return the arms that all sources have."""
+    first = next(iter(own.values()))
+    return [arm for arm in first if all(arm in scores for scores in own.values())]
+
+
+def by_source(own: Mapping[str, Scores], arm: str) -> list[float]:
+    """Return an arm's accuracy on each source, the mean over seeds."""
+    return [
+        float(np.mean([row.mean() for row in scores[arm].values()]))
+        for scores in own.values()
+    ]
+
+
+def mean_ece(tables: Mapping[str, Table], own: Mapping[str, Scores], arm: str) -> float:
+    """Return an arm's calibration error, the mean over seeds and then sources."""
+    found = [
+        np.mean([ece(table[source, arm, seed]) for seed in own[source][arm]])
+        for source, table in tables.items()
+    ]
+    return float(np.mean(found))
+
+
 def ece_difference(
     table: Table, test: str, arm: str, reference: str
 ) -> Interval | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
@@ -21,11 +21,16 @@ from typing import Final
 import numpy as np
 import pyarrow.parquet as pq
 
+from benchmarks.factorial.along import along_headings, along_rows, tables_by_step
 from benchmarks.factorial.answers import (
     Table,
     accuracies,
+    arms_of,
+    by_source,
     ece,
     ece_difference,
+    mean_ece,
+    own_scores,
     read_scores,
     tables_of,
 )
@@ -53,6 +58,13 @@ from benchmarks.factorial.guarding import (
 )
 from benchmarks.factorial.keeping import COMPARISON
 from benchmarks.factorial.sources import CROSS_DOMAIN, SOURCES
+from benchmarks.factorial.writing import (
+    in_points,
+    interval_text,
+    percent,
+    points,
+    print_table,
+)
 from neuron_opsd.probing.summary import JSON
 from neuron_opsd.records.scores import Interval
 from neuron_opsd.results.comparison import BASE
@@ -101,25 +113,15 @@ HEADINGS: Final = (
 
 def mean_rows(tables: Mapping[str, Table]) -> Iterator[list[str]]:
     """Yield a row for every arm: accuracy by source, and the means over sources."""
-    own = {name: accuracies(table, [name]) for name, table in tables.items()}
-    arms = [
-        a for a in next(iter(own.values())) if all(a in one for one in own.values())
-    ]
-    for arm in arms:
-        means = [
-            float(np.mean([row.mean() for row in scores[arm].values()]))
-            for scores in own.values()
-        ]
-        eces = [
-            float(np.mean([ece(table[name, arm, seed]) for seed in own[name][arm]]))
-            for name, table in tables.items()
-        ]
+    own = own_scores(tables)
+    for arm in arms_of(own):
+        means = by_source(own, arm)
         yield [
             arm,
             str(min(len(scores[arm]) for scores in own.values())),
             *map(percent, means),
             percent(float(np.mean(means))),
-            f"{np.mean(eces):.3f}",
+            f"{mean_ece(tables, own, arm):.3f}",
         ]
 
 
@@ -233,44 +235,9 @@ NORMAL: Final = 1.96
 """Half of a 95 % interval in standard errors."""
 
 
-def in_points(value: float, low: float, high: float) -> str:
-    """Write a difference in points with its interval."""
-    return f"{100 * value:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
-
-
-def points(result: Estimate | None) -> str:
-    """Write an effect in points with its interval."""
-    return "" if result is None else in_points(result.value, result.low, result.high)
-
-
-def interval_text(interval: Interval | None) -> str:
-    """Write a difference of calibration errors."""
-    if interval is None:
-        return ""
-    return f"{interval.value:+.3f} ({interval.low:+.3f} to {interval.high:+.3f})"
-
-
-def percent(share: float) -> str:
-    """Write a share in per cent."""
-    return f"{100 * share:.1f}"
-
-
 def draws(*purpose: str) -> np.random.Generator:
     """Return the random numbers of a purpose, always the same."""
     return generator(0, "factorial", *purpose)
-
-
-def print_table(headings: Iterable[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print one Markdown table, if it has a row."""
-    body = list(rows)
-    if not body:
-        return
-    columns = list(headings)
-    print("| " + " | ".join(columns) + " |")
-    print("|" + "---|" * len(columns))
-    for row in body:
-        print("| " + " | ".join(row) + " |")
-    print()
 
 
 def main() -> None:
@@ -286,7 +253,7 @@ def main() -> None:
     for source, table in tables.items():
         print_table((f"trained on {source}", *HEADINGS), arm_rows(table, source))
     print_table(("arm", "seeds", *tables, "mean", "ECE"), mean_rows(tables))
-    own = {source: accuracies(table, [source]) for source, table in tables.items()}
+    own = own_scores(tables)
     results = results_of(hypotheses(), own, draws("effects"))
     arm = chosen_recipe(every_second(own, 0))
     others = every_second(own, 1)
@@ -296,6 +263,9 @@ def main() -> None:
     for family in dict.fromkeys(one.family for one, _, _ in results):
         headings = (family, "source", "points", "p", "p, Holm", "reading")
         print_table(headings, effect_rows(results, family))
+    by_step = tables_by_step(scores, options.parts)
+    if len(by_step) > 1:
+        print_table(("along training", *along_headings(by_step)), along_rows(by_step))
     print_table(COSTS, cost_rows(options.out, options.parts))
     changes = changes_of(tables)
     for limits, read in (("as it was", signs_in), ("with today's limits", signs_today)):
