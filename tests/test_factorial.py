@@ -705,3 +705,11 @@ def test_a_block_is_one_source_with_one_seed_and_the_arms_that_it_has(
         for seed in range(1, 5)
     }
     assert all(design.FOLLOW_UP in block.words for block in more)
+    options.parts = ("selection-follow-up",)
+    more = command.blocks_of(options, Path("model"), tmp_path)
+    assert {block.folder for block in more} == {
+        f"selection-follow-up/{source}-{seed}"
+        for source in sources.EXPERIMENT
+        for seed in (1, 2)
+    }
+    assert all(design.BEST_SELECTION in block.words for block in more)

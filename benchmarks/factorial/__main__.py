@@ -12,7 +12,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from benchmarks.factorial.design import BESIDE, FOLLOW_UP, IDEAS, MORE_SELECTIONS
+from benchmarks.factorial.design import (
+    BESIDE,
+    BEST_SELECTION,
+    FOLLOW_UP,
+    IDEAS,
+    MORE_SELECTIONS,
+)
 from benchmarks.factorial.keeping import is_kept, keep
 from benchmarks.factorial.sources import (
     CROSS_DOMAIN,
@@ -119,6 +125,7 @@ PARTS: Final = {
     "ideas": Part(1, 0, ("all-nearest", *IDEAS)),
     "follow-up": Part(5, 1, (FOLLOW_UP,)),
     "more-selections": Part(1, 0, MORE_SELECTIONS),
+    "selection-follow-up": Part(3, 1, (BEST_SELECTION,)),
 }
 
 

@@ -50,6 +50,8 @@ MORE_SELECTIONS: Final = (
     "teachable-nearest",
 )
 """Balanced fifths by the other signals, each compared with a random fifth."""
+BEST_SELECTION: Final = "teachable-nearest"
+"""The one of them that was trained again with two other seeds."""
 BESIDE: Final = (*IDEAS, *MORE_SELECTIONS)
 """Arms that are no part of the experiment."""
 LEAST: Final = 0.01
@@ -65,6 +67,7 @@ def hypotheses() -> list[Hypothesis]:
         of_ideas,
         of_follow_up,
         of_more_selections,
+        of_best_selection,
     )
     return [effect for family in families for effect in family()]
 
@@ -132,6 +135,13 @@ def of_more_selections() -> Iterator[Hypothesis]:
     for arm in MORE_SELECTIONS:
         effect = difference(arm, "random-nearest")
         yield Hypothesis("more selections", f"{arm} above random-nearest", effect)
+
+
+def of_best_selection() -> Iterator[Hypothesis]:
+    """Yield what was written down for the other seeds of one selection."""
+    effect = difference(BEST_SELECTION, "random-nearest")
+    name = f"{BEST_SELECTION} above random-nearest"
+    yield Hypothesis("selection follow-up", name, effect)
 
 
 def of_forgetting() -> Iterator[Hypothesis]:
