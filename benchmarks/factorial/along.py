@@ -16,7 +16,6 @@ from benchmarks.factorial.answers import (
     by_source,
     mean_ece,
     own_scores,
-    tables_of,
 )
 from benchmarks.factorial.design import RIVALS
 from benchmarks.factorial.effects import (
@@ -37,12 +36,10 @@ ByStep: TypeAlias = Mapping[int, Mapping[str, Table]]
 RIVAL: Final = RIVALS["lmsi"]
 
 
-def tables_by_step(
-    scores: pa.Table, parts: Sequence[str]
-) -> dict[int, dict[str, Table]]:
-    """Return the tables after each number of steps that the models of parts had."""
+def steps_of(scores: pa.Table, parts: Sequence[str]) -> list[int]:
+    """Return the numbers of steps after which models of some parts were tested."""
     steps = scores.filter(pc.field("part").isin(parts))["steps"].unique().to_pylist()
-    return {step: tables_of(scores, parts, step) for step in sorted(steps) if step}
+    return sorted(step for step in steps if step)
 
 
 def along_headings(by_step: ByStep) -> list[str]:

@@ -21,7 +21,7 @@ from typing import Final
 import numpy as np
 import pyarrow.parquet as pq
 
-from benchmarks.factorial.along import along_headings, along_rows, tables_by_step
+from benchmarks.factorial.along import along_headings, along_rows, steps_of
 from benchmarks.factorial.answers import (
     Table,
     accuracies,
@@ -263,8 +263,9 @@ def main() -> None:
     for family in dict.fromkeys(one.family for one, _, _ in results):
         headings = (family, "source", "points", "p", "p, Holm", "reading")
         print_table(headings, effect_rows(results, family))
-    by_step = tables_by_step(scores, options.parts)
-    if len(by_step) > 1:
+    steps = steps_of(scores, options.parts)
+    if len(steps) > 1:
+        by_step = {step: tables_of(scores, options.parts, step) for step in steps}
         print_table(("along training", *along_headings(by_step)), along_rows(by_step))
     print_table(COSTS, cost_rows(options.out, options.parts))
     changes = changes_of(tables)
